@@ -1,0 +1,1 @@
+"""Ackgate: keeps every callback of a WhatsApp client, and acknowledges changed identities."""
