@@ -1,0 +1,1 @@
+"""The languages in which the WhatsApp APIs speak: raw bytes to events, pure."""

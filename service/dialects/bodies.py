@@ -1,0 +1,82 @@
+"""From raw bytes to a JSON object, with the limits that keep a hostile body from doing harm."""
+
+import json
+from typing import Any
+
+MAX_DEPTH = 100
+
+
+class UnreadableError(Exception):
+    """A body that is no JSON object; the text says why, without its content."""
+
+
+def read_object(content_type: str, content_encoding: str, body: bytes) -> dict[str, Any]:
+    """Read a body as a JSON object, nested at most `MAX_DEPTH` deep.
+
+    Raises UnreadableError, with the reason to keep in the journal.
+    """
+    if content_encoding not in {"", "identity"}:
+        raise UnreadableError("the body is compressed")
+    if not _is_json(content_type):
+        raise UnreadableError("the media type is not application/json")
+    value = _parse(body)
+    if not isinstance(value, dict):
+        raise UnreadableError("the body is no JSON object")
+    if _may_be_deep(body) and _deeper_than(value, MAX_DEPTH):
+        raise UnreadableError(f"the body is nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def _is_json(content_type: str) -> bool:
+    """Tell JSON media types from others; a missing one is believed to be JSON."""
+    essence = content_type.partition(";")[0].strip().lower()
+    return essence in {"", "application/json"} or (
+        essence.startswith("application/") and essence.endswith("+json")
+    )
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnreadableError("the body is no valid UTF-8") from None
+    try:
+        return _loads(text)
+    except RecursionError:
+        raise UnreadableError(f"the body is nested deeper than {MAX_DEPTH}") from None
+    except ValueError:
+        raise UnreadableError("the body is no JSON") from None
+
+
+def _loads(text: str) -> Any:
+    """Parse; integers too long for Python become None, so that only their element suffers."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=_short_int)
+
+
+def _short_int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= 20 else None  # noqa: PLR2004  what 64 bits can hold
+
+
+def _may_be_deep(body: bytes) -> bool:
+    """Rule out at a glance: a body is never deeper than it has opening brackets."""
+    return body.count(b"{") + body.count(b"[") > MAX_DEPTH
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    """Walk level by level, without recursion."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,245 @@
+"""The callbacks of the WhatsApp Business On-Premises API.
+
+Every element of `contacts`, `messages`, `statuses` and `errors` is read for itself: one that
+can't be read is a fault, its neighbours count. Unknown types and keys are normal.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from service.dialects.bodies import UnreadableError, read_object
+from service.dialects.fields import (
+    Alias,
+    Element,
+    Hash,
+    Hint,
+    Millisecond,
+    Second,
+    Truth,
+)
+from service.model.events import (
+    ContactChecked,
+    Event,
+    Fault,
+    IdentitySeen,
+    NumberChanged,
+    Reading,
+    SendBlocked,
+    UserWrote,
+)
+from service.model.moments import LATEST_MS, Moment
+
+SEND_BLOCKED_CODE = 480
+_SELF_DESCRIBING = re.compile(rb"sys-([0-9A-Za-z._-]+)@s\.whatsapp\.net-(\d{1,15})-")
+
+
+class _NotReadableError(Exception):
+    """An element contradicts itself; the text says how."""
+
+
+class _IdentityNotice(Element):
+    identity: Hash
+    user: Alias | None = None
+
+
+class _IdentityChanged(Element):
+    """Meta's page on inbound system messages, "A User Potentially Changed"."""
+
+    from_: Alias | None = Field(None, alias="from")
+    id: Hint = None
+    timestamp: Second = None
+    system: _IdentityNotice
+
+
+class _NumberNotice(Element):
+    new_wa_id: Alias
+
+
+class _NumberChange(Element):
+    from_: Alias = Field(alias="from")
+    id: Hint = None
+    timestamp: Second = None
+    system: _NumberNotice
+
+
+class _Stamp(Element):
+    hash: Hash
+    created_timestamp: Millisecond = None
+    acknowledged: Truth = None
+
+
+class _Message(Element):
+    from_: Alias = Field(alias="from")
+    timestamp: Second = None
+    identity: _Stamp | None = None
+
+
+class _BlockedStatus(Element):
+    recipient_id: Alias
+    id: Hint = None
+    timestamp: Second = None
+
+
+class _Check(Element):
+    input: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
+    status: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
+    wa_id: Alias | None = None
+
+
+def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
+    """Read a callback: its events, and a fault for whatever can't be read."""
+    try:
+        callback = read_object(content_type, content_encoding, body)
+    except UnreadableError as error:
+        return Reading(faults=(Fault("", str(error)),))
+    events: list[Event] = []
+    faults: list[Fault] = []
+    others = 0
+    for key, reader in _READERS.items():
+        for where, element in _elements(callback, key, faults):
+            before = len(events)
+            fault = _read_element(where, element, reader, events)
+            if fault is not None:
+                faults.append(fault)
+            elif len(events) == before:
+                others += 1
+    return Reading(tuple(events), tuple(faults), others)
+
+
+def _elements(callback: dict[str, Any], key: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
+    elements = callback.get(key)
+    if elements is None:
+        return
+    if not isinstance(elements, list):
+        faults.append(Fault(key, "not an array"))
+        return
+    for index, element in enumerate(elements):
+        yield f"{key}[{index}]", element
+
+
+def _read_element(where: str, element: Any, reader: "Reader", events: list[Event]) -> Fault | None:
+    """Add the element's events, all or none of them."""
+    if not isinstance(element, dict):
+        return Fault(where, "not an object")
+    try:
+        events.extend(reader(element))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        return Fault(f"{where}.{path}", first["type"].replace("_", " "))
+    except _NotReadableError as error:
+        return Fault(where, str(error))
+    return None
+
+
+def _read_message(element: dict[str, Any]) -> list[Event]:
+    if element.get("type") == "system" or "system" in element:
+        return _read_system(element)
+    if "from" not in element and element.get("identity") is None:
+        return []
+    message = _Message.model_validate(element)
+    wrote = UserWrote(message.from_, message.timestamp)
+    stamp = message.identity
+    if stamp is None:
+        return [wrote]
+    changed = stamp.created_timestamp or message.timestamp
+    seen = IdentitySeen(message.from_, stamp.hash, changed, message.timestamp, stamp.acknowledged)
+    return [seen, wrote]
+
+
+def _read_system(element: dict[str, Any]) -> list[Event]:
+    system = element.get("system")
+    if not isinstance(system, dict):
+        raise _NotReadableError("a system message without its system object")
+    match system.get("type"):
+        case "user_identity_changed":
+            return [_read_identity_changed(element)]
+        case "user_changed_number":
+            return [_read_number_changed(element)]
+        case _:
+            return []
+
+
+def _read_identity_changed(element: dict[str, Any]) -> IdentitySeen:
+    notice = _IdentityChanged.model_validate(element)
+    named = {alias for alias in (notice.system.user, notice.from_) if alias is not None}
+    if len(named) != 1:
+        raise _NotReadableError(
+            "system.user and from name different users" if named else "no user is named"
+        )
+    wa_id = named.pop()
+    changed = _moment_in_id(notice.id, wa_id) or notice.timestamp
+    return IdentitySeen(wa_id, notice.system.identity, changed)
+
+
+def _read_number_changed(element: dict[str, Any]) -> NumberChanged:
+    change = _NumberChange.model_validate(element)
+    if change.from_ == change.system.new_wa_id:
+        raise _NotReadableError("the new number is the old one")
+    at = _moment_in_id(change.id, change.from_) or change.timestamp
+    return NumberChanged(change.from_, change.system.new_wa_id, at)
+
+
+def _moment_in_id(message_id: str | None, wa_id: str) -> Moment | None:
+    """Read the millisecond out of Meta's self-describing message id; only a hint, never trusted."""
+    if message_id is None or len(message_id) > 1024:  # noqa: PLR2004  Meta's ids have about 90
+        return None
+    try:
+        decoded = base64.b64decode(message_id + "=" * (-len(message_id) % 4), b"-_")
+    except (binascii.Error, ValueError):
+        return None
+    found = _SELF_DESCRIBING.search(decoded)
+    if found is None or found[1] != wa_id.encode():
+        return None
+    at = int(found[2])
+    return Moment(at) if 0 < at <= LATEST_MS else None
+
+
+def _read_status(element: dict[str, Any]) -> list[Event]:
+    if element.get("status") != "failed" or not _has_code(element, SEND_BLOCKED_CODE):
+        return []
+    status = _BlockedStatus.model_validate(element)
+    return [SendBlocked(status.recipient_id, status.timestamp, _bounded(status.id))]
+
+
+def _has_code(element: dict[str, Any], code: int) -> bool:
+    errors = element.get("errors")
+    if not isinstance(errors, list):
+        return False
+    return any(isinstance(e, dict) and e.get("code") in (code, str(code)) for e in errors)
+
+
+def _bounded(message_id: str | None) -> str | None:
+    """Keep only ids that are fit to be kept."""
+    if message_id is None or len(message_id) > 256 or not message_id.isprintable():  # noqa: PLR2004  Meta's ids have about 30
+        return None
+    return message_id
+
+
+def _read_contact(element: dict[str, Any]) -> list[Event]:
+    """Tell a check's result from the sender card of a message, element by element."""
+    if "status" not in element and ("profile" in element or "input" not in element):
+        return []
+    if "status" not in element:
+        return []
+    check = _Check.model_validate(element)
+    return [ContactChecked(check.input, check.status, check.wa_id)]
+
+
+def _read_error(_: dict[str, Any]) -> list[Event]:
+    return []
+
+
+Reader = Callable[[dict[str, Any]], list[Event]]
+
+_READERS: dict[str, Reader] = {
+    "contacts": _read_contact,
+    "messages": _read_message,
+    "statuses": _read_status,
+    "errors": _read_error,
+}

@@ -1,0 +1,1 @@
+"""The rules of identities and contacts, pure: no I/O, no clock, no settings of their own."""

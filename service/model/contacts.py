@@ -1,0 +1,50 @@
+"""Results of contact checks: whether a number is a WhatsApp account, and for how long we know."""
+
+from dataclasses import dataclass, field, replace
+
+from service.model.events import ContactChecked
+
+DAY_MS = 86_400_000
+FRESH_MS = 7 * DAY_MS
+"""The client's own cache keeps a result for seven days."""
+MAX_DIGESTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What the client last said of an input, the literal text that was asked about.
+
+    `digests` tell which callbacks brought its results, to know a redelivery by.
+    """
+
+    account: str
+    input: str
+    status: str
+    wa_id: str | None
+    checked_at: int
+    digests: tuple[str, ...] = field(default=())
+
+    @property
+    def expires_at(self) -> int:
+        """When the result is stale, in Unix milliseconds."""
+        return self.checked_at + FRESH_MS
+
+
+def take(
+    known: Contact | None, account: str, checked: ContactChecked, digest: str, now: int
+) -> Contact | None:
+    """Take a result: the newest arrival wins. None where a redelivery moves nothing.
+
+    A wa_id stays known when a later result carries none: it only ever comes from the client.
+    """
+    if known is None:
+        return Contact(account, checked.input, checked.status, checked.wa_id, now, (digest,))
+    if digest in known.digests:
+        return None
+    return replace(
+        known,
+        status=checked.status,
+        wa_id=checked.wa_id or known.wa_id,
+        checked_at=now,
+        digests=(*known.digests, digest)[-MAX_DIGESTS:],
+    )

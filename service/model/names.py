@@ -1,0 +1,18 @@
+"""What can name a user, and what can be an identity hash."""
+
+import re
+
+ALIAS_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,139}$"
+MAX_HASH_CHARACTERS = 1024
+
+_ALIAS = re.compile(ALIAS_PATTERN.removesuffix("$") + r"\Z")
+
+
+def usable_alias(text: str) -> bool:
+    """Tell whether the text can name a user: a wa_id, or on the Cloud API a user id."""
+    return _ALIAS.match(text) is not None
+
+
+def usable_hash(text: str) -> bool:
+    """Tell whether the text can be an identity hash: opaque, printable, of bounded length."""
+    return 0 < len(text) <= MAX_HASH_CHARACTERS and text.isprintable()

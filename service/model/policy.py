@@ -1,0 +1,68 @@
+"""Which changes are acknowledged without a person, and the guard against users who flap."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["manual", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What becomes of a change: `manual` waits for a person, `auto` acknowledges after a delay.
+
+    The guard: with `max_changes` = 3 the fourth change within `per_seconds` waits for a person.
+    """
+
+    name: str
+    mode: Mode = "manual"
+    delay_seconds: float = 0
+    max_changes: int = 3
+    per_seconds: float = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy for the users it names, by WhatsApp id or by its first digits."""
+
+    policy: Policy
+    wa_ids: frozenset[str] = frozenset()
+    wa_id_prefixes: tuple[str, ...] = ()
+
+    def matches(self, wa_id: str) -> bool:
+        """Tell whether the rule names this user."""
+        return wa_id in self.wa_ids or wa_id.startswith(self.wa_id_prefixes)
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """An account's rules in their order, and what holds where none matches."""
+
+    rules: tuple[Rule, ...]
+    default: Policy
+
+    def of(self, wa_id: str) -> Policy:
+        """Give the policy of the first rule that names the user, else the default."""
+        return next((rule.policy for rule in self.rules if rule.matches(wa_id)), self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policy says of one change, and why, for the audit trail."""
+
+    policy: Policy
+    automatic: bool
+    reason: str
+
+
+def judge(policy: Policy, changes_in_window: int) -> Verdict:
+    """Ask the policy about a change, this one included in `changes_in_window`."""
+    if policy.mode == "manual":
+        return Verdict(policy, automatic=False, reason=f"policy {policy.name}: manual")
+    if changes_in_window > policy.max_changes:
+        return Verdict(
+            policy,
+            automatic=False,
+            reason=f"policy {policy.name}: guard, {changes_in_window} changes within "
+            f"{policy.per_seconds:g} s, more than {policy.max_changes}",
+        )
+    return Verdict(policy, automatic=True, reason=f"policy {policy.name}: auto")

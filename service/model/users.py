@@ -1,0 +1,179 @@
+"""A user of an account, as the rules see one: the latest identity, its history, its work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from service.model.moments import Moment
+from service.model.policy import Policies
+from service.model.timeline import Change
+
+
+class State(StrEnum):
+    """What is to become of the latest identity; see `docs/architecture.md` for the table."""
+
+    PENDING = "pending"
+    SCHEDULED = "scheduled"
+    ACKNOWLEDGING = "acknowledging"
+    ACKNOWLEDGED = "acknowledged"
+    HELD = "held"
+    FAILED = "failed"
+
+
+By = dict[str, str]
+"""Who decided: `kind` is policy, key or client; `name` where there is one; `on_behalf_of`."""
+
+
+class Kind(StrEnum):
+    """The two things that are asked of a WhatsApp client about an identity."""
+
+    ACKNOWLEDGE = "acknowledge"
+    ASK = "ask"
+
+
+@dataclass(slots=True)
+class Work:
+    """A row of the outbox: something to be done with a WhatsApp client, and how it goes.
+
+    `begun` says that a PUT may have reached the client, so that a GET has to come first.
+    `refusals` counts the tries that ended in a 4xx. Times are Unix milliseconds.
+    """
+
+    kind: Kind
+    due_at: int
+    hash: str | None = None
+    reason: str = ""
+    attempts: int = 0
+    refusals: int = 0
+    begun: bool = False
+    holder: str | None = None
+    lease_until: int | None = None
+
+    def under_way(self, now: int) -> bool:
+        """Tell whether somebody holds an unexpired lease on it."""
+        return self.holder is not None and self.lease_until is not None and self.lease_until > now
+
+    def held_by(self, holder: str, now: int) -> bool:
+        """Tell whether this holder may still write its result."""
+        return self.holder == holder and self.under_way(now)
+
+    def later(self, due_at: int) -> None:
+        """Give the work back, to be tried again."""
+        self.attempts += 1
+        self.due_at = due_at
+        self.release()
+
+    def release(self) -> None:
+        """End the lease."""
+        self.holder = None
+        self.lease_until = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The other side of a number change: the `successor` of a user, or the `predecessor`."""
+
+    wa_id: str
+    relation: Literal["successor", "predecessor"]
+    since: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What happened to an identity, by whom and why. Entries are only ever added."""
+
+    at: int
+    event: str
+    hash: str | None = None
+    by: By | None = None
+    reason: str | None = None
+    note: str | None = None
+    evidence: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the rules need besides the user.
+
+    `now` is the time (Unix ms); `arrived` when the callback came in, which is earlier where one
+    is replayed; `chance` between 0 and 1 spreads the retries.
+    """
+
+    now: int
+    policies: Policies
+    arrived: int
+    chance: float = 0.5
+
+
+@dataclass(slots=True)
+class User:
+    """One person at one WhatsApp account, with what is known of the identity.
+
+    The rules change it in memory; the ledger loads and saves it. `version` counts the changes of
+    the latest identity, `blocked_ids` are the failed messages (480) that a GET has been asked
+    about, `restored` are history entries that are the latest again, `audit` the entries to be
+    added. Times are Unix milliseconds.
+    """
+
+    id: int
+    account: str
+    wa_id: str
+    created_at: int
+    latest: Change | None = None
+    history: list[Change] = field(default_factory=list)
+    state: State | None = None
+    version: int = 0
+    updated_at: int | None = None
+    due_at: int | None = None
+    attempts: int = 0
+    last_error: str | None = None
+    after_hold: bool = False
+    disputed: bool = False
+    confirmed_at: int | None = None
+    checked_at: int | None = None
+    blocked_since: int | None = None
+    blocked_ids: list[str] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    wrote_at: int | None = None
+    work: Work | None = None
+    ask: Work | None = None
+    restored: list[Change] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
+    changed: bool = False
+    is_new: bool = False
+
+    @property
+    def hash(self) -> str | None:
+        """The latest hash."""
+        return None if self.latest is None else self.latest.hash
+
+    @property
+    def moved_to(self) -> Link | None:
+        """The number that the user has now, unless the user came back since."""
+        last = max(self.links, key=lambda link: link.since.at, default=None)
+        return last if last is not None and last.relation == "successor" else None
+
+    def touch(self, now: int) -> None:
+        """Mark a change that readers see."""
+        self.updated_at = now
+        self.changed = True
+
+    def record(self, entry: AuditEntry) -> None:
+        """Add an entry to the audit trail."""
+        self.audit.append(entry)
+        self.changed = True
+
+
+def by_policy(name: str) -> By:
+    """Name a policy, or a rule of it, as the decider."""
+    return {"kind": "policy", "name": name}
+
+
+def by_key(name: str, on_behalf_of: str | None = None) -> By:
+    """Name an API key as the decider, and the person it speaks for."""
+    by = {"kind": "key", "name": name}
+    return by if on_behalf_of is None else by | {"on_behalf_of": on_behalf_of}
+
+
+BY_CLIENT: By = {"kind": "client"}
