@@ -95,7 +95,7 @@ def _hold(user: User, latest: Change, decision: Decision, context: Context) -> N
     user.after_hold = False
     user.touch(context.now)
     if begun:
-        want_answer(user, "held between tries", context.now)
+        want_answer(user, "held between tries", context)
 
 
 def _entry(event: str, decision: Decision, context: Context) -> AuditEntry:

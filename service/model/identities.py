@@ -125,7 +125,7 @@ def _dispute(user: User, old: Change, change: Change, context: Context) -> None:
     user.disputed, user.after_hold = True, held
     _wait_for_person(user, change, context)
     _record_change(user, change, context, "disputed: the order of two changes can't be told")
-    want_answer(user, "disputed", context.now)
+    want_answer(user, "disputed", context)
 
 
 def _retire(user: User, old: Change, outcome: str, context: Context) -> None:
@@ -173,7 +173,7 @@ def _apply_policy(user: User, change: Change, context: Context) -> None:
         _wait_for_person(user, change, context)
     elif delay_ms:
         user.state, user.due_at = State.SCHEDULED, context.now + delay_ms
-        user.work = Work(Kind.ACKNOWLEDGE, user.due_at, change.hash)
+        user.work = Work(Kind.ACKNOWLEDGE, user.due_at, change.hash, request_id=context.request_id)
     else:
         _go_ahead(user, change, verdict, context)
 
@@ -202,7 +202,7 @@ def start(user: User, change: Change, by: By, context: Context) -> None:
     user.state, user.due_at = State.ACKNOWLEDGING, None
     user.attempts, user.last_error, user.after_hold = 0, None, False
     change.decided_by, change.decided_at = by, context.now
-    user.work = Work(Kind.ACKNOWLEDGE, context.now, change.hash)
+    user.work = Work(Kind.ACKNOWLEDGE, context.now, change.hash, request_id=context.request_id)
     user.touch(context.now)
 
 
@@ -223,7 +223,7 @@ def _heed_claim(user: User, claimed: bool, said: Moment | None, context: Context
     """Let the client be asked where a message claims another state than the one known."""
     acknowledged = user.state is State.ACKNOWLEDGED
     if claimed and not acknowledged:
-        want_answer(user, "claimed", context.now)
+        want_answer(user, "claimed", context)
     if not claimed and acknowledged and _newer(user, said, context):
         _suspect(user, context)
 
@@ -239,13 +239,13 @@ def _suspect(user: User, context: Context) -> None:
         user.blocked_since = context.now
         user.record(AuditEntry(context.now, "send_blocked", user.hash))
         user.touch(context.now)
-    want_answer(user, "send_blocked", context.now)
+    want_answer(user, "send_blocked", context)
 
 
-def want_answer(user: User, reason: str, now: int) -> None:
+def want_answer(user: User, reason: str, context: Context) -> None:
     """Put a GET into the outbox, one at a time for a user."""
     if user.ask is None:
-        user.ask = Work(Kind.ASK, now, reason=reason)
+        user.ask = Work(Kind.ASK, context.now, reason=reason, request_id=context.request_id)
         user.changed = True
 
 

@@ -48,7 +48,9 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class NotTried:
-    """Nothing was sent: the login is refused, or the service stops."""
+    """Nothing was sent, for the login is refused; `begun` as it was before this try."""
+
+    begun: bool = False
 
 
 PutOutcome = Accepted | NoEffect | Unknown | Told | Gone | NotTried
@@ -72,7 +74,8 @@ def settle(user: User, holder: str, hash_: str, outcome: PutOutcome, context: Co
         return Settled.NOT_OURS
     user.changed = True
     match outcome:
-        case NotTried():
+        case NotTried(begun):
+            work.begun = begun
             work.release()
         case Accepted():
             user.attempts = work.attempts + 1

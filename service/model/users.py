@@ -37,13 +37,15 @@ class Work:
     """A row of the outbox: something to be done with a WhatsApp client, and how it goes.
 
     `begun` says that a PUT may have reached the client, so that a GET has to come first.
-    `refusals` counts the tries that ended in a 4xx. Times are Unix milliseconds.
+    `request_id` is of the callback or request that brought it about, `refusals` counts the tries
+    that ended in a 4xx. Times are Unix milliseconds.
     """
 
     kind: Kind
     due_at: int
     hash: str | None = None
     reason: str = ""
+    request_id: str | None = None
     attempts: int = 0
     refusals: int = 0
     begun: bool = False
@@ -97,23 +99,25 @@ class Context:
     """What the rules need besides the user.
 
     `now` is the time (Unix ms); `arrived` when the callback came in, which is earlier where one
-    is replayed; `chance` between 0 and 1 spreads the retries.
+    is replayed; `chance` between 0 and 1 spreads the retries; `request_id` of what brought it.
     """
 
     now: int
     policies: Policies
     arrived: int
     chance: float = 0.5
+    request_id: str | None = None
 
 
 @dataclass(slots=True)
 class User:
     """One person at one WhatsApp account, with what is known of the identity.
 
-    The rules change it in memory; the ledger loads and saves it. `version` counts the changes of
-    the latest identity, `blocked_ids` are the failed messages (480) that a GET has been asked
-    about, `restored` are history entries that are the latest again, `audit` the entries to be
-    added. Times are Unix milliseconds.
+    The rules change it in memory; the ledger loads and saves it, and keeps for itself what it
+    found (`is_new`, `history_count`, `had_work`, `had_ask`). `history` holds the newest thousand
+    entries at most. `version` counts the changes of the latest identity, `blocked_ids` are the
+    failed messages (480) that a GET has been asked about, `restored` are history entries that are
+    the latest again, `audit` the entries to be added. Times are Unix milliseconds.
     """
 
     id: int
@@ -142,6 +146,9 @@ class User:
     audit: list[AuditEntry] = field(default_factory=list)
     changed: bool = False
     is_new: bool = False
+    history_count: int = 0
+    had_work: bool = False
+    had_ask: bool = False
 
     @property
     def hash(self) -> str | None:

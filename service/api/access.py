@@ -1,0 +1,75 @@
+"""Who may ask: API keys with roles, and the rule for an installation without keys."""
+
+import functools
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from service.api.problems import ProblemError
+from service.api.services import services
+from service.settings import Role
+from service.settings.types import is_loopback
+
+ROLES: tuple[Role, ...] = ("gate", "reader", "operator", "admin")
+"""Each may what those before it may."""
+
+LOCAL = "local"
+"""Who decides where no key is configured: whoever sits at this machine."""
+
+CALLER = web.RequestKey("caller", str)
+CALLER_ROLE = web.RequestKey("caller_role", str)
+
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+
+Resource = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def guarded(role: Role, resource: Resource) -> Handler:
+    """Let only those in whose key has this role, or one above it."""
+
+    @functools.wraps(resource)
+    async def handler(request: web.Request) -> web.StreamResponse:
+        name, has = _authenticate(request)
+        if ROLES.index(has) < ROLES.index(role):
+            raise ProblemError(403, f"the role {role} is needed, this key has {has}")
+        request[CALLER], request[CALLER_ROLE] = name, has
+        return await resource(request)
+
+    return handler
+
+
+def _authenticate(request: web.Request) -> tuple[str, Role]:
+    keys = services(request).settings.api.keys
+    if not keys:
+        return LOCAL, "admin"
+    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+    digest = hashlib.sha256(presented.strip().encode(errors="replace")).hexdigest()
+    found: tuple[str, Role] | None = None
+    for name, key in keys.items():
+        if hmac.compare_digest(digest, key.sha256.get_secret_value()):
+            found = name, key.role
+    if found is None or scheme.lower() != "bearer":
+        raise ProblemError(401, "an API key is needed: Authorization: Bearer KEY")
+    return found
+
+
+@web.middleware
+async def loopback_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer only who sits at this machine: nothing forwarded, and no other name for us.
+
+    In force while there is no API key, or an account without a webhook token. The check of the
+    name keeps web pages out that had their own name resolved to this address.
+    """
+    if any(name in request.headers for name in FORWARDED):
+        raise ProblemError(403, "without API key and webhook token nothing forwarded is answered")
+    if not _names_loopback(request.host):
+        raise ProblemError(403, "without API key and webhook token only loopback is answered")
+    return await handler(request)
+
+
+def _names_loopback(host: str) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return is_loopback(name.strip("[]"))

@@ -1,0 +1,119 @@
+"""Is it alive, can it store a callback, and how are the clients? And what Prometheus reads."""
+
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import Connection, text
+
+from service.api.services import Services, services
+from service.observability import metrics as prometheus
+from service.store.database import UnavailableError
+from service.store.queries import backlogs, count_states, oldest_pending
+
+OVERDUE_MS = 60_000
+"""Work that has been due for longer than this is a warning."""
+
+
+async def live(_: web.Request) -> web.Response:
+    """Tell that the door is open."""
+    return web.json_response({"status": "pass"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Tell whether a callback can be stored here and now."""
+    parts = services(request)
+    checks = await _store_checks(parts)
+    able = all(check["status"] == "pass" for check in checks.values())
+    body = {"status": "pass" if able else "fail", "checks": checks}
+    return web.json_response(body, status=200 if able else 503)
+
+
+async def _store_checks(parts: Services) -> dict[str, dict[str, Any]]:
+    checks = {
+        "service": _check(parts.ready, "starting or stopping"),
+        "queue": _check(not parts.ledger.full, "too many callbacks wait to be stored"),
+        "database": _check(await _can_write(parts), "the database can't be written"),
+    }
+    if not parts.ledger.available and checks["database"]["status"] == "pass":
+        parts.ledger.available = True
+    return checks
+
+
+def _check(passed: bool, why_not: str, *, otherwise: str = "fail") -> dict[str, Any]:
+    return {"status": "pass"} if passed else {"status": otherwise, "detail": why_not}
+
+
+async def _can_write(parts: Services) -> bool:
+    """Try a transaction where the last one failed; else take the ledger's word."""
+    if parts.ledger.available:
+        return True
+    try:
+        await parts.database.write(
+            lambda t: t.connection.execute(text("UPDATE users SET id = id WHERE 0 = 1"))
+        )
+    except UnavailableError:
+        return False
+    return True
+
+
+async def status(request: web.Request) -> web.Response:
+    """Tell how everything is: the store, the clients, their logins, overdue work."""
+    parts = services(request)
+    checks = await _store_checks(parts)
+    try:
+        checks |= await _work_checks(parts)
+    except UnavailableError:
+        checks["work"] = _check(False, "the database can't be read")
+    for name, client in parts.clients.items():
+        reached = client.reachability
+        checks[f"client:{name}"] = _check(
+            reached.unreachable_since is None,
+            reached.last_error or "does not answer",
+            otherwise="warn",
+        ) | {"gateway_status": reached.gateway}
+        checks[f"login:{name}"] = _check(
+            not client.session.refused, "the login is refused", otherwise="warn"
+        )
+    worst = max((c["status"] for c in checks.values()), key=("pass", "warn", "fail").index)
+    return web.json_response({"status": worst, "checks": checks})
+
+
+async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
+    now = parts.ledger.clock()
+    found = await parts.database.read(partial(backlogs, now=now))
+    checks = {}
+    for (account, kind), backlog in found.items():
+        late = backlog.oldest_due is not None and now - backlog.oldest_due > OVERDUE_MS
+        why = f"{backlog.overdue} due, the oldest for more than {OVERDUE_MS // 1000} s"
+        checks[f"{kind.value}:{account}"] = _check(not late, why, otherwise="warn")
+    return checks
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Give the metrics, the state of the tables freshly counted."""
+    parts = services(request)
+    shown = parts.metrics
+    now = parts.ledger.clock()
+    shown.waiting.set(parts.ledger.waiting)
+    with suppress(UnavailableError):
+        await _count(parts, now)
+    return web.Response(body=shown.render(), headers={"Content-Type": prometheus.CONTENT_TYPE})
+
+
+async def _count(parts: Services, now: int) -> None:
+    def load(connection: Connection) -> tuple[Any, int | None, Any]:
+        return count_states(connection), oldest_pending(connection), backlogs(connection, now)
+
+    counts, oldest, work = await parts.database.read(load)
+    shown = parts.metrics
+    for state, count in counts.items():
+        shown.identities.labels(state.value).set(count)
+    shown.oldest_pending.set(0 if oldest is None else max(0, now - oldest) / 1000)
+    shown.outbox.clear()
+    shown.overdue.clear()
+    for (account, kind), backlog in work.items():
+        shown.outbox.labels(account, kind.value).set(backlog.waiting)
+        overdue = max(0, now - (backlog.oldest_due or now)) / 1000
+        shown.overdue.labels(account, kind.value).set(overdue)

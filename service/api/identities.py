@@ -1,0 +1,210 @@
+"""Identities: lists, one with its history, and a person's decisions."""
+
+import asyncio
+from functools import partial
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlalchemy import Connection
+
+from service.api import shapes
+from service.api.access import CALLER
+from service.api.problems import ProblemError
+from service.api.queries import (
+    choices,
+    cursor_of,
+    listed,
+    moment,
+    need_account,
+    number,
+    page,
+    read_body,
+)
+from service.api.services import Services, services
+from service.ledger.decisions import DecisionEntry, RefreshEntry
+from service.model.decisions import Decision, Result, Verb
+from service.model.identities import Answer
+from service.model.names import MAX_HASH_CHARACTERS, usable_alias
+from service.model.users import State, User, by_key
+from service.observability.logs import request_id
+from service.store.queries import (
+    IdentityFilter,
+    audit_of,
+    find_user,
+    history_of,
+    list_identities,
+)
+from service.whatsapp.errors import CallError, NoReplyError
+
+MAX_WAIT_SECONDS = 60
+MAX_ASKS = 3
+STATES = frozenset({*(state.value for state in State), "awaiting_hash"})
+
+Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+
+
+class Evidence(BaseModel):
+    """What a decision rests on: how the person was recognised, and where that is kept."""
+
+    model_config = ConfigDict(extra="forbid")
+    method: Words
+    reference: Words
+
+
+class DecisionBody(BaseModel):
+    """A decision about the hash that was seen."""
+
+    model_config = ConfigDict(extra="forbid")
+    hash: Annotated[str, Field(min_length=1, max_length=MAX_HASH_CHARACTERS)]
+    note: Words | None = None
+    evidence: Evidence | None = None
+    on_behalf_of: Words | None = None
+
+
+async def list_(request: web.Request) -> web.Response:
+    """List identities, oldest change first; with `updated_since`, by `updated_at`."""
+    states = [State(s) for s in choices(request, "state", STATES) if s != "awaiting_hash"]
+    since = moment(request, "updated_since")
+    asked = page(request, 2)
+    after = None if asked.after is None else (asked.after[0], asked.after[1])
+    if not states and request.query.get("state"):
+        return listed([], None)
+    wanted = IdentityFilter(request.query.get("account"), states, since)
+    found = await services(request).database.read(
+        partial(list_identities, wanted=wanted, after=after, limit=asked.limit + 1)
+    )
+    items = found[: asked.limit]
+    more = len(found) > asked.limit
+    return listed([shapes.identity(u) for u in items], _cursor(items[-1], since) if more else None)
+
+
+def _cursor(last: User, since: int | None) -> str:
+    changed = last.latest.changed.at if last.latest else 0
+    return cursor_of((last.updated_at or 0) if since is not None else changed, last.id)
+
+
+def _whole(connection: Connection, account: str, alias: str) -> dict[str, Any] | None:
+    user = find_user(connection, account, alias)
+    if user is None or user.state is None:
+        return None
+    return shapes.identity(user) | {
+        "history": [shapes.change(entry) for entry in history_of(connection, user.id)],
+        "audit": [shapes.audit_entry(entry) for entry in audit_of(connection, user.id)],
+    }
+
+
+async def show(request: web.Request) -> web.Response:
+    """Give an identity with its history and audit trail."""
+    account, alias = need_account(request), request.match_info["user"]
+    whole = await services(request).database.read(partial(_whole, account=account, alias=alias))
+    if whole is None:
+        raise _no_identity()
+    return web.json_response(whole)
+
+
+def _no_identity() -> ProblemError:
+    return ProblemError(404, "there is no identity of this user")
+
+
+async def acknowledge(request: web.Request) -> web.Response:
+    """Decide to acknowledge the hash that was seen."""
+    wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
+    user = await _decide(request, Verb.ACKNOWLEDGE)
+    if user.state is State.ACKNOWLEDGED:
+        return web.json_response(shapes.identity(user))
+    if wait:
+        return await _wait(services(request), user, wait)
+    return web.json_response(shapes.identity(user), status=202)
+
+
+async def hold(request: web.Request) -> web.Response:
+    """Decide to keep the block."""
+    return web.json_response(shapes.identity(await _decide(request, Verb.HOLD)))
+
+
+async def _decide(request: web.Request, verb: Verb) -> User:
+    body = await read_body(request, DecisionBody)
+    account = need_account(request)
+    decision = Decision(
+        verb,
+        body.hash,
+        by_key(request[CALLER], body.on_behalf_of),
+        body.note,
+        body.evidence.model_dump() if body.evidence else None,
+    )
+    entry = DecisionEntry(
+        account,
+        request.match_info["user"],
+        decision,
+        request_id(request.headers.get("X-Request-ID")),
+    )
+    result, user = await services(request).ledger.submit(entry)
+    if user is None or result is Result.NO_IDENTITY:
+        raise _no_identity()
+    if result is Result.ANOTHER_HASH:
+        raise _conflict("another hash is the latest", user)
+    if result is Result.TOO_LATE:
+        raise _conflict("it is acknowledged, or is being acknowledged right now", user)
+    return user
+
+
+def _conflict(detail: str, user: User) -> ProblemError:
+    return ProblemError(409, detail, identity=shapes.identity(user))
+
+
+async def _wait(parts: Services, user: User, seconds: float) -> web.Response:
+    """Answer as soon as the acknowledgement has come to an end, 202 when the time is up."""
+    hash_ = user.hash
+    event = parts.changes.watch(user.id)
+    try:
+        async with asyncio.timeout(seconds):
+            while user.state not in {State.ACKNOWLEDGED, State.FAILED} and user.hash == hash_:
+                event.clear()
+                user = await _reload(parts, user)
+                if user.state is State.ACKNOWLEDGING and not parts.changes.closing:
+                    await event.wait()
+                elif user.state not in {State.ACKNOWLEDGED, State.FAILED}:
+                    break
+    except TimeoutError:
+        pass
+    finally:
+        parts.changes.unwatch(user.id, event)
+    if user.hash != hash_:
+        raise _conflict("another hash is the latest now", user)
+    done = user.state in {State.ACKNOWLEDGED, State.FAILED}
+    return web.json_response(shapes.identity(user), status=200 if done else 202)
+
+
+async def _reload(parts: Services, user: User) -> User:
+    found = await parts.database.read(partial(find_user, account=user.account, alias=user.wa_id))
+    return found or user
+
+
+async def refresh(request: web.Request) -> web.Response:
+    """Ask the client now; 404 where it knows no identity of the user."""
+    account, alias = need_account(request), request.match_info["user"]
+    if not usable_alias(alias):
+        raise _no_identity()
+    parts = services(request)
+    for _ in range(MAX_ASKS):
+        known = await parts.database.read(partial(find_user, account=account, alias=alias))
+        wa_id = alias if known is None else known.wa_id
+        answer = await _ask(parts, account, wa_id)
+        version = 0 if known is None else known.version
+        refreshed = await parts.ledger.submit(RefreshEntry(account, wa_id, version, answer))
+        if refreshed.changed:
+            continue
+        if answer is None or refreshed.user is None:
+            raise ProblemError(404, "the client knows no identity of this user")
+        return web.json_response(shapes.identity(refreshed.user))
+    raise ProblemError(502, "the identity changed each time that the client was asked")
+
+
+async def _ask(parts: Services, account: str, wa_id: str) -> Answer | None:
+    try:
+        return await parts.clients[account].identity(wa_id)
+    except NoReplyError as error:
+        raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None
+    except CallError as error:
+        raise ProblemError(502, f"the client: {error}") from None

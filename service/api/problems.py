@@ -1,0 +1,80 @@
+"""Errors as `application/problem+json` (RFC 9457), in one place.
+
+No title or detail holds what the caller or a client sent.
+"""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import ValidationError
+
+from service.store.database import UnavailableError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = "5"
+log = structlog.get_logger(__name__)
+
+
+class ProblemError(Exception):
+    """An answer other than success. `extra` are further members of the problem."""
+
+    def __init__(self, status: int, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.extra = extra
+
+
+def field_problem(*fields: tuple[str, str]) -> ProblemError:
+    """Make a 422 that names the fields at fault, each with what is wrong."""
+    named = ", ".join(name for name, _ in fields)
+    errors = [{"field": name, "message": message} for name, message in fields]
+    return ProblemError(422, f"not valid: {named}", errors=errors)
+
+
+def from_validation(error: ValidationError) -> ProblemError:
+    """Make a 422 from what pydantic found, without the values."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return field_problem(
+        *((".".join(map(str, e["loc"])) or "body", e["type"].replace("_", " ")) for e in found)
+    )
+
+
+def answer(status: int, detail: str | None = None, **extra: Any) -> web.Response:
+    """Write a problem."""
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    if detail is not None:
+        problem["detail"] = detail
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER_SECONDS}}
+    return web.Response(
+        text=json.dumps(problem | extra),
+        status=status,
+        content_type=MEDIA_TYPE,
+        headers=headers.get(status),
+    )
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever goes wrong into a problem."""
+    try:
+        return await handler(request)
+    except ProblemError as error:
+        return answer(error.status, error.detail, **error.extra)
+    except ValidationError as error:
+        invalid = from_validation(error)
+        return answer(invalid.status, invalid.detail, **invalid.extra)
+    except web.HTTPException as error:
+        response = answer(error.status)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except UnavailableError:
+        return answer(503, "the database can't be used right now")
+    except Exception:
+        log.exception("a request failed")
+        return answer(500, "the service failed; the log tells more")

@@ -1,0 +1,172 @@
+"""The routes, as a table: what the router, the documentation and `openapi.json` go by."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from service import __version__
+from service.api import accounts, contacts, health, identities, journal, recipients
+from service.api.access import Resource, guarded
+from service.api.problems import MEDIA_TYPE, ProblemError
+from service.api.services import services
+from service.settings import Role
+
+PREFIX = "/api/v1"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: who may use it, and what its body is."""
+
+    method: str
+    path: str
+    role: Role | None
+    resource: Resource
+    body: type[BaseModel] | None = None
+    query: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What it does, from its docstring."""
+        return (inspect.getdoc(self.resource) or "").splitlines()[0]
+
+
+_PAGE = ("limit", "cursor")
+_IDENTITY = "/accounts/{account}/identities/{user}"
+
+API: tuple[Route, ...] = (
+    Route("GET", "/status", "reader", accounts.status),
+    Route("GET", "/accounts", "reader", accounts.list_),
+    Route("GET", "/accounts/{account}", "reader", accounts.show),
+    Route(
+        "GET",
+        "/identities",
+        "reader",
+        identities.list_,
+        query=("state", "account", "updated_since", *_PAGE),
+    ),
+    Route("GET", _IDENTITY, "reader", identities.show),
+    Route(
+        "POST",
+        f"{_IDENTITY}/acknowledge",
+        "operator",
+        identities.acknowledge,
+        identities.DecisionBody,
+        ("wait",),
+    ),
+    Route("POST", f"{_IDENTITY}/hold", "operator", identities.hold, identities.DecisionBody),
+    Route("POST", f"{_IDENTITY}/refresh", "operator", identities.refresh),
+    Route(
+        "GET",
+        "/accounts/{account}/contacts",
+        "reader",
+        contacts.list_,
+        query=("input", "wa_id", *_PAGE),
+    ),
+    Route("GET", "/accounts/{account}/recipients/{user}", "gate", recipients.show),
+    Route(
+        "POST",
+        "/accounts/{account}/recipients/lookup",
+        "gate",
+        recipients.lookup,
+        recipients.LookupBody,
+    ),
+    Route("GET", "/journal", "reader", journal.list_, query=("state", "account", *_PAGE)),
+    Route("GET", "/journal/{id}", "reader", journal.show),
+    Route("POST", "/journal/{id}/replay", "admin", journal.replay),
+    Route("GET", "/audit", "reader", journal.audit, query=("account", "event", *_PAGE)),
+)
+
+
+async def openapi(_: web.Request) -> web.Response:
+    """Describe the API."""
+    return web.json_response(describe())
+
+
+OPEN: tuple[Route, ...] = (
+    Route("GET", "/health/live", None, health.live),
+    Route("GET", "/health/ready", None, health.ready),
+    Route("GET", "/health/status", None, health.status),
+    Route("GET", "/metrics", None, health.metrics),
+    Route("GET", "/openapi.json", None, openapi),
+)
+
+
+async def _nothing(_: web.Request) -> web.StreamResponse:
+    """Answer for what is not there."""
+    raise ProblemError(404, "there is no such route")
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the API, health and metrics to an application."""
+    for route in API:
+        handler = _counted(route, guarded(route.role or "gate", route.resource))
+        app.router.add_route(route.method, PREFIX + route.path, handler)
+    app.router.add_route("*", PREFIX + "/{tail:.*}", guarded("gate", _nothing))
+    for route in OPEN:
+        app.router.add_route(route.method, route.path, route.resource)
+
+
+def _counted(route: Route, handler: Handler) -> Handler:
+    """Count what a route answers, under the route's pattern and never the path itself."""
+
+    async def counting(request: web.Request) -> web.StreamResponse:
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status
+        except ProblemError as error:
+            status = error.status
+            raise
+        finally:
+            name = f"{route.method} {PREFIX}{route.path}"
+            services(request).metrics.requests.labels(name, str(status)).inc()
+        return response
+
+    return counting
+
+
+def describe() -> dict[str, Any]:
+    """Write the API as OpenAPI 3.1."""
+    paths: dict[str, Any] = {}
+    for prefix, routes in ((PREFIX, API), ("", OPEN)):
+        for route in routes:
+            operation = paths.setdefault(prefix + route.path, {})
+            operation[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Ackgate", "version": __version__},
+        "paths": paths,
+        "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    in_path = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+    described: dict[str, Any] = {
+        "summary": route.summary,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in in_path
+        ]
+        + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query],
+        "responses": {
+            "200": {"description": "the answer", "content": {"application/json": {}}},
+            "default": {"description": "a problem (RFC 9457)", "content": {MEDIA_TYPE: {}}},
+        },
+    }
+    if route.role is not None:
+        described["security"] = [{"key": []}]
+        described["x-role"] = route.role
+    if route.body is not None:
+        schema = route.body.model_json_schema()
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return described

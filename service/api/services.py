@@ -1,0 +1,78 @@
+"""What the resources work with, as the composition root hands it to them."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from service.ledger.book import Commit
+from service.ledger.ledger import Ledger
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from service.store.database import Database
+from service.whatsapp.client import Client
+
+
+@dataclass(slots=True)
+class Changes:
+    """Wakes those who wait for a user to change."""
+
+    _waiting: dict[int, set[asyncio.Event]] = field(default_factory=dict)
+    closing: bool = False
+
+    def hear(self, commit: Commit) -> None:
+        """Wake whoever waits for one of the users that a commit changed."""
+        for user_id in commit.users & self._waiting.keys():
+            for event in self._waiting[user_id]:
+                event.set()
+
+    def close(self) -> None:
+        """Wake everybody: the service stops."""
+        self.closing = True
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+    def watch(self, user_id: int) -> asyncio.Event:
+        """Begin to wait for a user."""
+        event = asyncio.Event()
+        self._waiting.setdefault(user_id, set()).add(event)
+        return event
+
+    def unwatch(self, user_id: int, event: asyncio.Event) -> None:
+        """Wait no longer."""
+        events = self._waiting[user_id]
+        events.discard(event)
+        if not events:
+            del self._waiting[user_id]
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one running service."""
+
+    settings: Settings
+    database: Database
+    ledger: Ledger
+    clients: Mapping[str, Client]
+    metrics: Metrics
+    changes: Changes
+    ready: bool = False
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+def services(request: web.Request) -> Services:
+    """Give the parts to a handler."""
+    return request.config_dict[SERVICES]
+
+
+def rfc3339(at: int | None) -> str | None:
+    """Write Unix milliseconds as RFC 3339 in UTC with milliseconds."""
+    if at is None:
+        return None
+    moment = datetime.fromtimestamp(at // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"

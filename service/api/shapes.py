@@ -1,0 +1,99 @@
+"""The JSON of the API: identities, contacts, audit entries, gate answers."""
+
+from typing import Any
+
+from service.api.services import rfc3339
+from service.model.contacts import Contact
+from service.model.gate import Reason, Verdict
+from service.model.timeline import Change
+from service.model.users import AuditEntry, State, User
+
+
+def identity(user: User) -> dict[str, Any]:
+    """Write the Identity of a user who has one."""
+    latest = user.latest
+    return {
+        "account": user.account,
+        "wa_id": user.wa_id,
+        "user_id": None,
+        "hash": user.hash,
+        "state": user.state,
+        "blocking": user.state is not State.ACKNOWLEDGED,
+        "changed_at": rfc3339(latest.changed.at if latest else None),
+        "received_at": rfc3339(latest.received_at if latest else None),
+        "updated_at": rfc3339(user.updated_at),
+        "due_at": rfc3339(user.due_at),
+        "decided_by": latest.decided_by if latest else None,
+        "decided_at": rfc3339(latest.decided_at if latest else None),
+        "acknowledged_at": rfc3339(latest.acknowledged_at if latest else None),
+        "attempts": user.attempts,
+        "last_error": user.last_error,
+        "linked": links(user),
+    }
+
+
+def links(user: User) -> list[dict[str, Any]]:
+    """Write the other sides of a user's number changes."""
+    return [
+        {"wa_id": x.wa_id, "relation": x.relation, "since": rfc3339(x.since.at)} for x in user.links
+    ]
+
+
+def change(entry: Change) -> dict[str, Any]:
+    """Write an entry of the history."""
+    return {
+        "hash": entry.hash,
+        "outcome": entry.outcome,
+        "changed_at": rfc3339(entry.changed.at),
+        "received_at": rfc3339(entry.received_at),
+        "decided_by": entry.decided_by,
+        "decided_at": rfc3339(entry.decided_at),
+        "acknowledged_at": rfc3339(entry.acknowledged_at),
+    }
+
+
+def audit_entry(entry: AuditEntry) -> dict[str, Any]:
+    """Write an entry of the audit trail."""
+    return {
+        "at": rfc3339(entry.at),
+        "event": entry.event,
+        "hash": entry.hash,
+        "by": entry.by,
+        "reason": entry.reason,
+        "note": entry.note,
+        "evidence": entry.evidence,
+    }
+
+
+def contact(known: Contact) -> dict[str, Any]:
+    """Write a Contact; an invalid number has no wa_id to write to."""
+    return {
+        "account": known.account,
+        "input": known.input,
+        "wa_id": None if known.status == "invalid" else known.wa_id,
+        "status": known.status,
+        "checked_at": rfc3339(known.checked_at),
+        "expires_at": rfc3339(known.expires_at),
+    }
+
+
+def verdict(account: str, given: Verdict, now: int) -> dict[str, Any]:
+    """Write the gate's answer."""
+    return {
+        "account": account,
+        "wa_id": given.wa_id,
+        "known": given.known,
+        "sendable": given.sendable,
+        "reasons": [_reason(reason) for reason in given.reasons],
+        "warnings": [_reason(reason) for reason in given.warnings],
+        "as_of": rfc3339(now),
+    }
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    written = {
+        "code": reason.code,
+        "since": rfc3339(reason.since),
+        "clears_when": reason.clears_when,
+    }
+    return written if reason.wa_id is None else written | {"wa_id": reason.wa_id}

@@ -1,0 +1,271 @@
+"""The composition root: builds the parts, and starts and stops them in the order of flow."""
+
+import asyncio
+import json
+import signal
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+
+import structlog
+from aiohttp import web
+
+from service.api.access import loopback_only
+from service.api.problems import problems
+from service.api.queries import MAX_BODY_BYTES
+from service.api.routes import add_routes
+from service.api.services import SERVICES, Changes, Services
+from service.ingress.bodies import LINGER_SECONDS, Intake
+from service.ingress.door import DIALECTS, Door, Entrance
+from service.ingress.sites import BoundedSite, SiteError
+from service.ledger.ledger import Ledger
+from service.model.policy import Policies
+from service.model.users import AuditEntry, Kind
+from service.observability.logs import configure
+from service.observability.metrics import Metrics
+from service.settings import ServerSettings, Settings
+from service.store.database import Database, Transaction
+from service.store.queries import account_rows, note_policies
+from service.store.sqlite import SQLiteDatabase
+from service.whatsapp.client import Client
+from service.workers.acknowledger import acknowledge
+from service.workers.health import watch
+from service.workers.leasing import Worker
+from service.workers.reconciler import ask, sweep
+
+log = structlog.get_logger(__name__)
+
+StartError = SiteError
+
+
+async def serve(settings: Settings, *, migrate: bool = True) -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    Raises StartError or StoreError, one line, where it can't start; nothing is half-started then.
+    """
+    configure(settings.log.level, settings.log.format)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, migrate=migrate) as service:
+        await stop.wait()
+        await service.wind_down()
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator["Service"]:
+    """Start the service, and stop it in the end: for `serve`, and for tests in the same loop."""
+    service = Service(settings)
+    try:
+        await service.start(migrate=migrate)
+        yield service
+    finally:
+        await service.stop()
+
+
+class Service:
+    """One running service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._workers: list[Worker] = []
+        self._loops: list[asyncio.Task[None]] = []
+        self._sites: list[BoundedSite] = []
+        self._runners: list[web.AppRunner] = []
+        self._ends_at: float | None = None
+        self.parts: Services | None = None
+
+    async def start(self, *, migrate: bool) -> None:
+        """Take the database, then the clients and the workers, and open the door last."""
+        settings = self._settings
+        tls = _tls(settings.server)
+        database = SQLiteDatabase(settings.database.path)
+        await database.open(migrate=migrate)
+        self._stack.push_async_callback(database.close)
+        policies = {name: settings.policies(name) for name in settings.accounts}
+        await database.write(partial(_note_start, policies=policies))
+        metrics = Metrics()
+        ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
+        self._stack.push_async_callback(ledger.close)
+        clients = {}
+        for name, account in settings.accounts.items():
+            clients[name] = Client(name, account, metrics)
+            self._stack.push_async_callback(clients[name].close)
+        parts = Services(settings, database, ledger, clients, metrics, Changes())
+        ledger.listeners.append(parts.changes.hear)
+        self.parts = parts
+        await self._open(parts, tls)
+        self._start_workers(parts)
+        await self._say_started(database)
+        parts.ready = True
+
+    async def _open(self, parts: Services, tls: ssl.SSLContext | None) -> None:
+        """Open the door, and the API on the same address or on one of its own."""
+        server = self._settings.server
+        intake = Intake(
+            parts.metrics,
+            max_body=server.max_body_bytes,
+            max_in_flight=server.max_in_flight_bytes,
+            timeout_seconds=server.body_timeout_seconds,
+        )
+        door = Door(_entrances(self._settings), parts.ledger, intake, parts.metrics)
+        outside = _application(parts)
+        _add_door(outside, door)
+        if server.internal is None:
+            add_routes(outside)
+        self._sites.append(await self._listen(outside, parts, server.host, server.port, tls))
+        if server.internal is not None:
+            inside = _application(parts)
+            add_routes(inside)
+            host, port = server.internal.host, server.internal.port
+            self._sites.append(await self._listen(inside, parts, host, port, None))
+
+    async def _listen(
+        self,
+        app: web.Application,
+        parts: Services,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+    ) -> BoundedSite:
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            handle_signals=False,
+            lingering_time=LINGER_SECONDS,
+        )
+        await runner.setup()
+        self._runners.append(runner)
+        site = BoundedSite(
+            runner, parts.metrics, max_connections=self._settings.server.max_connections
+        )
+        await site.start(host, port, tls)
+        return site
+
+    def _start_workers(self, parts: Services) -> None:
+        reconciler = self._settings.reconciler
+        for name, client in parts.clients.items():
+            for kind, perform in ((Kind.ACKNOWLEDGE, acknowledge), (Kind.ASK, ask)):
+                worker = Worker(
+                    name,
+                    kind,
+                    ledger=parts.ledger,
+                    database=parts.database,
+                    metrics=parts.metrics,
+                    perform=partial(perform, client),
+                    paused_for=client.paused_for,
+                    max_in_flight=client.max_in_flight,
+                )
+                worker.start()
+                self._workers.append(worker)
+            sweeping = sweep(
+                name,
+                parts.ledger,
+                after_seconds=reconciler.sweep_after_seconds,
+                per_second=reconciler.sweep_per_second,
+            )
+            self._loops += [asyncio.create_task(sweeping), asyncio.create_task(watch(client))]
+
+    async def _say_started(self, database: Database) -> None:
+        settings = self._settings
+        if settings.open_to_loopback_only:
+            log.warning(
+                "no API key, or an account without webhook token: "
+                "only requests from this machine, with nothing forwarded, are answered"
+            )
+        known = await database.read(account_rows)
+        for name in sorted(known.keys() - settings.accounts.keys()):
+            log.warning("account not configured any more: its work pauses", account=name)
+        for site in self._sites:
+            log.info("listening", address=site.address)
+
+    async def wind_down(self) -> None:
+        """Say not ready; after `drain_seconds` take no new connections and finish the rest."""
+        server = self._settings.server
+        self._ends_at = time.monotonic() + server.drain_seconds + server.shutdown_seconds
+        if self.parts is not None:
+            self.parts.ready = False
+        log.info("stopping", drain_seconds=server.drain_seconds)
+        await asyncio.sleep(server.drain_seconds)
+
+    async def stop(self) -> None:
+        """Close the door, finish what was accepted, and let go of everything."""
+        for site in self._sites:
+            site.close()
+        if self.parts is not None:
+            self.parts.ready = False
+            self.parts.changes.close()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        for worker in self._workers:
+            await worker.stop()
+        await asyncio.gather(
+            *(worker.finish(self._seconds_left()) for worker in self._workers),
+            *(self._close(runner) for runner in self._runners),
+        )
+        await self._stack.aclose()
+        if self._sites:
+            log.info("stopped")
+
+    async def _close(self, runner: web.AppRunner) -> None:
+        """Let the requests that were accepted be answered; cut what takes too long."""
+        runner._shutdown_timeout = self._seconds_left()  # noqa: SLF001  known only now
+        await runner.cleanup()
+
+    def _seconds_left(self) -> float:
+        """Tell how long may still be waited; a tenth is kept for what comes after."""
+        if self._ends_at is None:
+            return 0.0
+        return max(0.0, 0.9 * (self._ends_at - time.monotonic()))
+
+
+def _application(parts: Services) -> web.Application:
+    middlewares = [problems]
+    if parts.settings.open_to_loopback_only:
+        middlewares.append(loopback_only)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    app[SERVICES] = parts
+    return app
+
+
+def _add_door(app: web.Application, door: Door) -> None:
+    app.router.add_post("/webhooks/{account}/{token}", door.post)
+    app.router.add_post("/webhooks/{account}", door.post)
+
+
+def _entrances(settings: Settings) -> dict[str, Entrance]:
+    return {
+        name: Entrance(
+            name,
+            account.webhook_token.get_secret_value() if account.webhook_token else None,
+            DIALECTS[account.kind],
+        )
+        for name, account in settings.accounts.items()
+    }
+
+
+def _tls(server: ServerSettings) -> ssl.SSLContext | None:
+    if server.tls_cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server.tls_cert_file, server.tls_key_file)
+    return context
+
+
+def _note_start(transaction: Transaction, policies: dict[str, Policies]) -> None:
+    """Write down in the audit trail which policies changed since the last start."""
+    now = time.time_ns() // 1_000_000
+    written = [(name, _written(policy)) for name, policy in policies.items()]
+    for name in note_policies(transaction.connection, written):
+        transaction.add_audit(name, [AuditEntry(now, "policy_changed", reason="configuration")])
+
+
+def _written(policies: Policies) -> str:
+    return json.dumps(asdict(policies), sort_keys=True, default=sorted)

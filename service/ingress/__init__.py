@@ -1,0 +1,1 @@
+"""The webhook door: who is calling, how big is it, and the 200."""

@@ -1,0 +1,110 @@
+"""Reading bodies within bounds: so large, so slow, and so many at once."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from aiohttp import ClientPayloadError, web
+
+from service.ledger.ledger import FullError
+from service.observability.metrics import Metrics
+
+LINGER_SECONDS = 2.0
+"""How long an answered sender may go on sending before the connection is cut."""
+
+
+class BodyError(Exception):
+    """A body that was not taken; nothing of it is stored."""
+
+    def __init__(self, status: int, result: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.result = result
+        self.detail = detail
+
+    def response(self) -> web.Response:
+        """Answer, and close the connection afterwards: the rest of the body is not wanted."""
+        titles = {408: "Request Timeout", 413: "Content Too Large", 400: "Bad Request"}
+        response = web.json_response(
+            {
+                "type": "about:blank",
+                "title": titles[self.status],
+                "status": self.status,
+                "detail": self.detail,
+            },
+            status=self.status,
+            content_type="application/problem+json",
+        )
+        response.force_close()
+        return response
+
+
+@dataclass(slots=True)
+class Reservation:
+    """The bytes that one request holds."""
+
+    held: int = 0
+
+
+class Intake:
+    """Reads bodies, and counts the bytes of all that are being read or wait to be stored."""
+
+    def __init__(
+        self, metrics: Metrics, *, max_body: int, max_in_flight: int, timeout_seconds: float
+    ) -> None:
+        self._gauge = metrics.bytes_in_flight
+        self._max_body = max_body
+        self._max_in_flight = max_in_flight
+        self._timeout = timeout_seconds
+        self._in_flight = 0
+
+    @contextmanager
+    def reserve(self) -> Iterator[Reservation]:
+        """Hold bytes until the request is answered."""
+        reservation = Reservation()
+        try:
+            yield reservation
+        finally:
+            self._in_flight -= reservation.held
+            self._gauge.set(self._in_flight)
+
+    async def read(self, request: web.Request, reservation: Reservation) -> bytes:
+        """Read the body as it comes over the wire.
+
+        Raises BodyError (413 too large, 408 stalled, 400 broken off) and FullError.
+        """
+        announced = request.content_length
+        if announced is not None and announced > self._max_body:
+            raise self._too_large()
+        self._hold(reservation, announced or 0)
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._read_all(request, reservation)
+        except TimeoutError:
+            seconds = f"{self._timeout:g} s"
+            raise BodyError(408, "stalled", f"the body did not arrive within {seconds}") from None
+        except (ClientPayloadError, web.RequestPayloadError):
+            raise BodyError(400, "broken", "the body broke off") from None
+
+    async def _read_all(self, request: web.Request, reservation: Reservation) -> bytes:
+        chunks = []
+        size = 0
+        while chunk := await request.content.readany():
+            size += len(chunk)
+            if size > self._max_body:
+                raise self._too_large()
+            if size > reservation.held:
+                self._hold(reservation, size - reservation.held)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _hold(self, reservation: Reservation, count: int) -> None:
+        if self._in_flight + count > self._max_in_flight:
+            raise FullError
+        self._in_flight += count
+        reservation.held += count
+        self._gauge.set(self._in_flight)
+
+    def _too_large(self) -> BodyError:
+        return BodyError(413, "too_large", f"the body is larger than {self._max_body} bytes")

@@ -1,0 +1,70 @@
+"""Listening, with a bound on the connections that are open at once."""
+
+import asyncio
+import errno
+import ssl
+
+from aiohttp import web
+
+from service.observability.metrics import Metrics
+
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
+    b"Connection: close\r\n\r\n"
+)
+
+
+class SiteError(Exception):
+    """The service can't listen; the text is one line for the operator."""
+
+
+class _Refusing(asyncio.Protocol):
+    """Answers a connection too many, and closes it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.write(_REFUSAL)
+            transport.close()
+
+
+class BoundedSite:
+    """One address that an application is served on."""
+
+    def __init__(self, runner: web.AppRunner, metrics: Metrics, *, max_connections: int) -> None:
+        self._runner = runner
+        self._metrics = metrics
+        self._max_connections = max_connections
+        self._server: asyncio.Server | None = None
+        self.address = ""
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Listen. Raises SiteError where the address can't be had."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                self._protocol, host, port, ssl=tls, backlog=1024, reuse_address=True
+            )
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "the port is taken" if taken else error.strerror or "not to be had"
+            raise SiteError(f"server: {host}:{port}: {why}") from None
+        named = self._server.sockets[0].getsockname()
+        self.port: int = named[1]
+        self._metrics.connections.labels(str(self.port)).set_function(self._open)
+        self.address = f"{'http' if tls is None else 'https'}://{host}:{self.port}"
+
+    def _protocol(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._max_connections:
+            self._metrics.connections_refused.inc()
+            return _Refusing()
+        return server()
+
+    def _open(self) -> float:
+        server = self._runner.server
+        return 0 if server is None else len(server.connections)
+
+    def close(self) -> None:
+        """Take no new connections."""
+        if self._server is not None:
+            self._server.close()

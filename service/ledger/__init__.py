@@ -1,0 +1,1 @@
+"""The one transaction: gather what waits, apply the rules, commit, answer."""

@@ -1,0 +1,141 @@
+"""What a batch works on: the users and contacts that its entries concern, loaded once."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from service.model.contacts import Contact
+from service.model.policy import Policies, Policy
+from service.model.users import AuditEntry, Context, Kind, User
+from service.store.database import Alias, JournalRow, Transaction
+
+T_co = TypeVar("T_co", covariant=True)
+
+NO_POLICY = Policies((), Policy("default"))
+"""For an account that was removed from the configuration: everything waits for a person."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What an entry wants to be loaded for it."""
+
+    aliases: list[Alias] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    inputs: list[Alias] = field(default_factory=list)
+
+
+class Entry(Protocol[T_co]):
+    """One thing to be written: a callback, a decision, a lease, an outcome."""
+
+    @property
+    def weight(self) -> int:
+        """About how many events' worth of work it is."""
+
+    def wants(self, transaction: Transaction) -> Wanted:
+        """Say what to load."""
+
+    def apply(self, book: "Book") -> T_co:
+        """Let the rules decide, in memory; the book is saved afterwards."""
+
+    def poisoned(self, error: Exception) -> "Entry[T_co] | None":
+        """Give what to write instead when the rules fail on this entry; None to pass the fault."""
+
+
+@dataclass(slots=True)
+class Commit:
+    """What a committed batch changed, for those who wait for it."""
+
+    users: set[int] = field(default_factory=set)
+    work: set[tuple[str, Kind]] = field(default_factory=set)
+
+
+class Book:
+    """The users, contacts and journal rows of one transaction. Times are Unix milliseconds."""
+
+    def __init__(
+        self, transaction: Transaction, policies: Mapping[str, Policies], now: int, chance: float
+    ) -> None:
+        self.transaction = transaction
+        self.now = now
+        self._policies = policies
+        self._chance = chance
+        self._users: dict[Alias, User] = {}
+        self._by_id: dict[int, User] = {}
+        self._contacts: dict[Alias, Contact] = {}
+        self._changed_contacts: dict[Alias, Contact] = {}
+        self._journal: list[JournalRow] = []
+
+    def load(self, wanted: Iterable[Wanted]) -> None:
+        """Load what the entries of a batch want."""
+        aliases: set[Alias] = set()
+        ids: set[int] = set()
+        inputs: set[Alias] = set()
+        for want in wanted:
+            aliases.update(want.aliases)
+            ids.update(want.ids)
+            inputs.update(want.inputs)
+        if aliases or ids:
+            self._users = self.transaction.load_users(aliases, ids)
+            self._by_id = {user.id: user for user in self._users.values()}
+        if inputs:
+            self._contacts = self.transaction.load_contacts(inputs)
+
+    def context(
+        self, account: str, arrived: int | None = None, request_id: str | None = None
+    ) -> Context:
+        """Give what the rules need besides a user of this account."""
+        policies = self._policies.get(account, NO_POLICY)
+        came = self.now if arrived is None else arrived
+        return Context(self.now, policies, came, self._chance, request_id)
+
+    def find(self, account: str, alias: str) -> User | None:
+        """Give a user that is known."""
+        return self._users.get((account, alias))
+
+    def find_by_id(self, user_id: int) -> User | None:
+        """Give a user that was loaded by its id."""
+        return self._by_id.get(user_id)
+
+    def user(self, account: str, wa_id: str) -> User:
+        """Give a user, a new one if need be."""
+        known = self._users.get((account, wa_id))
+        if known is None:
+            known = User(
+                self.transaction.new_user_id(), account, wa_id, self.now, is_new=True, changed=True
+            )
+            self._users[account, wa_id] = self._by_id[known.id] = known
+        return known
+
+    def contact(self, account: str, input_: str) -> Contact | None:
+        """Give a contact that is known."""
+        return self._contacts.get((account, input_))
+
+    def put_contact(self, contact: Contact) -> None:
+        """Keep a contact."""
+        key = contact.account, contact.input
+        self._contacts[key] = self._changed_contacts[key] = contact
+
+    def add_journal(self, row: JournalRow) -> None:
+        """Append a callback to the journal."""
+        self._journal.append(row)
+
+    def add_audit(self, account: str | None, entry: AuditEntry) -> None:
+        """Append an audit entry that is of no user."""
+        self.transaction.add_audit(account, [entry])
+
+    def save(self) -> Commit:
+        """Write everything; give what changed."""
+        users = self._by_id.values()
+        if self._journal:
+            self.transaction.add_journal(self._journal)
+        self.transaction.save_users(users)
+        if self._changed_contacts:
+            self.transaction.save_contacts(self._changed_contacts.values())
+        commit = Commit()
+        for user in users:
+            if user.changed:
+                commit.users.add(user.id)
+                commit.work.update(
+                    (user.account, work.kind) for work in (user.work, user.ask) if work is not None
+                )
+        return commit

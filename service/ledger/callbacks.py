@@ -1,0 +1,156 @@
+"""Callbacks as entries of the ledger: kept as they came, and in effect."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from sqlalchemy import update
+
+from service.ledger.book import Book, Entry, Wanted
+from service.model import contacts
+from service.model.events import (
+    ContactChecked,
+    Event,
+    Fault,
+    IdentitySeen,
+    NumberChanged,
+    Reading,
+    SendBlocked,
+    UserWrote,
+)
+from service.model.identities import block, link, see, write
+from service.model.users import AuditEntry, By
+from service.store.database import JournalRow, Transaction
+from service.store.tables import journal
+
+MAX_SLICE = 1000
+"""Events of one callback that one transaction takes, so that neighbours are not held up."""
+MAX_FAULTS_NAMED = 10
+
+APPLIED = "applied"
+QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A journal entry is read again: by whom, and what came of it."""
+
+    journal_id: int
+    by: By
+    state: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackEntry:
+    """A callback, or a slice of a large one: only the first slice carries the journal row."""
+
+    account: str
+    arrived: int
+    digest: str
+    events: Sequence[Event]
+    row: JournalRow | None = None
+    replay: Replay | None = None
+    request_id: str | None = None
+
+    @property
+    def weight(self) -> int:
+        """One for the row, and one for each event."""
+        return 1 + len(self.events)
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want the users and contacts that the events speak of."""
+        wanted = Wanted()
+        for event in self.events:
+            if isinstance(event, ContactChecked):
+                wanted.inputs.append((self.account, event.input))
+                continue
+            wanted.aliases.append((self.account, event.wa_id))
+            if isinstance(event, NumberChanged):
+                wanted.aliases.append((self.account, event.new_wa_id))
+        return wanted
+
+    def apply(self, book: Book) -> None:
+        """Keep the callback, and let each event take effect."""
+        if self.row is not None:
+            book.add_journal(self.row)
+        for event in self.events:
+            self._apply_event(book, event)
+        if self.replay is not None:
+            _note_replay(book, self.account, self.replay)
+
+    def _apply_event(self, book: Book, event: Event) -> None:
+        if isinstance(event, ContactChecked):
+            self._check(book, event)
+            return
+        user = book.user(self.account, event.wa_id)
+        context = book.context(self.account, self.arrived, self.request_id)
+        match event:
+            case IdentitySeen():
+                see(user, event, context)
+            case UserWrote():
+                write(user, event, context)
+            case SendBlocked():
+                block(user, event, context)
+            case NumberChanged():
+                link(user, book.user(self.account, event.new_wa_id), event, context)
+
+    def _check(self, book: Book, event: ContactChecked) -> None:
+        known = book.contact(self.account, event.input)
+        taken = contacts.take(known, self.account, event, self.digest, self.arrived)
+        if taken is not None:
+            book.put_contact(taken)
+
+    def poisoned(self, error: Exception) -> "Entry[None] | None":
+        """Keep the callback, quarantined, without its events."""
+        reason = f"the rules failed: {type(error).__name__}"
+        if self.replay is not None:
+            failed = replace(self.replay, state=QUARANTINED, reason=reason)
+            return replace(self, events=(), replay=failed)
+        if self.row is None:
+            return None
+        return replace(self, events=(), row=replace(self.row, state=QUARANTINED, reason=reason))
+
+
+def _note_replay(book: Book, account: str, replay: Replay) -> None:
+    book.transaction.connection.execute(
+        update(journal)
+        .where(journal.c.id == replay.journal_id)
+        .values(state=replay.state, reason=replay.reason, replayed_at=book.now)
+    )
+    reason = f"journal entry {replay.journal_id}: {replay.state}"
+    book.add_audit(account, AuditEntry(book.now, "replayed", by=replay.by, reason=reason))
+
+
+def slices(row: JournalRow, reading: Reading, request_id: str) -> Iterator[CallbackEntry]:
+    """Cut a callback into entries, to be written one after another; the last one's 200 counts."""
+    whole = CallbackEntry(
+        row.account, row.received_at, digest_of(row.body), (), row, request_id=request_id
+    )
+    yield replace(whole, events=reading.events[:MAX_SLICE])
+    for start in range(MAX_SLICE, len(reading.events), MAX_SLICE):
+        yield replace(whole, events=reading.events[start : start + MAX_SLICE], row=None)
+
+
+def replays(
+    account: str, arrived: int, body: bytes, reading: Reading, replay: Replay
+) -> Iterator[CallbackEntry]:
+    """Cut a callback that is read again; the last slice writes down what came of it."""
+    whole = CallbackEntry(account, arrived, digest_of(body), ())
+    for start in range(0, len(reading.events), MAX_SLICE):
+        yield replace(whole, events=reading.events[start : start + MAX_SLICE])
+    yield replace(whole, replay=replay)
+
+
+def digest_of(body: bytes) -> str:
+    """Name a body, to know a byte-identical redelivery by."""
+    return blake2b(body, digest_size=8).hexdigest()
+
+
+def state_of(faults: Sequence[Fault]) -> tuple[str, str | None]:
+    """Give the journal state for what could not be read, and its reason."""
+    if not faults:
+        return APPLIED, None
+    named = "; ".join(str(fault) for fault in faults[:MAX_FAULTS_NAMED])
+    more = len(faults) - MAX_FAULTS_NAMED
+    return QUARANTINED, f"{named}; and {more} more" if more > 0 else named

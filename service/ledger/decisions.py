@@ -1,0 +1,76 @@
+"""A person's decision, and a question to the client, as entries of the ledger."""
+
+from dataclasses import dataclass
+
+from service.ledger.book import Book, Wanted
+from service.model.decisions import Decision, Result, decide
+from service.model.identities import Answer, heed, unknown_there
+from service.model.users import User
+from service.store.database import Transaction
+
+
+class _OneUser:
+    """An entry that concerns one user, and is of one event's weight."""
+
+    account: str
+    alias: str
+    weight = 1
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want that user."""
+        return Wanted(aliases=[(self.account, self.alias)])
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to who asked."""
+
+
+@dataclass(frozen=True)
+class DecisionEntry(_OneUser):
+    """A decision about a user; answered with its result and the user as it is then."""
+
+    account: str
+    alias: str
+    decision: Decision
+    request_id: str | None = None
+
+    def apply(self, book: Book) -> tuple[Result, User | None]:
+        """Let the table of decisions decide."""
+        user = book.find(self.account, self.alias)
+        if user is None:
+            return Result.NO_IDENTITY, None
+        context = book.context(self.account, request_id=self.request_id)
+        return decide(user, self.decision, context), user
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """The user after the answer; `changed` where the identity changed meanwhile: ask again."""
+
+    user: User | None
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class RefreshEntry(_OneUser):
+    """What the client answered to a question asked now; `version` as it was when asked.
+
+    `answer` is None where the client knows no identity of the user.
+    """
+
+    account: str
+    alias: str
+    version: int
+    answer: Answer | None
+
+    def apply(self, book: Book) -> Refreshed:
+        """Heed the answer."""
+        known = book.find(self.account, self.alias)
+        if (known.version if known is not None else 0) != self.version:
+            return Refreshed(known, changed=True)
+        context = book.context(self.account)
+        if self.answer is not None:
+            known = book.user(self.account, self.alias)
+            heed(known, self.answer, context)
+        elif known is not None:
+            unknown_there(known, context)
+        return Refreshed(known)

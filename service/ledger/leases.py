@@ -1,0 +1,183 @@
+"""Leased work: taken, prolonged, and settled, as entries of the ledger."""
+
+from dataclasses import dataclass, field
+
+from service.ledger.book import Book, Wanted
+from service.model.identities import come_due, want_answer
+from service.model.outcomes import (
+    Accepted,
+    GetOutcome,
+    NoEffect,
+    PutOutcome,
+    Settled,
+    answered,
+    settle,
+)
+from service.model.users import Kind, User, Work
+from service.store.database import Transaction
+from service.store.queries import stale_unsettled
+
+LEASE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A piece of leased work, as its holder sees it.
+
+    `begun` says that an earlier PUT may have reached the client: a GET comes first.
+    """
+
+    account: str
+    wa_id: str
+    user_id: int
+    kind: Kind
+    holder: str
+    version: int
+    hash: str | None
+    begun: bool
+    reason: str
+    request_id: str | None
+
+
+@dataclass(slots=True)
+class LeaseEntry:
+    """Takes work of one account that is due: one piece for each holder named, at most."""
+
+    account: str
+    kind: Kind
+    holders: list[str]
+    now: int
+    due: list[int] = field(default_factory=list)
+
+    @property
+    def weight(self) -> int:
+        """One for each piece of work."""
+        return 1 + len(self.holders)
+
+    def wants(self, transaction: Transaction) -> Wanted:
+        """Want the users whose work is due."""
+        self.due = transaction.due(self.account, self.kind, self.now, len(self.holders))
+        return Wanted(ids=self.due)
+
+    def apply(self, book: Book) -> list[Task]:
+        """Lease what is still to be done; the policy is asked once more where it was scheduled."""
+        pairs = zip(self.due, self.holders, strict=False)
+        leased = [self._lease(book, book.find_by_id(user_id), holder) for user_id, holder in pairs]
+        return [task for task in leased if task is not None]
+
+    def _lease(self, book: Book, user: User | None, holder: str) -> Task | None:
+        if user is None:
+            return None
+        if self.kind is Kind.ACKNOWLEDGE and not come_due(user, book.context(self.account)):
+            user.work, user.changed = None, True
+            return None
+        work = user.ask if self.kind is Kind.ASK else user.work
+        if work is None or work.under_way(book.now):
+            return None
+        task = _task(user, work, holder)
+        user.changed = True
+        work.begun = work.begun or self.kind is Kind.ACKNOWLEDGE
+        work.holder, work.lease_until = holder, book.now + LEASE_MS
+        return task
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to the worker."""
+
+
+def _task(user: User, work: Work, holder: str) -> Task:
+    return Task(
+        user.account,
+        user.wa_id,
+        user.id,
+        work.kind,
+        holder,
+        user.version,
+        work.hash,
+        work.begun,
+        work.reason,
+        work.request_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeEntry:
+    """What a piece of leased work came to; counted only while the lease lasts."""
+
+    task: Task
+    outcome: PutOutcome | GetOutcome
+    weight: int = 1
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want the user."""
+        return Wanted(ids=[self.task.user_id])
+
+    def apply(self, book: Book) -> Settled:
+        """Let the rules settle it."""
+        task, outcome = self.task, self.outcome
+        user = book.find_by_id(task.user_id)
+        if user is None:
+            return Settled.NOT_OURS
+        context = book.context(task.account)
+        if task.kind is Kind.ASK:
+            if isinstance(outcome, Accepted | NoEffect):
+                raise TypeError("a question is not answered like a PUT")
+            return answered(user, task.holder, task.version, outcome, context)
+        return settle(user, task.holder, task.hash or "", outcome, context)
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenewEntry:
+    """Prolongs the leases of those holders that still have them."""
+
+    holders: tuple[str, ...]
+    weight: int = 1
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want nobody."""
+        return Wanted()
+
+    def apply(self, book: Book) -> None:
+        """Prolong."""
+        book.transaction.renew(self.holders, book.now, book.now + LEASE_MS)
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to the worker."""
+
+
+@dataclass(slots=True)
+class SweepEntry:
+    """Wants an answer about identities that stay unacknowledged and were not asked about lately.
+
+    Answered with how many there were. `before` is Unix milliseconds.
+    """
+
+    account: str
+    before: int
+    limit: int
+    ids: list[int] = field(default_factory=list)
+
+    @property
+    def weight(self) -> int:
+        """One for each identity."""
+        return 1 + self.limit
+
+    def wants(self, transaction: Transaction) -> Wanted:
+        """Want those users."""
+        self.ids = stale_unsettled(transaction.connection, self.account, self.before, self.limit)
+        return Wanted(ids=self.ids)
+
+    def apply(self, book: Book) -> int:
+        """Put a GET for each into the outbox."""
+        for user_id in self.ids:
+            user = book.find_by_id(user_id)
+            if user is not None:
+                user.checked_at = book.now
+                user.changed = True
+                want_answer(user, "sweep", book.context(self.account))
+        return len(self.ids)
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to the worker."""

@@ -1,0 +1,199 @@
+"""Group commit: what arrives while one batch is in flight makes up the next."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from random import random
+from typing import Any, TypeVar
+
+import structlog
+
+from service.ledger.book import Book, Commit, Entry
+from service.model.policy import Policies
+from service.observability.metrics import Metrics
+from service.store.database import Database, Transaction, UnavailableError
+
+T = TypeVar("T")
+
+MAX_ENTRIES = 256
+MAX_WEIGHT = 1500
+"""What one transaction takes at most: entries, and events in them."""
+
+Clock = Callable[[], int]
+"""The time in Unix milliseconds."""
+
+log = structlog.get_logger(__name__)
+
+
+def wall_clock() -> int:
+    """Tell the time."""
+    return time.time_ns() // 1_000_000
+
+
+class FullError(Exception):
+    """Too much waits already: nothing of this was written, try again later."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry[Any]
+    future: asyncio.Future[Any]
+
+
+class Ledger:
+    """Writes entries in the order of their arrival, together, and answers each once committed.
+
+    `listeners` hear of every commit on the event loop, before the entries are answered.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        policies: Mapping[str, Policies],
+        metrics: Metrics,
+        *,
+        max_waiting: int,
+        clock: Clock = wall_clock,
+    ) -> None:
+        self._database = database
+        self._policies = policies
+        self._metrics = metrics
+        self._max_waiting = max_waiting
+        self._queue: deque[_Waiting] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self.clock = clock
+        self.listeners: list[Callable[[Commit], None]] = []
+        self.available = True
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait to be written."""
+        return len(self._queue)
+
+    @property
+    def full(self) -> bool:
+        """Tell whether a callback would be turned away."""
+        return len(self._queue) >= self._max_waiting
+
+    async def submit(self, entry: Entry[T], *, bounded: bool = False) -> T:
+        """Write an entry; return what the rules made of it, once it is on disk.
+
+        Raises FullError where `bounded` and too much waits, UnavailableError where the database
+        fails; in both cases nothing of the entry is in effect.
+        """
+        if bounded and self.full:
+            raise FullError
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(entry, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return await future
+
+    async def close(self) -> None:
+        """Write what waits."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                await self._write(self._take())
+        finally:
+            self._task = None
+
+    def _take(self) -> list[_Waiting]:
+        batch = [self._queue.popleft()]
+        weight = batch[0].entry.weight
+        while self._queue and len(batch) < MAX_ENTRIES:
+            weight += self._queue[0].entry.weight
+            if weight > MAX_WEIGHT:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        """Write a batch; when the rules fail on it, one by one, so that one poisons only itself."""
+        started = time.perf_counter()
+        try:
+            results, commit = await self._transact([w.entry for w in batch])
+        except UnavailableError as error:
+            self._fail(batch, error)
+        except Exception as error:  # noqa: BLE001  whatever the rules raise is that entry's fault
+            if len(batch) == 1:
+                await self._write_poisoned(batch[0], error)
+                return
+            for waiting in batch:
+                await self._write([waiting])
+        else:
+            self._metrics.observe_commit(len(batch), time.perf_counter() - started)
+            self._succeed(batch, results, commit)
+
+    async def _write_poisoned(self, waiting: _Waiting, error: Exception) -> None:
+        log.error("the rules failed on an entry", exc_info=error)
+        substitute = waiting.entry.poisoned(error)
+        if substitute is None:
+            _answer(waiting.future, error=error)
+            return
+        self._metrics.poisoned.inc()
+        try:
+            results, commit = await self._transact([substitute])
+        except UnavailableError as failure:
+            self._fail([waiting], failure)
+        except Exception as second:  # noqa: BLE001  nothing may stop the loop that answers
+            _answer(waiting.future, error=second)
+        else:
+            self._succeed([waiting], results, commit)
+
+    async def _transact(self, entries: list[Entry[Any]]) -> tuple[list[Any], Commit]:
+        work = partial(
+            _apply,
+            entries=entries,
+            policies=self._policies,
+            now=self.clock(),
+            chance=random(),  # noqa: S311  spreads retries
+        )
+        return await self._database.write(work)
+
+    def _succeed(self, batch: list[_Waiting], results: list[Any], commit: Commit) -> None:
+        self.available = True
+        for listener in self.listeners:
+            listener(commit)
+        for waiting, result in zip(batch, results, strict=True):
+            _answer(waiting.future, result)
+
+    def _fail(self, batch: list[_Waiting], error: UnavailableError) -> None:
+        if self.available:
+            log.error("the database can't be written", error=str(error))
+        self.available = False
+        self._metrics.commit_failures.inc()
+        for waiting in batch:
+            _answer(waiting.future, error=error)
+
+
+def _apply(
+    transaction: Transaction,
+    entries: list[Entry[Any]],
+    policies: Mapping[str, Policies],
+    now: int,
+    chance: float,
+) -> tuple[list[Any], Commit]:
+    """Apply a batch within its transaction, on the database's thread."""
+    book = Book(transaction, policies, now, chance)
+    book.load([entry.wants(transaction) for entry in entries])
+    results = [entry.apply(book) for entry in entries]
+    return results, book.save()
+
+
+def _answer(
+    future: asyncio.Future[Any], result: Any = None, error: Exception | None = None
+) -> None:
+    """Answer whoever still waits; a client that went away must not stop the others."""
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -1,0 +1,208 @@
+"""Logs: one line an event, with its request id, and without anything that names a person.
+
+No phone number, hash, token, key or body belongs in a log line. Whoever writes a line leaves them
+out; what stands here is the last line of defence, and for what libraries write the only one.
+"""
+
+import logging
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+from traceback import walk_tb
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "console"]
+
+# By the last word of a key: `webhook_token` and `token`, but not `body_bytes`. A path or a URL is
+# here because a webhook's holds its token, and an identity's the user.
+_DENIED = {
+    "alias",
+    "aliases",
+    "authorization",
+    "body",
+    "bodies",
+    "challenge",
+    "contact",
+    "contacts",
+    "content",
+    "cookie",
+    "cookies",
+    "digest",
+    "evidence",
+    "from",
+    "hash",
+    "hashes",
+    "headers",
+    "input",
+    "inputs",
+    "key",
+    "keys",
+    "note",
+    "params",
+    "password",
+    "path",
+    "payload",
+    "phone",
+    "phones",
+    "query",
+    "raw",
+    "recipient",
+    "recipients",
+    "secret",
+    "secrets",
+    "sha256",
+    "signature",
+    "token",
+    "tokens",
+    "url",
+    "urls",
+    "user",
+    "username",
+    "users",
+}
+_DENIED_ENDS = ("wa_id", "wa_ids", "user_id", "user_ids", "phone_number", "phone_numbers")
+_REQUEST_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
+_LETTERS = "abcdefghijkmnopqrstuvwxyz"
+_MAX_FRAMES = 40
+_MAX_CHAIN = 8
+
+
+def configure(level: Level, format: Format) -> None:  # noqa: A002 -- named as in the configuration
+    """Send every line, of ours and of the libraries, through one pipeline to standard error.
+
+    `auto` is `console` in a terminal, else `json`. Libraries are heard from `warning` up.
+    """
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*_common(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_formatter(format))
+    root = logging.getLogger()
+    for former in [h for h in root.handlers if _is_ours(h)]:
+        root.removeHandler(former)
+    root.addHandler(handler)
+    root.setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("service").setLevel(threshold)
+    # Else a line that can't be written is printed with all its arguments.
+    logging.raiseExceptions = False
+
+
+def new_request_id() -> str:
+    """Return an id that is new, and of letters alone: it can't be taken for a phone number."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(20))
+
+
+def request_id(incoming: str | None) -> str:
+    """Return the X-Request-ID that came in if it is one, else a new one.
+
+    One without any letter could be a phone number, and isn't taken.
+    """
+    return incoming if incoming and _REQUEST_ID.fullmatch(incoming) else new_request_id()
+
+
+def _is_ours(handler: logging.Handler) -> bool:
+    return isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter)
+
+
+def _common() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _with_bare_exception,
+        _without_denied_keys,
+    ]
+
+
+def _formatter(format: Format) -> logging.Formatter:  # noqa: A002 -- named as in the configuration
+    console = format == "console" or (format == "auto" and sys.stderr.isatty())
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if console
+        else structlog.processors.JSONRenderer()
+    )
+    formatter = structlog.stdlib.ProcessorFormatter
+    return formatter(
+        foreign_pre_chain=[_with_bare_message, *_common()],
+        processors=[formatter.remove_processors_meta, renderer],
+    )
+
+
+def _with_bare_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Keep of a library's message the first line, before values are put in."""
+    message = str(event["_record"].msg)
+    return {**event, "event": message.partition("\n")[0]}
+
+
+def _with_bare_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace an exception by the types and the places it went through, without its message."""
+    raised = event.pop("exc_info", None)
+    if raised is True:
+        raised = sys.exc_info()
+    if isinstance(raised, tuple):
+        raised = raised[1]
+    if isinstance(raised, BaseException):
+        event["exception"] = "\n".join(_bare(raised))
+    return event
+
+
+def _bare(raised: BaseException) -> Iterator[str]:
+    for number, link in enumerate(_chain(raised)):
+        yield f"{'from ' if number else ''}{type(link).__module__}.{type(link).__qualname__}"
+        frames = walk_tb(link.__traceback__)
+        places = [f"  {f.f_code.co_filename}:{line} {f.f_code.co_name}" for f, line in frames]
+        yield from places[-_MAX_FRAMES:]
+
+
+def _chain(raised: BaseException) -> list[BaseException]:
+    """Return the exception, its causes, and what a group holds, each once."""
+    chain = [raised]
+    for link in chain:
+        hidden = link.__suppress_context__ or link.__context__ is None
+        before = link.__cause__ or (None if hidden else link.__context__)
+        within = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+        found = [e for e in (*within, before) if e is not None and e not in chain]
+        chain.extend(found[: _MAX_CHAIN - len(chain)])
+    return chain
+
+
+def _without_denied_keys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Take away what could name a person or open a door, and say which keys were taken."""
+    removed = sorted(set(_denied(event)))
+    kept: EventDict = _pruned(event)
+    return {**kept, "removed": removed} if removed else kept
+
+
+def _denied(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if _is_denied(str(key)):
+                yield str(key)
+            else:
+                yield from _denied(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _denied(inner)
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _pruned(inner) for k, inner in value.items() if not _is_denied(str(k))}
+    if isinstance(value, list | tuple):
+        return [_pruned(inner) for inner in value]
+    return value
+
+
+def _is_denied(key: str) -> bool:
+    name = key.lower().replace("-", "_")
+    return name.rpartition("_")[2] in _DENIED or name.endswith(_DENIED_ENDS)

@@ -1,0 +1,144 @@
+"""What Prometheus reads. No label ever holds what a caller chose: no number, hash or path."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Every metric of one running service, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._define_ingress()
+        self._define_ledger()
+        self._define_clients()
+        self._define_state()
+
+    def _define_ingress(self) -> None:
+        registry = self.registry
+        self.callbacks = Counter(
+            "ackgate_callbacks_total",
+            "Callbacks by account and by what became of them",
+            ("account", "result"),
+            registry=registry,
+        )
+        self.events = Counter(
+            "ackgate_events_total",
+            "Events read from callbacks",
+            ("account", "event"),
+            registry=registry,
+        )
+        self.callback_seconds = Histogram(
+            "ackgate_callback_seconds",
+            "From the head of a callback to its answer",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.bytes_in_flight = Gauge(
+            "ackgate_bytes_in_flight",
+            "Bytes of bodies being read or waiting to be stored",
+            registry=registry,
+        )
+        self.connections = Gauge(
+            "ackgate_connections", "Connections that are open", ("port",), registry=registry
+        )
+        self.connections_refused = Counter(
+            "ackgate_connections_refused_total",
+            "Connections answered with 503 because too many were open",
+            registry=registry,
+        )
+        self.requests = Counter(
+            "ackgate_requests_total",
+            "Requests to the API by route and status",
+            ("route", "status"),
+            registry=registry,
+        )
+
+    def _define_ledger(self) -> None:
+        registry = self.registry
+        self.commit_seconds = Histogram(
+            "ackgate_commit_seconds", "One transaction", buckets=_FAST, registry=registry
+        )
+        self.commit_entries = Histogram(
+            "ackgate_commit_entries",
+            "Entries written together in one transaction",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+            registry=registry,
+        )
+        self.commit_failures = Counter(
+            "ackgate_commit_failures_total",
+            "Transactions that the database refused",
+            registry=registry,
+        )
+        self.poisoned = Counter(
+            "ackgate_poisoned_total",
+            "Callbacks quarantined because the rules failed on them",
+            registry=registry,
+        )
+        self.waiting = Gauge("ackgate_ledger_waiting", "Entries to be written", registry=registry)
+
+    def _define_clients(self) -> None:
+        registry = self.registry
+        self.client_calls = Counter(
+            "ackgate_client_calls_total",
+            "Calls to WhatsApp clients by operation and outcome",
+            ("account", "operation", "outcome"),
+            registry=registry,
+        )
+        self.client_seconds = Histogram(
+            "ackgate_client_call_seconds",
+            "Calls to WhatsApp clients",
+            ("operation",),
+            buckets=_CALLS,
+            registry=registry,
+        )
+        self.outcomes = Counter(
+            "ackgate_outcomes_total",
+            "What leased work came to",
+            ("account", "kind", "outcome"),
+            registry=registry,
+        )
+        self.reachable = Gauge(
+            "ackgate_account_reachable",
+            "1 while the account's WhatsApp client answers and lets us in",
+            ("account",),
+            registry=registry,
+        )
+
+    def _define_state(self) -> None:
+        registry = self.registry
+        self.identities = Gauge(
+            "ackgate_identities", "Identities by state", ("state",), registry=registry
+        )
+        self.oldest_pending = Gauge(
+            "ackgate_oldest_pending_seconds",
+            "Age of the oldest pending identity, 0 where there is none",
+            registry=registry,
+        )
+        self.outbox = Gauge(
+            "ackgate_outbox", "Work in the outbox", ("account", "kind"), registry=registry
+        )
+        self.overdue = Gauge(
+            "ackgate_outbox_overdue_seconds",
+            "How long the oldest work has been due, 0 where none is",
+            ("account", "kind"),
+            registry=registry,
+        )
+
+    def observe_commit(self, entries: int, seconds: float) -> None:
+        """Note one transaction."""
+        self.commit_seconds.observe(seconds)
+        self.commit_entries.observe(entries)
+
+    def observe_call(self, account: str, operation: str, outcome: str, seconds: float) -> None:
+        """Note one call to a WhatsApp client."""
+        self.client_calls.labels(account, operation, outcome).inc()
+        self.client_seconds.labels(operation).observe(seconds)
+
+    def render(self) -> bytes:
+        """Write the metrics as Prometheus text."""
+        return generate_latest(self.registry)

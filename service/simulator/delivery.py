@@ -1,0 +1,211 @@
+"""How the client delivers callbacks (Meta's page on webhooks).
+
+An HTTP POST each, some at once; success is HTTP 200 alone and no redirect is followed; a failed one
+is tried again after 3 s, 6 s, 9 s … capped at 900 s, and given up after 24 hours. What isn't
+delivered outlives a stop of the client, but not of the process.
+"""
+
+import asyncio
+import ssl
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+import aiohttp
+
+from service.simulator.application import ApplicationSettings
+from service.simulator.faults import Fault, Faults
+from service.simulator.options import Options
+
+KEPT_CALLBACKS = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class Callback:
+    """One callback on its way; times in Unix seconds, `delay` in seconds."""
+
+    kind: str
+    body: bytes
+    wa_id: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0
+    number: int = 0
+    created_at: float = 0
+    attempts: int = 0
+    state: str = "pending"
+    """`pending`, `delivered`, `lost` by a fault, or `given_up`."""
+    problem: str | None = None
+    """Why the last attempt failed."""
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the first attempt is over."""
+    after: "Callback | None" = None
+    """The callback whose first attempt comes before this one's."""
+
+
+class Delivery:
+    """Delivers callbacks to the webhook URL of the settings; `resume` starts, `pause` stops it."""
+
+    def __init__(
+        self, options: Options, settings: Callable[[], ApplicationSettings], faults: Faults
+    ) -> None:
+        self._options = options
+        self._settings = settings
+        self._faults = faults
+        self._session: aiohttp.ClientSession | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = (0, asyncio.Semaphore())
+        self._hurried = asyncio.Event()
+        self._held: list[Callback] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.counts: Counter[str] = Counter()
+        """How many were delivered, lost and given_up, and how many attempts failed."""
+        self.pending: dict[int, Callback] = {}
+        self.history: deque[Callback] = deque(maxlen=KEPT_CALLBACKS)
+        self.tls: ssl.SSLContext | None = None
+        """Verifies the webhook's certificate; None for the system's authorities."""
+
+    def resume(self) -> None:
+        """Open the way, and start on all that is pending."""
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._options.webhook_timeout_seconds),
+            connector=aiohttp.TCPConnector(limit=0),
+            skip_auto_headers=("User-Agent",),
+        )
+        for callback in self.pending.values():
+            if callback not in self._held:
+                self._spawn(callback)
+
+    async def pause(self) -> None:
+        """Stop delivering; what is pending stays."""
+        session, self._session = self._session, None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if session is not None:
+            await session.close()
+
+    def send(self, callback: Callback) -> Callback:
+        """Take on a callback, with whatever faults strike it."""
+        fault = self._faults.take(f"callback_{callback.kind}", callback.wa_id)
+        callback.created_at = self._options.clock()
+        if fault is None:
+            self._enter(callback)
+        elif fault.lose:
+            self._enter(callback, held=True)
+            self._finish(callback, "lost")
+        else:
+            self._send_faulty(callback, fault)
+        return callback
+
+    def _send_faulty(self, callback: Callback, fault: Fault) -> None:
+        callback.delay += fault.latency
+        held = fault.reorder > 1
+        copies = [replace(callback, tried=asyncio.Event()) for _ in range(fault.repeat - 1)]
+        for each in (callback, *copies):
+            self._enter(each, held=held)
+        if held and len(self._held) >= fault.reorder:
+            self.release()
+
+    def _enter(self, callback: Callback, *, held: bool = False) -> None:
+        callback.number = self.counts["accepted"] = self.counts["accepted"] + 1
+        self.pending[callback.number] = callback
+        self.history.append(callback)
+        self._idle.clear()
+        if held:
+            self._held.append(callback)
+        elif self._session is not None:
+            self._spawn(callback)
+
+    def release(self) -> None:
+        """Deliver what a fault holds: in reverse, each after the attempt before it."""
+        held, self._held = self._held[::-1], []
+        for before, callback in zip([None, *held], held, strict=False):
+            callback.after = before
+            if self._session is not None:
+                self._spawn(callback)
+
+    def hurry(self) -> None:
+        """Try everything that waits for its next attempt now."""
+        self._hurried.set()
+        self._hurried = asyncio.Event()
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until nothing is pending; TimeoutError, with what is, when the time is up."""
+        self.release()
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            problems = Counter(callback.problem for callback in self.pending.values())
+            raise TimeoutError(f"callbacks still pending: {dict(problems)}") from None
+
+    def _spawn(self, callback: Callback) -> None:
+        task = asyncio.create_task(self._deliver(callback))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, callback: Callback) -> None:
+        if callback.after is not None:
+            await callback.after.tried.wait()
+        if callback.delay and not callback.attempts:
+            await asyncio.sleep(callback.delay)
+        while callback.state == "pending":
+            async with self._slot():
+                callback.problem = await self._attempt(callback)
+            callback.attempts += 1
+            callback.tried.set()
+            await self._conclude(callback)
+
+    def _slot(self) -> asyncio.Semaphore:
+        limit = self._settings().webhooks.max_concurrent_requests
+        if self._slots[0] != limit:
+            self._slots = (limit, asyncio.Semaphore(limit))
+        return self._slots[1]
+
+    async def _attempt(self, callback: Callback) -> str | None:
+        """Post once; return what went wrong."""
+        url = self._settings().webhooks.url
+        if url is None or self._session is None:
+            return "no webhook URL"
+        try:
+            async with self._session.post(
+                url,
+                data=callback.body,
+                headers={"Content-Type": "application/json", **callback.headers},
+                allow_redirects=False,
+                ssl=True if self.tls is None else self.tls,
+            ) as response:
+                return None if response.status == 200 else f"answered {response.status}"  # noqa: PLR2004 - success is 200 alone
+        except (aiohttp.ClientError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+
+    async def _conclude(self, callback: Callback) -> None:
+        if callback.problem is None:
+            self._finish(callback, "delivered")
+            return
+        self.counts["failed_attempts"] += 1
+        age = self._options.clock() - callback.created_at
+        if age >= self._options.give_up_seconds:
+            self._finish(callback, "given_up")
+        else:
+            await self._sleep(self._settings().retry_seconds(callback.attempts))
+
+    def _finish(self, callback: Callback, state: str) -> None:
+        callback.state = state
+        self.counts[state] += 1
+        del self.pending[callback.number]
+        if callback in self._held:
+            self._held.remove(callback)
+        if not self.pending:
+            self._idle.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        await first_of(self._hurried.wait(), seconds)
+
+
+async def first_of(awaited: Awaitable[object], seconds: float | None) -> None:
+    """Wait for something, but no longer than so many seconds."""
+    try:
+        await asyncio.wait_for(awaited, seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,171 @@
+"""Faults: what the simulator does wrong on request, to one operation, some times, for one user."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+CallOperation = Literal[
+    "login",
+    "identity_get",
+    "identity_put",
+    "messages",
+    "contacts",
+    "health",
+    "settings",
+    "certificates",
+    "any",
+]
+CallbackOperation = Literal[
+    "callback",
+    "callback_identity",
+    "callback_number",
+    "callback_message",
+    "callback_status",
+    "callback_contacts",
+    "callback_errors",
+    "callback_raw",
+]
+Operation = CallOperation | CallbackOperation
+OPERATIONS: tuple[str, ...] = (*get_args(CallOperation), *get_args(CallbackOperation))
+
+OF_CALLBACKS = frozenset({"lose", "repeat", "reorder"})
+OF_CALLS = frozenset({"status", "body", "drop", "hang", "effect"})
+
+
+def _seconds(value: object) -> object:
+    """Read `true` or `forever` as a time without end."""
+    return math.inf if value is True or value in ("true", "forever") else value
+
+
+class Fault(BaseModel):
+    """One fault. Times are seconds; `times` is how often it strikes, None without end."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    operation: Operation
+    """The operation that it strikes: `any` is every call, `callback` every callback."""
+    wa_id: str | None = None
+    """Strikes only what concerns this user."""
+    times: int | None = Field(default=None, ge=1)
+    latency: float = Field(default=0, ge=0)
+    """Waits so long before all else."""
+    status: int | None = Field(default=None, ge=200, le=599)
+    """Answers this HTTP status instead of the true answer."""
+    body: str | None = None
+    """Answers this literal body, with `status` or 200."""
+    drop: Literal["before", "after"] | None = None
+    """Closes the socket without an answer, before or after the effect."""
+    hang: Annotated[float, BeforeValidator(_seconds)] = Field(default=0, ge=0)
+    """Gives no answer for so long, then closes the socket."""
+    effect: bool = False
+    """With `status`, `body` or `hang`: the call takes effect all the same."""
+    lose: bool = False
+    """The callback is never delivered."""
+    repeat: int = Field(default=1, ge=1)
+    """The callback is delivered so often in all."""
+    reorder: int = Field(default=1, ge=1)
+    """So many callbacks are held, then delivered in reverse, one after the other."""
+
+    @model_validator(mode="after")
+    def _fits_its_operation(self) -> Self:
+        wanted = self.model_dump(exclude_defaults=True).keys() - {"operation", "wa_id", "times"}
+        if not wanted:
+            raise ValueError("a fault needs something to do, such as status=500")
+        foreign = wanted & (OF_CALLS if self.of_callbacks else OF_CALLBACKS)
+        if foreign:
+            raise ValueError(f"{', '.join(sorted(foreign))} can't strike {self.operation}")
+        return self
+
+    @property
+    def of_callbacks(self) -> bool:
+        """Whether it strikes callbacks going out rather than calls coming in."""
+        return self.operation.startswith("callback")
+
+    @property
+    def takes_effect(self) -> bool:
+        """Whether the call that it strikes is carried out."""
+        return self.effect or self.drop == "after" or not self.answers_falsely
+
+    @property
+    def answers_falsely(self) -> bool:
+        """Whether the true answer is withheld."""
+        return bool(self.drop or self.hang or self.status or self.body is not None)
+
+    def strikes(self, operation: str, wa_id: str | None) -> bool:
+        """Tell whether it concerns this operation on this user."""
+        if self.wa_id is not None and self.wa_id != wa_id:
+            return False
+        if operation.startswith("callback"):
+            return self.operation in ("callback", operation)
+        return self.operation in ("any", operation)
+
+
+def parse(spec: str) -> Fault:
+    """Read `operation:key=value,key=value`, the form of the command line; else ValueError."""
+    operation, _, rest = spec.partition(":")
+    return from_words(operation, [word for word in rest.split(",") if word])
+
+
+def from_words(operation: str, words: list[str]) -> Fault:
+    """Make a fault of an operation and words such as `status=500`; a word alone means true."""
+    values: dict[str, Any] = {"operation": operation}
+    for word in words:
+        key, _, value = word.partition("=")
+        values[key.strip()] = value.strip() or True
+    return Fault.model_validate(values)
+
+
+class Faults:
+    """The faults switched on now, each with a number and the times that it has left."""
+
+    def __init__(self) -> None:
+        self._faults: dict[int, Fault] = {}
+        self._left: dict[int, int | None] = {}
+        self._number = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Fault, int | None]]:
+        for number, fault in self._faults.items():
+            yield number, fault, self._left[number]
+
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def add(self, fault: Fault) -> int:
+        """Switch a fault on and return its number."""
+        self._number += 1
+        self._faults[self._number] = fault
+        self._left[self._number] = fault.times
+        return self._number
+
+    def take(self, operation: str, wa_id: str | None) -> Fault | None:
+        """Return the oldest fault that strikes here, using up one of its times."""
+        for number, fault in self._faults.items():
+            if fault.strikes(operation, wa_id):
+                self._use_up(number)
+                return fault
+        return None
+
+    def _use_up(self, number: int) -> None:
+        left = self._left[number]
+        if left == 1:
+            self.remove(number)
+        elif left is not None:
+            self._left[number] = left - 1
+
+    def remove(self, number: int) -> bool:
+        """Switch one fault off; False when there is none of that number."""
+        self._left.pop(number, None)
+        return self._faults.pop(number, None) is not None
+
+    def clear(self) -> None:
+        """Switch every fault off."""
+        self._faults.clear()
+        self._left.clear()

@@ -1,0 +1,62 @@
+"""Everything that a simulator knows, as one JSON object."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from service.simulator.acts import Acts
+from service.simulator.calls import Call
+from service.simulator.delivery import Callback
+
+SHOWN = 1000
+"""How many of the latest messages and PUTs are shown; the counts cover all."""
+
+
+def state_of(acts: Acts) -> dict[str, Any]:
+    """Return users, counts, PUTs, logins, messages, callbacks, faults and settings."""
+    client = acts.client
+    return {
+        "users": {wa_id: asdict(user) for wa_id, user in acts.users.items()},
+        "calls": dict(acts.calls.counts),
+        "most_in_flight": dict(acts.calls.most_in_flight),
+        "puts": [_put(call) for call in acts.puts[-SHOWN:]],
+        "logins": {
+            "succeeded": client.logins.succeeded,
+            "refused": client.logins.refused,
+            "tokens": len(client.logins.tokens),
+        },
+        "messages": [asdict(message) for message in list(client.messages)[-SHOWN:]],
+        "callbacks": {
+            **{key: client.delivery.counts[key] for key in COUNTS},
+            "pending": [_callback(each) for each in list(client.delivery.pending.values())[:SHOWN]],
+        },
+        "contacts": {
+            "unknown": sorted(client.contacts.unknown),
+            "failing": sorted(client.contacts.failing),
+            "wa_ids": {**client.options.wa_ids, **client.contacts.wa_ids},
+        },
+        "health": client.health,
+        "faults": faults_of(acts),
+        "settings": client.settings.model_dump(mode="json"),
+    }
+
+
+COUNTS = ("accepted", "delivered", "failed_attempts", "lost", "given_up")
+
+
+def faults_of(acts: Acts) -> list[dict[str, Any]]:
+    """Return the faults that are switched on, each with its number and the times it has left."""
+    return [
+        {"id": number, "left": left, **json.loads(fault.model_dump_json(exclude_defaults=True))}
+        for number, fault, left in acts.client.faults
+    ]
+
+
+def _put(call: Call) -> dict[str, Any]:
+    keys = ("wa_id", "hash", "outcome", "status", "request_id", "at", "faulty")
+    return {key: getattr(call, key) for key in keys}
+
+
+def _callback(callback: Callback) -> dict[str, Any]:
+    keys = ("number", "kind", "wa_id", "attempts", "problem", "created_at")
+    return {key: getattr(callback, key) for key in keys}

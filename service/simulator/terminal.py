@@ -1,0 +1,59 @@
+"""What the commands share: where the simulator is, and how they end."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from service.simulator.remote import Remote, RemoteError, open_remote
+
+T = TypeVar("T")
+
+Url = Annotated[
+    str, typer.Option("--url", envvar="ACKGATE_SIMULATOR_URL", help="Where the simulator is.")
+]
+CaFile = Annotated[
+    Path,
+    typer.Option("--ca-file", envvar="ACKGATE_SIMULATOR_CA_FILE", help="Verifies its certificate."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Username = Annotated[str, typer.Option(envvar="ACKGATE_SIMULATOR_USERNAME")]
+Password = Annotated[str, typer.Option(envvar="ACKGATE_SIMULATOR_PASSWORD")]
+
+URL = "https://127.0.0.1:9090"
+CA_FILE = Path("var/simulator-ca.pem")
+
+
+def fail(line: str) -> NoReturn:
+    """End with one line and exit 1."""
+    typer.echo(line, err=True)
+    raise typer.Exit(1)
+
+
+def why(error: ValidationError) -> str:
+    """Say in one line which value is wrong."""
+    at_fault = error.errors()[0]
+    place = ".".join(map(str, at_fault["loc"]))
+    return f"{place}: {at_fault['msg']}" if place else at_fault["msg"]
+
+
+def remotely(url: str, ca_file: Path, act: Callable[[Remote], Awaitable[T]]) -> T:
+    """Do something with a running simulator; one line and exit 1 when it can't be done."""
+
+    async def work() -> T:
+        async with open_remote(url, ca_file) as remote:
+            return await act(remote)
+
+    try:
+        return asyncio.run(work())
+    except RemoteError as error:
+        fail(str(error))
+
+
+def show(answer: dict[str, Any], line: str, *, as_json: bool) -> None:
+    """Print an answer for a program, or a line for a person."""
+    typer.echo(json.dumps(answer) if as_json else line)

@@ -1,0 +1,89 @@
+"""What the steps ask of a database, whichever it is."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from service.model.contacts import Contact
+from service.model.users import AuditEntry, Kind, User
+
+T = TypeVar("T")
+
+Alias = tuple[str, str]
+"""An account, and what a user of it is called."""
+
+
+class StoreError(Exception):
+    """The database can't be used; the text is one line for the operator."""
+
+
+class UnavailableError(StoreError):
+    """The database did not do what was asked, and nothing of it is in effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """A callback as it came over the wire. `headers` is a JSON object."""
+
+    account: str
+    received_at: int
+    state: str
+    reason: str | None
+    content_type: str
+    content_encoding: str
+    headers: str
+    body: bytes
+
+
+class Transaction(Protocol):
+    """The statements of the hot path, within one transaction; others go to `connection`."""
+
+    @property
+    def connection(self) -> Connection:
+        """The same transaction, for queries that need not be fast."""
+
+    def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
+        """Load users with their history and work, under each alias asked for and their own."""
+
+    def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
+        """Load contacts by account and literal input."""
+
+    def new_user_id(self) -> int:
+        """Give an id for a new user."""
+
+    def save_users(self, users: Iterable[User]) -> None:
+        """Write what the rules changed: users, history, audit trail, outbox."""
+
+    def save_contacts(self, contacts: Iterable[Contact]) -> None:
+        """Write contacts, new or known."""
+
+    def add_journal(self, rows: Sequence[JournalRow]) -> None:
+        """Append callbacks, and note when each account had its last."""
+
+    def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
+        """Append audit entries that are of no user."""
+
+    def due(self, account: str, kind: Kind, now: int, limit: int) -> list[int]:
+        """Give the users whose work is due and in nobody's hands, the longest due first."""
+
+    def renew(self, holders: Sequence[str], now: int, until: int) -> None:
+        """Prolong the leases that have not ended."""
+
+
+class Database(Protocol):
+    """One database: transactions that write, one after another, and readers beside them."""
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run the work in one transaction, in one hop to the database's own thread.
+
+        Raises UnavailableError where the database fails; whatever the work itself raises passes
+        through. In both cases nothing of it is in effect.
+        """
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run the work on a snapshot of the database; raises like `write`."""
+
+    async def close(self) -> None:
+        """Finish what was begun, and let go of the database."""

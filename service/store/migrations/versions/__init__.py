@@ -1,0 +1,1 @@
+"""One module a migration, each able to run while the release before still could."""

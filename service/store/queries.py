@@ -1,0 +1,263 @@
+"""Queries that need not be the fastest, in SQLAlchemy Core, the same for every database.
+
+Each takes the connection of a transaction or of a reader, and is called on its thread.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, func, or_, select, text, tuple_, update
+
+from service.model.contacts import Contact
+from service.model.timeline import Change
+from service.model.users import AuditEntry, Kind, State, User
+from service.store.rows import (
+    CHANGE_COLUMNS,
+    CONTACT_COLUMNS,
+    USER_COLUMNS,
+    change_of,
+    contact_of,
+    load,
+    user_of,
+)
+from service.store.tables import accounts, aliases, audit, changes, contacts, journal, outbox, users
+
+CHUNK = 500
+Place = tuple[int, int]
+"""Where a page of a list begins: after this time (Unix ms) and this id."""
+
+_USER = [users.c[name] for name in USER_COLUMNS]
+_CONTACT = [contacts.c[name] for name in CONTACT_COLUMNS]
+
+
+def find_user(connection: Connection, account: str, alias: str) -> User | None:
+    """Give a user by what it is called, without history and work."""
+    return find_users(connection, account, [alias]).get(alias)
+
+
+def find_users(connection: Connection, account: str, names: Sequence[str]) -> dict[str, User]:
+    """Give users by what they are called, without history and work."""
+    found = {}
+    for start in range(0, len(names), CHUNK):
+        query = (
+            select(aliases.c.alias, *_USER)
+            .join(users, users.c.id == aliases.c.user_id)
+            .where(aliases.c.account == account)
+            .where(aliases.c.alias.in_(names[start : start + CHUNK]))
+        )
+        for row in connection.execute(query):
+            found[row[0]] = user_of(row[1:])
+    return found
+
+
+def history_of(connection: Connection, user_id: int, limit: int = 1000) -> list[Change]:
+    """Give the newest entries of a user's history, the newest first."""
+    query = (
+        select(changes.c.id, *(changes.c[name] for name in CHANGE_COLUMNS))
+        .where(changes.c.user_id == user_id)
+        .order_by(changes.c.first_at.desc(), changes.c.id.desc())
+        .limit(limit)
+    )
+    return [change_of(row) for row in connection.execute(query)]
+
+
+def audit_of(connection: Connection, user_id: int, limit: int = 1000) -> list[AuditEntry]:
+    """Give the newest entries of a user's audit trail, in their order."""
+    query = select(audit).where(audit.c.user_id == user_id).order_by(audit.c.id.desc()).limit(limit)
+    return [audit_entry_of(row) for row in reversed(connection.execute(query).all())]
+
+
+def audit_entry_of(row: Row[Any]) -> AuditEntry:
+    """Build an audit entry."""
+    return AuditEntry(
+        row.at,
+        row.event,
+        row.hash,
+        load(row.decided_by),
+        row.reason,
+        row.note,
+        load(row.evidence),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFilter:
+    """Which identities a list shows. `updated_since` is Unix milliseconds, and sorts by it."""
+
+    account: str | None = None
+    states: Sequence[State] = ()
+    updated_since: int | None = None
+
+
+def list_identities(
+    connection: Connection, wanted: IdentityFilter, after: Place | None, limit: int
+) -> list[User]:
+    """Give a page of identities, oldest change first, without history and work."""
+    by_update = wanted.updated_since is not None
+    order = users.c.updated_at if by_update else users.c.changed_at
+    query = select(*_USER).where(users.c.state.is_not(None)).order_by(order, users.c.id)
+    if wanted.account is not None:
+        query = query.where(users.c.account == wanted.account)
+    if wanted.states:
+        query = query.where(users.c.state.in_([str(state) for state in wanted.states]))
+    if by_update:
+        query = query.where(order >= wanted.updated_since)
+    if after is not None:
+        query = query.where(tuple_(order, users.c.id) > after)
+    return [user_of(row) for row in connection.execute(query.limit(limit))]
+
+
+def count_states(connection: Connection) -> dict[State, int]:
+    """Count the identities in each state."""
+    query = select(users.c.state, func.count()).where(users.c.state.is_not(None))
+    rows = connection.execute(query.group_by(users.c.state))
+    counted: dict[str, int] = {row[0]: row[1] for row in rows}
+    return {state: counted.get(state.value, 0) for state in State}
+
+
+def oldest_pending(connection: Connection) -> int | None:
+    """Tell since when (Unix ms) the longest pending identity has been."""
+    query = select(func.min(users.c.changed_at)).where(users.c.state == State.PENDING.value)
+    return connection.execute(query).scalar()
+
+
+def find_contacts(
+    connection: Connection,
+    account: str,
+    *,
+    inputs: Sequence[str] = (),
+    wa_ids: Sequence[str] = (),
+) -> list[Contact]:
+    """Give the contacts with one of these literal inputs, or one of these wa_ids."""
+    found = []
+    for column, wanted in ((contacts.c.input, inputs), (contacts.c.wa_id, wa_ids)):
+        for start in range(0, len(wanted), CHUNK):
+            query = (
+                select(*_CONTACT)
+                .where(contacts.c.account == account)
+                .where(column.in_(wanted[start : start + CHUNK]))
+                .order_by(contacts.c.id)
+            )
+            found += [contact_of(row) for row in connection.execute(query)]
+    return found
+
+
+def list_contacts(
+    connection: Connection, account: str, after: int, limit: int
+) -> list[tuple[int, Contact]]:
+    """Give a page of an account's contacts with their row ids."""
+    query = (
+        select(contacts.c.id, *_CONTACT)
+        .where(contacts.c.account == account, contacts.c.id > after)
+        .order_by(contacts.c.id)
+        .limit(limit)
+    )
+    return [(row[0], contact_of(row[1:])) for row in connection.execute(query)]
+
+
+def list_journal(
+    connection: Connection, state: str | None, account: str | None, after: int, limit: int
+) -> list[Row[Any]]:
+    """Give a page of the journal, oldest first, without the bodies."""
+    columns = [
+        journal.c[name]
+        for name in ("id", "account", "received_at", "state", "reason", "replayed_at")
+    ]
+    query = select(*columns).where(journal.c.id > after).order_by(journal.c.id).limit(limit)
+    if state is not None:
+        query = query.where(_state_is(state))
+    if account is not None:
+        query = query.where(journal.c.account == account)
+    return list(connection.execute(query))
+
+
+def _state_is(state: str) -> Any:
+    """Compare with a literal where an index holds just those rows."""
+    return text("state = 'quarantined'") if state == "quarantined" else journal.c.state == state
+
+
+def journal_entry(connection: Connection, entry_id: int) -> Row[Any] | None:
+    """Give one callback of the journal, body and all."""
+    return connection.execute(select(journal).where(journal.c.id == entry_id)).one_or_none()
+
+
+def list_audit(
+    connection: Connection, account: str | None, event: str | None, after: int, limit: int
+) -> list[Row[Any]]:
+    """Give a page of the whole audit trail, oldest first, each with its user's wa_id."""
+    query: Select[Any] = (
+        select(audit, users.c.wa_id)
+        .outerjoin(users, users.c.id == audit.c.user_id)
+        .where(audit.c.id > after)
+        .order_by(audit.c.id)
+        .limit(limit)
+    )
+    if account is not None:
+        query = query.where(audit.c.account == account)
+    if event is not None:
+        query = query.where(audit.c.event == event)
+    return list(connection.execute(query))
+
+
+def account_rows(connection: Connection) -> dict[str, Row[Any]]:
+    """Give what is known of each account that ever had a callback or a policy."""
+    return {row.name: row for row in connection.execute(select(accounts))}
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be done for an account; the oldest by when it was due (Unix ms)."""
+
+    waiting: int
+    overdue: int
+    oldest_due: int | None
+
+
+def backlogs(connection: Connection, now: int) -> dict[tuple[str, Kind], Backlog]:
+    """Count the outbox by account and kind."""
+    overdue = func.sum((outbox.c.due_at <= now).cast(outbox.c.id.type))
+    query = select(
+        outbox.c.account, outbox.c.kind, func.count(), overdue, func.min(outbox.c.due_at)
+    ).group_by(outbox.c.account, outbox.c.kind)
+    return {
+        (account, Kind(kind)): Backlog(count, int(late or 0), oldest)
+        for account, kind, count, late, oldest in connection.execute(query)
+    }
+
+
+def next_due(connection: Connection, account: str, kind: Kind) -> int | None:
+    """Tell when the next work of a kind will be due, or the lease on it end (Unix ms)."""
+    mine = and_(outbox.c.account == account, outbox.c.kind == kind.value)
+    free = select(func.min(outbox.c.due_at)).where(mine, outbox.c.lease_until.is_(None))
+    leased = select(func.min(outbox.c.lease_until)).where(mine, outbox.c.lease_until.is_not(None))
+    times = [connection.execute(query).scalar() for query in (free, leased)]
+    return min((at for at in times if at is not None), default=None)
+
+
+def stale_unsettled(connection: Connection, account: str, before: int, limit: int) -> list[int]:
+    """Give users whose identity is unsettled and was not asked about since (Unix ms)."""
+    query = (
+        select(users.c.id)
+        .where(users.c.account == account, text("state IN ('pending', 'held', 'failed')"))
+        .where(or_(users.c.checked_at.is_(None), users.c.checked_at < before))
+        .order_by(users.c.checked_at)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def note_policies(connection: Connection, policies: Iterable[tuple[str, str]]) -> list[str]:
+    """Keep each account's policy as it is now; give the accounts whose policy changed."""
+    changed = []
+    known = account_rows(connection)
+    for name, policy in policies:
+        if name not in known:
+            connection.execute(accounts.insert().values(name=name, policy=policy))
+        elif known[name].policy != policy:
+            connection.execute(
+                update(accounts).where(accounts.c.name == name).values(policy=policy)
+            )
+            if known[name].policy is not None:
+                changed.append(name)
+    return changed

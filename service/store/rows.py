@@ -1,0 +1,261 @@
+"""Rows of the tables and the objects of the model: from one to the other, pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.model.contacts import Contact
+from service.model.moments import Moment, Precision
+from service.model.timeline import Change
+from service.model.users import AuditEntry, Kind, Link, State, User, Work
+
+USER_COLUMNS = (
+    "id", "account", "wa_id", "created_at", "wrote_at", "links", "blocked_since", "blocked_ids",
+    "hash", "changed_at", "changed_precision", "received_at", "seen", "claims", "state", "version",
+    "updated_at", "due_at", "decided_by", "decided_at", "acknowledged_at", "confirmed_at",
+    "checked_at", "attempts", "last_error", "after_hold", "disputed", "history_count", "has_work",
+    "has_ask",
+)  # fmt: skip
+CHANGE_COLUMNS = (
+    "user_id", "hash", "first_at", "changed_at", "changed_precision", "received_at", "seen",
+    "claims", "outcome", "decided_by", "decided_at", "acknowledged_at",
+)  # fmt: skip
+AUDIT_COLUMNS = (
+    "account", "user_id", "at", "event", "hash", "decided_by", "reason", "note", "evidence",
+)  # fmt: skip
+OUTBOX_COLUMNS = (
+    "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
+    "refusals", "begun", "holder", "lease_until",
+)  # fmt: skip
+CONTACT_COLUMNS = ("account", "input", "wa_id", "status", "checked_at", "digests")
+
+_dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+
+def dump(value: Sequence[Any] | Mapping[str, Any] | None) -> str | None:
+    """Write a list or an object; nothing for an empty one."""
+    return _dumps(value) if value else None
+
+
+def load(text: str | None) -> Any:
+    """Read what `dump` wrote; None for nothing."""
+    return None if text is None else json.loads(text)
+
+
+def _dump_seen(seen: list[Moment]) -> str:
+    if len(seen) == 1:
+        return f"[[{seen[0][0]},{seen[0][1]:d}]]"
+    return _dumps(seen)
+
+
+def _load_seen(text: str) -> list[Moment]:
+    return [Moment(at, Precision(precision)) for at, precision in json.loads(text)]
+
+
+def user_of(row: Sequence[Any]) -> User:
+    """Build a user from a row in the order of USER_COLUMNS, without history and work."""
+    (
+        id_, account, wa_id, created_at, wrote_at, links, blocked_since, blocked_ids,
+        hash_, changed_at, changed_precision, received_at, seen, claims, state, version,
+        updated_at, due_at, decided_by, decided_at, acknowledged_at, confirmed_at,
+        checked_at, attempts, last_error, after_hold, disputed, history_count, has_work,
+        has_ask,
+    ) = row  # fmt: skip
+    latest = None
+    if hash_ is not None:
+        latest = Change(
+            hash_,
+            Moment(changed_at, Precision(changed_precision)),
+            received_at,
+            _load_seen(seen),
+            load(claims) or [],
+            decided_by=load(decided_by),
+            decided_at=decided_at,
+            acknowledged_at=acknowledged_at,
+            touched=False,
+        )
+    return User(
+        id=id_,
+        account=account,
+        wa_id=wa_id,
+        created_at=created_at,
+        latest=latest,
+        state=None if state is None else State(state),
+        version=version,
+        updated_at=updated_at,
+        due_at=due_at,
+        attempts=attempts,
+        last_error=last_error,
+        after_hold=bool(after_hold),
+        disputed=bool(disputed),
+        confirmed_at=confirmed_at,
+        checked_at=checked_at,
+        blocked_since=blocked_since,
+        blocked_ids=load(blocked_ids) or [],
+        links=[_link_of(item) for item in load(links) or ()],
+        wrote_at=wrote_at,
+        history_count=history_count,
+        had_work=bool(has_work),
+        had_ask=bool(has_ask),
+    )
+
+
+def _link_of(item: list[Any]) -> Link:
+    wa_id, relation, at, precision = item
+    return Link(wa_id, relation, Moment(at, Precision(precision)))
+
+
+def user_row(user: User) -> tuple[Any, ...]:
+    """Write a user in the order of USER_COLUMNS."""
+    latest = user.latest
+    links = [(x.wa_id, x.relation, x.since.at, x.since.precision) for x in user.links]
+    return (
+        user.id,
+        user.account,
+        user.wa_id,
+        user.created_at,
+        user.wrote_at,
+        dump(links),
+        user.blocked_since,
+        dump(user.blocked_ids),
+        *_latest_columns(latest),
+        user.state,
+        user.version,
+        user.updated_at,
+        user.due_at,
+        dump(latest.decided_by) if latest else None,
+        latest.decided_at if latest else None,
+        latest.acknowledged_at if latest else None,
+        user.confirmed_at,
+        user.checked_at,
+        user.attempts,
+        user.last_error,
+        user.after_hold,
+        user.disputed,
+        user.history_count,
+        user.work is not None,
+        user.ask is not None,
+    )
+
+
+def _latest_columns(latest: Change | None) -> tuple[Any, ...]:
+    if latest is None:
+        return (None,) * 6
+    return (
+        latest.hash,
+        latest.changed.at,
+        int(latest.changed.precision),
+        latest.received_at,
+        _dump_seen(latest.seen),
+        dump(latest.claims),
+    )
+
+
+def change_of(row: Sequence[Any]) -> Change:
+    """Build an entry of the history from an id and a row in the order of CHANGE_COLUMNS."""
+    (
+        id_, _, hash_, _, changed_at, changed_precision, received_at, seen, claims, outcome,
+        decided_by, decided_at, acknowledged_at,
+    ) = row  # fmt: skip
+    return Change(
+        hash_,
+        Moment(changed_at, Precision(changed_precision)),
+        received_at,
+        _load_seen(seen),
+        load(claims) or [],
+        outcome,
+        load(decided_by),
+        decided_at,
+        acknowledged_at,
+        id_,
+        touched=False,
+    )
+
+
+def change_row(user_id: int, change: Change) -> tuple[Any, ...]:
+    """Write an entry of the history in the order of CHANGE_COLUMNS."""
+    return (
+        user_id,
+        change.hash,
+        change.first.at,
+        change.changed.at,
+        int(change.changed.precision),
+        change.received_at,
+        _dump_seen(change.seen),
+        dump(change.claims),
+        change.outcome,
+        dump(change.decided_by),
+        change.decided_at,
+        change.acknowledged_at,
+    )
+
+
+def audit_row(account: str | None, user_id: int | None, entry: AuditEntry) -> tuple[Any, ...]:
+    """Write an audit entry in the order of AUDIT_COLUMNS."""
+    return (
+        account,
+        user_id,
+        entry.at,
+        entry.event,
+        entry.hash,
+        dump(entry.by),
+        entry.reason,
+        entry.note,
+        dump(entry.evidence),
+    )
+
+
+def work_of(row: Sequence[Any]) -> Work:
+    """Build leased work from a row in the order of OUTBOX_COLUMNS."""
+    (
+        _, _, kind, due_at, hash_, reason, request_id, attempts, refusals, begun, holder,
+        lease_until,
+    ) = row  # fmt: skip
+    return Work(
+        Kind(kind),
+        due_at,
+        hash_,
+        reason,
+        request_id,
+        attempts,
+        refusals,
+        bool(begun),
+        holder,
+        lease_until,
+    )
+
+
+def work_row(user: User, work: Work) -> tuple[Any, ...]:
+    """Write leased work in the order of OUTBOX_COLUMNS."""
+    return (
+        user.account,
+        user.id,
+        work.kind,
+        work.due_at,
+        work.hash,
+        work.reason,
+        work.request_id,
+        work.attempts,
+        work.refusals,
+        work.begun,
+        work.holder,
+        work.lease_until,
+    )
+
+
+def contact_of(row: Sequence[Any]) -> Contact:
+    """Build a contact from a row in the order of CONTACT_COLUMNS."""
+    account, input_, wa_id, status, checked_at, digests = row
+    return Contact(account, input_, status, wa_id, checked_at, tuple(json.loads(digests)))
+
+
+def contact_row(contact: Contact) -> tuple[Any, ...]:
+    """Write a contact in the order of CONTACT_COLUMNS."""
+    return (
+        contact.account,
+        contact.input,
+        contact.wa_id,
+        contact.status,
+        contact.checked_at,
+        _dumps(contact.digests),
+    )

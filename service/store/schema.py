@@ -1,0 +1,100 @@
+"""Bringing a database up to date, and refusing one that is too new for this release."""
+
+import sqlite3
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from service.store.database import StoreError
+from service.store.sqlite_files import connect
+
+OLDEST_KEY = "oldest_migration"
+
+
+def bring_up(path: Path, *, migrate: bool) -> None:
+    """Migrate a SQLite file to this release, after a backup; or only check it.
+
+    Raises StoreError where the file needs a newer release, or a migration that is not wanted.
+    """
+    raw = connect(path)
+    try:
+        found, head = current(raw), latest()
+        if found == head or _newer_but_fit(raw, found, head):
+            return
+        if not migrate:
+            raise StoreError(
+                f"{path}: the schema is at {found or 'nothing'}, this release needs {head}: "
+                "run 'ackgate db upgrade'"
+            )
+        if found is not None:
+            back_up(raw, path.with_name(f"{path.name}.before-{head}"))
+        _run(raw, head)
+    finally:
+        raw.close()
+
+
+def latest() -> str:
+    """Give the newest migration that this release knows."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise StoreError("this installation has no migrations: install it again")
+    return head
+
+
+def current(raw: sqlite3.Connection) -> str | None:
+    """Give the migration that a SQLite file is at; None for a new file."""
+    if not _has_table(raw, "alembic_version"):
+        return None
+    row = raw.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _newer_but_fit(raw: sqlite3.Connection, found: str | None, head: str) -> bool:
+    """Tell whether a newer release left a file that this one can still run on."""
+    if found is None or found < head:
+        return False
+    row = raw.execute("SELECT value FROM installation WHERE key = ?", (OLDEST_KEY,)).fetchone()
+    if row is None or row[0] > head:
+        raise StoreError(
+            f"newer database: it is at migration {found}, this release knows up to {head}: "
+            "run a newer release, or restore a backup"
+        )
+    return True
+
+
+def _has_table(raw: sqlite3.Connection, name: str) -> bool:
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return raw.execute(sql, (name,)).fetchone() is not None
+
+
+def back_up(raw: sqlite3.Connection, target: Path) -> None:
+    """Copy a SQLite file, as it stands at one moment, to a file that its owner alone can read."""
+    target.touch(mode=0o600)
+    copy = sqlite3.connect(target)
+    try:
+        raw.backup(copy)
+    finally:
+        copy.close()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _run(raw: sqlite3.Connection, head: str) -> None:
+    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    config = _config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, head)

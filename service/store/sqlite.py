@@ -1,0 +1,198 @@
+"""SQLite: one writer on a thread of its own, readers beside it, one process per file."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from service.store import schema
+from service.store.database import StoreError, Transaction, UnavailableError
+from service.store.sqlite_files import FileLock, connect, prepare_file
+from service.store.sqlite_statements import SQLiteTransaction
+
+T = TypeVar("T")
+
+READERS = 2
+MAX_READS_AT_ONCE = 64
+
+
+class _Threaded(aiosqlite.Connection):
+    """A connection on a thread of its own that runs whole pieces of work there.
+
+    aiosqlite's own methods pay one hop to the thread for every statement; a batch pays one.
+    """
+
+    engine: Engine
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run the work on the connection's thread."""
+        return await self._execute(work)  # type: ignore[no-any-return,no-untyped-call]
+
+    async def open(self) -> None:
+        """Connect, and let SQLAlchemy speak through this very connection."""
+        await self
+        raw = self._conn
+        self.engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+
+    def begin_with(self, statement: str) -> None:
+        """Open every transaction with this statement, for sqlite3 itself opens none."""
+
+        @event.listens_for(self.engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(statement)
+
+
+class SQLiteDatabase:
+    """A SQLite file: WAL and FULL, so that what was committed survives a power cut."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path)
+        self._writer = _Threaded(partial(connect, path), 64)
+        self._readers = [_Reader(path) for _ in range(READERS)]
+        self._next_user_id = 1
+
+    async def open(self, *, migrate: bool = True) -> None:
+        """Take the file for this process, bring its schema up to date, and open it.
+
+        Raises StoreError, one line, where the file is in use, too new, or not to be used.
+        """
+        prepare_file(self._path)
+        self._lock.take()
+        try:
+            await asyncio.to_thread(schema.bring_up, self._path, migrate=migrate)
+            await self._writer.open()
+            self._writer.begin_with("BEGIN IMMEDIATE")
+            self._next_user_id = await self._writer.run(self._first_free_user_id)
+            for reader in self._readers:
+                await reader.open()
+        except (sqlite3.Error, DBAPIError) as error:
+            await self.close()
+            raise StoreError(f"database.url: {self._path}: {_cause(error)}") from None
+        except StoreError:
+            await self.close()
+            raise
+
+    def _first_free_user_id(self) -> int:
+        raw = self._writer._conn  # noqa: SLF001  ours, one class above
+        raw.execute("UPDATE outbox SET holder = NULL, lease_until = NULL WHERE holder NOT NULL")
+        row = raw.execute("SELECT coalesce(max(id), 0) + 1 FROM users").fetchone()
+        return int(row[0])
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run the work in one transaction; see `Database.write`."""
+        return await self._writer.run(partial(self._transact, work))
+
+    def _transact(self, work: Callable[[Transaction], T]) -> T:
+        try:
+            with self._writer.engine.begin() as connection:
+                return work(SQLiteTransaction(connection, self._take_user_id))
+        except (sqlite3.Error, DBAPIError, OSError) as error:
+            raise UnavailableError(_cause(error)) from None
+
+    def _take_user_id(self) -> int:
+        """Give the next id; one process only writes to the file, so counting here is enough."""
+        taken = self._next_user_id
+        self._next_user_id += 1
+        return taken
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run the work on a snapshot; see `Database.read`."""
+        reader = min(self._readers, key=lambda r: r.waiting)
+        return await reader.read(work)
+
+    async def close(self) -> None:
+        """Finish what was begun, and let the file go."""
+        for reader in self._readers:
+            await reader.close()
+        await self._writer.close()
+        self._lock.release()
+
+
+class _Reader:
+    """A read-only connection that gathers what waits and runs it in one hop."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = _Threaded(partial(connect, path, read_only=True), 64)
+        self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many reads wait for this connection."""
+        return len(self._waiting) + (self._running is not None)
+
+    async def open(self) -> None:
+        """Connect."""
+        await self._connection.open()
+        self._connection.begin_with("BEGIN")
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run the work along with what else waits."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[:MAX_READS_AT_ONCE]
+                del self._waiting[: len(batch)]
+                works = [work for work, _ in batch]
+                results = await self._connection.run(partial(self._read_all, works))
+                for (_, future), (value, error) in zip(batch, results, strict=True):
+                    _resolve(future, value, error)
+        finally:
+            self._running = None
+
+    def _read_all(
+        self, works: list[Callable[[Connection], Any]]
+    ) -> list[tuple[Any, BaseException | None]]:
+        try:
+            with self._connection.engine.begin() as connection:
+                return [_attempt(work, connection) for work in works]
+        except (sqlite3.Error, DBAPIError) as error:
+            unavailable = UnavailableError(_cause(error))
+            return [(None, unavailable) for _ in works]
+
+    async def close(self) -> None:
+        """Finish the reads that wait, and let go."""
+        while self._running is not None:
+            with suppress(asyncio.CancelledError):
+                await self._running
+        await self._connection.close()
+
+
+def _attempt(
+    work: Callable[[Connection], T], connection: Connection
+) -> tuple[T | None, BaseException | None]:
+    try:
+        return work(connection), None
+    except (sqlite3.Error, DBAPIError) as error:
+        return None, UnavailableError(_cause(error))
+    except Exception as error:  # noqa: BLE001  one reader's fault is its own
+        return None, error
+
+
+def _resolve(future: asyncio.Future[T], value: T | None, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)  # type: ignore[arg-type]
+
+
+def _cause(error: Exception) -> str:
+    """Say what the driver said; SQLAlchemy would add statement and parameters."""
+    return str(error.orig) if isinstance(error, DBAPIError) else str(error)

@@ -1,0 +1,73 @@
+"""SQLite files: how they are created, locked and opened."""
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from service.store.database import StoreError
+
+BUSY_TIMEOUT_MS = 5000
+CACHE_KIB = 65_536
+CHECKPOINT_PAGES = 10_000
+
+
+class FileLock:
+    """The lock that keeps a second process from the same file; it ends with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Take the lock; StoreError where another process has it."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise StoreError(
+                f"{self._path.with_suffix('')}: in use by another process; "
+                "one process only may run on a SQLite file"
+            ) from None
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def prepare_file(path: Path) -> None:
+    """Create the file, where there is none, readable by its owner alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(f"database.url: {path}: {error.strerror}") from None
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file, which must exist, in autocommit: whoever writes begins a transaction."""
+    mode = "ro" if read_only else "rw"
+    raw = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=5
+    )
+    configure(raw, read_only=read_only)
+    return raw
+
+
+def configure(raw: sqlite3.Connection, *, read_only: bool = False) -> None:
+    """Set what every connection needs; `auto_vacuum` counts only before the first table."""
+    raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    raw.execute("PRAGMA foreign_keys = ON")
+    if read_only:
+        raw.execute("PRAGMA query_only = ON")
+        return
+    raw.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    raw.execute("PRAGMA journal_mode = WAL")
+    raw.execute("PRAGMA synchronous = FULL")
+    raw.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")

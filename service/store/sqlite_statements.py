@@ -1,0 +1,282 @@
+"""The hot statements on SQLite, written down to the driver: the one place where that is so."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from sqlalchemy import Connection
+
+from service.model.contacts import Contact
+from service.model.users import AuditEntry, Kind, User
+from service.store.database import Alias, JournalRow
+from service.store.rows import (
+    AUDIT_COLUMNS,
+    CHANGE_COLUMNS,
+    CONTACT_COLUMNS,
+    OUTBOX_COLUMNS,
+    USER_COLUMNS,
+    audit_row,
+    change_of,
+    change_row,
+    contact_of,
+    contact_row,
+    user_of,
+    user_row,
+    work_of,
+    work_row,
+)
+
+CHUNK = 500
+MAX_HISTORY = 1000
+"""Entries of one user's history that the rules look at: the newest."""
+
+
+def _marks(count: int) -> str:
+    return ",".join("?" * count)
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"INSERT INTO {table} ({','.join(columns)}) VALUES ({_marks(len(columns))})"  # noqa: S608  names of ours only
+
+
+def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    changed = ",".join(f"{c} = excluded.{c}" for c in columns if c not in key)
+    return f"{_insert(table, columns)} ON CONFLICT ({','.join(key)}) DO UPDATE SET {changed}"
+
+
+def _update(table: str, columns: Sequence[str]) -> str:
+    return f"UPDATE {table} SET {','.join(f'{c} = ?' for c in columns)} WHERE id = ?"  # noqa: S608  names of ours only
+
+
+_USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
+_CHANGES = ",".join(CHANGE_COLUMNS)
+
+INSERT_USER = _insert("users", USER_COLUMNS)
+UPDATE_USER = _update("users", USER_COLUMNS[1:])
+INSERT_ALIAS = "INSERT INTO aliases (account, alias, user_id) VALUES (?, ?, ?)"
+INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
+UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS)
+DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
+INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
+UPSERT_WORK = _upsert("outbox", OUTBOX_COLUMNS, ("user_id", "kind"))
+DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
+UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
+INSERT_JOURNAL = _insert(
+    "journal",
+    (
+        "account",
+        "received_at",
+        "state",
+        "reason",
+        "content_type",
+        "content_encoding",
+        "headers",
+        "body",
+    ),
+)
+NOTE_CALLBACK = (
+    "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?1, ?2, ?3) "
+    "ON CONFLICT (name) DO UPDATE SET "
+    "first_callback_at = coalesce(first_callback_at, ?2), last_callback_at = ?3"
+)
+DUE = (
+    "SELECT user_id FROM outbox WHERE account = ? AND kind = ? AND due_at <= ? "
+    "AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?"
+)
+RENEW = "UPDATE outbox SET lease_until = ? WHERE holder = ? AND lease_until > ?"
+
+
+class SQLiteTransaction:
+    """The hot statements within one transaction; see `service.store.database.Transaction`."""
+
+    def __init__(self, connection: Connection, take_user_id: Callable[[], int]) -> None:
+        self._connection = connection
+        self._raw = cast("sqlite3.Connection", connection.connection.driver_connection)
+        self.new_user_id = take_user_id
+
+    @property
+    def connection(self) -> Connection:
+        """The same transaction, for queries that need not be fast."""
+        return self._connection
+
+    def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
+        """Load users, each under every alias asked for and its own wa_id."""
+        by_id: dict[int, User] = {}
+        found: dict[Alias, User] = {}
+        for account, names in _by_account(aliases).items():
+            for alias, user in self._by_aliases(account, names):
+                found[account, alias] = by_id.setdefault(user.id, user)
+        for chunk in _chunks(set(ids) - by_id.keys()):
+            sql = f"SELECT {_USERS} FROM users u WHERE id IN ({_marks(len(chunk))})"  # noqa: S608  names of ours only
+            for row in self._raw.execute(sql, chunk):
+                user = user_of(row)
+                by_id[user.id] = user
+        for user in by_id.values():
+            found[user.account, user.wa_id] = user
+        self._load_history(by_id)
+        self._load_work(by_id)
+        return found
+
+    def _by_aliases(self, account: str, names: set[str]) -> Iterator[tuple[str, User]]:
+        for chunk in _chunks(names):
+            sql = (
+                f"SELECT a.alias,{_USERS} FROM aliases a JOIN users u ON u.id = a.user_id "  # noqa: S608  names of ours only
+                f"WHERE a.account = ? AND a.alias IN ({_marks(len(chunk))})"
+            )
+            for row in self._raw.execute(sql, (account, *chunk)):
+                yield row[0], user_of(row[1:])
+
+    def _load_history(self, users: dict[int, User]) -> None:
+        short = [u.id for u in users.values() if 0 < u.history_count <= MAX_HISTORY]
+        for chunk in _chunks(short):
+            sql = (
+                f"SELECT id,{_CHANGES} FROM changes WHERE user_id IN ({_marks(len(chunk))}) "  # noqa: S608  names of ours only
+                "ORDER BY user_id, first_at, id"
+            )
+            for row in self._raw.execute(sql, chunk):
+                users[row[1]].history.append(change_of(row))
+        for user in users.values():
+            if user.history_count > MAX_HISTORY:
+                sql = (
+                    f"SELECT id,{_CHANGES} FROM changes WHERE user_id = ? "  # noqa: S608  names of ours only
+                    "ORDER BY first_at DESC, id DESC LIMIT ?"
+                )
+                rows = self._raw.execute(sql, (user.id, MAX_HISTORY)).fetchall()
+                user.history.extend(change_of(row) for row in reversed(rows))
+
+    def _load_work(self, users: dict[int, User]) -> None:
+        for chunk in _chunks(u.id for u in users.values() if u.had_work or u.had_ask):
+            sql = (
+                f"SELECT {','.join(OUTBOX_COLUMNS)} FROM outbox "  # noqa: S608  names of ours only
+                f"WHERE user_id IN ({_marks(len(chunk))})"
+            )
+            for row in self._raw.execute(sql, chunk):
+                work = work_of(row)
+                if work.kind is Kind.ASK:
+                    users[row[1]].ask = work
+                else:
+                    users[row[1]].work = work
+
+    def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
+        """Load contacts by account and literal input."""
+        found: dict[Alias, Contact] = {}
+        for account, names in _by_account(inputs).items():
+            for chunk in _chunks(names):
+                sql = (
+                    f"SELECT {','.join(CONTACT_COLUMNS)} FROM contacts "  # noqa: S608  names of ours only
+                    f"WHERE account = ? AND input IN ({_marks(len(chunk))})"
+                )
+                for row in self._raw.execute(sql, (account, *chunk)):
+                    contact = contact_of(row)
+                    found[account, contact.input] = contact
+        return found
+
+    def save_users(self, users: Iterable[User]) -> None:
+        """Write what the rules changed, and nothing for those they left alone."""
+        dirty = [user for user in users if _dirty(user)]
+        if not dirty:
+            return
+        self._save_history(dirty)
+        new = [user for user in dirty if user.is_new]
+        known = [user for user in dirty if not user.is_new]
+        if new:
+            self._many(INSERT_USER, [user_row(u) for u in new])
+            self._many(INSERT_ALIAS, [(u.account, u.wa_id, u.id) for u in new])
+        if known:
+            self._many(UPDATE_USER, [(*user_row(u)[1:], u.id) for u in known])
+        self._insert_history(dirty)
+        self._many(INSERT_AUDIT, [audit_row(u.account, u.id, e) for u in dirty for e in u.audit])
+        self._save_work(dirty)
+
+    def _save_history(self, dirty: list[User]) -> None:
+        gone = [(c.id,) for u in dirty for c in u.restored if c.id is not None]
+        changed = [
+            (*change_row(u.id, c), c.id)
+            for u in dirty
+            for c in u.history
+            if c.touched and c.id is not None
+        ]
+        self._many(DELETE_CHANGE, gone)
+        self._many(UPDATE_CHANGE, changed)
+        for user in dirty:
+            user.history_count += sum(c.id is None for c in user.history)
+            user.history_count -= sum(c.id is not None for c in user.restored)
+
+    def _insert_history(self, dirty: list[User]) -> None:
+        added = [change_row(u.id, c) for u in dirty for c in u.history if c.id is None]
+        self._many(INSERT_CHANGE, added)
+
+    def _save_work(self, dirty: list[User]) -> None:
+        gone = [(u.id, Kind.ACKNOWLEDGE) for u in dirty if u.had_work and u.work is None]
+        gone += [(u.id, Kind.ASK) for u in dirty if u.had_ask and u.ask is None]
+        kept = [work_row(u, w) for u in dirty for w in (u.work, u.ask) if w is not None]
+        self._many(DELETE_WORK, gone)
+        self._many(UPSERT_WORK, kept)
+
+    def save_contacts(self, contacts: Iterable[Contact]) -> None:
+        """Write contacts, new or known."""
+        self._many(UPSERT_CONTACT, [contact_row(contact) for contact in contacts])
+
+    def add_journal(self, rows: Sequence[JournalRow]) -> None:
+        """Append callbacks, and note when each account had its last."""
+        self._many(
+            INSERT_JOURNAL,
+            [
+                (
+                    r.account,
+                    r.received_at,
+                    r.state,
+                    r.reason,
+                    r.content_type,
+                    r.content_encoding,
+                    r.headers,
+                    r.body,
+                )
+                for r in rows
+            ],
+        )
+        spans: dict[str, list[int]] = {}
+        for row in rows:
+            spans.setdefault(row.account, []).append(row.received_at)
+        self._many(NOTE_CALLBACK, [(name, min(at), max(at)) for name, at in spans.items()])
+
+    def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
+        """Append audit entries that are of no user."""
+        self._many(INSERT_AUDIT, [audit_row(account, None, entry) for entry in entries])
+
+    def due(self, account: str, kind: Kind, now: int, limit: int) -> list[int]:
+        """Give the users whose work is due and in nobody's hands, the longest due first."""
+        rows = self._raw.execute(DUE, (account, kind, now, now, limit))
+        return [row[0] for row in rows]
+
+    def renew(self, holders: Sequence[str], now: int, until: int) -> None:
+        """Prolong the leases that have not ended."""
+        self._many(RENEW, [(until, holder, now) for holder in holders])
+
+    def _many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            self._raw.executemany(sql, rows)
+
+
+def _dirty(user: User) -> bool:
+    latest = user.latest
+    return (
+        user.changed
+        or user.is_new
+        or (latest is not None and latest.touched)
+        or any(change.touched for change in user.history)
+    )
+
+
+def _by_account(aliases: Iterable[Alias]) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = {}
+    for account, alias in aliases:
+        names.setdefault(account, set()).add(alias)
+    return names
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,205 @@
+"""The tables. Times are Unix milliseconds; lists and objects are JSON texts."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+Big = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("first_callback_at", Big),
+    Column("last_callback_at", Big),
+    Column("policy", Text),
+)
+"""What is known of an account besides its configuration; `policy` as it was at the last start."""
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("received_at", Big, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("content_type", Text, nullable=False),
+    Column("content_encoding", Text, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("replayed_at", Big),
+)
+"""Every callback, as it came over the wire."""
+
+Index(
+    "ix_journal_quarantined",
+    journal.c.id,
+    sqlite_where=text("state = 'quarantined'"),
+    postgresql_where=text("state = 'quarantined'"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("wa_id", Text, nullable=False),
+    Column("created_at", Big, nullable=False),
+    Column("wrote_at", Big),
+    Column("links", Text),
+    Column("blocked_since", Big),
+    Column("blocked_ids", Text),
+    Column("hash", Text),
+    Column("changed_at", Big),
+    Column("changed_precision", Integer),
+    Column("received_at", Big),
+    Column("seen", Text),
+    Column("claims", Text),
+    Column("state", Text),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", Big),
+    Column("due_at", Big),
+    Column("decided_by", Text),
+    Column("decided_at", Big),
+    Column("acknowledged_at", Big),
+    Column("confirmed_at", Big),
+    Column("checked_at", Big),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    Column("after_hold", Boolean, nullable=False),
+    Column("disputed", Boolean, nullable=False),
+    Column("history_count", Integer, nullable=False),
+    Column("has_work", Boolean, nullable=False),
+    Column("has_ask", Boolean, nullable=False),
+)
+"""The users of every account, each with its latest identity, where it has one."""
+
+Index("ix_users_state_changed_at", users.c.state, users.c.changed_at, users.c.id)
+Index("ix_users_changed_at", users.c.changed_at, users.c.id)
+Index("ix_users_updated_at", users.c.updated_at, users.c.id)
+UNSETTLED = "state IN ('pending', 'held', 'failed')"
+Index(
+    "ix_users_unsettled",
+    users.c.account,
+    users.c.checked_at,
+    sqlite_where=text(UNSETTLED),
+    postgresql_where=text(UNSETTLED),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("user_id", Big, ForeignKey("users.id"), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What a user is called: a wa_id, on the Cloud API also a user id. Old ones stay."""
+
+Index("ix_aliases_user_id", aliases.c.user_id)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("user_id", Big, ForeignKey("users.id"), nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("first_at", Big, nullable=False),
+    Column("changed_at", Big, nullable=False),
+    Column("changed_precision", Integer, nullable=False),
+    Column("received_at", Big, nullable=False),
+    Column("seen", Text, nullable=False),
+    Column("claims", Text),
+    Column("outcome", Text, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", Big),
+    Column("acknowledged_at", Big),
+)
+"""The history: the changes that are not the latest."""
+
+Index("ix_changes_user_id_first_at", changes.c.user_id, changes.c.first_at)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text),
+    Column("user_id", Big, ForeignKey("users.id")),
+    Column("at", Big, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("hash", Text),
+    Column("decided_by", Text),
+    Column("reason", Text),
+    Column("note", Text),
+    Column("evidence", Text),
+)
+"""The audit trail. Rows are only ever added."""
+
+Index("ix_audit_user_id", audit.c.user_id)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("user_id", Big, ForeignKey("users.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("due_at", Big, nullable=False),
+    Column("hash", Text),
+    Column("reason", Text, nullable=False),
+    Column("request_id", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("refusals", Integer, nullable=False),
+    Column("begun", Boolean, nullable=False),
+    Column("holder", Text),
+    Column("lease_until", Big),
+    UniqueConstraint("user_id", "kind"),
+)
+"""Leased work: what is to be done with a WhatsApp client."""
+
+Index("ix_outbox_account_kind_due_at", outbox.c.account, outbox.c.kind, outbox.c.due_at)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("wa_id", Text),
+    Column("status", Text, nullable=False),
+    Column("checked_at", Big, nullable=False),
+    Column("digests", Text, nullable=False),
+    UniqueConstraint("account", "input"),
+)
+"""The newest result of every contact check, by its literal input."""
+
+Index("ix_contacts_account_wa_id", contacts.c.account, contacts.c.wa_id)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What the database says of itself: `oldest_release`, the oldest that can run on it."""

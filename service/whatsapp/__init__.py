@@ -1,0 +1,1 @@
+"""The calls out to the WhatsApp client."""

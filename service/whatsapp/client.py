@@ -1,0 +1,185 @@
+"""What is asked of one account's WhatsApp client: identities, acknowledgements, health."""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import structlog
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    StringConstraints,
+    ValidationError,
+)
+
+from service.model.identities import Answer
+from service.model.moments import LATEST_MS, Moment
+from service.model.names import MAX_HASH_CHARACTERS, usable_hash
+from service.observability.metrics import Metrics
+from service.settings import AccountSettings
+from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError
+from service.whatsapp.session import UNAUTHORIZED, Session
+from service.whatsapp.transport import Reply, Transport
+
+NOT_FOUND = 404
+
+log = structlog.get_logger(__name__)
+
+
+def _truth(value: Any) -> Any:
+    """Accept "true" and "false": Meta's table says String, its JSON shows a boolean."""
+    return (
+        {"true": True, "false": False}.get(value.lower(), value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _usable(text: str) -> str:
+    if not usable_hash(text):
+        raise ValueError("not printable")
+    return text
+
+
+class _Identity(BaseModel):
+    hash: Annotated[str, StringConstraints(max_length=MAX_HASH_CHARACTERS), AfterValidator(_usable)]
+    created_timestamp: int | None = None
+    acknowledged: Annotated[bool, BeforeValidator(_truth)]
+
+
+class _IdentityReply(BaseModel):
+    """Meta's page on the contacts node, "Retrieve the latest identity hash for a user"."""
+
+    contacts: _Identity
+
+
+class _Health(BaseModel):
+    gateway_status: str = "unknown"
+
+
+@dataclass(slots=True)
+class Reachability:
+    """Whether the client answers, as of its last call; times are Unix milliseconds."""
+
+    gateway: str = "unknown"
+    unreachable_since: int | None = None
+    last_error: str | None = None
+
+
+class Client:
+    """One account's WhatsApp client."""
+
+    def __init__(self, name: str, account: AccountSettings, metrics: Metrics) -> None:
+        self.name = name
+        self.max_in_flight = account.max_in_flight
+        self.timeout_seconds = account.timeout_seconds
+        self._metrics = metrics
+        self._transport = Transport(name, account, metrics)
+        self.session = Session(name, account, self._transport)
+        self.reachability = Reachability()
+
+    def paused_for(self) -> float:
+        """Tell how long (s) the client is not to be called, because it refused the login."""
+        return self.session.paused_for
+
+    async def identity(self, wa_id: str) -> Answer | None:
+        """Ask for the latest identity of a user; None where the client knows none (404).
+
+        Raises CallError where the answer is none to go by.
+        """
+        reply = await self._call("identity_get", "GET", _identity_path(wa_id))
+        if reply.status == NOT_FOUND:
+            return None
+        if not reply.ok:
+            raise NoReplyError(f"GET identity was answered with {reply.status}")
+        try:
+            told = _IdentityReply.model_validate(reply.payload).contacts
+        except ValidationError:
+            raise NoReplyError("GET identity was answered with no identity") from None
+        return Answer(told.hash, _moment(told.created_timestamp), told.acknowledged)
+
+    async def acknowledge(self, wa_id: str, hash_: str) -> int:
+        """PUT the hash; give the status of the answer. Raises CallError where there is none."""
+        path = _identity_path(wa_id)
+        reply = await self._call("identity_put", "PUT", path, body={"hash": hash_})
+        return reply.status
+
+    async def check_health(self) -> None:
+        """Ask the client how it is; `reachability` tells afterwards."""
+        try:
+            reply = await self._call("health", "GET", "/v1/health")
+        except CallError:
+            return
+        payload = reply.payload if isinstance(reply.payload, dict) else {}
+        self.reachability.gateway = _gateway(payload.get("health"))
+
+    async def _call(self, operation: str, method: str, path: str, body: Any = None) -> Reply:
+        """Call with a token; log in again, once, when it is refused."""
+        try:
+            token = await self.session.token()
+            reply = await self._send(operation, method, path, token, body)
+            if reply.status == UNAUTHORIZED:
+                fresh = await self.session.token(instead_of=token)
+                if fresh != token:
+                    reply = await self._send(operation, method, path, fresh, body)
+        except CallError as error:
+            self._note_failure(error)
+            raise
+        if reply.status != UNAUTHORIZED:
+            self.session.prove()
+        self._note_reply()
+        return reply
+
+    async def _send(self, operation: str, method: str, path: str, token: str, body: Any) -> Reply:
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self._transport.call(operation, method, path, headers=headers, body=body)
+
+    def _note_failure(self, error: CallError) -> None:
+        state = self.reachability
+        state.last_error = str(error)
+        self._metrics.reachable.labels(self.name).set(0)
+        if state.unreachable_since is None:
+            state.unreachable_since = time.time_ns() // 1_000_000
+            refused = isinstance(error, LoginRefusedError)
+            log.warning("client unreachable", account=self.name, error=str(error), login=refused)
+
+    def _note_reply(self) -> None:
+        state = self.reachability
+        self._metrics.reachable.labels(self.name).set(1)
+        if state.unreachable_since is not None:
+            log.info("client reachable again", account=self.name)
+        state.unreachable_since = state.last_error = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+
+def _identity_path(wa_id: str) -> str:
+    return f"/v1/contacts/{quote(wa_id, safe='')}/identity"
+
+
+def _moment(created_timestamp: int | None) -> Moment | None:
+    if created_timestamp is None or not 0 < created_timestamp <= LATEST_MS:
+        return None
+    return Moment(created_timestamp)
+
+
+def _gateway(health: Any) -> str:
+    """Read one container's health, or the worst of a map of containers."""
+    if not isinstance(health, dict):
+        return "unknown"
+    if "gateway_status" in health:
+        return _status(health)
+    found = {_status(part) for part in health.values() if isinstance(part, dict)}
+    known = ("connected", "connecting", "disconnected", "uninitialized", "unregistered")
+    return max((s for s in found if s in known), key=known.index, default="unknown")
+
+
+def _status(part: dict[str, Any]) -> str:
+    try:
+        return _Health.model_validate(part).gateway_status[:32]
+    except ValidationError:
+        return "unknown"

@@ -1,0 +1,26 @@
+"""How a call to a WhatsApp client can fail, sorted by what is known of its effect."""
+
+
+class CallError(Exception):
+    """A call that was not answered; the text holds nothing of the call's content."""
+
+
+class NotSentError(CallError):
+    """No connection came about: the call had no effect for sure."""
+
+
+class NoReplyError(CallError):
+    """The call may have reached the client: its effect is unknown."""
+
+    def __init__(self, text: str, *, timed_out: bool = False) -> None:
+        super().__init__(text)
+        self.timed_out = timed_out
+
+
+class LoginRefusedError(CallError):
+    """The client does not let us in: nothing was sent, and the account pauses."""
+
+    def __init__(self, text: str, retry_at: float) -> None:
+        super().__init__(text)
+        self.retry_at = retry_at
+        """The monotonic time (s) from which the login is tried again."""

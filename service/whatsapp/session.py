@@ -1,0 +1,122 @@
+"""The login: a token that is kept, renewed before it expires, and once after a 401.
+
+Follows Meta's page on the users node. Too many wrong logins get 429, so a login is never looped:
+one that is refused is tried again after a minute at the earliest, and each time later.
+"""
+
+import asyncio
+import base64
+import time
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from service.settings import AccountSettings
+from service.whatsapp.errors import LoginRefusedError, NoReplyError
+from service.whatsapp.transport import Reply, Transport
+
+FIRST_PAUSE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 3600.0
+RENEW_BEFORE_SECONDS = 300.0
+UNAUTHORIZED = 401
+
+log = structlog.get_logger(__name__)
+
+
+class _User(BaseModel):
+    token: str
+    expires_after: datetime | None = None
+
+
+class _Login(BaseModel):
+    users: list[_User]
+
+
+class Session:
+    """The token of one account's client."""
+
+    def __init__(self, name: str, account: AccountSettings, transport: Transport) -> None:
+        self._name = name
+        self._account = account
+        self._transport = transport
+        self._lock = asyncio.Lock()
+        self._token: str | None = None
+        self._renew_at = 0.0
+        self._pause = FIRST_PAUSE_SECONDS
+        self._not_before = 0.0
+        self._proven = False
+        self.refused = self._proven = False
+        self.logged_in_at: float | None = None
+
+    @property
+    def paused_for(self) -> float:
+        """How long (s) the login is not to be tried, 0 where it may be."""
+        return max(0.0, self._not_before - time.monotonic()) if self.refused else 0.0
+
+    async def token(self, instead_of: str | None = None) -> str:
+        """Give a token that is believed to be good; a new one where `instead_of` was refused.
+
+        Raises LoginRefusedError, and what a call raises.
+        """
+        async with self._lock:
+            if self._token is not None and self._token != instead_of and not self._aging():
+                return self._token
+            if instead_of is not None and self._token == instead_of and self._too_soon():
+                return instead_of
+            self._token = await self._log_in(renewed=instead_of is not None)
+            return self._token
+
+    def prove(self) -> None:
+        """Note that the token was good for a call."""
+        self._proven = True
+
+    def _aging(self) -> bool:
+        return time.time() >= self._renew_at
+
+    def _too_soon(self) -> bool:
+        """Tell whether a fresh token was refused a moment ago: another would fare no better."""
+        return not self._proven and time.monotonic() < self._not_before
+
+    async def _log_in(self, *, renewed: bool) -> str:
+        if self.refused and self._too_soon():
+            raise LoginRefusedError("the login was refused", self._not_before)
+        username, password = self._account.username, self._account.password.get_secret_value()
+        basic = base64.b64encode(f"{username}:{password}".encode()).decode()
+        headers = {"Authorization": f"Basic {basic}"}
+        reply = await self._transport.call("login", "POST", "/v1/users/login", headers=headers)
+        if reply.status in {UNAUTHORIZED, 403, 429}:
+            self._refuse(reply)
+        user = _user(reply)
+        self._accept(user, renewed=renewed)
+        return user.token
+
+    def _refuse(self, reply: Reply) -> None:
+        self.refused, self._proven = True, False
+        self._token = None
+        self._not_before = time.monotonic() + self._pause
+        pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        log.error("login refused", account=self._name, status=reply.status, pause_seconds=pause)
+        raise LoginRefusedError(f"the login was refused ({reply.status})", self._not_before)
+
+    def _accept(self, user: _User, *, renewed: bool) -> None:
+        now = time.time()
+        left = user.expires_after.timestamp() - now if user.expires_after else 7 * 86_400
+        self._renew_at = now + max(left - RENEW_BEFORE_SECONDS, left / 2)
+        self.refused = self._proven = False
+        self.logged_in_at = now
+        self._pause = FIRST_PAUSE_SECONDS
+        self._not_before = time.monotonic() + FIRST_PAUSE_SECONDS if renewed else 0.0
+        log.info("logged in", account=self._name)
+
+
+def _user(reply: Reply) -> _User:
+    if not reply.ok:
+        raise NoReplyError(f"the login was answered with {reply.status}")
+    try:
+        user = _Login.model_validate(reply.payload).users[0]
+    except (ValidationError, IndexError):
+        raise NoReplyError("the login was answered with no token") from None
+    if user.expires_after is not None and user.expires_after.tzinfo is None:
+        return user.model_copy(update={"expires_after": user.expires_after.replace(tzinfo=UTC)})
+    return user

@@ -1,0 +1,114 @@
+"""One HTTP call to a WhatsApp client, and nothing that repeats it behind our back."""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from service.observability.metrics import Metrics
+from service.settings import AccountSettings
+from service.whatsapp.errors import NoReplyError, NotSentError
+
+MAX_REPLY_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: its status, and its JSON body, None where it has none that is readable."""
+
+    status: int
+    payload: Any
+
+    @property
+    def ok(self) -> bool:
+        """Tell a 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004  the class of success
+
+
+class Transport:
+    """Calls one account's client: bounded in number and time, over a verified connection."""
+
+    def __init__(self, name: str, account: AccountSettings, metrics: Metrics) -> None:
+        self._name = name
+        self._metrics = metrics
+        self._base = URL(str(account.base_url).rstrip("/"))
+        self._slots = asyncio.Semaphore(account.max_in_flight)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_tls(account)),
+            timeout=aiohttp.ClientTimeout(total=account.timeout_seconds),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+            trust_env=False,
+        )
+        # A PUT that is repeated after a dropped connection may take effect twice, and hides from
+        # us that its outcome was unknown. aiohttp has no public switch for this.
+        self._http._retry_connection = False  # noqa: SLF001
+
+    async def call(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: Any = None,
+    ) -> Reply:
+        """Make one call. `path` is percent-encoded already.
+
+        Raises NotSentError where it had no effect for sure, NoReplyError where that is unknown.
+        """
+        async with self._slots:
+            started = time.perf_counter()
+            outcome = "no_reply"
+            try:
+                reply = await self._call(method, path, headers, body)
+                outcome = str(reply.status)
+            except NotSentError:
+                outcome = "not_sent"
+                raise
+            finally:
+                seconds = time.perf_counter() - started
+                self._metrics.observe_call(self._name, operation, outcome, seconds)
+        return reply
+
+    async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Reply:
+        url = URL(f"{self._base}{path}", encoded=True)
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        sent = dict(headers) | ({"X-Request-ID": request_id} if request_id else {})
+        try:
+            async with self._http.request(
+                method, url, headers=sent, json=body, allow_redirects=False
+            ) as response:
+                raw = await response.content.read(MAX_REPLY_BYTES)
+                return Reply(response.status, _json(raw))
+        except aiohttp.ClientConnectorError as error:
+            raise NotSentError(f"no connection ({type(error).__name__})") from None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            late = isinstance(error, TimeoutError)
+            raise NoReplyError(f"no answer ({type(error).__name__})", timed_out=late) from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+
+def _tls(account: AccountSettings) -> ssl.SSLContext | bool:
+    if not account.verify_tls:
+        return False
+    if account.ca_file is None:
+        return True
+    return ssl.create_default_context(cafile=str(account.ca_file))
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,1 @@
+"""What is done after the 200: each worker is a loop over leased rows of the outbox."""

@@ -1,0 +1,165 @@
+"""The loop that every worker is: lease what is due, do it, write down what it came to."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from service.ledger.book import Commit
+from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry, Task
+from service.ledger.ledger import Ledger
+from service.model.outcomes import GetOutcome, NotTried, PutOutcome, Settled
+from service.model.users import Kind
+from service.observability.metrics import Metrics
+from service.store.database import Database, UnavailableError
+from service.store.queries import next_due
+
+RENEW_EVERY_SECONDS = 3.0
+DATABASE_PAUSE_SECONDS = 1.0
+LONGEST_SLEEP_SECONDS = 60.0
+"""So that a clock that was set, or a lease that ended elsewhere, is noticed."""
+SHORTEST_SLEEP_SECONDS = 0.005
+
+Outcome = PutOutcome | GetOutcome
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Does one kind of work for one account, at most `max_in_flight` pieces at once.
+
+    `perform` does a piece and never raises for what a client does; `paused_for` tells how long (s)
+    the account is not to be called.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        kind: Kind,
+        *,
+        ledger: Ledger,
+        database: Database,
+        metrics: Metrics,
+        perform: Callable[[Task], Awaitable[Outcome]],
+        paused_for: Callable[[], float],
+        max_in_flight: int,
+    ) -> None:
+        self._account = account
+        self._kind = kind
+        self._ledger = ledger
+        self._database = database
+        self._metrics = metrics
+        self._perform = perform
+        self._paused_for = paused_for
+        self._max_in_flight = max_in_flight
+        self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._ledger.listeners.append(self._hear)
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._renew())]
+
+    async def stop(self) -> None:
+        """Take no more work."""
+        self._stopping = True
+        self._ledger.listeners.remove(self._hear)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def finish(self, seconds: float) -> None:
+        """Let the work under way end; cut what takes longer. What is cut keeps its row."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight.values(), timeout=max(0.0, seconds))
+        cut = list(self._in_flight.values())
+        for task in cut:
+            task.cancel()
+        await asyncio.gather(*cut, return_exceptions=True)
+
+    def _hear(self, commit: Commit) -> None:
+        if (self._account, self._kind) in commit.work:
+            self._wake.set()
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                seconds = await self._lease()
+            except UnavailableError:
+                seconds = DATABASE_PAUSE_SECONDS
+            except Exception:
+                log.exception("leasing failed", account=self._account, kind=self._kind)
+                seconds = DATABASE_PAUSE_SECONDS
+            if seconds > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._wake.wait()
+
+    async def _lease(self) -> float:
+        """Lease and begin what is due; give the seconds until the next look."""
+        paused = self._paused_for()
+        if paused > 0:
+            return min(paused, LONGEST_SLEEP_SECONDS)
+        free = self._max_in_flight - len(self._in_flight)
+        if free <= 0:
+            return LONGEST_SLEEP_SECONDS
+        holders = [next(self._names) for _ in range(free)]
+        now = self._ledger.clock()
+        entry = LeaseEntry(self._account, self._kind, holders, now)
+        tasks = await self._ledger.submit(entry)
+        for task in tasks:
+            self._begin(task)
+        if len(entry.due) == free:
+            return 0 if len(tasks) < free else LONGEST_SLEEP_SECONDS
+        due = await self._database.read(partial(next_due, account=self._account, kind=self._kind))
+        if due is None:
+            return LONGEST_SLEEP_SECONDS
+        seconds = (due - self._ledger.clock()) / 1000
+        return min(max(seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
+
+    def _begin(self, task: Task) -> None:
+        running = asyncio.create_task(self._do(task))
+        self._in_flight[task.holder] = running
+        running.add_done_callback(lambda _: self._end(task))
+
+    def _end(self, task: Task) -> None:
+        del self._in_flight[task.holder]
+        if len(self._in_flight) == self._max_in_flight - 1 or self._paused_for() > 0:
+            self._wake.set()
+
+    async def _do(self, task: Task) -> None:
+        with structlog.contextvars.bound_contextvars(request_id=task.request_id or task.holder):
+            try:
+                outcome = await self._perform(task)
+            except Exception:
+                # Its lease ends by itself, and the work is tried again.
+                log.exception("a worker failed", account=task.account)
+                return
+            await self._write(task, outcome)
+
+    async def _write(self, task: Task, outcome: Outcome) -> None:
+        """Write the outcome down, as long as the lease lasts."""
+        while True:
+            try:
+                settled = await self._ledger.submit(OutcomeEntry(task, outcome))
+                break
+            except UnavailableError:
+                await asyncio.sleep(DATABASE_PAUSE_SECONDS)
+        name = type(outcome).__name__ if settled is Settled.TAKEN else settled.name
+        self._metrics.outcomes.labels(task.account, task.kind, name.lower()).inc()
+        if not isinstance(outcome, NotTried):
+            log.info("work done", account=task.account, kind=task.kind, outcome=name)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_SECONDS)
+            if self._in_flight:
+                with suppress(UnavailableError):
+                    await self._ledger.submit(RenewEntry(tuple(self._in_flight)))

@@ -1,0 +1,162 @@
+"""What `make run` starts: both programs or none, and both are stopped with it.
+
+The two programs are stand-ins here, so that each way of failing can be had.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "deploy/run-development.sh"
+STAND_IN = f"""#!{sys.executable}
+import http.server, os, pathlib, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+role = sys.argv[1]
+if os.environ.get("DIES") == role:
+    sys.exit("stand-in dies")
+var = pathlib.Path("var")
+class Door(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+name = "ACKGATE_SIMULATOR_PORT" if role == "simulate" else "ACKGATE_SERVER__PORT"
+server = http.server.HTTPServer(("127.0.0.1", int(os.environ[name])), Door)
+(var / "simulator-ca.pem").write_text("a certificate")
+(var / f"{{role}}.args").write_text(" ".join(sys.argv[1:]))
+(var / f"{{role}}.pid").write_text(str(os.getpid()))
+server.serve_forever()
+"""
+# A shell can't trap a signal that was ignored when it began, as in a test run in the background.
+AS_IN_A_TERMINAL = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp("sh", ["sh", sys.argv[1]])
+"""
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+class Checkout:
+    """A folder with the script's surroundings, in which it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.service_port, self.simulator_port = free_ports()
+        (folder / ".venv/bin").mkdir(parents=True)
+        (folder / ".venv/bin/python").symlink_to(sys.executable)
+        command = folder / ".venv/bin/ackgate"
+        command.write_text(STAND_IN)
+        command.chmod(0o755)
+        self.started: list[subprocess.Popen[str]] = []
+
+    def run(self, **environ: str) -> subprocess.Popen[str]:
+        ports = {
+            "ACKGATE_SERVER__PORT": str(self.service_port),
+            "ACKGATE_SIMULATOR_PORT": str(self.simulator_port),
+        }
+        with (self.folder / "out").open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-c", AS_IN_A_TERMINAL, str(SCRIPT)],
+                cwd=self.folder,
+                env={**os.environ, **ports, **environ},
+                stdout=out,
+                stderr=out,
+                text=True,
+            )
+        self.started.append(process)
+        return process
+
+    def output(self) -> str:
+        return (self.folder / "out").read_text()
+
+    def pid(self, role: str) -> int:
+        return int((self.folder / f"var/{role}.pid").read_text())
+
+    def wait_until_announced(self) -> None:
+        deadline = time.monotonic() + 60
+        while "simulate demo" not in self.output():
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.05)
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    made = Checkout(tmp_path)
+    yield made
+    for process in made.started:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_it_prints_the_addresses_and_stops_both_when_told_to(
+    checkout: Checkout, ending: signal.Signals
+) -> None:
+    process = checkout.run()
+    checkout.wait_until_announced()
+    assert f"http://127.0.0.1:{checkout.service_port}/metrics" in checkout.output()
+    assert f"https://127.0.0.1:{checkout.simulator_port}" in checkout.output()
+    pids = [checkout.pid(role) for role in ("simulate", "serve")]
+    process.send_signal(ending)
+    assert process.wait(30) == 0
+    assert not [pid for pid in pids if lives(pid)]
+
+
+def test_each_is_told_about_the_other(checkout: Checkout) -> None:
+    checkout.run()
+    checkout.wait_until_announced()
+    simulator = (checkout.folder / "var/simulate.args").read_text()
+    door = f"http://127.0.0.1:{checkout.service_port}/webhooks/main/development-webhook-token"
+    assert simulator.startswith(f"simulate serve --webhook {door} --username ackgate")
+    service = (checkout.folder / "var/serve.args").read_text()
+    assert service == "serve --config config/development.toml"
+
+
+@pytest.mark.parametrize(("dies", "stays"), [("serve", "simulate"), ("simulate", "serve")])
+def test_when_one_dies_the_other_is_stopped(checkout: Checkout, dies: str, stays: str) -> None:
+    process = checkout.run()
+    checkout.wait_until_announced()
+    os.kill(checkout.pid(dies), signal.SIGKILL)
+    assert process.wait(30) != 0
+    assert not lives(checkout.pid(stays))
+    assert "stopped" in checkout.output().splitlines()[-1]
+
+
+def test_a_simulator_that_does_not_start_is_one_clear_line(checkout: Checkout) -> None:
+    assert checkout.run(DIES="simulate").wait(30) != 0
+    said = "the simulator stopped before it was ready; see var/simulator.log\n"
+    assert checkout.output() == said
+    assert "stand-in dies" in (checkout.folder / "var/simulator.log").read_text()
+
+
+def test_a_service_that_does_not_start_stops_the_simulator(checkout: Checkout) -> None:
+    assert checkout.run(DIES="serve").wait(30) != 0
+    assert "the service stopped before it was ready" in checkout.output()
+    assert not lives(checkout.pid("simulate"))
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(checkout: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", checkout.service_port)):
+        assert checkout.run().wait(30) != 0
+    assert f"port {checkout.service_port} of 127.0.0.1 is taken" in checkout.output()
+    assert not (checkout.folder / "var").exists()

@@ -1,0 +1,63 @@
+"""The documentation of the configuration names every key, and nothing that isn't one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.settings import SettingsError, keys, load
+
+PAGE = Path(__file__).parents[2] / "docs/configuration.md"
+
+
+def documented() -> set[str]:
+    rows = re.findall(r"^\| `([^`]+)` \|(.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {key for key, rest in rows if rest.count("|") == 3}
+
+
+def test_every_key_is_documented() -> None:
+    assert not set(keys()) - documented()
+
+
+def test_nothing_is_documented_that_is_no_key() -> None:
+    assert not documented() - set(keys())
+
+
+LOGIN = "base_url = 'https://127.0.0.1', username = 'a'"
+
+
+@pytest.mark.parametrize(
+    ("toml", "environ", "key"),
+    [
+        ("server.prot = 1", {}, "server.prot"),
+        ("", {"ACKGATE_SERVER__PORT": "70000"}, "server.port"),
+        (f"accounts.main = {{{LOGIN}}}", {}, "accounts.main.password"),
+        (f"accounts.main = {{{LOGIN}, password='x', ca_file='x'}}", {}, "accounts.main.ca_file"),
+        (
+            f"accounts.main = {{{LOGIN}, password='x', webhook_token_file='token'}}",
+            {},
+            "accounts.main.webhook_token",
+        ),
+        ("server.host = '0.0.0.0'", {}, "server.host"),
+    ],
+)
+def test_the_errors_look_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toml: str, environ: dict[str, str], key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/ackgate.toml").write_text(toml)
+    (tmp_path / "token").write_text("short")
+    with pytest.raises(SettingsError) as caught:
+        load(None, environ)
+    assert caught.value.key == key
+    assert str(caught.value) in PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_missing_file_looks_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        load(None, {})
+    assert str(caught.value) in PAGE.read_text(encoding="utf-8").splitlines()

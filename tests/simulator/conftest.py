@@ -1,0 +1,136 @@
+"""A simulator on a free port, a business that calls it, and a webhook that it calls."""
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from service.simulator import Options, Simulator
+
+WA_ID = "16315553601"
+
+
+@dataclass
+class Webhook:
+    """Where callbacks come in: answers with the statuses given, then 200."""
+
+    url: str = ""
+    statuses: list[int] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    seconds: float = 0
+    now: int = 0
+    most: int = 0
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.raw.append(await request.read())
+        self.headers.append(dict(request.headers))
+        await asyncio.sleep(self.seconds)
+        self.now -= 1
+        status = self.statuses.pop(0) if self.statuses else 200
+        headers = {"Location": "/elsewhere"} if status in (301, 302, 307) else {}
+        return web.json_response({}, status=status, headers=headers)
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [json.loads(raw) for raw in self.raw]
+
+
+@dataclass
+class Business:
+    """Calls the client's API as a business does."""
+
+    sim: Simulator
+    session: aiohttp.ClientSession
+    token: str = ""
+
+    async def login(self, password: str = "development-only") -> aiohttp.ClientResponse:
+        credentials = base64.b64encode(f"ackgate:{password}".encode()).decode()
+        answer = await self.session.post(
+            "/v1/users/login", headers={"Authorization": f"Basic {credentials}"}
+        )
+        if answer.status == 200:
+            self.token = (await answer.json())["users"][0]["token"]
+        return answer
+
+    async def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any]:
+        if not self.token:
+            await self.login()
+        bearer = {"Authorization": f"Bearer {self.token}"}
+        async with self.session.request(
+            method, path, json=body, headers={**bearer, **headers}
+        ) as answer:
+            return answer.status, await answer.json()
+
+    async def send(self, to: str = WA_ID) -> tuple[int, Any]:
+        return await self.call(
+            "POST", "/v1/messages", {"to": to, "type": "text", "text": {"body": "Hello"}}
+        )
+
+    async def identity(self, wa_id: str = WA_ID) -> Any:
+        _, body = await self.call("GET", f"/v1/contacts/{wa_id}/identity")
+        return body["contacts"]
+
+    async def acknowledge(self, hash_: str, wa_id: str = WA_ID) -> tuple[int, Any]:
+        return await self.call("PUT", f"/v1/contacts/{wa_id}/identity", {"hash": hash_})
+
+
+def options(tmp_path: Path, **others: Any) -> Options:
+    chosen = {
+        "port": 0,
+        "tls": False,
+        "var": tmp_path,
+        "show_security_notifications": True,
+        "retry_base_seconds": 0.02,
+        "retry_cap_seconds": 0.05,
+        "contact_check_seconds": 0.02,
+    }
+    return Options(**(chosen | others))
+
+
+@pytest.fixture
+async def webhook() -> AsyncIterator[Webhook]:
+    hook = Webhook()
+    app = web.Application()
+    app.router.add_post("/{rest:.*}", hook.take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    hook.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/main/secret"
+    yield hook
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def sim(
+    request: pytest.FixtureRequest, tmp_path: Path, webhook: Webhook
+) -> AsyncIterator[Simulator]:
+    """A simulator; `@pytest.mark.parametrize("sim", [{…options}], indirect=True)` sets it up."""
+    others = getattr(request, "param", {})
+    async with Simulator(options(tmp_path, **others)) as simulator:
+        simulator.webhook_url = webhook.url
+        yield simulator
+
+
+def tls_of(sim: Simulator) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=sim.ca_file) if sim.options.tls else True
+
+
+@pytest.fixture
+async def business(sim: Simulator) -> AsyncIterator[Business]:
+    connector = aiohttp.TCPConnector(force_close=True, ssl=tls_of(sim))
+    async with aiohttp.ClientSession(sim.base_url, connector=connector) as session:
+        session._retry_connection = False  # it would repeat a PUT that was dropped
+        yield Business(sim, session)

@@ -1,0 +1,729 @@
+"""The configuration: what it accepts, what it refuses, and what it says then."""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from service.settings import Settings, SettingsError, keys, load
+
+ROOT = Path(__file__).parents[2]
+SECRET = "a-secret-nobody-may-see"
+DIGEST = "0123456789abcdef" * 4
+ACCOUNT = f"""
+[accounts.main]
+base_url = "https://127.0.0.1:9090"
+username = "ackgate"
+password = "{SECRET}"
+"""
+WITH_TOKEN = f'{ACCOUNT}webhook_token = "token-of-sixteen-and-more"\n'
+WITH_KEY = f'[api.keys.crm]\nrole = "operator"\nsha256 = "{DIGEST}"\n'
+
+
+def settings(folder: Path, toml: str = "", environ: Mapping[str, str] | None = None) -> Settings:
+    file = folder / "ackgate.toml"
+    file.write_text(toml, encoding="utf-8")
+    return load(file, environ or {})
+
+
+def refusal(folder: Path, toml: str = "", environ: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        settings(folder, toml, environ)
+    text = str(caught.value)
+    assert text.isprintable(), "one line, which can be printed"
+    assert SECRET not in text
+    return text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate and its key, each in a file."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+class TestTheFile:
+    def test_an_empty_file_gives_the_defaults(self, tmp_path: Path) -> None:
+        got = settings(tmp_path)
+        assert (got.server.host, got.server.port) == ("127.0.0.1", 8080)
+        assert got.server.max_body_bytes == 4_194_304
+        assert (got.server.drain_seconds, got.server.shutdown_seconds) == (2, 10)
+        assert got.server.body_timeout_seconds == 10
+        assert got.server.max_connections == got.server.max_queue == 4096
+        assert got.server.max_in_flight_bytes == 67_108_864
+        assert got.server.internal is None
+        assert got.database.path == Path("var/ackgate.db")
+        assert got.reconciler.sweep_after_seconds == 3600
+        assert got.reconciler.sweep_per_second == 1
+        assert (got.log.level, got.log.format) == ("info", "auto")
+        assert (got.policy.mode, got.policy.delay_seconds) == ("manual", 0)
+        assert (got.policy.max_changes, got.policy.per_seconds) == (3, 86_400)
+        assert got.accounts == {}
+        assert got.api.keys == {}
+
+    def test_an_account_has_the_defaults_of_the_contract(self, tmp_path: Path) -> None:
+        account = settings(tmp_path, ACCOUNT).accounts["main"]
+        assert account.kind == "onprem"
+        assert account.verify_tls is True
+        assert (account.timeout_seconds, account.max_in_flight) == (60, 16)
+        assert account.webhook_token is None
+        assert account.ca_file is None
+        assert account.password.get_secret_value() == SECRET
+
+    def test_the_commented_file_holds_the_defaults_and_nothing_else(self, tmp_path: Path) -> None:
+        assert load(ROOT / "config/ackgate.toml", {}) == settings(tmp_path)
+
+    def test_every_key_stands_in_the_commented_file(self) -> None:
+        missing = set(keys()) - keys_in_comments(ROOT / "config/ackgate.toml")
+        assert not missing
+
+    def test_the_commented_file_is_valid_with_its_comments_taken_away(self) -> None:
+        tree = tomllib.loads(uncommented(ROOT / "config/ackgate.toml"))
+        assert set(tree) == set(Settings.model_fields)
+
+    def test_the_development_file_starts_on_loopback_with_a_policy(
+        self, certificate: tuple[Path, Path]
+    ) -> None:
+        got = load(
+            ROOT / "config/development.toml",
+            {"ACKGATE_ACCOUNTS__MAIN__CA_FILE": str(certificate[0])},
+        )
+        account = got.accounts["main"]
+        assert got.open_to_loopback_only
+        assert account.webhook_token is not None
+        assert account.webhook_token.get_secret_value() == "development-webhook-token"
+        policies = got.policies("main")
+        assert (policies.of("16315551000").name, policies.of("16315551000").mode) == (
+            "default",
+            "auto",
+        )
+        assert policies.of("16315560000").mode == "manual"
+        assert policies.default.delay_seconds == 3
+
+    def test_the_argument_comes_before_the_environment_before_the_default(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name, port in (("config/ackgate.toml", 1), ("by_env.toml", 2), ("by_arg.toml", 3)):
+            file = tmp_path / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(f"[server]\nport = {port}\n")
+        assert load(None, {}).server.port == 1
+        assert load(None, {"ACKGATE_CONFIG": "by_env.toml"}).server.port == 2
+        assert load(Path("by_arg.toml"), {"ACKGATE_CONFIG": "by_env.toml"}).server.port == 3
+
+    def test_a_missing_file_is_one_line_that_names_it(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match=r"nowhere\.toml: no such configuration file"):
+            load(tmp_path / "nowhere.toml", {})
+
+    def test_a_folder_instead_of_a_file_is_one_line(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="can't be read"):
+            load(tmp_path, {})
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"server = ", b"[server\n", b"\xff\xfe", b"x = " + b"[" * 100_000, b"x = " + b"9" * 5_000],
+        ids=["no value", "no bracket", "no UTF-8", "nested deeply", "a huge number"],
+    )
+    def test_what_is_no_toml_is_one_line_that_names_the_file(
+        self, tmp_path: Path, content: bytes
+    ) -> None:
+        file = tmp_path / "ackgate.toml"
+        file.write_bytes(content)
+        with pytest.raises(SettingsError, match=r"ackgate\.toml: not TOML") as caught:
+            load(file, {})
+        assert str(caught.value).isprintable()
+
+    def test_a_huge_whole_number_is_one_line(self, tmp_path: Path) -> None:
+        assert "server.port: " in refusal(tmp_path, f"[server]\nport = {'9' * 4_000}")
+
+
+class TestUnknownAndWrong:
+    @pytest.mark.parametrize(
+        ("toml", "key"),
+        [
+            ("colour = 1", "colour"),
+            ("[server]\nprot = 1", "server.prot"),
+            ("[server.internal]\nhots = 'x'", "server.internal.hots"),
+            (ACCOUNT + "colour = 1", "accounts.main.colour"),
+            (ACCOUNT + "policy.colour = 1", "accounts.main.policy.colour"),
+            ("[[policy.rules]]\nname='a'\nwa_id=['1']", "policy.rules[0].wa_id"),
+            ("[api]\ncolour = 1", "api.colour"),
+            (WITH_KEY + "colour = 1", "api.keys.crm.colour"),
+            ("[colour]\nx = 1", "colour"),
+        ],
+    )
+    def test_an_unknown_key_is_named_with_its_whole_path(
+        self, tmp_path: Path, toml: str, key: str
+    ) -> None:
+        said = refusal(tmp_path, toml)
+        assert said.startswith(f"{key}: unknown key")
+        assert "ackgate.toml" in said
+
+    def test_a_misspelt_key_is_told_its_likely_spelling(self, tmp_path: Path) -> None:
+        assert "did you mean port?" in refusal(tmp_path, "[server]\nprot = 1")
+        said = refusal(tmp_path, ACCOUNT.replace("username", "usrname"))
+        assert said.startswith("accounts.main.usrname: unknown key; did you mean username?")
+
+    @pytest.mark.parametrize(
+        ("toml", "key"),
+        [
+            ("[server]\nport = 65536", "server.port"),
+            ("[server]\nport = -1", "server.port"),
+            ("[server]\nport = true", "server.port"),
+            ("[server]\nport = '8080'", "server.port"),
+            ("[server]\nport = 80.5", "server.port"),
+            ("[server]\nhost = ''", "server.host"),
+            ("[server]\nhost = 5", "server.host"),
+            ("[server]\ndrain_seconds = nan", "server.drain_seconds"),
+            ("[server]\nshutdown_seconds = inf", "server.shutdown_seconds"),
+            ("[server]\ndrain_seconds = -1", "server.drain_seconds"),
+            ("[server]\nbody_timeout_seconds = 0", "server.body_timeout_seconds"),
+            ("[server]\nmax_body_bytes = 0", "server.max_body_bytes"),
+            ("[server]\nmax_in_flight_bytes = 5", "server.max_in_flight_bytes"),
+            ("[server]\nmax_queue = 0", "server.max_queue"),
+            ("[server]\npublic_url = 'hooks.example.com'", "server.public_url"),
+            ("server = 5", "server"),
+            ("[server]\ninternal.port = 8080", "server.internal.port"),
+            ("[database]\nurl = 'mysql://x'", "database.url"),
+            ("[database]\nurl = 'sqlite:///'", "database.url"),
+            ("[database]\nurl = 'sqlite:///:memory:'", "database.url"),
+            ("[database]\nurl = 'sqlite:///var/'", "database.url"),
+            ("[database]\nurl = 'sqlite:///a?mode=ro'", "database.url"),
+            ('[database]\nurl = "sqlite:///a\\u0000b"', "database.url"),
+            ("[policy]\nmode = 'sometimes'", "policy.mode"),
+            ("[policy]\ndelay_seconds = -1", "policy.delay_seconds"),
+            ("[policy]\ndelay_seconds = 1e300", "policy.delay_seconds"),
+            ("[policy]\nmax_changes = 0", "policy.max_changes"),
+            ("[policy]\nper_seconds = 0", "policy.per_seconds"),
+            ("[policy]\nrules = 5", "policy.rules"),
+            ("[reconciler]\nsweep_per_second = 0", "reconciler.sweep_per_second"),
+            ("[log]\nlevel = 'loud'", "log.level"),
+            ("[log]\nformat = 'xml'", "log.format"),
+            ("[accounts.Main]\nkind = 'onprem'", "accounts.Main"),
+            ("[accounts.'a\\nb']\nkind = 'onprem'", "accounts."),
+            ("[api.keys.cr-m]\nrole = 'gate'", "api.keys.cr-m"),
+            ("[api.keys.crm]\nrole = 'root'", "api.keys.crm.role"),
+            ("[api.keys.crm]\nrole = 'gate'", "api.keys.crm.sha256"),
+            ("[accounts]\nmain = 'x'", "accounts.main"),
+            ("accounts = 'x'", "accounts"),
+            ("api.keys = 'x'", "api.keys"),
+        ],
+    )
+    def test_a_bad_value_names_its_key_and_file(self, tmp_path: Path, toml: str, key: str) -> None:
+        said = refusal(tmp_path, toml)
+        assert said.startswith(key)
+        assert said.endswith("ackgate.toml)")
+
+    @pytest.mark.parametrize(
+        ("line", "key"),
+        [
+            ("kind = 'telepathy'", "kind"),
+            ("webhook_token = 'short'", "webhook_token"),
+            ("webhook_token = 'with/slash-and-sixteen'", "webhook_token"),
+            ("webhook_token = 5", "webhook_token"),
+            ("phone_number = '16315550100'", "phone_number"),
+            ("timeout_seconds = 0", "timeout_seconds"),
+            ("max_in_flight = 0", "max_in_flight"),
+            ("ca_file = 'nowhere.pem'", "ca_file"),
+            ("ca_file = ''", "ca_file"),
+            ('ca_file = "a\\u0000b"', "ca_file"),
+            ("verify_tls = 'no'", "verify_tls"),
+            ("policy.mode = 'never'", "policy.mode"),
+        ],
+    )
+    def test_a_bad_value_of_an_account_names_its_key(
+        self, tmp_path: Path, line: str, key: str
+    ) -> None:
+        assert refusal(tmp_path, ACCOUNT + line).startswith(f"accounts.main.{key}: ")
+
+    @pytest.mark.parametrize("key", ["base_url", "username", "password"])
+    def test_an_account_needs_its_address_and_its_login(self, tmp_path: Path, key: str) -> None:
+        lines = [line for line in ACCOUNT.splitlines() if not line.startswith(key)]
+        said = refusal(tmp_path, "\n".join(lines))
+        assert said.startswith(f"accounts.main.{key}: missing")
+        assert f"ACKGATE_ACCOUNTS__MAIN__{key.upper()}" in said
+
+    @pytest.mark.parametrize("key", ["base_url", "username", "password"])
+    def test_what_an_account_needs_must_not_be_empty(self, tmp_path: Path, key: str) -> None:
+        lines = [f'{key} = ""' if x.startswith(key) else x for x in ACCOUNT.splitlines()]
+        assert refusal(tmp_path, "\n".join(lines)).startswith(f"accounts.main.{key}: must be")
+
+    def test_a_colon_in_the_username_is_refused(self, tmp_path: Path) -> None:
+        toml = ACCOUNT.replace('"ackgate"', '"ack:gate"')
+        assert refusal(tmp_path, toml).startswith("accounts.main.username: must not hold a colon")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://client.example.com",
+            "http://127.0.0.1.example.com",
+            "https://",
+            "ftp://127.0.0.1",
+            "https://user:pass@127.0.0.1",
+            "https://127.0.0.1/?a=b",
+            "https://127.0.0.1/#a",
+            "https://127.0.0.1:70000",
+            "https://127.0.0.1:0",
+            "https://[::1",
+            "127.0.0.1:9090",
+        ],
+    )
+    def test_a_clients_url_is_absolute_https_unless_it_is_on_this_machine(
+        self, tmp_path: Path, url: str
+    ) -> None:
+        toml = ACCOUNT.replace("https://127.0.0.1:9090", url)
+        assert refusal(tmp_path, toml).startswith("accounts.main.base_url: must be")
+
+    @pytest.mark.parametrize(
+        "url", ["http://localhost:1", "http://127.1.2.3", "http://[::1]:9", "https://a.example/x/"]
+    )
+    def test_plain_http_is_for_loopback_and_a_last_slash_is_dropped(
+        self, tmp_path: Path, url: str
+    ) -> None:
+        got = settings(tmp_path, ACCOUNT.replace("https://127.0.0.1:9090", url))
+        assert got.accounts["main"].base_url == url.rstrip("/")
+
+    def test_certificates_are_verified_except_on_this_machine(self, tmp_path: Path) -> None:
+        line = "verify_tls = false\n"
+        assert settings(tmp_path, ACCOUNT + line).accounts["main"].verify_tls is False
+        elsewhere = (ACCOUNT + line).replace("127.0.0.1", "client.example.com")
+        assert refusal(tmp_path, elsewhere).startswith("accounts.main.verify_tls: ")
+
+    @pytest.mark.parametrize(
+        ("toml", "key"),
+        [
+            ("[accounts.shop]\nkind='cloud'\napp='meta'", "accounts.shop.kind"),
+            ("[apps.meta]\napp_secret = 'x'", "apps.meta"),
+            ("[relays.crm]\nurl = 'x'", "relays.crm"),
+            ("[relays]", "relays"),
+            ("[database]\nurl = 'postgresql://ackgate@db/ackgate'", "database.url"),
+        ],
+    )
+    def test_what_is_not_built_yet_stops_the_start(
+        self, tmp_path: Path, toml: str, key: str
+    ) -> None:
+        said = refusal(tmp_path, toml)
+        assert said.startswith(f"{key}: ")
+        assert "not supported yet" in said
+
+    def test_the_database_path_is_relative_or_from_the_root(self, tmp_path: Path) -> None:
+        relative = settings(tmp_path, "[database]\nurl = 'sqlite:///var/x.db'")
+        assert relative.database.path == Path("var/x.db")
+        absolute = settings(tmp_path, "[database]\nurl = 'sqlite:////srv/x.db'")
+        assert absolute.database.path == Path("/srv/x.db")
+
+
+class TestEnvironment:
+    def test_it_comes_before_the_file(self, tmp_path: Path) -> None:
+        environ = {
+            "ACKGATE_SERVER__PORT": "0",
+            "ACKGATE_SERVER__DRAIN_SECONDS": "0.5",
+            "ACKGATE_DATABASE__URL": "sqlite:////tmp/x.db",
+            "ACKGATE_ACCOUNTS__MAIN__VERIFY_TLS": "False",
+            "ACKGATE_ACCOUNTS__MAIN__PASSWORD": "0123",
+        }
+        got = settings(tmp_path, "[server]\nport = 1\n" + ACCOUNT, environ)
+        assert (got.server.port, got.server.drain_seconds) == (0, 0.5)
+        assert got.database.path == Path("/tmp/x.db")
+        assert got.accounts["main"].verify_tls is False
+        assert got.accounts["main"].password.get_secret_value() == "0123"
+
+    def test_it_makes_tables_that_the_file_lacks(self, tmp_path: Path) -> None:
+        environ = {
+            "ACKGATE_ACCOUNTS__SHOP_2__BASE_URL": "https://client.example.com",
+            "ACKGATE_ACCOUNTS__SHOP_2__USERNAME": "ackgate",
+            "ACKGATE_ACCOUNTS__SHOP_2__PASSWORD": SECRET,
+            "ACKGATE_ACCOUNTS__SHOP_2__POLICY__MODE": "auto",
+            "ACKGATE_API__KEYS__CRM__ROLE": "reader",
+            "ACKGATE_API__KEYS__CRM__SHA256": DIGEST,
+            "ACKGATE_SERVER__INTERNAL__PORT": "0",
+        }
+        got = settings(tmp_path, "", environ)
+        assert got.policies("shop_2").default.mode == "auto"
+        assert got.api.keys["crm"].role == "reader"
+        assert got.server.internal is not None
+        assert got.server.internal.host == "127.0.0.1"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '[{"name": "vip", "wa_ids": ["1", "2"], "mode": "auto"}]',
+            "[{name = 'vip', wa_ids = ['1', '2'], mode = 'auto'}]",
+        ],
+    )
+    def test_lists_are_read_as_json_or_toml(self, tmp_path: Path, text: str) -> None:
+        rules = settings(tmp_path, "", {"ACKGATE_POLICY__RULES": text}).policy.rules
+        assert [(rule.name, rule.wa_ids, rule.mode) for rule in rules] == [
+            ("vip", ("1", "2"), "auto")
+        ]
+
+    @pytest.mark.parametrize(
+        "name", ["ACKGATE_CONFIG", "ACKGATE_URL", "ACKGATE_KEY", "ACKGATE_PORT", "OTHER__THING"]
+    )
+    def test_names_without_two_underscores_are_not_read(self, tmp_path: Path, name: str) -> None:
+        assert settings(tmp_path, "", {name: "anything"}) == settings(tmp_path)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "ACKGATE_SERVER__PROT",
+            "ACKGATE_SERVER__PORT__X",
+            "ACKGATE_SRV__PORT",
+            "ACKGATE___PORT",
+            "ACKGATE_SERVER__",
+            "ACKGATE_ACCOUNTS__MAIN__COLOUR",
+            "ACKGATE_ACCOUNTS__MA-IN__PASSWORD",
+            "ACKGATE_ACCOUNTS____PASSWORD",
+            "ACKGATE_SERVER__INTERNAL",
+            "ACKGATE_ACCOUNTS__MAIN",
+            "ACKGATE_SERVER__port",
+            "ACKGATE_APPS__META__APP_SECRET",
+            "ACKGATE_ACCOUNTS__SHOP__ACCESS_TOKEN",
+            "ACKGATE_POLICY__RULES__0__NAME",
+        ],
+    )
+    def test_an_unknown_path_stops_the_start_and_names_the_variable(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        said = refusal(tmp_path, "", {name: SECRET})
+        assert said.endswith(f"(in environment variable {name})")
+
+    def test_what_is_not_built_yet_is_said_so(self, tmp_path: Path) -> None:
+        for name in ("ACKGATE_RELAYS__CRM__URL", "ACKGATE_ACCOUNTS__SHOP__APP"):
+            assert "not supported yet" in refusal(tmp_path, "", {name: "x"})
+        said = refusal(tmp_path, "", {"ACKGATE_ACCOUNTS__SHOP__KIND": "cloud"})
+        assert said.startswith("accounts.shop.kind: cloud is not supported yet")
+        assert "ACKGATE_ACCOUNTS__SHOP__KIND" in said
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("ACKGATE_SERVER__PORT", "many"),
+            ("ACKGATE_SERVER__PORT", ""),
+            ("ACKGATE_SERVER__PORT", "1\nx = 2"),
+            ("ACKGATE_SERVER__PORT", "70000"),
+            ("ACKGATE_SERVER__PORT", "9" * 5_000),
+            ("ACKGATE_SERVER__HOST", ""),
+            ("ACKGATE_SERVER__HOST", "a\nb"),
+            ("ACKGATE_SERVER__DRAIN_SECONDS", "NaN"),
+            ("ACKGATE_POLICY__RULES", "vip"),
+            ("ACKGATE_POLICY__RULES", '["\\ud800"]'),
+            ("ACKGATE_POLICY__RULES", "[" * 100_000),
+            ("ACKGATE_POLICY__RULES", '[{"name": "default", "wa_ids": ["1"]}]'),
+            ("ACKGATE_POLICY__RULES", '[{"wa_ids": ["1"]}]'),
+            ("ACKGATE_ACCOUNTS__MAIN__WEBHOOK_TOKEN", "short"),
+            ("ACKGATE_ACCOUNTS__MAIN__WEBHOOK_TOKEN_FILE", "/nowhere"),
+            ("ACKGATE_ACCOUNTS__MAIN__WEBHOOK_TOKEN_FILE", ""),
+            ("ACKGATE_ACCOUNTS__MAIN__PASSWORD", "\udcff"),
+        ],
+    )
+    def test_a_bad_value_names_its_key_and_its_variable(
+        self, tmp_path: Path, name: str, value: str
+    ) -> None:
+        said = refusal(tmp_path, ACCOUNT, {name: value})
+        assert said.startswith(name.removeprefix("ACKGATE_").lower().replace("__", "."))
+        assert said.endswith(f"(in environment variable {name})")
+
+    def test_it_cannot_mend_a_value_that_should_be_a_table(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, "server = 5", {"ACKGATE_SERVER__PORT": "1"})
+        assert said.startswith("server: must be a table")
+
+
+class TestSecrets:
+    def test_each_can_be_given_as_a_file(self, tmp_path: Path) -> None:
+        for name, content in (("p", f"{SECRET}\n"), ("t", "x" * 16), ("k", f"{DIGEST}\r\n")):
+            (tmp_path / name).write_text(content, newline="")
+        environ = {
+            "ACKGATE_ACCOUNTS__MAIN__WEBHOOK_TOKEN_FILE": str(tmp_path / "t"),
+            "ACKGATE_API__KEYS__CRM__SHA256_FILE": str(tmp_path / "k"),
+        }
+        lines = [x for x in ACCOUNT.splitlines() if not x.startswith("password")]
+        toml = "\n".join([*lines, f'password_file = "{tmp_path / "p"}"'])
+        got = settings(tmp_path, toml + '\n[api.keys.crm]\nrole = "gate"', environ)
+        token = got.accounts["main"].webhook_token
+        assert got.accounts["main"].password.get_secret_value() == SECRET
+        assert token is not None
+        assert token.get_secret_value() == "x" * 16
+        assert got.api.keys["crm"].sha256.get_secret_value() == DIGEST
+
+    def test_both_forms_in_one_place_are_refused(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, ACCOUNT + 'password_file = "x"')
+        assert said.startswith("accounts.main.password_file: given twice")
+        prefix = "ACKGATE_ACCOUNTS__MAIN__PASSWORD"
+        said = refusal(tmp_path, ACCOUNT, {prefix: SECRET, f"{prefix}_FILE": "x"})
+        assert said.startswith("accounts.main.password_file: given twice")
+
+    def test_either_form_in_the_environment_outdoes_the_other_in_the_file(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "p").write_text("another")
+        name = "ACKGATE_ACCOUNTS__MAIN__PASSWORD"
+        got = settings(tmp_path, ACCOUNT, {f"{name}_FILE": str(tmp_path / "p")})
+        assert got.accounts["main"].password.get_secret_value() == "another"
+        toml = ACCOUNT.replace("password", "password_file")
+        got = settings(tmp_path, toml, {name: "another"})
+        assert got.accounts["main"].password.get_secret_value() == "another"
+
+    def test_the_environment_hides_no_unknown_key_of_the_file(self, tmp_path: Path) -> None:
+        toml = "[database]\nurl_file = 'x'"
+        said = refusal(tmp_path, toml, {"ACKGATE_DATABASE__URL": "sqlite:///x"})
+        assert said.startswith("database.url_file: unknown key")
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            (None, "does not exist"),
+            (b"", "empty"),
+            (b"\n", "empty"),
+            (b"\xff\xff", "can't be read"),
+            (b"x" * 70_000, "too large"),
+            (f"{SECRET}\n{SECRET}".encode(), "must have at least 16 characters"),
+        ],
+        ids=["missing", "empty", "line break alone", "no text", "large", "two lines"],
+    )
+    def test_a_bad_file_names_the_key(
+        self, tmp_path: Path, content: bytes | None, problem: str
+    ) -> None:
+        if content is not None:
+            (tmp_path / "t").write_bytes(content)
+        said = refusal(tmp_path, ACCOUNT + f'webhook_token_file = "{tmp_path / "t"}"')
+        assert said.startswith("accounts.main.webhook_token")
+        assert problem in said
+
+    def test_a_folder_or_a_number_is_no_file(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, ACCOUNT + f'webhook_token_file = "{tmp_path}"')
+        assert said.startswith("accounts.main.webhook_token_file: the file can't be read")
+        said = refusal(tmp_path, ACCOUNT + "webhook_token_file = 5")
+        assert said.startswith("accounts.main.webhook_token_file: must be the path")
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            f'webhook_token = "{SECRET}/"',
+            f'webhook_token = ["{SECRET}"]',
+            f'password_file = "{SECRET}"',
+            f'phone_number = "{SECRET}"',
+            f'kind = "{SECRET}"',
+            f'policy.mode = "{SECRET}"',
+            f'policy.rules = ["{SECRET}"]',
+            f'ca_file = "{SECRET}"',
+        ],
+    )
+    def test_no_error_echoes_a_value(self, tmp_path: Path, line: str) -> None:
+        toml = "\n".join(x for x in ACCOUNT.splitlines() if not x.startswith("password"))
+        refusal(tmp_path, f"{toml}\n{line}")
+
+    def test_they_show_nowhere(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, WITH_TOKEN + WITH_KEY)
+        shown = f"{got!r} {got} {got.redacted()}"
+        for secret in (SECRET, "token-of-sixteen", DIGEST):
+            assert secret not in shown
+
+    def test_the_redacted_tree_shows_all_else(
+        self, tmp_path: Path, certificate: tuple[Path, Path]
+    ) -> None:
+        toml = f'{WITH_TOKEN}ca_file = "{certificate[0]}"\n'
+        toml += "policy.rules = [{name='vip', wa_ids=['1']}]\n" + WITH_KEY
+        shown = settings(tmp_path, toml).redacted()
+        main: dict[str, Any] = shown["accounts"]["main"]
+        assert (main["password"], main["webhook_token"], main["username"]) == ("…", "…", "ackgate")
+        assert main["ca_file"] == str(certificate[0])
+        assert main["policy"]["rules"][0]["wa_ids"] == ["1"]
+        assert shown["api"]["keys"]["crm"] == {"role": "operator", "sha256": "…"}
+        assert shown["server"]["tls_cert_file"] is None
+
+    def test_a_digest_is_known_in_either_case_but_once(self, tmp_path: Path) -> None:
+        upper = WITH_KEY.replace(DIGEST, DIGEST.upper())
+        key = settings(tmp_path, upper).api.keys["crm"]
+        assert key.sha256.get_secret_value() == DIGEST
+        said = refusal(tmp_path, WITH_KEY + upper.replace("crm", "crm2"))
+        assert said.startswith("api.keys.crm2.sha256: the same as that of api.keys.crm")
+        said = refusal(tmp_path, WITH_KEY.replace(DIGEST, "0" * 63))
+        assert said.startswith("api.keys.crm.sha256: must be the SHA-256")
+
+
+class TestOpenness:
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
+    def test_without_keys_it_starts_on_loopback(self, tmp_path: Path, host: str) -> None:
+        assert settings(tmp_path, f"[server]\nhost = '{host}'").open_to_loopback_only
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "ackgate.example.com"])
+    def test_without_keys_it_starts_nowhere_else(self, tmp_path: Path, host: str) -> None:
+        said = refusal(tmp_path, f"[server]\nhost = '{host}'\n" + WITH_TOKEN)
+        assert said.startswith("server.host: ")
+        assert "api.keys.NAME" in said
+
+    def test_every_listening_host_counts(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, "[server.internal]\nhost = '10.0.0.5'")
+        assert said.startswith("server.internal.host: ")
+
+    def test_an_account_without_token_keeps_it_on_loopback(self, tmp_path: Path) -> None:
+        assert settings(tmp_path, ACCOUNT + WITH_KEY).open_to_loopback_only
+        said = refusal(tmp_path, "[server]\nhost = '0.0.0.0'\n" + ACCOUNT + WITH_KEY)
+        assert said.startswith("accounts.main.webhook_token: missing")
+        assert "server.host" in said
+
+    def test_with_keys_and_tokens_it_is_open_to_all(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, "[server]\nhost = '0.0.0.0'\n" + WITH_TOKEN + WITH_KEY)
+        assert not got.open_to_loopback_only
+
+
+class TestTls:
+    def test_certificate_and_key_come_together(
+        self, tmp_path: Path, certificate: tuple[Path, Path]
+    ) -> None:
+        cert, key = certificate
+        both = f'[server]\ntls_cert_file = "{cert}"\ntls_key_file = "{key}"'
+        assert settings(tmp_path, both).server.tls_key_file == key
+        said = refusal(tmp_path, f'[server]\ntls_cert_file = "{cert}"')
+        assert said.startswith("server.tls_key_file: missing")
+        said = refusal(tmp_path, f'[server]\ntls_key_file = "{key}"')
+        assert said.startswith("server.tls_cert_file: missing")
+
+    def test_what_is_no_pair_is_refused(
+        self, tmp_path: Path, certificate: tuple[Path, Path]
+    ) -> None:
+        cert, _ = certificate
+        said = refusal(tmp_path, f'[server]\ntls_cert_file = "{cert}"\ntls_key_file = "{cert}"')
+        assert said.startswith("server.tls_cert_file: not a PEM certificate")
+        said = refusal(tmp_path, f'[server]\ntls_cert_file = "{cert}"\ntls_key_file = "nowhere"')
+        assert said.startswith("server.tls_key_file: the file does not exist")
+
+    def test_the_clients_authority_is_read(
+        self, tmp_path: Path, certificate: tuple[Path, Path]
+    ) -> None:
+        cert, key = certificate
+        got = settings(tmp_path, ACCOUNT + f'ca_file = "{cert}"')
+        assert got.accounts["main"].ca_file == cert
+        said = refusal(tmp_path, ACCOUNT + f'ca_file = "{key}"')
+        assert said.startswith("accounts.main.ca_file: the file holds no certificate")
+
+
+class TestPolicies:
+    GENERAL = """
+[policy]
+mode = "auto"
+delay_seconds = 60
+max_changes = 5
+[[policy.rules]]
+name = "vip"
+wa_id_prefixes = ["1631555"]
+mode = "manual"
+"""
+    OWN = """
+[accounts.main.policy]
+delay_seconds = 5
+[[accounts.main.policy.rules]]
+name = "vip"
+wa_ids = ["16315551000"]
+max_changes = 1
+"""
+
+    def test_an_account_overrides_the_general_policy_key_by_key(self, tmp_path: Path) -> None:
+        default = settings(tmp_path, self.GENERAL + ACCOUNT + self.OWN).policies("main").default
+        assert default.name == "default"
+        assert (default.mode, default.delay_seconds) == ("auto", 5)
+        assert (default.max_changes, default.per_seconds) == (5, 86_400)
+
+    def test_an_accounts_rules_come_first_and_inherit_its_keys(self, tmp_path: Path) -> None:
+        policies = settings(tmp_path, self.GENERAL + ACCOUNT + self.OWN).policies("main")
+        own, general = policies.of("16315551000"), policies.of("16315552000")
+        assert (own.mode, own.delay_seconds, own.max_changes) == ("auto", 5, 1)
+        assert (general.mode, general.delay_seconds, general.max_changes) == ("manual", 5, 5)
+        assert [rule.policy.name for rule in policies.rules] == ["vip", "vip"]
+
+    def test_an_account_without_a_policy_has_the_general_one(self, tmp_path: Path) -> None:
+        policies = settings(tmp_path, self.GENERAL + ACCOUNT).policies("main")
+        assert policies.default.delay_seconds == 60
+        assert policies.of("16315552000").name == "vip"
+
+    def test_an_account_that_is_not_configured_has_none(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError):
+            settings(tmp_path).policies("main")
+
+    def test_a_key_set_to_its_zero_is_an_override(self, tmp_path: Path) -> None:
+        toml = self.GENERAL + ACCOUNT + "policy.delay_seconds = 0"
+        assert settings(tmp_path, toml).policies("main").default.delay_seconds == 0
+
+    @pytest.mark.parametrize(
+        ("rules", "key"),
+        [
+            ("{name = 'vip'}", "[0].wa_ids"),
+            ("{name = 'default', wa_ids = ['1']}", "[0].name"),
+            ("{name = 'VIP', wa_ids = ['1']}", "[0].name"),
+            ("{wa_ids = ['1']}", "[0].name"),
+            ("{name='a', wa_ids=['1']}, {name='a', wa_ids=['2']}", "[0].name"),
+            ("{name = 'vip', wa_ids = ['+1']}", "[0].wa_ids[0]"),
+            ("{name = 'vip', wa_id_prefixes = ['1', '']}", "[0].wa_id_prefixes[1]"),
+            ("{name = 'vip', wa_ids = '1'}", "[0].wa_ids"),
+            ("{name = 'vip', wa_ids = ['1'], rules = []}", "[0].rules"),
+        ],
+    )
+    def test_a_bad_rule_is_named_by_its_place_in_the_list(
+        self, tmp_path: Path, rules: str, key: str
+    ) -> None:
+        assert refusal(tmp_path, f"policy.rules = [{rules}]").startswith(f"policy.rules{key}: ")
+        said = refusal(tmp_path, ACCOUNT + f"policy.rules = [{rules}]")
+        assert said.startswith(f"accounts.main.policy.rules{key}: ")
+
+
+def test_the_process_environment_is_read_unless_another_is_given(tmp_path: Path) -> None:
+    (tmp_path / "ackgate.toml").touch()
+    code = "from service.settings import load; print(load().server.port)"
+    environ = {"ACKGATE_SERVER__PORT": "1234", "ACKGATE_CONFIG": str(tmp_path / "ackgate.toml")}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "1234\n"
+
+
+def uncommented(file: Path) -> str:
+    """The file with its settings in force that are commented out: `#key = …` and `#[table]`."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in lines)
+
+
+def keys_in_comments(file: Path) -> set[str]:
+    return set(_paths(tomllib.loads(uncommented(file)), ""))
+
+
+def _paths(value: Any, path: str) -> list[str]:
+    if isinstance(value, dict):
+        named = path in {"accounts", "api.keys"}
+        below = [(f"{path}.{'NAME' if named else k}".lstrip("."), v) for k, v in value.items()]
+        return [found for inner, v in below for found in _paths(v, inner)]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [found for element in value for found in _paths(element, f"{path}[]")]
+    return [path]
