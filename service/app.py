@@ -18,7 +18,7 @@ from service.api.problems import problems
 from service.api.queries import MAX_BODY_BYTES
 from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
-from service.ingress.bodies import LINGER_SECONDS, Intake
+from service.ingress.bodies import Intake
 from service.ingress.door import DIALECTS, Door, Entrance
 from service.ingress.sites import BoundedSite, SiteError
 from service.ledger.ledger import Ledger
@@ -133,13 +133,7 @@ class Service:
         port: int,
         tls: ssl.SSLContext | None,
     ) -> BoundedSite:
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            auto_decompress=False,
-            handle_signals=False,
-            lingering_time=LINGER_SECONDS,
-        )
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)
         site = BoundedSite(

@@ -4,6 +4,7 @@ No title or detail holds what the caller or a client sent.
 """
 
 import json
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from service.store.database import UnavailableError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "5"
+_NAME = re.compile(r"[a-z_]{1,32}|\d{1,4}")
 log = structlog.get_logger(__name__)
 
 
@@ -39,9 +41,13 @@ def field_problem(*fields: tuple[str, str]) -> ProblemError:
 def from_validation(error: ValidationError) -> ProblemError:
     """Make a 422 from what pydantic found, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return field_problem(
-        *((".".join(map(str, e["loc"])) or "body", e["type"].replace("_", " ")) for e in found)
-    )
+    return field_problem(*((_field(e["loc"]), e["type"].replace("_", " ")) for e in found))
+
+
+def _field(path: tuple[str | int, ...]) -> str:
+    """Name a field; one that the caller made up is named only if it looks like a name."""
+    parts = [str(part) for part in path]
+    return ".".join(part if _NAME.fullmatch(part) else "…" for part in parts) or "body"
 
 
 def answer(status: int, detail: str | None = None, **extra: Any) -> web.Response:

@@ -6,7 +6,12 @@ import ssl
 
 from aiohttp import web
 
+from service.ingress.bodies import LINGER_SECONDS
 from service.observability.metrics import Metrics
+
+KEEP_ALIVE_SECONDS = 75.0
+SILENCE_SECONDS = 10.0
+"""How long a new connection may take to send the head of its first request."""
 
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
@@ -25,6 +30,34 @@ class _Refusing(asyncio.Protocol):
         if isinstance(transport, asyncio.Transport):
             transport.write(_REFUSAL)
             transport.close()
+
+
+class _Speaker(web.RequestHandler):
+    """Speaks HTTP on one connection, and never repeats what it can't read.
+
+    aiohttp's own error page shows the line at fault, which may hold anything.
+    """
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, and hang up later on who has sent no request by then."""
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._hang_up_if_silent)
+
+    def _hang_up_if_silent(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  what is left out
+    ) -> web.StreamResponse:
+        """Answer with the status alone, and close the connection."""
+        return super().handle_error(request, status, exc)
 
 
 class BoundedSite:
@@ -58,7 +91,14 @@ class BoundedSite:
         if server is None or len(server.connections) >= self._max_connections:
             self._metrics.connections_refused.inc()
             return _Refusing()
-        return server()
+        return _Speaker(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  as aiohttp itself passes it
+            auto_decompress=False,
+            lingering_time=LINGER_SECONDS,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+        )
 
     def _open(self) -> float:
         server = self._runner.server

@@ -199,10 +199,11 @@ def _stop(user: User, change: Change, reason: str, context: Context) -> None:
 
 def start(user: User, change: Change, by: By, context: Context) -> None:
     """Begin to acknowledge: decided, with work that is due at once."""
+    known_as = context.request_id or (user.work.request_id if user.work else None)
     user.state, user.due_at = State.ACKNOWLEDGING, None
     user.attempts, user.last_error, user.after_hold = 0, None, False
     change.decided_by, change.decided_at = by, context.now
-    user.work = Work(Kind.ACKNOWLEDGE, context.now, change.hash, request_id=context.request_id)
+    user.work = Work(Kind.ACKNOWLEDGE, context.now, change.hash, request_id=known_as)
     user.touch(context.now)
 
 
@@ -264,9 +265,10 @@ def block(user: User, blocked: SendBlocked, context: Context) -> None:
 def link(old: User, new: User, changed: NumberChanged, context: Context) -> None:
     """Link the two users of a number change; the new one inherits nothing."""
     since = date(changed.at, context.arrived).moment
-    if not _add_link(old, Link(new.wa_id, "successor", since), context):
-        return
+    unknown = _add_link(old, Link(new.wa_id, "successor", since), context)
     _add_link(new, Link(old.wa_id, "predecessor", since), context)
+    if not unknown:
+        return
     old.record(AuditEntry(context.now, "number_changed", old.hash, reason="has another number now"))
     new.record(AuditEntry(context.now, "number_changed", reason="had another number before"))
     if old.state is State.SCHEDULED and old.latest:

@@ -129,13 +129,14 @@ def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> li
     neighbours = [*history[max(0, index - 1) : index + 1], latest]
     before = max((c for c in neighbours if c.first.at <= moment.at), key=_start, default=None)
     after = min((c for c in neighbours if c.first.at > moment.at), key=_start, default=None)
-    for neighbour in (before, after):
-        if neighbour is not None and neighbour.hash == sighted.hash:
-            neighbour.absorb(moment)
-            return []
     gained = [sighted]
-    if before is not None and before.first.at < moment.at < before.last.at:
+    if before is not None and before.hash != sighted.hash and moment.at < before.last.at:
         gained.insert(0, _part(before, moment))
+    else:
+        for neighbour in (before, after):
+            if neighbour is not None and neighbour.hash == sighted.hash:
+                neighbour.absorb(moment)
+                return []
     for change in gained:
         insort(history, change, key=_start)
     return gained

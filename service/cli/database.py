@@ -1,0 +1,137 @@
+"""`ackgate db`: the care of the SQLite file."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from service.cli.options import AsJson, Config, loaded
+from service.cli.output import fail, note, print_json, print_pairs, show
+from service.store import maintenance
+from service.store.database import StoreError
+
+app = typer.Typer(
+    name="db",
+    help="Upgrade, check, back up and restore the database.\n\n"
+    "Run these as the user that the service runs as.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End with one line where the database can't be used."""
+    try:
+        yield
+    except StoreError as error:
+        fail(str(error))
+
+
+@app.command()
+def upgrade(config: Config = None, as_json: AsJson = False) -> None:
+    """Bring the database to this release, after a backup beside it; create it where there is none.
+
+    Not while the service runs. The service does the same when it starts, unless told --no-migrate.
+    """
+    path = loaded(config).database.path
+    with _explained():
+        before, after = maintenance.upgrade(path)
+    done = {"file": str(path), "before": before, "after": after}
+    if before == after:
+        line = f"{path}: nothing to do, the schema is at {after}"
+    else:
+        line = f"{path}: the schema went from {before or 'nothing'} to {after}"
+    show(done, line, as_json=as_json)
+
+
+@app.command()
+def check(config: Config = None, as_json: AsJson = False) -> None:
+    """Check the database: every page, every reference, and the version of its schema.
+
+    The service may run meanwhile. Exit 1: something is wrong with it.
+    """
+    path = loaded(config).database.path
+    with _explained(), Console(stderr=True).status("checking"):
+        report = maintenance.check(path)
+    document = {
+        "file": str(path),
+        "bytes": report.size,
+        "schema": report.schema,
+        "latest_schema": report.latest,
+        "faults": list(report.faults),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print_pairs(document | {"faults": list(report.faults) or "none"})
+    if report.faults:
+        fail(f"{path}: {report.faults[0]}")
+
+
+@app.command()
+def backup(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The new file; it must not exist yet.")
+    ],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the database, as it stands at one moment, to a new file. The service may run meanwhile.
+
+    The copy is readable by its owner alone. It holds hashes and phone numbers: keep it safe.
+    """
+    path = loaded(config).database.path
+    with _explained(), _bar("backing up") as progress:
+        maintenance.back_up(path, file, progress)
+    size = file.stat().st_size
+    show({"file": str(file), "bytes": size}, f"{file}: {size} bytes", as_json=as_json)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'ackgate db backup' wrote.")],
+    config: Config = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of the database, once it is found to be whole.
+
+    Not while the service runs. The database as it was is kept beside it. What came in since the
+    backup is not in it: the service then asks the WhatsApp client about what is unsettled.
+    """
+    path = loaded(config).database.path
+    if not yes:
+        _confirm(f"Put {file} in the place of {path}?")
+    with _explained(), _bar("restoring") as progress:
+        kept = maintenance.restore(path, file, datetime.now(UTC), progress)
+    show({"file": str(path), "kept": kept and str(kept)}, f"{path}: restored", as_json=as_json)
+    if kept:
+        note(f"the database as it was: {kept}")
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        fail("nothing was changed: where nobody can answer, give --yes")
+    if not agreed:
+        fail("nothing was changed")
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, moved by calls with what is done and what there is in all."""
+    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    shown = Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    )
+    with shown:
+        task = shown.add_task(title, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -1,0 +1,47 @@
+"""The options that commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.output import fail
+from service.settings import Settings, SettingsError, load
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The configuration. Default: ACKGATE_CONFIG, else config/ackgate.toml.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+Account = Annotated[
+    str, typer.Argument(metavar="ACCOUNT", help="The account's name in the configuration.")
+]
+User = Annotated[
+    str, typer.Argument(metavar="USER", help="The user's wa_id, or another alias of the user.")
+]
+
+Url = Annotated[
+    str, typer.Option(metavar="URL", envvar="ACKGATE_URL", help="Where the service is.")
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Holds the API key. Default: the key in ACKGATE_KEY."),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Verifies the service's certificate, for a private CA."),
+]
+URL = "http://127.0.0.1:8080"
+
+
+def loaded(config: Path | None) -> Settings:
+    """Return the configuration, or end with the one line that says what is wrong with it."""
+    try:
+        return load(config)
+    except SettingsError as error:
+        fail(str(error), status=2)

@@ -1,0 +1,122 @@
+"""`ackgate policy`: what the configuration would do."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import time
+from typing import Any
+
+import typer
+
+from service.cli.options import Account, AsJson, Config, User, loaded
+from service.cli.output import fail, note, print_json, print_pairs
+from service.model.moments import Moment
+from service.model.names import usable_alias
+from service.model.policy import Policies, Policy, judge
+from service.model.timeline import Change, count_within
+from service.model.users import State
+from service.model.users import User as KnownUser
+from service.settings import Settings
+from service.store.database import StoreError
+from service.store.maintenance import reading
+from service.store.queries import find_user, history_of
+
+app = typer.Typer(
+    name="policy",
+    help="Explain what the policy does with a user's changes.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What the database knows of a user; `user` is None where it knows nothing."""
+
+    user: KnownUser | None
+    history: list[Change]
+
+
+@app.command()
+def explain(account: Account, user: User, config: Config = None, as_json: AsJson = False) -> None:
+    """Tell which rule decides about a user's changes, and what would become of one now.
+
+    What would become of it takes the changes into account that the database knows of, since too
+    many of them make a change wait for a person. The service may run or not.
+    """
+    settings = loaded(config)
+    policies = _policies(settings, account)
+    if not usable_alias(user):
+        fail("USER must be a wa_id, as WhatsApp gives it: without plus sign, spaces and slashes")
+    past, problem = _past(settings.database.path, account, user)
+    wa_id = past.user.wa_id if past and past.user else user
+    policy = policies.of(wa_id)
+    document = {
+        "account": account,
+        "wa_id": wa_id,
+        "decided_by": "default" if policy is policies.default else f"rule {policy.name}",
+        **{key: value for key, value in asdict(policy).items() if key != "name"},
+        "meaning": _meaning(policy),
+        "next_change": past and _next_change(policy, past, round(time() * 1000)),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print_pairs(document)
+    if problem:
+        note(f"{problem}; so what would become of a change now is not known")
+
+
+def _policies(settings: Settings, account: str) -> Policies:
+    try:
+        return settings.policies(account)
+    except KeyError:
+        known = ", ".join(sorted(settings.accounts)) or "none"
+        fail(f"{account}: no such account in the configuration, which has: {known}")
+
+
+def _past(path: Path, account: str, user: str) -> tuple[_Past | None, str]:
+    """Read what the database knows, or say why it can't be read."""
+    try:
+        with reading(path) as connection:
+            known = find_user(connection, account, user)
+            return _Past(known, history_of(connection, known.id) if known else []), ""
+    except StoreError as error:
+        return None, str(error)
+
+
+def _meaning(policy: Policy) -> str:
+    if policy.mode == "manual":
+        return "every change waits for a person"
+    return (
+        f"a change is acknowledged {_when(policy)}; "
+        f"beyond {policy.max_changes} within {policy.per_seconds:g} s it waits for a person"
+    )
+
+
+def _when(policy: Policy) -> str:
+    return f"after {policy.delay_seconds:g} s" if policy.delay_seconds else "at once"
+
+
+def _next_change(policy: Policy, past: _Past, now: int) -> dict[str, Any]:
+    """Ask the rules about a change that would come now."""
+    known = [c for c in (*past.history, past.user and past.user.latest) if c]
+    coming = Change("", Moment(now), now)
+    count = count_within(coming, known, policy.per_seconds)
+    verdict = judge(policy, count)
+    obstacle = verdict.automatic and _obstacle(policy, past.user)
+    automatic = verdict.automatic and not obstacle
+    return {
+        "changes_in_window": count - 1,
+        "automatic": automatic,
+        "effect": f"acknowledged {_when(policy)}" if automatic else "waits for a person",
+        "reason": obstacle or verdict.reason,
+    }
+
+
+def _obstacle(policy: Policy, user: KnownUser | None) -> str:
+    """Say what in the user's past makes a person decide, although the policy wouldn't."""
+    if user and (user.state is State.HELD or user.after_hold):
+        return "the identity before was held"
+    if user and policy.delay_seconds and user.moved_to:
+        return "the user has another number now"
+    return ""

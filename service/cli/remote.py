@@ -1,0 +1,209 @@
+"""A running service, as the commands reach it: its REST API."""
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from service.cli.output import fail, note, print_json
+from service.cli.tables import print_identity
+from service.settings.types import is_loopback
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10
+ANSWER_SECONDS = 90
+"""More than a refresh takes, for which the service itself asks the WhatsApp client."""
+
+Query = Mapping[str, str | int]
+
+
+class NoAnswerError(Exception):
+    """Nobody answers as Ackgate does; one line that names the URL."""
+
+
+class RefusedError(Exception):
+    """The service answered with a problem (RFC 9457); the text is one line."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.problem = problem
+        super().__init__(_sentence(status, problem))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the service is, the API key to show it, and whom to trust."""
+
+    url: str
+    key: str | None = None
+    tls: ssl.SSLContext | bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service answered, when it did not refuse."""
+
+    status: int
+    document: dict[str, Any]
+
+
+class Api:
+    """The REST API of a service, for the time of one command."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: Server) -> None:
+        self._session = session
+        self._server = server
+
+    async def get(self, *path: str, query: Query | None = None) -> dict[str, Any]:
+        """Read a resource."""
+        return (await self._call("GET", path, query or {})).document
+
+    async def post(
+        self,
+        *path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Query | None = None,
+        patience: float = 0,
+    ) -> Answer:
+        """Have something done; the service may take `patience` seconds longer than usual."""
+        return await self._call("POST", path, query or {}, body, patience)
+
+    async def _call(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        query: Query,
+        body: Mapping[str, Any] | None = None,
+        patience: float = 0,
+    ) -> Answer:
+        limits = aiohttp.ClientTimeout(
+            total=ANSWER_SECONDS + patience, sock_connect=CONNECT_SECONDS
+        )
+        try:
+            async with self._session.request(
+                method,
+                URL(_url(self._server.url, path, query), encoded=True),
+                json=body,
+                allow_redirects=False,
+                timeout=limits,
+            ) as response:
+                return self._read(response.status, await response.read())
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise NoAnswerError(f"no answer from {self._server.url}: {_why(error)}") from None
+
+    def _read(self, status: int, raw: bytes) -> Answer:
+        try:
+            document = json.loads(raw)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict) or HTTPStatus.MULTIPLE_CHOICES <= status < (
+            HTTPStatus.BAD_REQUEST
+        ):
+            raise NoAnswerError(f"{self._server.url} answers {status}, but not as Ackgate does")
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise RefusedError(status, document)
+        return Answer(status, document)
+
+
+def _url(base: str, path: tuple[str, ...], query: Query) -> str:
+    # What a terminal passes on that isn't UTF-8 reaches the service as the bytes that it was.
+    parts = "/".join(quote(part, safe="", errors="surrogateescape") for part in path)
+    asked = urlencode(query, quote_via=quote, errors="surrogateescape")
+    return f"{base}/api/v1/{parts}?{asked}".removesuffix("?")
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate isn't trusted; name its authority with --ca-file"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
+            return f"{os.strerror(number)}; --url or ACKGATE_URL say where the service is"
+        case TimeoutError():
+            return "the time is up"
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _sentence(status: int, problem: Mapping[str, Any]) -> str:
+    line = f"{status} {problem.get('title') or ''}".rstrip()
+    if problem.get("detail"):
+        line += f": {problem['detail']}"
+    errors = problem.get("errors")
+    named = [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+    if named:
+        fields = "; ".join(f"{e.get('field')}: {e.get('message')}" for e in named)
+        line += f" ({fields})"
+    if status == HTTPStatus.UNAUTHORIZED:
+        line += " (the key is that of ACKGATE_KEY or --key-file)"
+    return line
+
+
+def server_at(url: str, key_file: Path | None, ca_file: Path | None) -> Server:
+    """Gather where the service is and what to show it, or end with what is wrong with that."""
+    url = url.rstrip("/")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+        fail("--url must be an http or https URL without user name, query and fragment")
+    key = _key(key_file)
+    if key and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        note(f"the API key goes to {url} in the clear; use https")
+    return Server(url, key, _trusted(ca_file))
+
+
+def _key(file: Path | None) -> str | None:
+    try:
+        text = os.environ.get("ACKGATE_KEY", "") if file is None else file.read_text()
+    except (OSError, ValueError):
+        fail(f"--key-file {file}: can't be read as text")
+    key = text.strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        fail("the API key holds characters that no key has")
+    return key or None
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        fail(f"--ca-file {ca_file}: holds no certificate in PEM form")
+    except OSError as error:
+        fail(f"--ca-file {ca_file}: {error.strerror}")
+
+
+def talk(server: Server, act: Callable[[Api], Awaitable[T]], *, as_json: bool) -> T:
+    """Do something with the service, or end with the line that says why it can't be done.
+
+    The identity that a 409 brings along is shown, for it is what the person has to look at now.
+    """
+    try:
+        return asyncio.run(_talk(server, act))
+    except NoAnswerError as error:
+        fail(str(error))
+    except RefusedError as error:
+        if as_json:
+            print_json(error.problem)
+        elif isinstance(identity := error.problem.get("identity"), dict):
+            print_identity(identity)
+        fail(str(error))
+
+
+async def _talk(server: Server, act: Callable[[Api], Awaitable[T]]) -> T:
+    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
+    connector = aiohttp.TCPConnector(ssl=server.tls)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+        return await act(Api(session, server))

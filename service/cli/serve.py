@@ -1,0 +1,43 @@
+"""`ackgate serve`: the service, in one process."""
+
+import asyncio
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from service.cli.options import Config, loaded
+from service.cli.output import fail
+
+
+def serve(
+    config: Config = None,
+    no_migrate: Annotated[
+        bool,
+        typer.Option("--no-migrate", help="Refuse to start where the database needs an upgrade."),
+    ] = False,
+) -> None:
+    """Run the service, until SIGTERM or Ctrl-C.
+
+    It then finishes what it accepted, and exits with 0. The database is upgraded first where it
+    needs to be, after a backup beside it.
+    """
+    settings = loaded(config)
+    from service import app  # noqa: PLC0415 - loads all parts, which other commands needn't
+    from service.store.database import StoreError  # noqa: PLC0415 - as above
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(app.serve(settings, migrate=not no_migrate))
+    except (app.StartError, StoreError) as error:
+        fail(str(error))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give uvloop's event loops; None, for asyncio's own, where it isn't installed."""
+    try:
+        factory: Callable[[], asyncio.AbstractEventLoop] = import_module("uvloop").new_event_loop
+    except ImportError:
+        return None
+    return factory
