@@ -94,7 +94,7 @@ class BoundedSite:
         return _Speaker(
             server,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  as aiohttp itself passes it
+            access_log=None,  # type: ignore[arg-type] # as aiohttp itself passes it
             auto_decompress=False,
             lingering_time=LINGER_SECONDS,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
