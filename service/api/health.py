@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from service.api.services import Services, services
 from service.observability import metrics as prometheus
 from service.store.database import UnavailableError
-from service.store.queries import backlogs, count_states, oldest_pending
+from service.store.queries import backlogs, count_states, oldest_pending, probe
 
 OVERDUE_MS = 60_000
 """Work that has been due for longer than this is a warning."""
@@ -50,9 +50,7 @@ async def _can_write(parts: Services) -> bool:
     if parts.ledger.available:
         return True
     try:
-        await parts.database.write(
-            lambda t: t.connection.execute(text("UPDATE users SET id = id WHERE 0 = 1"))
-        )
+        await parts.database.write(lambda t: probe(t.connection, parts.ledger.clock()))
     except UnavailableError:
         return False
     return True

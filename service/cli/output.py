@@ -46,7 +46,7 @@ def print_json(document: Any) -> None:
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> None:
     """Print rows below the names of their columns."""
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = _table(title)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -56,14 +56,24 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: st
 
 def print_pairs(pairs: Mapping[str, Any], title: str = "") -> None:
     """Print names and values, those in tables below each other as `table.name`."""
-    table = Table(
-        box=box.SIMPLE, title=title or None, title_justify="left", show_header=False, pad_edge=False
-    )
+    table = _table(title)
+    table.show_header = False
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in flat(pairs):
         table.add_row(Text(printable(name)), Text(_cell(value)))
     _print(table)
+
+
+def _table(title: str) -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        show_edge=False,
+        pad_edge=False,
+    )
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -39,7 +39,9 @@ def see(user: User, seen: IdentitySeen, context: Context) -> None:
     """Take a sighting of a hash: a repeat, a change, an earlier change, or one in dispute."""
     dating = date(seen.changed, context.arrived)
     _place(user, seen.hash, dating, context)
-    if seen.acknowledged is not None and user.latest and user.latest.hash == seen.hash:
+    if seen.acknowledged is None or user.latest is None or user.latest.hash != seen.hash:
+        return
+    if user.latest.spans(dating.moment):
         _heed_claim(user, seen.acknowledged, seen.said, context)
 
 
@@ -76,13 +78,37 @@ def _claimed_before(user: User, hash_: str, dating: Dating) -> bool:
 
 def _earlier(user: User, latest: Change, sighted: Change, context: Context) -> None:
     """Take an earlier change: an entry in the history, and the guard counts it."""
+    began = latest.first.at
     gained = insert_earlier(latest, user.history, sighted)
     user.changed = True
     for change in gained:
         change.outcome = "superseded"
+    parted = gained.pop(0) if latest.first.at > max(began, _settled_at(user, latest)) else None
+    for change in gained:
         _record_change(user, change, context, "an earlier change, seen late")
-    if gained:
+    if parted is not None:
+        _renew(user, latest, parted, context)
+    elif gained:
         _ask_guard_again(user, latest, context)
+
+
+def _settled_at(user: User, latest: Change) -> int:
+    """Tell when the state that the latest has was come to."""
+    known = (latest.received_at, latest.decided_at, latest.acknowledged_at, user.confirmed_at)
+    return max(at or 0 for at in known)
+
+
+def _renew(user: User, latest: Change, parted: Change, context: Context) -> None:
+    """Take the latest as a change of its own: its state was come to before it came again."""
+    held = user.state is State.HELD or user.after_hold
+    parted.decided_by, parted.decided_at = latest.decided_by, latest.decided_at
+    parted.acknowledged_at = latest.acknowledged_at
+    latest.decided_by = latest.decided_at = latest.acknowledged_at = None
+    latest.received_at = context.arrived
+    ask = user.ask
+    _install(user, latest, context)
+    user.ask = ask
+    _go_on(user, latest, context, held=held)
 
 
 def _ask_guard_again(user: User, latest: Change, context: Context) -> None:
@@ -109,6 +135,11 @@ def _succeed(user: User, old: Change, change: Change, context: Context) -> None:
     held = user.state is State.HELD or user.after_hold
     _retire(user, old, "superseded", context)
     _install(user, change, context)
+    _go_on(user, change, context, held=held)
+
+
+def _go_on(user: User, change: Change, context: Context, *, held: bool) -> None:
+    """Let the policy decide about a change, or a person where the one before was held."""
     if not held:
         _apply_policy(user, change, context)
         return
@@ -169,7 +200,7 @@ def _apply_policy(user: User, change: Change, context: Context) -> None:
     verdict = _judge(user, change, context)
     delay_ms = round(verdict.policy.delay_seconds * 1000)
     _record_change(user, change, context, verdict.reason)
-    if not verdict.automatic or (delay_ms and user.moved_to):
+    if not verdict.automatic or (delay_ms and user.ever_moved):
         _wait_for_person(user, change, context)
     elif delay_ms:
         user.state, user.due_at = State.SCHEDULED, context.now + delay_ms

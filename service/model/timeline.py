@@ -130,7 +130,8 @@ def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> li
     before = max((c for c in neighbours if c.first.at <= moment.at), key=_start, default=None)
     after = min((c for c in neighbours if c.first.at > moment.at), key=_start, default=None)
     gained = [sighted]
-    if before is not None and before.hash != sighted.hash and moment.at < before.last.at:
+    inside = before is not None and before.first.at < moment.at < before.last.at
+    if before is not None and inside and before.hash != sighted.hash:
         gained.insert(0, _part(before, moment))
     else:
         for neighbour in (before, after):

@@ -161,6 +161,11 @@ class User:
         last = max(self.links, key=lambda link: link.since.at, default=None)
         return last if last is not None and last.relation == "successor" else None
 
+    @property
+    def ever_moved(self) -> bool:
+        """Whether the user ever changed to another number, even if the user came back since."""
+        return any(link.relation == "successor" for link in self.links)
+
     def touch(self, now: int) -> None:
         """Mark a change that readers see."""
         self.updated_at = now

@@ -204,6 +204,8 @@ def _set_aside(path: Path, now: datetime) -> Path | None:
     """Give a file a second name beside, and take away what belongs to it and not to the next."""
     kept = path.with_name(f"{path.name}.replaced-{now:%Y%m%dT%H%M%SZ}")
     existed = path.exists()
+    if existed and os.path.lexists(kept):
+        raise StoreError(f"{kept}: exists already; try again")
     if existed:
         _write_back(path)
         os.link(path, kept)

@@ -21,7 +21,17 @@ from service.store.rows import (
     load,
     user_of,
 )
-from service.store.tables import accounts, aliases, audit, changes, contacts, journal, outbox, users
+from service.store.tables import (
+    accounts,
+    aliases,
+    audit,
+    changes,
+    contacts,
+    installation,
+    journal,
+    outbox,
+    users,
+)
 
 CHUNK = 500
 Place = tuple[int, int]
@@ -245,6 +255,12 @@ def stale_unsettled(connection: Connection, account: str, before: int, limit: in
         .limit(limit)
     )
     return list(connection.execute(query).scalars())
+
+
+def probe(connection: Connection, now: int) -> None:
+    """Write a row, to know whether the database can be written."""
+    connection.execute(installation.delete().where(installation.c.key == "probed_at"))
+    connection.execute(installation.insert().values(key="probed_at", value=str(now)))
 
 
 def note_policies(connection: Connection, policies: Iterable[tuple[str, str]]) -> list[str]:

@@ -23,6 +23,9 @@ T = TypeVar("T")
 READERS = 2
 MAX_READS_AT_ONCE = 64
 
+_FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
+"""Not the database fails here but what it was asked: trying again would not help."""
+
 
 class _Threaded(aiosqlite.Connection):
     """A connection on a thread of its own that runs whole pieces of work there.
@@ -96,6 +99,8 @@ class SQLiteDatabase:
             with self._writer.engine.begin() as connection:
                 return work(SQLiteTransaction(connection, self._take_user_id))
         except (sqlite3.Error, DBAPIError, OSError) as error:
+            if isinstance(_driver_error(error), _FAULTS_OF_THE_WORK):
+                raise
             raise UnavailableError(_cause(error)) from None
 
     def _take_user_id(self) -> int:
@@ -193,6 +198,10 @@ def _resolve(future: asyncio.Future[T], value: T | None, error: BaseException | 
         future.set_result(value)  # type: ignore[arg-type]
 
 
+def _driver_error(error: Exception) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
 def _cause(error: Exception) -> str:
     """Say what the driver said; SQLAlchemy would add statement and parameters."""
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    return str(_driver_error(error))
