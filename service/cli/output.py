@@ -68,9 +68,8 @@ def print_pairs(pairs: Mapping[str, Any], title: str = "") -> None:
 def _table(title: str) -> Table:
     return Table(
         box=box.SIMPLE_HEAD,
-        title=title or None,
+        title=Text(f"\n{printable(title)}", style="bold") if title else None,
         title_justify="left",
-        title_style="bold",
         show_edge=False,
         pad_edge=False,
     )

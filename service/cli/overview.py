@@ -28,7 +28,7 @@ def accounts(
         print_json(answer)
         return
     for account in answer.get("items") or ():
-        print_pairs(account)
+        print_pairs(account, title=str(account.get("account")))
 
 
 def gate(

@@ -189,15 +189,10 @@ def _damage(raw: sqlite3.Connection) -> Iterator[str]:
 
 
 def _unfit(raw: sqlite3.Connection) -> Iterator[str]:
-    """Say why this release can't run on a file, not even after an upgrade."""
-    found, latest = schema.current(raw), schema.latest()
-    if found is None:
+    if schema.current(raw) is None:
         yield "not a database of Ackgate"
-    elif found > latest:
-        sql = "SELECT value FROM installation WHERE key = ?"
-        row = raw.execute(sql, (schema.OLDEST_KEY,)).fetchone()
-        if row is None or row[0] > latest:
-            yield f"newer database: it is at {found}, this release knows up to {latest}"
+    elif why_not := schema.unfit(raw):
+        yield why_not
 
 
 def _set_aside(path: Path, now: datetime) -> Path | None:

@@ -23,7 +23,10 @@ def bring_up(path: Path, *, migrate: bool) -> None:
     raw = connect(path)
     try:
         found, head = current(raw), latest()
-        if found == head or _newer_but_fit(raw, found, head):
+        why_not = unfit(raw)
+        if why_not is not None:
+            raise StoreError(f"{path}: {why_not}")
+        if found is not None and found >= head:
             return
         if not migrate:
             raise StoreError(
@@ -53,21 +56,21 @@ def current(raw: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _newer_but_fit(raw: sqlite3.Connection, found: str | None, head: str) -> bool:
-    """Tell whether a newer release left a file that this one can still run on."""
-    if found is None or found < head:
-        return False
+def unfit(raw: sqlite3.Connection) -> str | None:
+    """Say why this release can't run on a SQLite file, not even after a migration."""
+    found, head = current(raw), latest()
+    if found is None:
+        return "not a database of Ackgate" if _has_table(raw, "%") else None
+    if found <= head:
+        return None
     row = raw.execute("SELECT value FROM installation WHERE key = ?", (OLDEST_KEY,)).fetchone()
-    if row is None or row[0] > head:
-        raise StoreError(
-            f"newer database: it is at migration {found}, this release knows up to {head}: "
-            "run a newer release, or restore a backup"
-        )
-    return True
+    if row is not None and row[0] <= head:
+        return None
+    return f"newer database: it is at migration {found}, this release knows up to {head}"
 
 
 def _has_table(raw: sqlite3.Connection, name: str) -> bool:
-    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
     return raw.execute(sql, (name,)).fetchone() is not None
 
 

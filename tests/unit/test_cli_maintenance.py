@@ -1,0 +1,321 @@
+"""The care of a SQLite file: what upgrade, check, backup and restore promise."""
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from service.store import maintenance, schema
+from service.store.database import StoreError
+from service.store.sqlite_files import FileLock, connect
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+STAMP = "20260131T120000Z"
+
+
+def silent(_done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database of this release."""
+    file = tmp_path / "var/ackgate.db"
+    maintenance.upgrade(file)
+    return file
+
+
+@pytest.fixture
+def locked(path: Path) -> Iterator[Path]:
+    """The same, as while a service runs on it."""
+    lock = FileLock(path)
+    lock.take()
+    yield path
+    lock.release()
+
+
+def note(raw: sqlite3.Connection, key: str) -> None:
+    raw.execute("INSERT INTO installation (key, value) VALUES (?, '')", (key,))
+
+
+def notes(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as raw:
+        return {key for (key,) in raw.execute("SELECT key FROM installation")}
+
+
+def spoil(path: Path) -> None:
+    """Overwrite what lies behind the first page."""
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+
+
+def at_migration(path: Path, number: str, oldest: str) -> None:
+    with closing(connect(path)) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = ?", (number,))
+        raw.execute("UPDATE installation SET value = ? WHERE key = ?", (oldest, schema.OLDEST_KEY))
+
+
+class TestUpgrade:
+    def test_makes_a_database_for_its_owner_alone_and_then_has_nothing_to_do(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "new folder/ackgate.db"
+        assert maintenance.upgrade(file) == (None, schema.latest())
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert maintenance.upgrade(file) == (schema.latest(), schema.latest())
+
+    def test_refuses_while_a_service_runs(self, locked: Path) -> None:
+        with pytest.raises(StoreError, match="in use by another process"):
+            maintenance.upgrade(locked)
+
+    def test_refuses_a_newer_database(self, path: Path) -> None:
+        at_migration(path, "9999", "9998")
+        with pytest.raises(StoreError, match="newer database"):
+            maintenance.upgrade(path)
+
+    def test_refuses_a_file_that_is_no_database(self, path: Path) -> None:
+        path.write_bytes(b"no database" * 1000)
+        with pytest.raises(StoreError, match=r"ackgate\.db: file is not a database"):
+            maintenance.upgrade(path)
+
+
+class TestCheck:
+    def test_finds_nothing_wrong_while_a_service_runs(self, locked: Path) -> None:
+        with closing(connect(locked)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            report = maintenance.check(locked)
+        assert report.faults == ()
+        assert report.schema == report.latest
+        assert report.size == locked.stat().st_size
+
+    def test_finds_damage(self, path: Path) -> None:
+        spoil(path)
+        with pytest.raises(StoreError, match=r"ackgate\.db: .*(malformed|not a database)"):
+            maintenance.check(path)
+
+    def test_finds_rows_that_refer_to_nothing(self, path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute("INSERT INTO aliases VALUES ('main', '1', 7)")
+        assert "refers to a row of users" in maintenance.check(path).faults[0]
+
+    def test_names_a_torn_index(self, path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute("PRAGMA writable_schema = ON")
+            raw.execute("DELETE FROM sqlite_schema WHERE name = 'ix_audit_user_id'")
+        assert maintenance.check(path).faults[0].startswith("damaged: ")
+
+    @pytest.mark.parametrize(
+        ("number", "oldest", "fault"),
+        [
+            ("0000", "0000", "run 'ackgate db upgrade'"),
+            ("9999", "9998", "newer database: it is at migration 9999"),
+            ("9999", "0001", None),
+        ],
+    )
+    def test_tells_whether_this_release_can_run_on_it(
+        self, path: Path, number: str, oldest: str, fault: str | None
+    ) -> None:
+        at_migration(path, number, oldest)
+        faults = maintenance.check(path).faults
+        assert (fault in faults[0]) if fault else not faults
+
+    def test_tells_another_programs_database(self, path: Path) -> None:
+        path.unlink()
+        with closing(sqlite3.connect(path)) as raw:
+            raw.execute("CREATE TABLE other (x)")
+        assert maintenance.check(path).faults == ("not a database of Ackgate",)
+
+    def test_does_not_create_what_is_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="no such file"):
+            maintenance.check(tmp_path / "ackgate.db")
+        assert not list(tmp_path.iterdir())
+
+
+class TestBackup:
+    def test_is_one_whole_file_for_its_owner_alone(self, path: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "backups"
+        folder.mkdir()
+        maintenance.back_up(path, folder / "copy", silent)
+        assert [file.name for file in folder.iterdir()] == ["copy"]
+        assert (folder / "copy").stat().st_mode & 0o777 == 0o600
+        assert maintenance.check(folder / "copy").faults == ()
+        assert [file.name for file in folder.iterdir()] == ["copy"], "it needs no WAL to be read"
+
+    def test_holds_one_moment_of_a_service_that_goes_on_writing(
+        self, locked: Path, tmp_path: Path
+    ) -> None:
+        with closing(connect(locked)) as raw:
+            raw.execute("CREATE TABLE one (x)")
+            raw.execute("CREATE TABLE two (x)")
+            raw.execute("INSERT INTO one VALUES (zeroblob(20000000))")
+            raw.execute("INSERT INTO two VALUES (0)")
+        steps: list[tuple[int, int]] = []
+        begun, ended = threading.Event(), threading.Event()
+
+        def write() -> None:
+            with closing(connect(locked)) as raw:
+                while not ended.is_set():
+                    raw.execute("BEGIN IMMEDIATE")
+                    raw.execute("INSERT INTO one VALUES (1)")
+                    raw.execute("INSERT INTO two VALUES (1)")
+                    raw.execute("COMMIT")
+                    begun.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            assert begun.wait(10)
+            maintenance.back_up(locked, tmp_path / "copy", lambda *step: steps.append(step))
+        finally:
+            ended.set()
+            writer.join()
+        with closing(sqlite3.connect(tmp_path / "copy")) as raw:
+            counts = [raw.execute(f"SELECT count(*) FROM {t}").fetchone() for t in ("one", "two")]
+        assert counts[0] == counts[1]
+        assert [done for done, _ in steps] == sorted({done for done, _ in steps}), "never anew"
+        assert len(steps) > 3
+
+    def test_never_overwrites(self, path: Path, tmp_path: Path) -> None:
+        target = tmp_path / "copy"
+        target.write_text("precious")
+        with pytest.raises(StoreError, match="exists already"):
+            maintenance.back_up(path, target, silent)
+        assert target.read_text() == "precious"
+
+    def test_leaves_nothing_behind_when_it_fails(self, path: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "backups"
+        folder.mkdir()
+
+        def full(_done: int, _total: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(StoreError, match="copy: No space left on device"):
+            maintenance.back_up(path, folder / "copy", full)
+        assert not list(folder.iterdir())
+
+    def test_names_the_folder_that_is_missing(self, path: Path, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match=r"nowhere.*No such file or directory"):
+            maintenance.back_up(path, tmp_path / "nowhere/copy", silent)
+
+
+class TestRestore:
+    @pytest.fixture
+    def backup(self, path: Path, tmp_path: Path) -> Path:
+        """A backup, since which a row has come in."""
+        file = tmp_path / "backup"
+        maintenance.back_up(path, file, silent)
+        with closing(connect(path)) as raw:
+            note(raw, "came later")
+        return file
+
+    def test_brings_the_backup_back_and_keeps_what_it_replaces(
+        self, path: Path, backup: Path
+    ) -> None:
+        kept = maintenance.restore(path, backup, NOW, silent)
+        assert kept == path.with_name(f"ackgate.db.replaced-{STAMP}")
+        assert "came later" in notes(kept)
+        assert "came later" not in notes(path)
+        assert path.stat().st_mode & 0o777 == 0o600
+        names = {file.name for file in path.parent.iterdir()}
+        assert names == {"ackgate.db", "ackgate.db.lock", kept.name}
+        assert maintenance.upgrade(path) == (schema.latest(), schema.latest())
+
+    def test_keeps_what_a_killed_service_had_only_in_its_log(
+        self, path: Path, backup: Path
+    ) -> None:
+        with closing(connect(path)) as raw:
+            note(raw, "in the log alone")
+            for side in ("", "-wal"):
+                shutil.copy(f"{path}{side}", f"{path}.killed{side}")
+        for side in ("", "-wal"):
+            Path(f"{path}.killed{side}").rename(f"{path}{side}")
+        kept = maintenance.restore(path, backup, NOW, silent)
+        assert kept is not None
+        assert "in the log alone" in notes(kept)
+        assert "in the log alone" not in notes(path)
+
+    def test_replaces_a_damaged_database_and_keeps_its_log_with_it(
+        self, path: Path, backup: Path
+    ) -> None:
+        path.write_bytes(b"no database" * 1000)
+        path.with_name("ackgate.db-wal").write_bytes(b"what was left")
+        kept = maintenance.restore(path, backup, NOW, silent)
+        assert kept is not None
+        assert kept.with_name(kept.name + "-wal").read_bytes() == b"what was left"
+        assert not path.with_name("ackgate.db-wal").exists()
+        assert maintenance.check(path).faults == ()
+
+    def test_needs_no_database_to_be_there(self, backup: Path, tmp_path: Path) -> None:
+        file = tmp_path / "elsewhere/ackgate.db"
+        assert maintenance.restore(file, backup, NOW, silent) is None
+        assert maintenance.check(file).faults == ()
+
+    def test_refuses_while_a_service_runs(self, locked: Path, backup: Path) -> None:
+        with pytest.raises(StoreError, match="in use by another process"):
+            maintenance.restore(locked, backup, NOW, silent)
+        assert "came later" in notes(locked)
+
+    def test_refuses_while_somebody_reads(
+        self, path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.store.sqlite_files.BUSY_TIMEOUT_MS", 50)
+        with closing(connect(path, read_only=True)) as reader, closing(connect(path)) as writer:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM installation").fetchall()
+            note(writer, "more")
+            with pytest.raises(StoreError, match="another process reads it"):
+                maintenance.restore(path, backup, NOW, silent)
+        assert "came later" in notes(path)
+
+    def test_refuses_while_another_program_has_the_file_for_itself(
+        self, path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.store.sqlite_files.BUSY_TIMEOUT_MS", 50)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            note(other, "more")
+            with pytest.raises(StoreError, match=r"ackgate\.db: database is locked"):
+                maintenance.restore(path, backup, NOW, silent)
+        assert "came later" in notes(path)
+
+    def test_refuses_a_damaged_backup(self, path: Path, backup: Path) -> None:
+        spoil(backup)
+        with pytest.raises(StoreError, match=r"backup: .*(malformed|not a database|damaged)"):
+            maintenance.restore(path, backup, NOW, silent)
+        assert "came later" in notes(path)
+
+    @pytest.mark.parametrize("fault", ["newer database", "not a database of Ackgate"])
+    def test_refuses_what_this_release_can_not_run_on(
+        self, path: Path, backup: Path, fault: str
+    ) -> None:
+        if fault == "newer database":
+            at_migration(backup, "9999", "9998")
+        else:
+            with closing(sqlite3.connect(backup, isolation_level=None)) as raw:
+                raw.execute("DROP TABLE alembic_version")
+        with pytest.raises(StoreError, match=fault):
+            maintenance.restore(path, backup, NOW, silent)
+        assert "came later" in notes(path)
+
+    def test_refuses_the_database_itself_and_what_is_missing(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(StoreError, match="is the database itself"):
+            maintenance.restore(path, path, NOW, silent)
+        with pytest.raises(StoreError, match="nothing: no such file"):
+            maintenance.restore(path, tmp_path / "nothing", NOW, silent)
+
+    def test_never_overwrites_what_it_kept_before(self, path: Path, backup: Path) -> None:
+        kept = path.with_name(f"ackgate.db.replaced-{STAMP}")
+        kept.write_text("kept")
+        with pytest.raises(StoreError, match=r"replaced-.*exists already"):
+            maintenance.restore(path, backup, NOW, silent)
+        assert kept.read_text() == "kept"
+        assert "came later" in notes(path)
