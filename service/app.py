@@ -6,20 +6,20 @@ import signal
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 
 import structlog
 from aiohttp import web
 
-from service.api.access import loopback_only
+from service.api.access import counted, loopback_only
 from service.api.problems import problems
 from service.api.queries import MAX_BODY_BYTES
 from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
 from service.ingress.bodies import Intake
-from service.ingress.door import DIALECTS, Door, Entrance
+from service.ingress.door import DIALECTS, Door, Entrance, expect
 from service.ingress.sites import BoundedSite, SiteError
 from service.ledger.ledger import Ledger
 from service.model.policy import Policies
@@ -88,7 +88,6 @@ class Service:
         await database.open(migrate=migrate)
         self._stack.push_async_callback(database.close)
         policies = {name: settings.policies(name) for name in settings.accounts}
-        await database.write(partial(_note_start, policies=policies))
         metrics = Metrics()
         ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
         self._stack.push_async_callback(ledger.close)
@@ -99,13 +98,16 @@ class Service:
         parts = Services(settings, database, ledger, clients, metrics, Changes())
         ledger.listeners.append(parts.changes.hear)
         self.parts = parts
-        await self._open(parts, tls)
+        await self._bind(parts, tls)
+        await database.write(partial(_note_start, policies=policies))
+        for site in self._sites:
+            await site.serve()
         self._start_workers(parts)
         await self._say_started(database)
         parts.ready = True
 
-    async def _open(self, parts: Services, tls: ssl.SSLContext | None) -> None:
-        """Open the door, and the API on the same address or on one of its own."""
+    async def _bind(self, parts: Services, tls: ssl.SSLContext | None) -> None:
+        """Take the address of the door; the API is there too, or on an address of its own."""
         server = self._settings.server
         intake = Intake(
             parts.metrics,
@@ -118,12 +120,12 @@ class Service:
         _add_door(outside, door)
         if server.internal is None:
             add_routes(outside)
-        self._sites.append(await self._listen(outside, parts, server.host, server.port, tls))
+        await self._listen(outside, parts, server.host, server.port, tls)
         if server.internal is not None:
             inside = _application(parts)
             add_routes(inside)
             host, port = server.internal.host, server.internal.port
-            self._sites.append(await self._listen(inside, parts, host, port, None))
+            await self._listen(inside, parts, host, port, None)
 
     async def _listen(
         self,
@@ -132,15 +134,15 @@ class Service:
         host: str,
         port: int,
         tls: ssl.SSLContext | None,
-    ) -> BoundedSite:
+    ) -> None:
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)
         site = BoundedSite(
             runner, parts.metrics, max_connections=self._settings.server.max_connections
         )
-        await site.start(host, port, tls)
-        return site
+        await site.bind(host, port, tls)
+        self._sites.append(site)
 
     def _start_workers(self, parts: Services) -> None:
         reconciler = self._settings.reconciler
@@ -210,8 +212,12 @@ class Service:
 
     async def _close(self, runner: web.AppRunner) -> None:
         """Let the requests that were accepted be answered; cut what takes too long."""
-        runner._shutdown_timeout = self._seconds_left()  # noqa: SLF001  known only now
-        await runner.cleanup()
+        seconds = self._seconds_left()
+        # aiohttp waits this long for the handlers, and as long again once they are cancelled.
+        runner._shutdown_timeout = seconds / 2  # noqa: SLF001  known only now
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds or None):
+                await runner.cleanup()
 
     def _seconds_left(self) -> float:
         """Tell how long may still be waited; a tenth is kept for what comes after."""
@@ -221,7 +227,7 @@ class Service:
 
 
 def _application(parts: Services) -> web.Application:
-    middlewares = [problems]
+    middlewares = [counted, problems]
     if parts.settings.open_to_loopback_only:
         middlewares.append(loopback_only)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
@@ -230,8 +236,8 @@ def _application(parts: Services) -> web.Application:
 
 
 def _add_door(app: web.Application, door: Door) -> None:
-    app.router.add_post("/webhooks/{account}/{token}", door.post)
-    app.router.add_post("/webhooks/{account}", door.post)
+    app.router.add_post("/webhooks/{account}/{token}", door.post, expect_handler=expect)
+    app.router.add_post("/webhooks/{account}", door.post, expect_handler=expect)
 
 
 def _entrances(settings: Settings) -> dict[str, Entrance]:

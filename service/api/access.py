@@ -57,14 +57,30 @@ def _authenticate(request: web.Request) -> tuple[str, Role]:
 
 
 @web.middleware
+async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count what the API answers, under the route's pattern and never the path itself."""
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    if resource is not None and resource.canonical.startswith("/api/"):
+        route = f"{request.match_info.route.method} {resource.canonical}"
+        services(request).metrics.requests.labels(route, str(response.status)).inc()
+    return response
+
+
+@web.middleware
 async def loopback_only(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer only who sits at this machine: nothing forwarded, and no other name for us.
 
     In force while there is no API key, or an account without a webhook token. The check of the
-    name keeps web pages out that had their own name resolved to this address.
+    names keeps web pages out that had their own name resolved to this address, or that call it.
     """
     if any(name in request.headers for name in FORWARDED):
         raise ProblemError(403, "without API key and webhook token nothing forwarded is answered")
+    origin = request.headers.get("Origin")
+    if origin is not None and not _names_loopback(origin.partition("://")[2]):
+        raise ProblemError(403, "without API key and webhook token no other site is answered")
+    if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        raise ProblemError(403, "without API key and webhook token no other site is answered")
     if not _names_loopback(request.host):
         raise ProblemError(403, "without API key and webhook token only loopback is answered")
     return await handler(request)

@@ -83,6 +83,8 @@ async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
     found = await parts.database.read(partial(backlogs, now=now))
     checks = {}
     for (account, kind), backlog in found.items():
+        if account not in parts.clients:
+            continue
         late = backlog.oldest_due is not None and now - backlog.oldest_due > OVERDUE_MS
         why = f"{backlog.overdue} due, the oldest for more than {OVERDUE_MS // 1000} s"
         checks[f"{kind.value}:{account}"] = _check(not late, why, otherwise="warn")

@@ -159,13 +159,14 @@ async def _wait(parts: Services, user: User, seconds: float) -> web.Response:
     event = parts.changes.watch(user.id)
     try:
         async with asyncio.timeout(seconds):
-            while user.state not in {State.ACKNOWLEDGED, State.FAILED} and user.hash == hash_:
+            while True:
                 event.clear()
                 user = await _reload(parts, user)
-                if user.state is State.ACKNOWLEDGING and not parts.changes.closing:
-                    await event.wait()
-                elif user.state not in {State.ACKNOWLEDGED, State.FAILED}:
+                if user.hash != hash_ or user.state is not State.ACKNOWLEDGING:
                     break
+                if parts.changes.closing:
+                    break
+                await event.wait()
     except TimeoutError:
         pass
     finally:

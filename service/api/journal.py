@@ -13,8 +13,7 @@ from service.api.access import CALLER, CALLER_ROLE
 from service.api.problems import ProblemError
 from service.api.queries import MAX_ID, choices, cursor_of, listed, page
 from service.api.services import rfc3339, services
-from service.dialects import onprem
-from service.ingress.door import read_body_of
+from service.ingress.door import DIALECTS, read_body_of
 from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, replays, state_of
 from service.model.users import by_key
 from service.store.queries import audit_entry_of, journal_entry, list_audit, list_journal
@@ -90,8 +89,10 @@ async def replay(request: web.Request) -> web.Response:
     """Read a callback again, through the same door: what was understood changes nothing."""
     row = await _entry(request)
     parts = services(request)
-    reading = await read_body_of(onprem.read, row.content_type, row.content_encoding, row.body)
-    state, reason = state_of(reading.faults)
+    account = parts.settings.accounts.get(row.account)
+    dialect = DIALECTS[account.kind if account else "onprem"]
+    reading = await read_body_of(dialect, row.content_type, row.content_encoding, row.body)
+    state, reason = state_of(reading)
     note = Replay(row.id, by_key(request[CALLER]), state, reason)
     for entry in replays(row.account, row.received_at, row.body, reading, note):
         await parts.ledger.submit(entry)

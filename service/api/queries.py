@@ -57,6 +57,11 @@ def number(request: web.Request, name: str, *, at_most: float, default: float) -
     return value
 
 
+def storable(text: str) -> bool:
+    """Tell whether a database can hold the text: a lone surrogate or NUL matches nothing."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def moment(request: web.Request, name: str) -> int | None:
     """Read an RFC 3339 time from the query as Unix milliseconds."""
     text = request.query.get(name)

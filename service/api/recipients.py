@@ -1,6 +1,7 @@
 """The gate: may I write to this user now, and if not, why not?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,12 +11,13 @@ from sqlalchemy import Connection
 
 from service.api import shapes
 from service.api.problems import field_problem
-from service.api.queries import need_account, read_body
+from service.api.queries import need_account, read_body, storable
 from service.api.services import services
 from service.model.contacts import Contact
-from service.model.gate import Verdict, judge
+from service.model.gate import Verdict, judge, unite
 from service.model.names import usable_alias
-from service.store.queries import find_contacts, find_users
+from service.model.users import User
+from service.store.queries import find_contacts, find_users, newest_contacts
 
 MAX_RECIPIENTS = 1000
 Recipient = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -77,40 +79,51 @@ def _judge_all(
     now: int,
     unreachable_since: int | None,
 ) -> list[Verdict | None]:
-    """Judge each recipient; None for one that can be neither an alias nor a checked number."""
-    inputs = _by_input(find_contacts(connection, account, inputs=_storable(asked)))
-    names = {one: _name(one, inputs) for one in asked}
-    aliases = sorted({name for name in names.values() if name is not None})
-    users = find_users(connection, account, aliases)
-    wa_ids = sorted({users[a].wa_id if a in users else a for a in aliases})
-    checked: dict[str, list[Contact]] = {}
-    for contact in find_contacts(connection, account, wa_ids=wa_ids):
-        checked.setdefault(contact.wa_id or "", []).append(contact)
-    verdicts: list[Verdict | None] = []
-    for one in asked:
-        name, own = names[one], inputs.get(one)
-        if name is None and own is None:
-            verdicts.append(None)
-            continue
-        user = users.get(name) if name is not None else None
-        wa_id = user.wa_id if user is not None else name
-        contacts = [own] if own is not None else checked.get(wa_id or "", [])
-        verdicts.append(judge(wa_id, user, contacts, now, unreachable_since))
-    return verdicts
+    """Judge each recipient; None for one that can be neither an alias nor a checked number.
+
+    A number that is a user's alias and was also checked is judged as both: what a check of it
+    said can add a reason, never take one away.
+    """
+    checked = find_contacts(connection, account, [one for one in asked if storable(one)])
+    names = {one: _names(one, checked) for one in asked}
+    users = find_users(connection, account, sorted(set().union(*names.values())))
+    wa_ids = {
+        users[name].wa_id if name in users else name for found in names.values() for name in found
+    }
+    newest = newest_contacts(connection, account, sorted(wa_ids))
+    found = _Found(users, checked, newest, now, unreachable_since)
+    return [found.judge(one, names[one]) for one in asked]
 
 
-def _storable(asked: Sequence[str]) -> list[str]:
-    """Leave out what no database can hold."""
-    return [one for one in asked if one.isprintable()]
+def _names(asked: str, checked: Mapping[str, Contact]) -> list[str]:
+    """Give what the recipient may be called: as the client told of the number, and as asked."""
+    contact = checked.get(asked)
+    told = [contact.wa_id] if contact is not None and contact.wa_id is not None else []
+    return [*told, asked] if usable_alias(asked) and asked not in told else told
 
 
-def _by_input(contacts: list[Contact]) -> dict[str, Contact]:
-    return {contact.input: contact for contact in contacts}
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known of all recipients of one question."""
 
+    users: Mapping[str, User]
+    checked: Mapping[str, Contact]
+    newest: Mapping[str, Contact]
+    now: int
+    unreachable_since: int | None
 
-def _name(asked: str, inputs: dict[str, Contact]) -> str | None:
-    """Give the wa_id that the client told for a number, else the alias itself."""
-    contact = inputs.get(asked)
-    if contact is not None and contact.wa_id is not None:
-        return contact.wa_id
-    return asked if usable_alias(asked) else None
+    def judge(self, asked: str, names: Sequence[str]) -> Verdict | None:
+        """Judge one recipient by every name that leads to a user, else by the first."""
+        own = self.checked.get(asked)
+        if not names and own is None:
+            return None
+        known = [name for name in names if name in self.users] or list(names[:1])
+        verdicts = [self._judge(name, own) for name in known] or [self._judge(None, own)]
+        return unite(verdicts)
+
+    def _judge(self, name: str | None, own: Contact | None) -> Verdict:
+        user = None if name is None else self.users.get(name)
+        wa_id = name if user is None else user.wa_id
+        newest = None if wa_id is None else self.newest.get(wa_id)
+        contacts = [contact for contact in (own, newest) if contact is not None]
+        return judge(wa_id, user, contacts, self.now, self.unreachable_since)

@@ -1,7 +1,6 @@
 """The routes, as a table: what the router, the documentation and `openapi.json` go by."""
 
 import inspect
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,10 @@ from service import __version__
 from service.api import accounts, contacts, health, identities, journal, recipients
 from service.api.access import Resource, guarded
 from service.api.problems import MEDIA_TYPE, ProblemError
-from service.api.services import services
+from service.ingress.door import expect
 from service.settings import Role
 
 PREFIX = "/api/v1"
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +103,12 @@ async def _nothing(_: web.Request) -> web.StreamResponse:
 def add_routes(app: web.Application) -> None:
     """Add the API, health and metrics to an application."""
     for route in API:
-        handler = _counted(route, guarded(route.role or "gate", route.resource))
-        app.router.add_route(route.method, PREFIX + route.path, handler)
-    app.router.add_route("*", PREFIX + "/{tail:.*}", guarded("gate", _nothing))
+        handler = guarded(route.role or "gate", route.resource)
+        app.router.add_route(route.method, PREFIX + route.path, handler, expect_handler=expect)
+    nothing = guarded("gate", _nothing)
+    app.router.add_route("*", PREFIX + "/{tail:.*}", nothing, expect_handler=expect)
     for route in OPEN:
-        app.router.add_route(route.method, route.path, route.resource)
-
-
-def _counted(route: Route, handler: Handler) -> Handler:
-    """Count what a route answers, under the route's pattern and never the path itself."""
-
-    async def counting(request: web.Request) -> web.StreamResponse:
-        status = 500
-        try:
-            response = await handler(request)
-            status = response.status
-        except ProblemError as error:
-            status = error.status
-            raise
-        finally:
-            name = f"{route.method} {PREFIX}{route.path}"
-            services(request).metrics.requests.labels(name, str(status)).inc()
-        return response
-
-    return counting
+        app.router.add_route(route.method, route.path, route.resource, expect_handler=expect)
 
 
 def describe() -> dict[str, Any]:

@@ -7,7 +7,8 @@ can't be read is a fault, its neighbours count. Unknown types and keys are norma
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -35,11 +36,17 @@ from service.model.events import (
 from service.model.moments import LATEST_MS, Moment
 
 SEND_BLOCKED_CODE = 480
+MAX_FAULTS = 10
+"""Faults that are named; the others are counted."""
 _SELF_DESCRIBING = re.compile(rb"sys-([0-9A-Za-z._-]+)@s\.whatsapp\.net-(\d{1,15})-")
 
 
 class _NotReadableError(Exception):
-    """An element contradicts itself; the text says how."""
+    """An element that can't be read; the text says why, `path` where in it."""
+
+    def __init__(self, why: str, path: str = "") -> None:
+        super().__init__(why)
+        self.path = path
 
 
 class _IdentityNotice(Element):
@@ -97,44 +104,55 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
         callback = read_object(content_type, content_encoding, body)
     except UnreadableError as error:
         return Reading(faults=(Fault("", str(error)),))
-    events: list[Event] = []
-    faults: list[Fault] = []
-    others = 0
+    found = _Found()
     for key, reader in _READERS.items():
-        for where, element in _elements(callback, key, faults):
-            before = len(events)
-            fault = _read_element(where, element, reader, events)
-            if fault is not None:
-                faults.append(fault)
-            elif len(events) == before:
-                others += 1
-    return Reading(tuple(events), tuple(faults), others)
+        _read_elements(key, callback.get(key), reader, found)
+    return Reading(tuple(found.events), tuple(found.faults), found.others, found.more_faults)
 
 
-def _elements(callback: dict[str, Any], key: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
-    elements = callback.get(key)
+@dataclass(slots=True)
+class _Found:
+    """What has been read of a body so far."""
+
+    events: list[Event] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    others: int = 0
+    more_faults: int = 0
+
+    def add_fault(self, fault: Fault) -> None:
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(fault)
+        else:
+            self.more_faults += 1
+
+
+def _read_elements(key: str, elements: Any, reader: "Reader", found: _Found) -> None:
     if elements is None:
         return
     if not isinstance(elements, list):
-        faults.append(Fault(key, "not an array"))
+        found.add_fault(Fault(key, "not an array"))
         return
     for index, element in enumerate(elements):
-        yield f"{key}[{index}]", element
+        try:
+            events = _read_element(element, reader)
+        except _NotReadableError as error:
+            where = f"{key}[{index}]"
+            found.add_fault(Fault(f"{where}.{error.path}" if error.path else where, str(error)))
+            continue
+        found.events.extend(events)
+        found.others += not events
 
 
-def _read_element(where: str, element: Any, reader: "Reader", events: list[Event]) -> Fault | None:
-    """Add the element's events, all or none of them."""
+def _read_element(element: Any, reader: "Reader") -> list[Event]:
+    """Give the element's events, all or none of them."""
     if not isinstance(element, dict):
-        return Fault(where, "not an object")
+        raise _NotReadableError("not an object")
     try:
-        events.extend(reader(element))
+        return reader(element)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"])
-        return Fault(f"{where}.{path}", first["type"].replace("_", " "))
-    except _NotReadableError as error:
-        return Fault(where, str(error))
-    return None
+        raise _NotReadableError(first["type"].replace("_", " "), path) from None
 
 
 def _read_message(element: dict[str, Any]) -> list[Event]:
@@ -223,8 +241,6 @@ def _bounded(message_id: str | None) -> str | None:
 
 def _read_contact(element: dict[str, Any]) -> list[Event]:
     """Tell a check's result from the sender card of a message, element by element."""
-    if "status" not in element and ("profile" in element or "input" not in element):
-        return []
     if "status" not in element:
         return []
     check = _Check.model_validate(element)

@@ -84,7 +84,7 @@ class Intake:
         except TimeoutError:
             seconds = f"{self._timeout:g} s"
             raise BodyError(408, "stalled", f"the body did not arrive within {seconds}") from None
-        except (ClientPayloadError, web.RequestPayloadError):
+        except (ClientPayloadError, web.RequestPayloadError, ConnectionError):
             raise BodyError(400, "broken", "the body broke off") from None
 
     async def _read_all(self, request: web.Request, reservation: Reservation) -> bytes:

@@ -89,7 +89,7 @@ class Door:
             content_type = label(request.headers.get("Content-Type", ""))
             encoding = label(request.headers.get("Content-Encoding", "")).strip().lower()
             reading = await read_body_of(entrance.dialect, content_type, encoding, body)
-            state, reason = state_of(reading.faults)
+            state, reason = state_of(reading)
             row = JournalRow(
                 entrance.account,
                 arrived,
@@ -101,7 +101,7 @@ class Door:
                 body,
             )
             for entry in slices(row, reading, request_id(request.headers.get("X-Request-ID"))):
-                await self._ledger.submit(entry, bounded=entry.row is not None)
+                await self._ledger.submit(entry, bounded=entry.keeps_row)
         self._note(entrance, reading)
         return state
 
@@ -127,7 +127,7 @@ def _unavailable(retry_after: int) -> web.Response:
             "type": "about:blank",
             "title": "Service Unavailable",
             "status": 503,
-            "detail": "the callback could not be stored; nothing of it is in effect",
+            "detail": "the callback could not be stored: deliver it again",
         },
         status=503,
         content_type="application/problem+json",
@@ -153,3 +153,11 @@ def kept_headers(request: web.Request) -> str:
             break
         kept.append((lower, value))
     return json.dumps(kept)
+
+
+async def expect(request: web.Request) -> None:
+    """Let a sender go on that asks first; any other expectation is refused without repeating it."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0

@@ -70,12 +70,18 @@ class BoundedSite:
         self._server: asyncio.Server | None = None
         self.address = ""
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        """Listen. Raises SiteError where the address can't be had."""
+    async def bind(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Take the address, and serve nobody yet. Raises SiteError where it can't be had."""
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                self._protocol, host, port, ssl=tls, backlog=1024, reuse_address=True
+                self._protocol,
+                host,
+                port,
+                ssl=tls,
+                backlog=1024,
+                reuse_address=True,
+                start_serving=False,
             )
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
@@ -99,6 +105,11 @@ class BoundedSite:
             lingering_time=LINGER_SECONDS,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
         )
+
+    async def serve(self) -> None:
+        """Open the door."""
+        if self._server is not None:
+            await self._server.start_serving()
 
     def _open(self) -> float:
         server = self._runner.server

@@ -136,6 +136,8 @@ class Book:
             if user.changed:
                 commit.users.add(user.id)
                 commit.work.update(
-                    (user.account, work.kind) for work in (user.work, user.ask) if work is not None
+                    (user.account, work.kind)
+                    for work in (user.work, user.ask)
+                    if work is not None and work.holder is None
                 )
         return commit

@@ -11,7 +11,6 @@ from service.model import contacts
 from service.model.events import (
     ContactChecked,
     Event,
-    Fault,
     IdentitySeen,
     NumberChanged,
     Reading,
@@ -25,7 +24,6 @@ from service.store.tables import journal
 
 MAX_SLICE = 1000
 """Events of one callback that one transaction takes, so that neighbours are not held up."""
-MAX_FAULTS_NAMED = 10
 
 APPLIED = "applied"
 QUARANTINED = "quarantined"
@@ -43,13 +41,14 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class CallbackEntry:
-    """A callback, or a slice of a large one: only the first slice carries the journal row."""
+    """A callback, or a slice of a large one: only the first slice keeps the journal row."""
 
     account: str
     arrived: int
     digest: str
     events: Sequence[Event]
     row: JournalRow | None = None
+    keeps_row: bool = True
     replay: Replay | None = None
     request_id: str | None = None
 
@@ -72,7 +71,7 @@ class CallbackEntry:
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
-        if self.row is not None:
+        if self.row is not None and self.keeps_row:
             book.add_journal(self.row)
         for event in self.events:
             self._apply_event(book, event)
@@ -109,7 +108,8 @@ class CallbackEntry:
             return replace(self, events=(), replay=failed)
         if self.row is None:
             return None
-        return replace(self, events=(), row=replace(self.row, state=QUARANTINED, reason=reason))
+        row = replace(self.row, state=QUARANTINED, reason=reason)
+        return replace(self, events=(), row=row, keeps_row=True)
 
 
 def _note_replay(book: Book, account: str, replay: Replay) -> None:
@@ -129,7 +129,7 @@ def slices(row: JournalRow, reading: Reading, request_id: str) -> Iterator[Callb
     )
     yield replace(whole, events=reading.events[:MAX_SLICE])
     for start in range(MAX_SLICE, len(reading.events), MAX_SLICE):
-        yield replace(whole, events=reading.events[start : start + MAX_SLICE], row=None)
+        yield replace(whole, events=reading.events[start : start + MAX_SLICE], keeps_row=False)
 
 
 def replays(
@@ -147,10 +147,9 @@ def digest_of(body: bytes) -> str:
     return blake2b(body, digest_size=8).hexdigest()
 
 
-def state_of(faults: Sequence[Fault]) -> tuple[str, str | None]:
-    """Give the journal state for what could not be read, and its reason."""
-    if not faults:
+def state_of(reading: Reading) -> tuple[str, str | None]:
+    """Give the journal state for what was read, and the reason where a part could not be."""
+    if not reading.faults:
         return APPLIED, None
-    named = "; ".join(str(fault) for fault in faults[:MAX_FAULTS_NAMED])
-    more = len(faults) - MAX_FAULTS_NAMED
-    return QUARANTINED, f"{named}; and {more} more" if more > 0 else named
+    named = "; ".join(str(fault) for fault in reading.faults)
+    return QUARANTINED, f"{named}; and {reading.more_faults} more" if reading.more_faults else named

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import structlog
+
 from service.ledger.book import Book, Wanted
 from service.model.identities import come_due, want_answer
 from service.model.outcomes import (
@@ -18,6 +20,9 @@ from service.store.database import Transaction
 from service.store.queries import stale_unsettled
 
 LEASE_MS = 10_000
+PUT_OFF_MS = 60_000
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +73,45 @@ class LeaseEntry:
     def _lease(self, book: Book, user: User | None, holder: str) -> Task | None:
         if user is None:
             return None
-        if self.kind is Kind.ACKNOWLEDGE and not come_due(user, book.context(self.account)):
-            user.work, user.changed = None, True
+        try:
+            return self._take(book, user, holder)
+        except Exception:
+            log.exception("the rules failed on leased work", account=self.account, kind=self.kind)
+            _put_off(user, self.kind, book.now + PUT_OFF_MS)
             return None
-        work = user.ask if self.kind is Kind.ASK else user.work
-        if work is None or work.under_way(book.now):
+
+    def _take(self, book: Book, user: User, holder: str) -> Task | None:
+        """Lease it, if it is still due: an entry before in the batch may have changed that."""
+        work = _work(user, self.kind)
+        if work is None or work.due_at > book.now or work.under_way(book.now):
+            return None
+        user.changed = True
+        if self.kind is Kind.ACKNOWLEDGE:
+            if not come_due(user, book.context(self.account)):
+                user.work = None
+                return None
+            work = user.work
+        if work is None:
             return None
         task = _task(user, work, holder)
-        user.changed = True
         work.begun = work.begun or self.kind is Kind.ACKNOWLEDGE
         work.holder, work.lease_until = holder, book.now + LEASE_MS
         return task
 
     def poisoned(self, _: Exception) -> None:
         """Pass the fault to the worker."""
+
+
+def _work(user: User, kind: Kind) -> Work | None:
+    return user.ask if kind is Kind.ASK else user.work
+
+
+def _put_off(user: User, kind: Kind, due_at: int) -> None:
+    """Let work that the rules fail on wait, so that it does not keep others from being done."""
+    work = _work(user, kind)
+    if work is not None:
+        work.due_at = due_at
+        user.changed = True
 
 
 def _task(user: User, work: Work, holder: str) -> Task:
@@ -130,18 +160,27 @@ class OutcomeEntry:
 
 @dataclass(frozen=True, slots=True)
 class RenewEntry:
-    """Prolongs the leases of those holders that still have them."""
+    """Prolongs the leases that their holders still have."""
 
-    holders: tuple[str, ...]
-    weight: int = 1
+    tasks: tuple[Task, ...]
+
+    @property
+    def weight(self) -> int:
+        """One for each lease."""
+        return 1 + len(self.tasks)
 
     def wants(self, _: Transaction) -> Wanted:
-        """Want nobody."""
-        return Wanted()
+        """Want the users."""
+        return Wanted(ids=[task.user_id for task in self.tasks])
 
     def apply(self, book: Book) -> None:
         """Prolong."""
-        book.transaction.renew(self.holders, book.now, book.now + LEASE_MS)
+        for task in self.tasks:
+            user = book.find_by_id(task.user_id)
+            work = None if user is None else _work(user, task.kind)
+            if user is not None and work is not None and work.held_by(task.holder, book.now):
+                work.lease_until = book.now + LEASE_MS
+                user.changed = True
 
     def poisoned(self, _: Exception) -> None:
         """Pass the fault to the worker."""

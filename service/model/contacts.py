@@ -1,6 +1,7 @@
 """Results of contact checks: whether a number is a WhatsApp account, and for how long we know."""
 
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 from service.model.events import ContactChecked
 
@@ -35,16 +36,19 @@ def take(
 ) -> Contact | None:
     """Take a result: the newest arrival wins. None where a redelivery moves nothing.
 
-    A wa_id stays known when a later result carries none: it only ever comes from the client.
+    `digest` names the body that it came in. A wa_id stays known when a later result carries none:
+    it only ever comes from the client.
     """
+    told = f"{digest} {checked.status} {checked.wa_id}".encode()
+    mark = blake2b(told, digest_size=8).hexdigest()
     if known is None:
-        return Contact(account, checked.input, checked.status, checked.wa_id, now, (digest,))
-    if digest in known.digests:
+        return Contact(account, checked.input, checked.status, checked.wa_id, now, (mark,))
+    if mark in known.digests or now < known.checked_at:
         return None
     return replace(
         known,
         status=checked.status,
         wa_id=checked.wa_id or known.wa_id,
         checked_at=now,
-        digests=(*known.digests, digest)[-MAX_DIGESTS:],
+        digests=(*known.digests, mark)[-MAX_DIGESTS:],
     )

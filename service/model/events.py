@@ -72,8 +72,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a dialect made of a body: events, faults, and how many elements it let pass."""
+    """What a dialect made of a body: events, faults, and how many elements it let pass.
+
+    `more_faults` counts those that are not named.
+    """
 
     events: tuple[Event, ...] = ()
     faults: tuple[Fault, ...] = ()
     others: int = 0
+    more_faults: int = 0

@@ -67,6 +67,15 @@ def judge(
     return Verdict(wa_id, known, tuple(reasons), tuple(warnings))
 
 
+def unite(verdicts: Sequence[Verdict]) -> Verdict:
+    """Make one answer of those about the same recipient by several names: every reason counts."""
+    first = verdicts[0]
+    reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
+    warnings = dict.fromkeys(warning for verdict in verdicts for warning in verdict.warnings)
+    known = any(verdict.known for verdict in verdicts)
+    return Verdict(first.wa_id, known, tuple(reasons), tuple(warnings))
+
+
 def _of_identity(user: User | None) -> list[Reason]:
     if user is None:
         return []

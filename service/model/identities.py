@@ -33,6 +33,8 @@ from service.model.users import (
 HOUR_MS = 3_600_000
 MAX_BLOCKED_IDS = 16
 MAX_CLAIMS = 8
+MAX_LINKS = 16
+"""Number changes that are kept of a user: the newest."""
 
 
 def see(user: User, seen: IdentitySeen, context: Context) -> None:
@@ -52,7 +54,10 @@ def _place(user: User, hash_: str, dating: Dating, context: Context) -> None:
         return
     if _claimed_before(user, hash_, dating):
         return
-    match locate(latest, user.history, hash_, moment):
+    place = locate(latest, user.history, hash_, moment)
+    if place in {Place.EARLIER, Place.UNTOLD} and _claims_later(latest, dating):
+        place, dating = Place.LATER, _just_after(latest, dating)
+    match place:
         case Place.REPEAT:
             repeat(latest, user.history, hash_, moment)
         case Place.LATER:
@@ -105,10 +110,9 @@ def _renew(user: User, latest: Change, parted: Change, context: Context) -> None
     parted.acknowledged_at = latest.acknowledged_at
     latest.decided_by = latest.decided_at = latest.acknowledged_at = None
     latest.received_at = context.arrived
-    ask = user.ask
     _install(user, latest, context)
-    user.ask = ask
     _go_on(user, latest, context, held=held)
+    want_answer(user, "came again", context)
 
 
 def _ask_guard_again(user: User, latest: Change, context: Context) -> None:
@@ -266,7 +270,10 @@ def _newer(user: User, said: Moment | None, context: Context) -> bool:
 
 
 def _suspect(user: User, context: Context) -> None:
-    """Close the gate until the client has been asked."""
+    """Close the gate until the client has been asked; an answer that is under way is too old."""
+    if user.ask is not None and user.ask.holder is not None:
+        user.version += 1
+        user.changed = True
     if user.blocked_since is None:
         user.blocked_since = context.now
         user.record(AuditEntry(context.now, "send_blocked", user.hash))
@@ -311,7 +318,7 @@ def _add_link(user: User, new: Link, context: Context) -> bool:
     known = [x for x in user.links if (x.wa_id, x.relation) == (new.wa_id, new.relation)]
     same = next((x for x in known if _same_event(x.since, new.since)), None)
     if same is None:
-        user.links = [*user.links, new]
+        user.links = sorted([*user.links, new], key=lambda x: x.since.at)[-MAX_LINKS:]
         user.touch(context.now)
         return True
     if new.since.better(same.since):
@@ -355,8 +362,8 @@ def heed(user: User, answer: Answer, context: Context) -> None:
     latest = user.latest
     if latest is None or latest.hash != answer.hash:
         latest = _replace(user, latest, answer, context)
-    elif answer.created and _repeats(user, latest, answer.created):
-        repeat(latest, user.history, latest.hash, answer.created)
+    elif answer.created:
+        _repeat(user, latest, date(answer.created, context.arrived).moment)
     if answer.acknowledged:
         user.confirmed_at = context.now
         _confirm(user, latest, context)
@@ -366,8 +373,18 @@ def heed(user: User, answer: Answer, context: Context) -> None:
     user.disputed = False
 
 
-def _repeats(user: User, latest: Change, moment: Moment) -> bool:
-    return locate(latest, user.history, latest.hash, moment) is Place.REPEAT
+def _claims_later(latest: Change, dating: Dating) -> bool:
+    """Tell a change that is later by its own claim, though the claim is too far ahead to go by."""
+    return dating.claimed_ahead is not None and dating.claimed_ahead > latest.last.until
+
+
+def _just_after(latest: Change, dating: Dating) -> Dating:
+    return dating._replace(moment=Moment(latest.last.until + 1, Precision.ARRIVAL))
+
+
+def _repeat(user: User, latest: Change, moment: Moment) -> None:
+    if locate(latest, user.history, latest.hash, moment) is Place.REPEAT:
+        repeat(latest, user.history, latest.hash, moment)
 
 
 def _replace(user: User, old: Change | None, answer: Answer, context: Context) -> Change:
@@ -378,7 +395,7 @@ def _replace(user: User, old: Change | None, answer: Answer, context: Context) -
         _begin(user, change, context)
         return change
     if not dating.moment.after(old.last):
-        change.seen = [Moment(old.last.until + 1, Precision.ARRIVAL)]
+        change.seen = [_just_after(old, dating).moment]
     if user.disputed:
         _settle_dispute(user, old, change, context)
     else:
@@ -411,7 +428,8 @@ def _confirm(user: User, latest: Change, context: Context) -> None:
 
 
 def finish(user: User, latest: Change, context: Context) -> None:
-    """Write down that the latest hash is acknowledged."""
+    """Write down that the latest hash is acknowledged; an answer under way is too old now."""
+    user.version += 1
     user.state = State.ACKNOWLEDGED
     user.work, user.due_at, user.last_error = None, None, None
     user.after_hold = False

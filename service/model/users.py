@@ -157,9 +157,21 @@ class User:
 
     @property
     def moved_to(self) -> Link | None:
-        """The number that the user has now, unless the user came back since."""
-        last = max(self.links, key=lambda link: link.since.at, default=None)
-        return last if last is not None and last.relation == "successor" else None
+        """The number that the user has now.
+
+        A callback that says that somebody has this number again is not enough to forget it: the
+        client must have answered since that the identity is acknowledged.
+        """
+        left = self._newest("successor")
+        back = self._newest("predecessor")
+        if left is None or back is None or back.since.at <= left.since.at:
+            return left
+        answered = max(self.confirmed_at or 0, (self.latest and self.latest.acknowledged_at) or 0)
+        return None if answered > back.since.at else left
+
+    def _newest(self, relation: str) -> Link | None:
+        found = [link for link in self.links if link.relation == relation]
+        return max(found, key=lambda link: link.since.at, default=None)
 
     @property
     def ever_moved(self) -> bool:

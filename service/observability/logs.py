@@ -67,6 +67,8 @@ _DENIED = {
 }
 _DENIED_ENDS = ("wa_id", "wa_ids", "user_id", "user_ids", "phone_number", "phone_numbers")
 _REQUEST_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
+_MANY_DIGITS = re.compile(r"\d{8}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LETTERS = "abcdefghijkmnopqrstuvwxyz"
 _MAX_FRAMES = 40
 _MAX_CHAIN = 8
@@ -104,9 +106,14 @@ def new_request_id() -> str:
 def request_id(incoming: str | None) -> str:
     """Return the X-Request-ID that came in if it is one, else a new one.
 
-    One without any letter could be a phone number, and isn't taken.
+    One that could hold a phone number isn't taken: without any letter, or with many digits in a
+    row, unless it is a UUID.
     """
-    return incoming if incoming and _REQUEST_ID.fullmatch(incoming) else new_request_id()
+    if not incoming or not _REQUEST_ID.fullmatch(incoming):
+        return new_request_id()
+    if _MANY_DIGITS.search(incoming) and not _UUID.fullmatch(incoming):
+        return new_request_id()
+    return incoming
 
 
 def _is_ours(handler: logging.Handler) -> bool:

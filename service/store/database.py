@@ -68,9 +68,6 @@ class Transaction(Protocol):
     def due(self, account: str, kind: Kind, now: int, limit: int) -> list[int]:
         """Give the users whose work is due and in nobody's hands, the longest due first."""
 
-    def renew(self, holders: Sequence[str], now: int, until: int) -> None:
-        """Prolong the leases that have not ended."""
-
 
 class Database(Protocol):
     """One database: transactions that write, one after another, and readers beside them."""

@@ -133,36 +133,66 @@ def oldest_pending(connection: Connection) -> int | None:
 
 
 def find_contacts(
-    connection: Connection,
-    account: str,
-    *,
-    inputs: Sequence[str] = (),
-    wa_ids: Sequence[str] = (),
-) -> list[Contact]:
-    """Give the contacts with one of these literal inputs, or one of these wa_ids."""
-    found = []
-    for column, wanted in ((contacts.c.input, inputs), (contacts.c.wa_id, wa_ids)):
-        for start in range(0, len(wanted), CHUNK):
-            query = (
-                select(*_CONTACT)
-                .where(contacts.c.account == account)
-                .where(column.in_(wanted[start : start + CHUNK]))
-                .order_by(contacts.c.id)
-            )
-            found += [contact_of(row) for row in connection.execute(query)]
+    connection: Connection, account: str, inputs: Sequence[str]
+) -> dict[str, Contact]:
+    """Give contacts by their literal input."""
+    found = {}
+    for start in range(0, len(inputs), CHUNK):
+        query = (
+            select(*_CONTACT)
+            .where(contacts.c.account == account)
+            .where(contacts.c.input.in_(inputs[start : start + CHUNK]))
+        )
+        for row in connection.execute(query):
+            contact = contact_of(row)
+            found[contact.input] = contact
     return found
 
 
+def newest_contacts(
+    connection: Connection, account: str, wa_ids: Sequence[str]
+) -> dict[str, Contact]:
+    """Give for each wa_id the newest result of any number that led to it."""
+    found = {}
+    order = (contacts.c.checked_at.desc(), contacts.c.id.desc())
+    place = func.row_number().over(partition_by=contacts.c.wa_id, order_by=order)
+    for start in range(0, len(wa_ids), CHUNK):
+        ranked = (
+            select(*_CONTACT, place.label("place"))
+            .where(contacts.c.account == account)
+            .where(contacts.c.wa_id.in_(wa_ids[start : start + CHUNK]))
+            .subquery()
+        )
+        query = select(*(ranked.c[name] for name in CONTACT_COLUMNS)).where(ranked.c.place == 1)
+        for row in connection.execute(query):
+            contact = contact_of(row)
+            found[contact.wa_id or ""] = contact
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ContactFilter:
+    """Which contacts a list shows: of an account, and with one of these inputs or wa_ids."""
+
+    account: str
+    inputs: Sequence[str] = ()
+    wa_ids: Sequence[str] = ()
+
+
 def list_contacts(
-    connection: Connection, account: str, after: int, limit: int
+    connection: Connection, wanted: ContactFilter, after: int, limit: int
 ) -> list[tuple[int, Contact]]:
-    """Give a page of an account's contacts with their row ids."""
+    """Give a page of contacts with their row ids."""
     query = (
         select(contacts.c.id, *_CONTACT)
-        .where(contacts.c.account == account, contacts.c.id > after)
+        .where(contacts.c.account == wanted.account, contacts.c.id > after)
         .order_by(contacts.c.id)
         .limit(limit)
     )
+    if wanted.inputs or wanted.wa_ids:
+        query = query.where(
+            or_(contacts.c.input.in_(wanted.inputs), contacts.c.wa_id.in_(wanted.wa_ids))
+        )
     return [(row[0], contact_of(row[1:])) for row in connection.execute(query)]
 
 
@@ -239,8 +269,9 @@ def backlogs(connection: Connection, now: int) -> dict[tuple[str, Kind], Backlog
 def next_due(connection: Connection, account: str, kind: Kind) -> int | None:
     """Tell when the next work of a kind will be due, or the lease on it end (Unix ms)."""
     mine = and_(outbox.c.account == account, outbox.c.kind == kind.value)
-    free = select(func.min(outbox.c.due_at)).where(mine, outbox.c.lease_until.is_(None))
-    leased = select(func.min(outbox.c.lease_until)).where(mine, outbox.c.lease_until.is_not(None))
+    due, lease = outbox.c.due_at, outbox.c.lease_until
+    free = select(due).where(mine, lease.is_(None)).order_by(due).limit(1)
+    leased = select(lease).where(mine, lease.is_not(None)).order_by(lease).limit(1)
     times = [connection.execute(query).scalar() for query in (free, leased)]
     return min((at for at in times if at is not None), default=None)
 

@@ -30,6 +30,8 @@ from service.store.rows import (
 CHUNK = 500
 MAX_HISTORY = 1000
 """Entries of one user's history that the rules look at: the newest."""
+MAX_HISTORY_OF_ALL = 20_000
+"""Entries that are loaded for all users of a batch."""
 
 
 def _marks(count: int) -> str:
@@ -84,7 +86,6 @@ DUE = (
     "SELECT user_id FROM outbox WHERE account = ? AND kind = ? AND due_at <= ? "
     "AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?"
 )
-RENEW = "UPDATE outbox SET lease_until = ? WHERE holder = ? AND lease_until > ?"
 
 
 class SQLiteTransaction:
@@ -128,7 +129,9 @@ class SQLiteTransaction:
                 yield row[0], user_of(row[1:])
 
     def _load_history(self, users: dict[int, User]) -> None:
-        short = [u.id for u in users.values() if 0 < u.history_count <= MAX_HISTORY]
+        some = [user for user in users.values() if user.history_count]
+        limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(some))))
+        short = [user.id for user in some if user.history_count <= limit]
         for chunk in _chunks(short):
             sql = (
                 f"SELECT id,{_CHANGES} FROM changes WHERE user_id IN ({_marks(len(chunk))}) "  # noqa: S608  names of ours only
@@ -136,13 +139,13 @@ class SQLiteTransaction:
             )
             for row in self._raw.execute(sql, chunk):
                 users[row[1]].history.append(change_of(row))
-        for user in users.values():
-            if user.history_count > MAX_HISTORY:
+        for user in some:
+            if user.history_count > limit:
                 sql = (
                     f"SELECT id,{_CHANGES} FROM changes WHERE user_id = ? "  # noqa: S608  names of ours only
                     "ORDER BY first_at DESC, id DESC LIMIT ?"
                 )
-                rows = self._raw.execute(sql, (user.id, MAX_HISTORY)).fetchall()
+                rows = self._raw.execute(sql, (user.id, limit)).fetchall()
                 user.history.extend(change_of(row) for row in reversed(rows))
 
     def _load_work(self, users: dict[int, User]) -> None:
@@ -249,10 +252,6 @@ class SQLiteTransaction:
         """Give the users whose work is due and in nobody's hands, the longest due first."""
         rows = self._raw.execute(DUE, (account, kind, now, now, limit))
         return [row[0] for row in rows]
-
-    def renew(self, holders: Sequence[str], now: int, until: int) -> None:
-        """Prolong the leases that have not ended."""
-        self._many(RENEW, [(until, holder, now) for holder in holders])
 
     def _many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:

@@ -179,6 +179,15 @@ outbox = Table(
 """Leased work: what is to be done with a WhatsApp client."""
 
 Index("ix_outbox_account_kind_due_at", outbox.c.account, outbox.c.kind, outbox.c.due_at)
+LEASED = "lease_until IS NOT NULL"
+Index(
+    "ix_outbox_leased",
+    outbox.c.account,
+    outbox.c.kind,
+    outbox.c.lease_until,
+    sqlite_where=text(LEASED),
+    postgresql_where=text(LEASED),
+)
 
 contacts = Table(
     "contacts",

@@ -2,21 +2,14 @@
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
 import structlog
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
+from service.dialects.fields import Element, Hash, Millisecond, Truth
 from service.model.identities import Answer
-from service.model.moments import LATEST_MS, Moment
-from service.model.names import MAX_HASH_CHARACTERS, usable_hash
 from service.observability.metrics import Metrics
 from service.settings import AccountSettings
 from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError
@@ -28,25 +21,10 @@ NOT_FOUND = 404
 log = structlog.get_logger(__name__)
 
 
-def _truth(value: Any) -> Any:
-    """Accept "true" and "false": Meta's table says String, its JSON shows a boolean."""
-    return (
-        {"true": True, "false": False}.get(value.lower(), value)
-        if isinstance(value, str)
-        else value
-    )
-
-
-def _usable(text: str) -> str:
-    if not usable_hash(text):
-        raise ValueError("not printable")
-    return text
-
-
-class _Identity(BaseModel):
-    hash: Annotated[str, StringConstraints(max_length=MAX_HASH_CHARACTERS), AfterValidator(_usable)]
-    created_timestamp: int | None = None
-    acknowledged: Annotated[bool, BeforeValidator(_truth)]
+class _Identity(Element):
+    hash: Hash
+    created_timestamp: Millisecond = None
+    acknowledged: Truth = None
 
 
 class _IdentityReply(BaseModel):
@@ -98,7 +76,9 @@ class Client:
             told = _IdentityReply.model_validate(reply.payload).contacts
         except ValidationError:
             raise NoReplyError("GET identity was answered with no identity") from None
-        return Answer(told.hash, _moment(told.created_timestamp), told.acknowledged)
+        if told.acknowledged is None:
+            raise NoReplyError("GET identity did not tell whether it is acknowledged")
+        return Answer(told.hash, told.created_timestamp, told.acknowledged)
 
     async def acknowledge(self, wa_id: str, hash_: str) -> int:
         """PUT the hash; give the status of the answer. Raises CallError where there is none."""
@@ -159,12 +139,6 @@ class Client:
 
 def _identity_path(wa_id: str) -> str:
     return f"/v1/contacts/{quote(wa_id, safe='')}/identity"
-
-
-def _moment(created_timestamp: int | None) -> Moment | None:
-    if created_timestamp is None or not 0 < created_timestamp <= LATEST_MS:
-        return None
-    return Moment(created_timestamp)
 
 
 def _gateway(health: Any) -> str:

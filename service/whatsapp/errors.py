@@ -19,8 +19,3 @@ class NoReplyError(CallError):
 
 class LoginRefusedError(CallError):
     """The client does not let us in: nothing was sent, and the account pauses."""
-
-    def __init__(self, text: str, retry_at: float) -> None:
-        super().__init__(text)
-        self.retry_at = retry_at
-        """The monotonic time (s) from which the login is tried again."""

@@ -80,7 +80,7 @@ class Session:
 
     async def _log_in(self, *, renewed: bool) -> str:
         if self.refused and self._too_soon():
-            raise LoginRefusedError("the login was refused", self._not_before)
+            raise LoginRefusedError("the login was refused")
         username, password = self._account.username, self._account.password.get_secret_value()
         basic = base64.b64encode(f"{username}:{password}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}"}
@@ -97,17 +97,25 @@ class Session:
         self._not_before = time.monotonic() + self._pause
         pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         log.error("login refused", account=self._name, status=reply.status, pause_seconds=pause)
-        raise LoginRefusedError(f"the login was refused ({reply.status})", self._not_before)
+        raise LoginRefusedError(f"the login was refused ({reply.status})")
 
     def _accept(self, user: _User, *, renewed: bool) -> None:
         now = time.time()
         left = user.expires_after.timestamp() - now if user.expires_after else 7 * 86_400
-        self._renew_at = now + max(left - RENEW_BEFORE_SECONDS, left / 2)
+        self._renew_at = now + _good_for(left)
         self.refused = self._proven = False
         self.logged_in_at = now
         self._pause = FIRST_PAUSE_SECONDS
         self._not_before = time.monotonic() + FIRST_PAUSE_SECONDS if renewed else 0.0
         log.info("logged in", account=self._name)
+
+
+def _good_for(left: float) -> float:
+    """Tell when (s from now) to renew a token that has so long left.
+
+    One that has expired already, by a clock that is wrong, is used until it is refused.
+    """
+    return max(left - RENEW_BEFORE_SECONDS, left / 2) if left > 0 else LONGEST_PAUSE_SECONDS
 
 
 def _user(reply: Reply) -> _User:

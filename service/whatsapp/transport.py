@@ -4,7 +4,8 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class Transport:
         self._metrics = metrics
         self._base = URL(str(account.base_url).rstrip("/"))
         self._slots = asyncio.Semaphore(account.max_in_flight)
+        self._timeout = account.timeout_seconds
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=_tls(account)),
             timeout=aiohttp.ClientTimeout(total=account.timeout_seconds),
@@ -64,7 +66,7 @@ class Transport:
 
         Raises NotSentError where it had no effect for sure, NoReplyError where that is unknown.
         """
-        async with self._slots:
+        async with self._slot():
             started = time.perf_counter()
             outcome = "no_reply"
             try:
@@ -78,6 +80,19 @@ class Transport:
                 self._metrics.observe_call(self._name, operation, outcome, seconds)
         return reply
 
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait for a place among the calls under way, but not longer than a call may take."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise NotSentError("too many calls are under way") from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
     async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Reply:
         url = URL(f"{self._base}{path}", encoded=True)
         request_id = structlog.contextvars.get_contextvars().get("request_id")
@@ -86,8 +101,7 @@ class Transport:
             async with self._http.request(
                 method, url, headers=sent, json=body, allow_redirects=False
             ) as response:
-                raw = await response.content.read(MAX_REPLY_BYTES)
-                return Reply(response.status, _json(raw))
+                return Reply(response.status, _json(await _read(response)))
         except aiohttp.ClientConnectorError as error:
             raise NotSentError(f"no connection ({type(error).__name__})") from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -105,6 +119,16 @@ def _tls(account: AccountSettings) -> ssl.SSLContext | bool:
     if account.ca_file is None:
         return True
     return ssl.create_default_context(cafile=str(account.ca_file))
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    chunks, size = [], 0
+    while chunk := await response.content.readany():
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            raise NoReplyError("an answer beyond all bounds")
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _json(raw: bytes) -> Any:

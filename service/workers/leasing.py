@@ -56,32 +56,34 @@ class Worker:
         self._paused_for = paused_for
         self._max_in_flight = max_in_flight
         self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
-        self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._in_flight: dict[Task, asyncio.Task[None]] = {}
+        self._more_is_due = False
+        self._renewing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._leasing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to work."""
         self._ledger.listeners.append(self._hear)
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._renew())]
+        self._leasing = asyncio.create_task(self._run())
+        self._renewing = asyncio.create_task(self._renew())
 
     async def stop(self) -> None:
         """Take no more work."""
         self._stopping = True
-        self._ledger.listeners.remove(self._hear)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._leasing is not None:
+            self._ledger.listeners.remove(self._hear)
+            await _cancel(self._leasing)
+            self._leasing = None
 
     async def finish(self, seconds: float) -> None:
         """Let the work under way end; cut what takes longer. What is cut keeps its row."""
         if self._in_flight:
             await asyncio.wait(self._in_flight.values(), timeout=max(0.0, seconds))
-        cut = list(self._in_flight.values())
-        for task in cut:
-            task.cancel()
-        await asyncio.gather(*cut, return_exceptions=True)
+        await _cancel(*self._in_flight.values())
+        if self._renewing is not None:
+            await _cancel(self._renewing)
 
     def _hear(self, commit: Commit) -> None:
         if (self._account, self._kind) in commit.work:
@@ -116,7 +118,8 @@ class Worker:
         tasks = await self._ledger.submit(entry)
         for task in tasks:
             self._begin(task)
-        if len(entry.due) == free:
+        self._more_is_due = len(entry.due) == free
+        if self._more_is_due:
             return 0 if len(tasks) < free else LONGEST_SLEEP_SECONDS
         due = await self._database.read(partial(next_due, account=self._account, kind=self._kind))
         if due is None:
@@ -126,12 +129,12 @@ class Worker:
 
     def _begin(self, task: Task) -> None:
         running = asyncio.create_task(self._do(task))
-        self._in_flight[task.holder] = running
+        self._in_flight[task] = running
         running.add_done_callback(lambda _: self._end(task))
 
     def _end(self, task: Task) -> None:
-        del self._in_flight[task.holder]
-        if len(self._in_flight) == self._max_in_flight - 1 or self._paused_for() > 0:
+        del self._in_flight[task]
+        if self._more_is_due or self._paused_for() > 0:
             self._wake.set()
 
     async def _do(self, task: Task) -> None:
@@ -160,6 +163,16 @@ class Worker:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
-            if self._in_flight:
-                with suppress(UnavailableError):
+            try:
+                if self._in_flight:
                     await self._ledger.submit(RenewEntry(tuple(self._in_flight)))
+            except UnavailableError:
+                continue
+            except Exception:
+                log.exception("renewing leases failed", account=self._account, kind=self._kind)
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

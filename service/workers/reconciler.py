@@ -36,5 +36,8 @@ async def sweep(account: str, ledger: Ledger, *, after_seconds: float, per_secon
             found = await ledger.submit(SweepEntry(account, before, limit))
         except UnavailableError:
             continue
+        except Exception:
+            log.exception("sweeping failed", account=account)
+            continue
         if found:
             log.info("asking about unsettled identities", account=account, count=found)

@@ -179,6 +179,14 @@ def upgrade() -> None:
     op.create_index(
         "ix_outbox_account_kind_due_at", "outbox", ["account", "kind", "due_at"], unique=False
     )
+    op.create_index(
+        "ix_outbox_leased",
+        "outbox",
+        ["account", "kind", "lease_until"],
+        unique=False,
+        sqlite_where=sa.text("lease_until IS NOT NULL"),
+        postgresql_where=sa.text("lease_until IS NOT NULL"),
+    )
     op.execute(
         f"INSERT INTO installation (key, value) VALUES ('oldest_migration', '{OLDEST_MIGRATION}')"  # noqa: S608  a constant of ours
     )
