@@ -1,0 +1,154 @@
+"""The page of the API names every route, field, state, reason and event, and nothing else."""
+
+import ast
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from service.api import health, shapes
+from service.api.access import ROLES
+from service.api.queries import MAX_BODY_BYTES, MAX_LIMIT
+from service.api.routes import API, OPEN, PREFIX, Route
+from service.app import _add_door
+from service.ingress.door import Door
+from service.model.contacts import Contact
+from service.model.gate import CLEARS_WHEN
+from service.model.moments import Moment
+from service.model.timeline import Change
+from service.model.users import AuditEntry, State, User
+from tests.docs.conftest import ROOT, Block, bare, blocks, read, sections, spans, table
+
+PAGE = read("docs/api.md")
+SECTIONS = sections(PAGE, 3)
+
+
+async def _never(_: web.Request) -> web.Response:
+    raise AssertionError
+
+
+def webhooks() -> set[str]:
+    app = web.Application()
+    _add_door(app, cast("Door", SimpleNamespace(post=_never)))
+    routes = {(route.method, route.resource) for route in app.router.routes()}
+    return {f"{method} {resource.canonical}" for method, resource in routes if resource}
+
+
+def routes() -> dict[str, str]:
+    roles: dict[str, str] = {f"{r.method} {PREFIX}{r.path}": r.role or "—" for r in API}
+    roles |= {f"{r.method} {r.path}": "—" for r in OPEN}
+    return roles | dict.fromkeys(webhooks(), "—")
+
+
+def test_the_door_is_looked_at_as_the_service_opens_it() -> None:
+    assert "POST /webhooks/{account}/{token}" in webhooks()
+
+
+def test_the_table_of_routes_names_each_with_its_role() -> None:
+    assert {bare(row[0]): row[1] for row in table(PAGE, "route", "role")} == routes()
+
+
+def test_each_route_has_its_section() -> None:
+    assert {bare(head) for head in SECTIONS if head.startswith("`")} == set(routes())
+
+
+@pytest.mark.parametrize("route", API, ids=lambda r: f"{r.method} {r.path}")
+def test_each_section_names_the_parameters_and_fields(route: Route) -> None:
+    section = SECTIONS[f"`{route.method} {PREFIX}{route.path}`"]
+    fields = set(route.body.model_fields) if route.body else set()
+    if route.path.endswith("/hold"):
+        assert "The same body" in section
+        fields = set()
+    assert not [name for name in {*route.query, *fields} if name not in section]
+
+
+def test_the_roles_are_those_that_there_are() -> None:
+    assert [bare(row[0]) for row in table(PAGE, "role", "may")] == list(ROLES)
+
+
+def test_every_state_is_documented_and_no_other() -> None:
+    named = [bare(row[0]) for row in table(PAGE, "state", "meaning", "what comes next")]
+    assert set(named) == {*(state.value for state in State), "awaiting_hash"}
+
+
+def test_every_reason_of_the_gate_is_documented_with_what_clears_it() -> None:
+    named = {bare(row[0]): row[2] for row in table(PAGE, "code", "kind", "clears when")}
+    assert named == CLEARS_WHEN
+
+
+def test_the_fields_of_an_identity_are_documented() -> None:
+    named = [bare(row[0]) for row in table(PAGE, "field", "meaning")]
+    assert named == list(shapes.identity(User(1, "main", "16315553601", 0)))
+
+
+def test_the_fields_of_history_audit_and_contacts_are_documented() -> None:
+    text = sections(PAGE, 3)["History and audit trail"]
+    fields = {*shapes.change(Change("x", Moment(0), 0)), *shapes.audit_entry(AuditEntry(0, "x"))}
+    assert not fields - set(spans(text))
+    shown = set(shapes.contact(Contact("main", "1", "valid", "1", 0)))
+    examples = [json.loads(b.text) for b in blocks("json") if "checked_at" in b.text]
+    assert [set(example["items"][0]) for example in examples] == [shown]
+
+
+def events() -> Iterator[str]:
+    """The events that the code writes into the audit trail, wherever it makes an entry."""
+    for file in (ROOT / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            at = {"AuditEntry": 1, "_entry": 0}.get(node.func.id)
+            if at is None or len(node.args) <= at:
+                continue
+            match node.args[at]:
+                case ast.Constant(value=str(event)):
+                    yield event
+                case ast.Name(id="event"):
+                    assert file.name == "decisions.py", "an event that can't be read off"
+                case ast.Attribute(attr="event"):
+                    assert file.name in {"rows.py", "queries.py"}, "an event that can't be read off"
+
+
+def test_every_event_of_the_audit_trail_is_documented_and_no_other() -> None:
+    known = set(events())
+    assert {"changed", "decided", "held", "acknowledged"} <= known
+    assert {bare(row[0]) for row in table(PAGE, "event", "meaning")} == known
+
+
+def test_the_checks_of_readiness_are_documented() -> None:
+    named = [bare(row[0]) for row in table(PAGE, "check", "fails when")]
+    text = ast.parse((ROOT / "service/api/health.py").read_text(encoding="utf-8"))
+    store = next(n for n in ast.walk(text) if getattr(n, "name", "") == "_store_checks")
+    keys = next(n.keys for n in ast.walk(store) if isinstance(n, ast.Dict))
+    assert named == [k.value for k in keys if isinstance(k, ast.Constant)]
+    assert f"more than {health.OVERDUE_MS // 1000} s" in " ".join(PAGE.split())
+
+
+def test_the_limits_are_as_documented() -> None:
+    assert f"1 to {MAX_LIMIT:,}" in PAGE
+    assert MAX_BODY_BYTES == 1024 * 1024
+    assert "1 MiB" in PAGE
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=lambda b: b.page.name)
+def test_every_example_is_json(block: Block) -> None:
+    json.loads(block.text)
+
+
+def dicts(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            yield from dicts(inner)
+
+
+def test_every_identity_in_an_example_has_the_fields_of_one() -> None:
+    wanted = set(shapes.identity(User(1, "main", "16315553601", 0)))
+    found = [
+        d for block in blocks("json") for d in dicts(json.loads(block.text)) if "blocking" in d
+    ]
+    assert found
+    assert all(set(one) - {"history", "audit"} == wanted for one in found)
