@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage lint format requirements clean
+.PHONY: help install run test coverage bench lint format requirements clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ coverage: install ## every test, with the branch coverage of service/, child pro
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
+
+bench: install ## the benchmarks, each beside its reference
+	$(BIN)/python -m benchmarks.drivers
 
 lint: install ## ruff, mypy, the import lines, the Dockerfile
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
 from service.ingress.bodies import Intake
 from service.ingress.door import DIALECTS, Door, Entrance, expect
-from service.ingress.sites import BoundedSite, SiteError
+from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.ledger.ledger import Ledger
 from service.model.policy import Policies
 from service.model.users import AuditEntry, Kind
@@ -81,13 +82,41 @@ class Service:
         self.parts: Services | None = None
 
     async def start(self, *, migrate: bool) -> None:
-        """Take the database, then the clients and the workers, and open the door last."""
+        """Take the addresses and the database, then open the door, then begin to work."""
         settings = self._settings
-        tls = _tls(settings.server)
+        server = settings.server
+        tls = _tls(server)
+        outside = self._take_address("server", server.host, server.port)
+        inside = None
+        if server.internal is not None:
+            host, port = server.internal.host, server.internal.port
+            inside = self._take_address("server.internal", host, port)
         database = SQLiteDatabase(settings.database.path)
         await database.open(migrate=migrate)
         self._stack.push_async_callback(database.close)
         policies = {name: settings.policies(name) for name in settings.accounts}
+        await database.write(partial(_note_start, policies=policies))
+        parts = self._build(database, policies)
+        door = _application(parts)
+        _add_door(door, self._door(parts))
+        if inside is None:
+            add_routes(door)
+        await self._listen(door, parts, outside, tls)
+        if inside is not None:
+            internal = _application(parts)
+            add_routes(internal)
+            await self._listen(internal, parts, inside, None)
+        self._start_workers(parts)
+        await self._say_started(database)
+        parts.ready = True
+
+    def _take_address(self, key: str, host: str, port: int) -> socket.socket:
+        taken = take_address(key, host, port)
+        self._stack.callback(taken.close)
+        return taken
+
+    def _build(self, database: Database, policies: dict[str, Policies]) -> Services:
+        settings = self._settings
         metrics = Metrics()
         ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
         self._stack.push_async_callback(ledger.close)
@@ -98,16 +127,9 @@ class Service:
         parts = Services(settings, database, ledger, clients, metrics, Changes())
         ledger.listeners.append(parts.changes.hear)
         self.parts = parts
-        await self._bind(parts, tls)
-        await database.write(partial(_note_start, policies=policies))
-        for site in self._sites:
-            await site.serve()
-        self._start_workers(parts)
-        await self._say_started(database)
-        parts.ready = True
+        return parts
 
-    async def _bind(self, parts: Services, tls: ssl.SSLContext | None) -> None:
-        """Take the address of the door; the API is there too, or on an address of its own."""
+    def _door(self, parts: Services) -> Door:
         server = self._settings.server
         intake = Intake(
             parts.metrics,
@@ -115,24 +137,13 @@ class Service:
             max_in_flight=server.max_in_flight_bytes,
             timeout_seconds=server.body_timeout_seconds,
         )
-        door = Door(_entrances(self._settings), parts.ledger, intake, parts.metrics)
-        outside = _application(parts)
-        _add_door(outside, door)
-        if server.internal is None:
-            add_routes(outside)
-        await self._listen(outside, parts, server.host, server.port, tls)
-        if server.internal is not None:
-            inside = _application(parts)
-            add_routes(inside)
-            host, port = server.internal.host, server.internal.port
-            await self._listen(inside, parts, host, port, None)
+        return Door(_entrances(self._settings), parts.ledger, intake, parts.metrics)
 
     async def _listen(
         self,
         app: web.Application,
         parts: Services,
-        host: str,
-        port: int,
+        taken: socket.socket,
         tls: ssl.SSLContext | None,
     ) -> None:
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -141,7 +152,7 @@ class Service:
         site = BoundedSite(
             runner, parts.metrics, max_connections=self._settings.server.max_connections
         )
-        await site.bind(host, port, tls)
+        await site.serve(taken, tls)
         self._sites.append(site)
 
     def _start_workers(self, parts: Services) -> None:
@@ -207,7 +218,7 @@ class Service:
             *(self._close(runner) for runner in self._runners),
         )
         await self._stack.aclose()
-        if self._sites:
+        if self._ends_at is not None:
             log.info("stopped")
 
     async def _close(self, runner: web.AppRunner) -> None:

@@ -14,6 +14,10 @@ LINGER_SECONDS = 2.0
 """How long an answered sender may go on sending before the connection is cut."""
 
 
+MAX_STALLS = 6
+"""A body that keeps coming may take this many times as long as one that stalls."""
+
+
 class BodyError(Exception):
     """A body that was not taken; nothing of it is stored."""
 
@@ -79,19 +83,24 @@ class Intake:
             raise self._too_large()
         self._hold(reservation, announced or 0)
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._read_all(request, reservation)
+            async with asyncio.timeout(self._timeout) as patience:
+                return await self._read_all(request, reservation, patience)
         except TimeoutError:
-            seconds = f"{self._timeout:g} s"
-            raise BodyError(408, "stalled", f"the body did not arrive within {seconds}") from None
+            raise BodyError(408, "stalled", "the body stalled, or took too long") from None
         except (ClientPayloadError, web.RequestPayloadError, ConnectionError):
             raise BodyError(400, "broken", "the body broke off") from None
 
-    async def _read_all(self, request: web.Request, reservation: Reservation) -> bytes:
+    async def _read_all(
+        self, request: web.Request, reservation: Reservation, patience: asyncio.Timeout
+    ) -> bytes:
+        """Read on as long as bytes keep coming, but not without end."""
         chunks = []
         size = 0
+        loop = asyncio.get_running_loop()
+        end = loop.time() + MAX_STALLS * self._timeout
         while chunk := await request.content.readany():
             size += len(chunk)
+            patience.reschedule(min(end, loop.time() + self._timeout))
             if size > self._max_body:
                 raise self._too_large()
             if size > reservation.held:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import socket
 import ssl
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from aiohttp import web
 from service.ingress.bodies import LINGER_SECONDS
 from service.observability.metrics import Metrics
 
+BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 75.0
 SILENCE_SECONDS = 10.0
 """How long a new connection may take to send the head of its first request."""
@@ -60,6 +62,25 @@ class _Speaker(web.RequestHandler):
         return super().handle_error(request, status, exc)
 
 
+def take_address(key: str, host: str, port: int) -> socket.socket:
+    """Take an address, and listen to nobody yet; `key` is where the configuration names it.
+
+    Raises SiteError where it can't be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        taken = socket.socket(family, socket.SOCK_STREAM)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+        taken.listen(BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SiteError(f"{key}.port: {host}:{port}: the port is taken") from None
+        raise SiteError(f"{key}.host: {host}:{port}: {error.strerror}") from None
+    return taken
+
+
 class BoundedSite:
     """One address that an application is served on."""
 
@@ -70,25 +91,13 @@ class BoundedSite:
         self._server: asyncio.Server | None = None
         self.address = ""
 
-    async def bind(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        """Take the address, and serve nobody yet. Raises SiteError where it can't be had."""
+    async def serve(self, taken: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Open the door on an address that was taken before."""
         loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                self._protocol,
-                host,
-                port,
-                ssl=tls,
-                backlog=1024,
-                reuse_address=True,
-                start_serving=False,
-            )
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            why = "the port is taken" if taken else error.strerror or "not to be had"
-            raise SiteError(f"server: {host}:{port}: {why}") from None
-        named = self._server.sockets[0].getsockname()
-        self.port: int = named[1]
+        host, self.port = taken.getsockname()[:2]
+        self._server = await loop.create_server(
+            self._protocol, sock=taken, ssl=tls, backlog=BACKLOG
+        )
         self._metrics.connections.labels(str(self.port)).set_function(self._open)
         self.address = f"{'http' if tls is None else 'https'}://{host}:{self.port}"
 
@@ -105,11 +114,6 @@ class BoundedSite:
             lingering_time=LINGER_SECONDS,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
         )
-
-    async def serve(self) -> None:
-        """Open the door."""
-        if self._server is not None:
-            await self._server.start_serving()
 
     def _open(self) -> float:
         server = self._runner.server

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import ClassVar
 
 from service.model.identities import Answer, finish, heed, unknown_there
 from service.model.retries import delay_seconds
@@ -15,10 +16,14 @@ MAX_REFUSALS = 3
 class Accepted:
     """The PUT was answered with a 2xx."""
 
+    name: ClassVar[str] = "accepted"
+
 
 @dataclass(frozen=True, slots=True)
 class NoEffect:
     """The call had no effect for sure: 429, 503, or no connection came about."""
+
+    name: ClassVar[str] = "no_effect"
 
     error: str
 
@@ -27,12 +32,16 @@ class NoEffect:
 class Unknown:
     """What the call came to is unknown, and the GET that should tell was not answered."""
 
+    name: ClassVar[str] = "unknown"
+
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """The GET was answered; `refused` says that a PUT before it had got a 4xx."""
+
+    name: ClassVar[str] = "told"
 
     answer: Answer
     refused: bool = False
@@ -43,12 +52,16 @@ class Told:
 class Gone:
     """The GET was answered with 404: the client knows no identity of this user."""
 
+    name: ClassVar[str] = "gone"
+
     error: str = "the client does not know this identity (404)"
 
 
 @dataclass(frozen=True, slots=True)
 class NotTried:
     """Nothing was sent, for the login is refused; `begun` as it was before this try."""
+
+    name: ClassVar[str] = "not_tried"
 
     begun: bool = False
 

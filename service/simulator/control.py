@@ -194,6 +194,8 @@ async def post_number(request: web.Request) -> web.Response:
 async def post_callback(request: web.Request) -> web.Response:
     """Deliver this very body, whatever it is, with this Content-Type."""
     kind = request.headers.get("Content-Type", "application/json")
+    if kind == "application/octet-stream":
+        kind = "application/json"  # what a program sends that names no type of its own
     callback = _acts(request).send_callback(
         await request.read(), wa_id=request.query.get("wa_id"), headers={"Content-Type": kind}
     )

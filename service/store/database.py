@@ -25,7 +25,7 @@ class UnavailableError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class JournalRow:
-    """A callback as it came over the wire. `headers` is a JSON object."""
+    """A callback as it came over the wire. `headers` is a JSON list of pairs."""
 
     account: str
     received_at: int

@@ -211,4 +211,4 @@ installation = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""What the database says of itself: `oldest_release`, the oldest that can run on it."""
+"""What the database says of itself: `oldest_migration`, which a release must know to run on it."""

@@ -155,8 +155,8 @@ class Worker:
                 break
             except UnavailableError:
                 await asyncio.sleep(DATABASE_PAUSE_SECONDS)
-        name = type(outcome).__name__ if settled is Settled.TAKEN else settled.name
-        self._metrics.outcomes.labels(task.account, task.kind, name.lower()).inc()
+        name = outcome.name if settled is Settled.TAKEN else settled.name.lower()
+        self._metrics.outcomes.labels(task.account, task.kind, name).inc()
         if not isinstance(outcome, NotTried):
             log.info("work done", account=task.account, kind=task.kind, outcome=name)
 
