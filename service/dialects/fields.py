@@ -66,7 +66,7 @@ Truth = Annotated[bool | None, BeforeValidator(_truth)]
 
 
 def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and value.isprintable() else None
 
 
 Hint = Annotated[str | None, BeforeValidator(_text_or_none)]

@@ -234,7 +234,7 @@ def _has_code(element: dict[str, Any], code: int) -> bool:
 
 def _bounded(message_id: str | None) -> str | None:
     """Keep only ids that are fit to be kept."""
-    if message_id is None or len(message_id) > 256 or not message_id.isprintable():  # noqa: PLR2004  Meta's ids have about 30
+    if message_id is None or len(message_id) > 256:  # noqa: PLR2004  Meta's ids have about 30
         return None
     return message_id
 

@@ -6,7 +6,7 @@ class CallError(Exception):
 
 
 class NotSentError(CallError):
-    """No connection came about: the call had no effect for sure."""
+    """No connection came about, or no login: the call had no effect for sure."""
 
 
 class NoReplyError(CallError):

@@ -13,7 +13,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from service.settings import AccountSettings
-from service.whatsapp.errors import LoginRefusedError, NoReplyError
+from service.whatsapp.errors import LoginRefusedError, NoReplyError, NotSentError
 from service.whatsapp.transport import Reply, Transport
 
 FIRST_PAUSE_SECONDS = 60.0
@@ -57,7 +57,7 @@ class Session:
     async def token(self, instead_of: str | None = None) -> str:
         """Give a token that is believed to be good; a new one where `instead_of` was refused.
 
-        Raises LoginRefusedError, and what a call raises.
+        Raises LoginRefusedError, and NotSentError where the login is not answered.
         """
         async with self._lock:
             if self._token is not None and self._token != instead_of and not self._aging():
@@ -84,7 +84,10 @@ class Session:
         username, password = self._account.username, self._account.password.get_secret_value()
         basic = base64.b64encode(f"{username}:{password}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}"}
-        reply = await self._transport.call("login", "POST", "/v1/users/login", headers=headers)
+        try:
+            reply = await self._transport.call("login", "POST", "/v1/users/login", headers=headers)
+        except NoReplyError as error:
+            raise NotSentError(f"login: {error}") from None
         if reply.status in {UNAUTHORIZED, 403, 429}:
             self._refuse(reply)
         user = _user(reply)
@@ -120,11 +123,11 @@ def _good_for(left: float) -> float:
 
 def _user(reply: Reply) -> _User:
     if not reply.ok:
-        raise NoReplyError(f"the login was answered with {reply.status}")
+        raise NotSentError(f"the login was answered with {reply.status}")
     try:
         user = _Login.model_validate(reply.payload).users[0]
     except (ValidationError, IndexError):
-        raise NoReplyError("the login was answered with no token") from None
+        raise NotSentError("the login was answered with no token") from None
     if user.expires_after is not None and user.expires_after.tzinfo is None:
         return user.model_copy(update={"expires_after": user.expires_after.replace(tzinfo=UTC)})
     return user

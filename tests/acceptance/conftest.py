@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def blocked(wa_id: str, message_id: str | None = None) -> Json:
 
 
 async def until(
-    true: Callable[[], Awaitable[Any] | Any], seconds: float = 8, what: str = ""
+    true: Callable[[], Awaitable[Any] | Any], seconds: float = 15, what: str = ""
 ) -> Any:
     """Wait until something is true, and give it; fail when the time is up."""
     deadline = time.monotonic() + seconds
@@ -140,6 +141,10 @@ async def until(
         pause = min(2 * pause, 0.05)
 
 
+def _bytes(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
 @dataclass
 class Caller:
     """Calls a service at its address, as the WhatsApp client does and as the business does."""
@@ -149,6 +154,7 @@ class Caller:
     inside: str = ""
     """The address of the API, where it is not that of the door."""
     key: str | None = None
+    tls: ssl.SSLContext | bool = True
 
     async def api(
         self,
@@ -177,8 +183,10 @@ class Caller:
         sent = dict(headers or {})
         if chosen := key or self.key:
             sent["Authorization"] = f"Bearer {chosen}"
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.http.request(method, url, data=data, headers=sent) as response:
+        data = None if body is None else BytesIO(_bytes(body))
+        async with self.http.request(
+            method, url, data=data, headers=sent, ssl=self.tls
+        ) as response:
             raw = await response.read()
             is_json = response.content_type.endswith("json")
             return response.status, json.loads(raw) if is_json else raw.decode(), response.headers
@@ -191,10 +199,10 @@ class Caller:
         headers: Mapping[str, str] | None = None,
     ) -> int:
         """Deliver a callback as the client does; give the status."""
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"Content-Type": "application/json", **(headers or {})}
         url = URL(self.base + path, encoded=True)
-        async with self.http.post(url, data=raw, headers=sent, ssl=False) as response:
+        data = BytesIO(_bytes(body))
+        async with self.http.post(url, data=data, headers=sent, ssl=self.tls) as response:
             answered = await response.read()
             if response.status == 200:
                 assert answered == b"{}"
