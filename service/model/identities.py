@@ -204,7 +204,7 @@ def _apply_policy(user: User, change: Change, context: Context) -> None:
     verdict = _judge(user, change, context)
     delay_ms = round(verdict.policy.delay_seconds * 1000)
     _record_change(user, change, context, verdict.reason)
-    if not verdict.automatic or (delay_ms and user.ever_moved):
+    if not verdict.automatic or (delay_ms and user.moved_to):
         _wait_for_person(user, change, context)
     elif delay_ms:
         user.state, user.due_at = State.SCHEDULED, context.now + delay_ms

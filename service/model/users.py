@@ -173,11 +173,6 @@ class User:
         found = [link for link in self.links if link.relation == relation]
         return max(found, key=lambda link: link.since.at, default=None)
 
-    @property
-    def ever_moved(self) -> bool:
-        """Whether the user ever changed to another number, even if the user came back since."""
-        return any(link.relation == "successor" for link in self.links)
-
     def touch(self, now: int) -> None:
         """Mark a change that readers see."""
         self.updated_at = now

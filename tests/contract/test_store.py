@@ -1,0 +1,751 @@
+"""What every database promises, whichever it is; and, below, what a SQLite file promises besides.
+
+A further database is one more entry in DATABASES.
+"""
+
+import asyncio
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, insert, select
+
+from service.model.contacts import Contact
+from service.model.moments import LATEST_MS, Moment, Precision
+from service.model.timeline import Change
+from service.model.users import AuditEntry, Kind, Link, State, User, Work, by_key
+from service.store import schema
+from service.store.database import JournalRow, StoreError, Transaction, UnavailableError
+from service.store.queries import (
+    account_rows,
+    audit_of,
+    find_user,
+    history_of,
+    journal_entry,
+    list_audit,
+    list_journal,
+)
+from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite_statements import MAX_HISTORY
+from service.store.tables import accounts, aliases, metadata, users
+
+NOW = 1_600_000_000_000
+WA_ID = "16315550001"
+
+Database = SQLiteDatabase
+Make = Callable[[], Database]
+
+
+def sqlite_in(folder: Path) -> Database:
+    return SQLiteDatabase(folder / "ackgate.db")
+
+
+DATABASES: dict[str, Callable[[Path], Database]] = {"sqlite": sqlite_in}
+
+
+@pytest.fixture(params=DATABASES)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Give a way to the same database, again and again, before it is opened."""
+    return lambda: DATABASES[request.param](tmp_path)
+
+
+@asynccontextmanager
+async def opening(database: Database) -> AsyncIterator[Database]:
+    """Open a database, and close it whatever happens: its threads would outlive the test."""
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def database(make: Make) -> AsyncIterator[Database]:
+    async with opening(make()) as opened:
+        yield opened
+
+
+def new_user(transaction: Transaction, wa_id: str = WA_ID, account: str = "main") -> User:
+    return User(transaction.new_user_id(), account, wa_id, NOW, is_new=True, changed=True)
+
+
+def change(hash_: str = "A", at: int = NOW, outcome: str | None = None) -> Change:
+    return Change(hash_, Moment(at), at, [Moment(at)], outcome=outcome)
+
+
+async def save(database: Database, wa_id: str = WA_ID, **fields: Any) -> int:
+    """Save a new user with these fields; give its id."""
+
+    def work(transaction: Transaction) -> int:
+        user = new_user(transaction, wa_id, fields.pop("account", "main"))
+        for name, value in fields.items():
+            setattr(user, name, value)
+        transaction.save_users([user])
+        return user.id
+
+    return await database.write(work)
+
+
+async def load(database: Database, wa_id: str = WA_ID, account: str = "main") -> User:
+    key = account, wa_id
+    return await database.write(lambda transaction: transaction.load_users([key], [])[key])
+
+
+async def change_user(
+    database: Database, alter: Callable[[User], None], wa_id: str = WA_ID
+) -> None:
+    """Load a user, let it be altered, and save it, as the ledger does."""
+
+    def work(transaction: Transaction) -> None:
+        user = transaction.load_users([("main", wa_id)], [])["main", wa_id]
+        alter(user)
+        user.changed = True
+        transaction.save_users([user])
+
+    await database.write(work)
+
+
+async def count(database: Database, table: Any) -> int:
+    query = select(func.count()).select_from(table)
+    return int(await database.read(lambda connection: connection.execute(query).scalar_one()))
+
+
+def kept_of(change: Change) -> tuple[Any, ...]:
+    return (
+        change.hash,
+        change.changed,
+        change.received_at,
+        change.seen,
+        change.claims,
+        change.outcome,
+        change.decided_by,
+        change.decided_at,
+        change.acknowledged_at,
+    )
+
+
+def kept(user: User) -> dict[str, Any]:
+    """Give what has to come back of a user, without the ledger's own notes."""
+    names = (
+        "id", "account", "wa_id", "created_at", "state", "version", "updated_at", "due_at",
+        "attempts", "last_error", "after_hold", "disputed", "confirmed_at", "checked_at",
+        "blocked_since", "blocked_ids", "links", "wrote_at", "work", "ask",
+    )  # fmt: skip
+    return {name: getattr(user, name) for name in names} | {
+        "latest": user.latest and kept_of(user.latest),
+        "history": [kept_of(entry) for entry in user.history],
+    }
+
+
+times = st.integers(0, LATEST_MS)
+maybe_times = st.none() | times
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+hashes = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=40)
+wa_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}", fullmatch=True)
+moments = st.builds(Moment, times, st.sampled_from(Precision))
+deciders = st.none() | st.builds(by_key, texts, st.none() | texts)
+links = st.builds(Link, wa_ids, st.sampled_from(["successor", "predecessor"]), moments)
+works = st.builds(
+    Work,
+    kind=st.just(Kind.ACKNOWLEDGE),
+    due_at=times,
+    hash=st.none() | hashes,
+    reason=texts,
+    request_id=st.none() | texts,
+    attempts=st.integers(0, 10**6),
+    refusals=st.integers(0, 3),
+    begun=st.booleans(),
+    holder=st.none() | texts,
+    lease_until=maybe_times,
+)
+
+
+def changes(outcomes: st.SearchStrategy[Any]) -> st.SearchStrategy[Change]:
+    return st.builds(
+        Change,
+        hash=hashes,
+        changed=moments,
+        received_at=times,
+        seen=st.lists(moments, min_size=1, max_size=4).map(sorted),
+        claims=st.lists(times, max_size=2),
+        outcome=outcomes,
+        decided_by=deciders,
+        decided_at=maybe_times,
+        acknowledged_at=maybe_times,
+    )
+
+
+def _as_question(work: Work) -> Work:
+    work.kind = Kind.ASK
+    return work
+
+
+past = changes(st.sampled_from(["superseded", "disputed"]))
+known_users = st.fixed_dictionaries(
+    {
+        "latest": st.none() | changes(st.none()),
+        "history": st.lists(past, max_size=4).map(
+            lambda found: sorted(found, key=lambda entry: entry.first.at)
+        ),
+        "state": st.none() | st.sampled_from(State),
+        "version": st.integers(0, 10**6),
+        "updated_at": maybe_times,
+        "due_at": maybe_times,
+        "attempts": st.integers(0, 10**6),
+        "last_error": st.none() | texts,
+        "after_hold": st.booleans(),
+        "disputed": st.booleans(),
+        "confirmed_at": maybe_times,
+        "checked_at": maybe_times,
+        "blocked_since": maybe_times,
+        "blocked_ids": st.lists(texts, max_size=3),
+        "links": st.lists(links, max_size=3),
+        "wrote_at": maybe_times,
+        "work": st.none() | works,
+        "ask": st.none() | works.map(_as_question),
+    }
+)
+
+
+class TestUsers:
+    def test_whatever_is_saved_of_a_user_comes_back(self, make: Make) -> None:
+        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(known_users, known_users)
+        def check(first: dict[str, Any], second: dict[str, Any]) -> None:
+            def work(transaction: Transaction) -> User:
+                user = new_user(transaction, f"user{transaction.new_user_id()}")
+                for name, value in first.items():
+                    setattr(user, name, value)
+                transaction.save_users([user])
+                return user
+
+            def again(transaction: Transaction) -> User:
+                user = transaction.load_users([], [saved.id])["main", saved.wa_id]
+                history = user.history
+                for name, value in second.items():
+                    setattr(user, name, value)
+                user.history = sorted(
+                    [*history, *second["history"]], key=lambda entry: entry.first.at
+                )
+                user.changed = True
+                transaction.save_users([user])
+                return user
+
+            saved = runner.run(database.write(work))
+            assert kept(runner.run(load(database, saved.wa_id))) == kept(saved)
+            changed = runner.run(database.write(again))
+            assert kept(runner.run(load(database, saved.wa_id))) == kept(changed)
+
+        with asyncio.Runner() as runner:
+            database = make()
+            runner.run(database.open())
+            try:
+                check()
+            finally:
+                runner.run(database.close())
+
+    async def test_everything_is_there_after_the_database_was_closed(self, make: Make) -> None:
+        entries = [change("Z", 5, "x")]
+        async with opening(make()) as database:
+            await save(database, latest=change(), state=State.PENDING, history=entries)
+            before = kept(await load(database))
+        async with opening(make()) as again:
+            assert kept(await load(again)) == before
+
+    async def test_a_user_is_found_under_every_alias(self, database: Database) -> None:
+        user_id = await save(database)
+        row = {"account": "main", "alias": "US.1234", "user_id": user_id}
+        await database.write(lambda t: t.connection.execute(insert(aliases).values(row)))
+        wanted = [("main", "US.1234"), ("main", "unknown"), ("other", WA_ID)]
+        found = await database.write(lambda t: t.load_users(wanted, []))
+        assert found.keys() == {("main", "US.1234"), ("main", WA_ID)}
+        assert found["main", "US.1234"] is found["main", WA_ID]
+        by_alias = await database.read(lambda c: find_user(c, "main", "US.1234"))
+        assert by_alias is not None
+        assert by_alias.id == user_id
+
+    async def test_a_user_is_one_object_however_it_was_asked_for(self, database: Database) -> None:
+        user_id = await save(database)
+        found = await database.write(lambda t: t.load_users([("main", WA_ID)], [user_id]))
+        assert list(found) == [("main", WA_ID)]
+
+    async def test_many_users_are_loaded_at_once(self, database: Database) -> None:
+        def work(transaction: Transaction) -> None:
+            made = [new_user(transaction, f"1{n}") for n in range(1_200)]
+            for user in made:
+                user.history = [change("A", 5, "superseded")]
+                user.work = Work(Kind.ACKNOWLEDGE, NOW, "A")
+            transaction.save_users(made)
+
+        await database.write(work)
+        wanted = [("main", f"1{n}") for n in range(1_200)]
+        found = await database.write(lambda transaction: transaction.load_users(wanted, []))
+        assert len(found) == 1_200
+        assert all(len(user.history) == 1 and user.work for user in found.values())
+
+    async def test_the_same_wa_id_at_two_accounts_is_two_users(self, database: Database) -> None:
+        one = await save(database)
+        other = await save(database, account="shop")
+        assert one != other
+        assert (await load(database, account="shop")).id == other
+
+    async def test_two_users_never_share_an_alias(self, database: Database) -> None:
+        await save(database)
+        with pytest.raises(Exception, match=r"UNIQUE|unique") as caught:
+            await save(database)
+        assert not isinstance(caught.value, UnavailableError)
+        assert await count(database, users) == 1
+
+    async def test_what_was_left_alone_is_not_written(self, database: Database) -> None:
+        await save(database, latest=change(), state=State.PENDING)
+
+        def work(transaction: Transaction) -> None:
+            user = transaction.load_users([("main", WA_ID)], [])["main", WA_ID]
+            user.attempts = 7
+            transaction.save_users([user])
+
+        await database.write(work)
+        assert (await load(database)).attempts == 0
+
+    async def test_ids_go_on_where_they_ended(self, make: Make) -> None:
+        async with opening(make()) as database:
+            first = await save(database)
+        async with opening(make()) as again:
+            assert await save(again, "4912") > first
+
+
+class TestHistory:
+    async def test_an_entry_is_changed_in_its_place(self, database: Database) -> None:
+        await save(database, latest=change("B"), history=[change("A", 5, "superseded")])
+
+        def alter(user: User) -> None:
+            user.history[0].absorb(Moment(9))
+            user.history.insert(0, change("Z", 1, "superseded"))
+
+        await change_user(database, alter)
+        history = (await load(database)).history
+        assert [(c.hash, [m.at for m in c.seen]) for c in history] == [("Z", [1]), ("A", [5, 9])]
+
+    async def test_an_entry_that_is_the_latest_again_is_gone_from_it(
+        self, database: Database
+    ) -> None:
+        entries = [change("A", 5, "superseded"), change("B", 9, "disputed")]
+        await save(database, latest=change("C"), history=entries)
+
+        def alter(user: User) -> None:
+            user.restored = [user.history.pop()]
+
+        await change_user(database, alter)
+        loaded = await load(database)
+        assert [c.hash for c in loaded.history] == ["A"]
+        assert loaded.history_count == 1
+
+    async def test_the_rules_look_at_the_newest_thousand_and_all_are_kept(
+        self, database: Database
+    ) -> None:
+        entries = [change(f"hash-{n}", n, "superseded") for n in range(MAX_HISTORY + 100)]
+        user_id = await save(database, latest=change(), history=entries)
+        loaded = await load(database)
+        assert [c.hash for c in loaded.history] == [f"hash-{n}" for n in range(100, 1_100)]
+        await change_user(database, lambda user: user.history.append(change("Z", NOW, "x")))
+        loaded = await load(database)
+        assert (loaded.history_count, len(loaded.history)) == (1_101, MAX_HISTORY)
+        newest = await database.read(lambda c: history_of(c, user_id, limit=2_000))
+        assert len(newest) == 1_101
+        assert [c.hash for c in newest[:2]] == ["Z", "hash-1099"]
+
+
+class TestOutbox:
+    async def test_work_that_is_done_is_gone(self, database: Database) -> None:
+        await save(database, work=Work(Kind.ACKNOWLEDGE, NOW, "A"), ask=Work(Kind.ASK, NOW))
+
+        def done(user: User) -> None:
+            user.work = None
+
+        await change_user(database, done)
+        loaded = await load(database)
+        assert loaded.work is None
+        assert loaded.ask is not None
+
+    async def due(
+        self,
+        database: Database,
+        now: int = NOW,
+        limit: int = 10,
+        kind: Kind = Kind.ACKNOWLEDGE,
+        account: str = "main",
+    ) -> list[int]:
+        return await database.write(lambda t: t.due(account, kind, now, limit))
+
+    async def test_what_is_due_comes_the_longest_due_first(self, database: Database) -> None:
+        ids = [
+            await save(database, f"1{n}", work=Work(Kind.ACKNOWLEDGE, NOW + due, "A"))
+            for n, due in enumerate((0, -20, -10, 1))
+        ]
+        assert await self.due(database) == [ids[1], ids[2], ids[0]]
+        assert await self.due(database, limit=2) == [ids[1], ids[2]]
+        assert await self.due(database, now=NOW + 1) == [ids[1], ids[2], ids[0], ids[3]]
+
+    async def test_each_kind_and_each_account_has_its_own(self, database: Database) -> None:
+        asked = await save(database, "1", ask=Work(Kind.ASK, NOW))
+        other = await save(database, "1", account="shop", work=Work(Kind.ACKNOWLEDGE, NOW, "A"))
+        assert await self.due(database) == []
+        assert await self.due(database, kind=Kind.ASK) == [asked]
+        assert await self.due(database, account="shop") == [other]
+
+    async def test_what_is_in_somebodys_hands_is_not_due_until_the_lease_ends(
+        self, database: Database
+    ) -> None:
+        work = Work(Kind.ACKNOWLEDGE, NOW, "A", holder="holder", lease_until=NOW + 10)
+        user_id = await save(database, work=work)
+        assert await self.due(database, NOW + 9) == []
+        assert await self.due(database, NOW + 10) == [user_id]
+
+    async def test_a_renewed_lease_is_kept(self, database: Database) -> None:
+        work = Work(Kind.ACKNOWLEDGE, NOW, "A", holder="holder", lease_until=NOW + 10)
+        await save(database, work=work)
+
+        def renew(user: User) -> None:
+            assert user.work is not None
+            user.work.lease_until = NOW + 20
+
+        await change_user(database, renew)
+        assert await self.due(database, NOW + 19) == []
+        loaded = await load(database)
+        assert loaded.work is not None
+        assert loaded.work.held_by("holder", NOW + 19)
+
+
+class TestContacts:
+    def contact(self, **others: Any) -> Contact:
+        fields = {"account": "main", "input": "+1 631", "status": "valid", "wa_id": WA_ID}
+        return Contact(**(fields | {"checked_at": NOW, "digests": ("a", "b")} | others))
+
+    async def saved(
+        self, database: Database, contacts: Iterable[Contact], *inputs: str
+    ) -> dict[tuple[str, str], Contact]:
+        await database.write(lambda transaction: transaction.save_contacts(contacts))
+        keys = [(account, input_) for account in ("main", "shop") for input_ in inputs]
+        return await database.write(lambda transaction: transaction.load_contacts(keys))
+
+    @pytest.mark.parametrize("input_", ["+1 631", "ä😀\n", "x" * 256, "'; DROP TABLE users"])
+    async def test_they_come_back_by_their_literal_input(
+        self, database: Database, input_: str
+    ) -> None:
+        contact = self.contact(input=input_, wa_id=None, digests=())
+        assert await self.saved(database, [contact], input_, "+2") == {("main", input_): contact}
+
+    async def test_the_newest_takes_the_place_of_the_one_before(self, database: Database) -> None:
+        await self.saved(database, [self.contact()])
+        newest = self.contact(status="invalid", wa_id=None, checked_at=NOW + 1, digests=("c",))
+        assert await self.saved(database, [newest], "+1 631") == {("main", "+1 631"): newest}
+
+    async def test_each_account_has_its_own(self, database: Database) -> None:
+        both = [self.contact(), self.contact(account="shop", status="invalid")]
+        found = await self.saved(database, both, "+1 631")
+        assert [contact.status for contact in found.values()] == ["valid", "invalid"]
+
+
+class TestJournalAndAudit:
+    def row(self, **others: Any) -> JournalRow:
+        fields = {"account": "main", "received_at": NOW, "state": "applied", "reason": None}
+        fields |= {"content_type": "application/json", "content_encoding": "", "headers": "{}"}
+        return JournalRow(**(fields | {"body": b"{}"} | others))
+
+    async def test_a_callback_is_kept_as_it_came(self, database: Database) -> None:
+        body = bytes(range(256)) * 10
+        row = self.row(
+            body=body, state="quarantined", reason="no JSON", headers='{"x-a":"ä"}',
+            content_type="text/plain", content_encoding="gzip",
+        )  # fmt: skip
+        await database.write(lambda transaction: transaction.add_journal([row]))
+        entry = await database.read(lambda connection: journal_entry(connection, 1))
+        assert entry is not None
+        assert bytes(entry.body) == body
+        found = (entry.state, entry.reason, entry.headers, entry.content_type)
+        assert found == (row.state, row.reason, row.headers, row.content_type)
+        assert (entry.received_at, entry.replayed_at) == (NOW, None)
+
+    async def test_callbacks_keep_the_order_in_which_they_came(self, database: Database) -> None:
+        rows = [self.row(received_at=NOW - n, reason=str(n)) for n in range(5)]
+        await database.write(lambda transaction: transaction.add_journal(rows))
+        listed = await database.read(lambda c: list_journal(c, None, "main", 0, 100))
+        assert [entry.reason for entry in listed] == ["0", "1", "2", "3", "4"]
+
+    async def test_the_first_and_the_last_callback_of_an_account_are_known(
+        self, database: Database
+    ) -> None:
+        await database.write(lambda t: t.add_journal([self.row(), self.row(received_at=NOW + 9)]))
+        await database.write(lambda t: t.add_journal([self.row(received_at=NOW + 20)]))
+        known = await database.read(account_rows)
+        main = known["main"]
+        assert (main.first_callback_at, main.last_callback_at) == (NOW, NOW + 20)
+
+    async def test_audit_entries_come_back_in_their_order(self, database: Database) -> None:
+        entries = [
+            AuditEntry(NOW, "changed", "A"),
+            AuditEntry(
+                NOW - 5, "decided", "ä", by_key("crm", "anna"), "why", "note", {"method": "call"}
+            ),
+            AuditEntry(NOW, "failed", None, None, None, "", None),
+        ]
+        user_id = await save(database, audit=list(entries))
+        await change_user(database, lambda user: user.record(AuditEntry(NOW + 1, "held", "A")))
+        found = await database.read(lambda connection: audit_of(connection, user_id))
+        assert found == [*entries, AuditEntry(NOW + 1, "held", "A")]
+
+    async def test_audit_entries_may_be_of_no_user(self, database: Database) -> None:
+        entry = AuditEntry(NOW, "replayed", by=by_key("admin"))
+        await database.write(lambda t: t.add_audit("main", [entry]))
+        (found,) = await database.read(lambda c: list_audit(c, "main", None, 0, 10))
+        assert (found.event, found.user_id, found.wa_id) == ("replayed", None, None)
+
+
+class TestTransactions:
+    async def test_whatever_the_work_raises_passes_through_and_leaves_nothing(
+        self, database: Database
+    ) -> None:
+        def work(transaction: Transaction) -> None:
+            transaction.save_users([new_user(transaction)])
+            transaction.add_journal([TestJournalAndAudit().row()])
+            raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            await database.write(work)
+        assert await count(database, users) == 0
+        assert await count(database, accounts) == 0
+        await save(database)
+        assert await count(database, users) == 1
+
+    @pytest.mark.parametrize("value", ["\ud800", 2**63])
+    async def test_what_no_database_can_keep_is_a_fault_of_the_work(
+        self, database: Database, value: Any
+    ) -> None:
+        fields = {"last_error": value} if isinstance(value, str) else {"updated_at": value}
+        with pytest.raises(Exception, match=r".+") as caught:
+            await save(database, **fields)
+        assert not isinstance(caught.value, StoreError)
+        assert await count(database, users) == 0
+
+    async def test_a_fault_of_the_database_is_unavailable_without_the_content(
+        self, database: Database
+    ) -> None:
+        def work(transaction: Transaction) -> None:
+            transaction.save_users([new_user(transaction)])
+            transaction.connection.exec_driver_sql("INSERT INTO nowhere VALUES ('secret')")
+
+        with pytest.raises(UnavailableError) as caught:
+            await database.write(work)
+        assert "secret" not in str(caught.value)
+        assert await count(database, users) == 0
+
+    async def test_readers_see_only_what_is_committed(self, database: Database) -> None:
+        written, go_on = threading.Event(), threading.Event()
+
+        def work(transaction: Transaction) -> None:
+            transaction.save_users([new_user(transaction)])
+            written.set()
+            assert go_on.wait(30)
+
+        writing = asyncio.create_task(database.write(work))
+        assert await asyncio.to_thread(written.wait, 30)
+        assert await count(database, users) == 0
+        go_on.set()
+        await writing
+        assert await count(database, users) == 1
+
+    async def test_readers_change_nothing(self, database: Database) -> None:
+        row = {"name": "main"}
+        with pytest.raises(UnavailableError):
+            await database.read(lambda c: c.execute(insert(accounts).values(row)))
+        assert await count(database, accounts) == 0
+
+    async def test_one_reader_that_fails_does_not_disturb_the_others(
+        self, database: Database
+    ) -> None:
+        def fail(_: Any) -> int:
+            raise KeyError("mine")
+
+        reads = [database.read(fail if n % 5 == 2 else lambda _, n=n: n) for n in range(20)]
+        results = await asyncio.gather(*reads, return_exceptions=True)
+        assert [r for r in results if isinstance(r, int)] == [n for n in range(20) if n % 5 != 2]
+        assert sum(isinstance(r, KeyError) for r in results) == 4
+
+    async def test_a_reader_that_went_away_does_not_disturb_the_others(
+        self, database: Database
+    ) -> None:
+        reads = [asyncio.create_task(count(database, users)) for _ in range(10)]
+        await asyncio.sleep(0)
+        reads[3].cancel()
+        results = await asyncio.gather(*reads, return_exceptions=True)
+        assert [r for r in results if not isinstance(r, BaseException)] == [0] * 9
+
+    async def test_writes_follow_one_another(self, database: Database) -> None:
+        await asyncio.gather(*(save(database, f"1{n}") for n in range(30)))
+        assert await count(database, users) == 30
+
+    async def test_closing_finishes_what_was_begun(self, make: Make) -> None:
+        async with opening(make()) as database:
+            saving = asyncio.create_task(save(database))
+            await asyncio.sleep(0)
+        await saving
+        async with opening(make()) as again:
+            assert await count(again, users) == 1
+
+
+async def test_the_migrations_make_exactly_the_tables_of_this_release(database: Database) -> None:
+    def compare(connection: Any) -> Any:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return compare_metadata(context, metadata)
+
+    assert await database.read(compare) == []
+
+
+class TestSQLite:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "var" / "ackgate.db"
+
+    @pytest.fixture
+    async def opened(self, path: Path) -> AsyncIterator[Database]:
+        async with opening(SQLiteDatabase(path)) as database:
+            yield database
+
+    async def closed(self, path: Path) -> None:
+        """Make a file, with one user in it."""
+        async with opening(SQLiteDatabase(path)) as database:
+            await save(database)
+
+    async def refused(self, path: Path, *, migrate: bool = True) -> str:
+        with pytest.raises(StoreError) as caught:
+            await SQLiteDatabase(path).open(migrate=migrate)
+        said = str(caught.value)
+        assert "\n" not in said
+        return said
+
+    def alter(self, path: Path, *statements: str) -> None:
+        with closing(sqlite3.connect(path)) as raw, raw:
+            for statement in statements:
+                raw.execute(statement)
+
+    async def test_its_files_are_readable_by_their_owner_alone(
+        self, path: Path, opened: Database
+    ) -> None:
+        await save(opened)
+        files = list(path.parent.iterdir())
+        assert {f.name for f in files} >= {"ackgate.db", "ackgate.db-wal", "ackgate.db.lock"}
+        assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+
+    async def test_what_was_committed_survives_a_power_cut(self, opened: Database) -> None:
+        def pragmas(transaction: Transaction) -> dict[str, Any]:
+            names = ("journal_mode", "synchronous", "auto_vacuum", "foreign_keys", "busy_timeout")
+            run = transaction.connection.exec_driver_sql
+            return {name: run(f"PRAGMA {name}").scalar() for name in names}
+
+        assert await opened.write(pragmas) == {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "auto_vacuum": 2,
+            "foreign_keys": 1,
+            "busy_timeout": 5000,
+        }
+
+    async def test_a_second_process_is_refused_while_the_first_has_the_file(
+        self, path: Path, opened: Database
+    ) -> None:
+        assert "in use by another process" in await self.refused(path)
+        await save(opened)
+        await opened.close()
+        async with opening(SQLiteDatabase(path)) as again:
+            assert (await load(again)).wa_id == WA_ID
+
+    async def test_a_newer_file_is_refused_and_left_as_it_is(self, path: Path) -> None:
+        await self.closed(path)
+        self.alter(
+            path,
+            "UPDATE alembic_version SET version_num = '9999'",
+            "UPDATE installation SET value = '9998' WHERE key = 'oldest_migration'",
+        )
+        assert "newer database" in await self.refused(path)
+        assert "9999" in await self.refused(path)
+
+    async def test_a_newer_file_that_this_release_can_run_on_is_opened(self, path: Path) -> None:
+        await self.closed(path)
+        self.alter(path, "UPDATE alembic_version SET version_num = '9999'")
+        async with opening(SQLiteDatabase(path)) as database:
+            assert (await load(database)).wa_id == WA_ID
+
+    async def test_a_migration_is_preceded_by_a_backup_for_the_owner_alone(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.closed(path)
+        migrated: list[str] = []
+        monkeypatch.setattr(schema, "latest", lambda: "9000")
+        monkeypatch.setattr(schema, "_run", lambda _, head: migrated.append(head))
+        async with opening(SQLiteDatabase(path)):
+            assert migrated == ["9000"]
+        backup = path.with_name("ackgate.db.before-9000")
+        assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+        with closing(sqlite3.connect(backup)) as raw:
+            assert raw.execute("SELECT wa_id FROM users").fetchall() == [(WA_ID,)]
+
+    async def test_a_new_file_needs_no_backup(self, path: Path, opened: Database) -> None:
+        assert await count(opened, users) == 0
+        assert not list(path.parent.glob("*before*"))
+
+    async def test_a_migration_that_is_not_wanted_is_asked_for(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "run 'ackgate db upgrade'" in await self.refused(path, migrate=False)
+        await self.closed(path)
+        monkeypatch.setattr(schema, "latest", lambda: "9000")
+        assert "this release needs 9000" in await self.refused(path, migrate=False)
+
+    async def test_what_is_no_database_of_ours_is_refused(self, tmp_path: Path) -> None:
+        garbage = tmp_path / "garbage.db"
+        garbage.write_bytes(b"no database at all" * 100)
+        assert "not a database" in await self.refused(garbage)
+        foreign = tmp_path / "foreign.db"
+        self.alter(foreign, "CREATE TABLE theirs (id)")
+        assert "not a database of Ackgate" in await self.refused(foreign)
+        assert "database.url" in await self.refused(tmp_path)
+
+    async def test_a_file_that_was_refused_can_be_opened_afterwards(self, path: Path) -> None:
+        await self.refused(path, migrate=False)
+        await self.closed(path)
+
+    async def test_leases_are_cleared_at_start(self, path: Path) -> None:
+        work = Work(Kind.ACKNOWLEDGE, NOW, "A", begun=True, holder="gone", lease_until=LATEST_MS)
+        async with opening(SQLiteDatabase(path)) as database:
+            user_id = await save(database, work=work)
+        async with opening(SQLiteDatabase(path)) as again:
+            found = (await load(again)).work
+            due = await again.write(lambda t: t.due("main", Kind.ACKNOWLEDGE, NOW, 9))
+        assert found is not None
+        assert (found.holder, found.lease_until, found.begun) == (None, None, True)
+        assert due == [user_id]
+
+    async def test_a_full_disk_is_unavailable_and_passes(self, opened: Database) -> None:
+        def bound(pages: int) -> Callable[[Transaction], None]:
+            def work(transaction: Transaction) -> None:
+                transaction.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+            return work
+
+        row = TestJournalAndAudit().row(body=b"x" * 2_000_000)
+        await opened.write(bound(1))
+        with pytest.raises(UnavailableError, match="full"):
+            await opened.write(lambda transaction: transaction.add_journal([row]))
+        await opened.write(bound(1_000_000))
+        await opened.write(lambda transaction: transaction.add_journal([row]))
+        listed = await opened.read(lambda c: list_journal(c, None, None, 0, 10))
+        assert len(listed) == 1

@@ -1,0 +1,317 @@
+"""The promise that everything rests on: callbacks may come in any order, and more than once.
+
+For distinct event times and no work done in between, every order of delivery, with any repeats,
+ends in the same state.
+"""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
+from service.model.identities import block, link, see, write
+from service.model.moments import Moment, Precision
+from service.model.policy import Policies, Policy
+from service.model.timeline import Change
+from service.model.users import BY_CLIENT, Context, Kind, State, User, Work, by_key
+
+thorough = settings(max_examples=300, deadline=None)
+START = 1_600_000_000_000
+SLOT_MS = 4_000
+"""Wider than the second of tolerance on either side of a span, and a timestamp's whole second."""
+SLOTS = 9
+NOW = START + 1_000 * SLOT_MS
+OLD, NEW, OTHER = "16315550001", "16315550002", "16315550003"
+MONTH = 30 * 86_400
+
+POLICIES = {
+    "manual": Policy("default", "manual", per_seconds=MONTH),
+    "at once": Policy("default", "auto", per_seconds=MONTH),
+    "delayed": Policy("default", "auto", delay_seconds=60, per_seconds=MONTH),
+}
+NO_CLAIMS = st.none()
+CLAIMS = st.sampled_from([None, True, False])
+STATES = (None, *State)
+
+Event = IdentitySeen | NumberChanged | SendBlocked | UserWrote
+Users = dict[str, User]
+
+
+@dataclass(frozen=True, repr=False)
+class Story:
+    """What happened, in the order of time, and how it was delivered."""
+
+    before: Users
+    happened: list[Event]
+    delivered: list[Event]
+    policy: Policy
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
+        """Say it shortly: hypothesis prints it where an order matters that must not."""
+        before = self.before[OLD]
+        lines = [f"before: {before.state} {before.hash} {before.latest and before.latest.seen}"]
+        lines += [f"policy: {self.policy.mode}, {self.policy.delay_seconds:g} s"]
+        lines += ["happened:", *(f"  {event}" for event in self.happened)]
+        lines += ["delivered:", *(f"  {event}" for event in self.delivered)]
+        printer.text("\n".join(lines))
+
+
+def user(wa_id: str, number: int) -> User:
+    return User(number, "main", wa_id, START)
+
+
+def users_with(state: State | None, hash_: str, at: int) -> Users:
+    """Give the users as they were before; the first has an identity in that state."""
+    users = {wa_id: user(wa_id, n) for n, wa_id in enumerate((OLD, NEW, OTHER), 1)}
+    if state is None:
+        return users
+    known = users[OLD]
+    known.latest = Change(hash_, Moment(at), at + 100, [Moment(at)])
+    known.state, known.version = state, 1
+    if state not in {State.PENDING, State.SCHEDULED}:
+        known.latest.decided_by, known.latest.decided_at = by_key("crm"), at + 200
+    if state in {State.SCHEDULED, State.ACKNOWLEDGING}:
+        known.work = Work(Kind.ACKNOWLEDGE, at + 60_000, hash_)
+    if state is State.ACKNOWLEDGED:
+        known.latest.decided_by = dict(BY_CLIENT)
+        known.latest.acknowledged_at = known.confirmed_at = at + 300
+    return users
+
+
+def apply(users: Users, events: Iterable[Event], policy: Policy) -> Users:
+    """Let events arrive, as the ledger does."""
+    context = Context(NOW, Policies((), policy), NOW)
+    for event in events:
+        who = users[event.wa_id]
+        match event:
+            case IdentitySeen():
+                see(who, event, context)
+            case UserWrote():
+                write(who, event, context)
+            case SendBlocked():
+                block(who, event, context)
+            case NumberChanged():
+                link(who, users[event.new_wa_id], event, context)
+    return users
+
+
+def shown(users: Users) -> dict[str, Any]:
+    """Give what must not depend on the order; times of arrival and of decisions may."""
+    return {wa_id: state_of(who) for wa_id, who in users.items()}
+
+
+def state_of(who: User) -> dict[str, Any]:
+    latest = who.latest
+    return {
+        "hash": who.hash,
+        "state": who.state,
+        "changed_at": latest and latest.changed,
+        "decided_by": latest and latest.decided_by,
+        "history": [(c.hash, c.changed, c.outcome) for c in who.history],
+        "blocked": who.blocked_since is not None,
+        "moved_to": who.moved_to,
+        "links": sorted(who.links, key=lambda x: (x.since.at, x.wa_id, x.relation)),
+        "wrote_at": who.wrote_at,
+        "work": None if who.work is None else (who.work.kind, who.work.hash),
+        "asks": who.ask is not None,
+        "after_hold": who.after_hold,
+    }
+
+
+def everything(users: Users) -> dict[str, Any]:
+    """Give all that is kept of the users, but for the marks of what is to be written."""
+    return {
+        wa_id: (
+            state_of(who),
+            who.due_at,
+            who.version,
+            who.updated_at,
+            who.blocked_ids,
+            len(who.audit),
+            [(c.changed, c.seen, c.claims) for c in (*who.history, who.latest) if c],
+        )
+        for wa_id, who in users.items()
+    }
+
+
+def time_of(event: Event) -> int:
+    at = event.changed if isinstance(event, IdentitySeen) else event.at
+    assert at is not None
+    return at.at
+
+
+def exact(slot: int, offset: int) -> Moment:
+    return Moment(START + slot * SLOT_MS + offset)
+
+
+def second(slot: int) -> Moment:
+    return Moment(START + slot * SLOT_MS, Precision.SECOND)
+
+
+@st.composite
+def sightings(
+    draw: st.DrawFn, slot: int, wa_id: str, hashes: str, claims: st.SearchStrategy[Any]
+) -> list[Event]:
+    """Give one change as it is told: by a notification, by a message, exactly or to the second."""
+    hash_ = draw(st.sampled_from(hashes))
+    moment = exact(slot, draw(st.integers(0, 999)))
+    said = Moment(second(slot).at + 1_000 * draw(st.integers(0, 3)), Precision.SECOND)
+    exactly = IdentitySeen(wa_id, hash_, moment)
+    to_the_second = IdentitySeen(wa_id, hash_, second(slot))
+    stamped = IdentitySeen(wa_id, hash_, moment, said, draw(claims))
+    unstamped = IdentitySeen(wa_id, hash_, second(slot), second(slot), draw(claims))
+    told = st.lists(
+        st.sampled_from([exactly, to_the_second, stamped, unstamped]), min_size=1, max_size=3
+    )
+    return list(draw(told))
+
+
+@st.composite
+def happenings(
+    draw: st.DrawFn,
+    slot: int,
+    hashes: str,
+    claims: st.SearchStrategy[Any],
+    moves: tuple[tuple[str, str], ...],
+) -> list[Event]:
+    """Give what happened within one slot of time."""
+    wa_id = draw(st.sampled_from([OLD, OLD, OLD, NEW]))
+    kind = draw(st.sampled_from(["seen"] * 5 + ["blocked", "moved", "wrote"]))
+    at = draw(st.sampled_from([exact(slot, 250), second(slot)]))
+    match kind:
+        case "blocked":
+            message_id = draw(st.sampled_from([f"message-{slot}", None]))
+            return [SendBlocked(wa_id, at, message_id)]
+        case "moved" if moves:
+            old, new = draw(st.sampled_from(moves))
+            told = [NumberChanged(old, new, exact(slot, 250)), NumberChanged(old, new, at)]
+            return told[: draw(st.integers(1, 2))]
+        case "wrote":
+            return [UserWrote(wa_id, at)]
+    return draw(sightings(slot, wa_id, hashes, claims))
+
+
+@st.composite
+def stories(
+    draw: st.DrawFn,
+    *,
+    states: tuple[State | None, ...] = STATES,
+    hashes: str = "ABC",
+    before_hash: str = "ABC",
+    claims: st.SearchStrategy[Any] = NO_CLAIMS,
+    moves: tuple[tuple[str, str], ...] = ((OLD, NEW), (OLD, OTHER)),
+    policies: tuple[str, ...] = tuple(POLICIES),
+) -> Story:
+    """Give a story whose events are far enough apart for hashes to come again."""
+    slots = draw(st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=7, unique=True))
+    first, *others = slots
+    before = users_with(
+        draw(st.sampled_from(states)), draw(st.sampled_from(before_hash)), exact(first, 500).at
+    )
+    happened: list[Event] = []
+    for slot in sorted(others):
+        happened += draw(happenings(slot, hashes, claims, moves))
+    repeats = draw(st.lists(st.sampled_from(happened), max_size=4)) if happened else []
+    delivered = draw(st.permutations(happened + repeats))
+    policy = POLICIES[draw(st.sampled_from(policies))]
+    return Story(before, sorted(happened, key=time_of), delivered, policy)
+
+
+def outcomes(story: Story) -> tuple[Users, Users]:
+    in_order = apply(deepcopy(story.before), story.happened, story.policy)
+    as_delivered = apply(deepcopy(story.before), story.delivered, story.policy)
+    return in_order, as_delivered
+
+
+@st.composite
+def dense_stories(draw: st.DrawFn) -> Story:
+    """Give a story of changes as close as a millisecond, each to a hash of its own."""
+    offsets = draw(st.lists(st.integers(0, 40), min_size=1, max_size=8, unique=True))
+    first, *others = offsets
+    before = users_with(draw(st.sampled_from(STATES)), "before", START + first)
+    happened = [IdentitySeen(OLD, f"hash-{at}", Moment(START + at)) for at in sorted(others)]
+    repeats = draw(st.lists(st.sampled_from(happened), max_size=4)) if happened else []
+    delivered = draw(st.permutations(happened + repeats))
+    policy = POLICIES[draw(st.sampled_from(tuple(POLICIES)))]
+    return Story(before, list(happened), delivered, policy)
+
+
+def asked_where_due(users: Users, delivered: Iterable[Event]) -> bool:
+    """Tell whether the client will be asked wherever a callback left a doubt."""
+    for event in delivered:
+        who = users[event.wa_id]
+        if who.blocked_since is not None and who.ask is None:
+            return False
+        if not isinstance(event, IdentitySeen) or not event.acknowledged or not event.changed:
+            continue
+        latest = who.latest
+        assert latest is not None
+        current = latest.hash == event.hash and latest.first.at <= event.changed.at
+        if current and who.state is not State.ACKNOWLEDGED and who.ask is None:
+            return False
+    return True
+
+
+def but_for_questions(states: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the client is asked: it decides nothing, and one too many does no harm."""
+    return {wa_id: state | {"asks": None} for wa_id, state in states.items()}
+
+
+@thorough
+@given(stories(before_hash="Z"))
+def test_every_order_of_delivery_with_any_repeats_ends_in_the_same_state(story: Story) -> None:
+    in_order, as_delivered = outcomes(story)
+    assert shown(as_delivered) == shown(in_order)
+
+
+@thorough
+@given(stories(hashes="AB", before_hash="AB", claims=CLAIMS))
+def test_the_hash_known_before_may_come_again_in_any_order(story: Story) -> None:
+    in_order, as_delivered = outcomes(story)
+    assert but_for_questions(shown(as_delivered)) == but_for_questions(shown(in_order))
+    assert asked_where_due(in_order, story.happened)
+    assert asked_where_due(as_delivered, story.delivered)
+
+
+@thorough
+@given(dense_stories())
+def test_changes_a_millisecond_apart_may_come_in_any_order(story: Story) -> None:
+    in_order, as_delivered = outcomes(story)
+    assert shown(as_delivered) == shown(in_order)
+
+
+@thorough
+@given(stories(before_hash="Z", moves=((OLD, NEW), (NEW, OLD), (OLD, OTHER))))
+def test_a_user_may_go_to_another_number_and_come_back_in_any_order(story: Story) -> None:
+    in_order, as_delivered = outcomes(story)
+    assert shown(as_delivered) == shown(in_order)
+
+
+@thorough
+@given(stories(before_hash="Z", moves=((OLD, NEW), (NEW, OLD)), policies=("delayed",)))
+def test_what_is_scheduled_is_the_same_whenever_a_number_change_is_heard_of(story: Story) -> None:
+    in_order, as_delivered = outcomes(story)
+    assert shown(as_delivered) == shown(in_order)
+
+
+@thorough
+@given(stories(claims=CLAIMS))
+def test_what_was_delivered_changes_nothing_when_it_is_delivered_once_more(story: Story) -> None:
+    once = apply(deepcopy(story.before), story.delivered, story.policy)
+    known = deepcopy(everything(once))
+    twice = apply(once, story.delivered, story.policy)
+    assert everything(twice) == known
+
+
+def test_who_ever_left_a_number_is_not_scheduled_whenever_that_is_heard_of() -> None:
+    before = users_with(State.ACKNOWLEDGED, "Z", exact(4, 500).at)
+    left, back = NumberChanged(OLD, NEW, exact(1, 0)), NumberChanged(NEW, OLD, exact(2, 0))
+    changed = IdentitySeen(OLD, "A", exact(6, 0))
+    for order in permutations([left, back, changed]):
+        users = apply(deepcopy(before), order, POLICIES["delayed"])
+        assert (users[OLD].state, users[OLD].work) == (State.PENDING, None)

@@ -1,0 +1,372 @@
+"""What every dialect promises of whatever comes in: no crash, no leak, no harm to neighbours."""
+
+import base64
+import json
+from itertools import chain
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.dialects import onprem
+from service.model.events import (
+    ContactChecked,
+    Event,
+    IdentitySeen,
+    NumberChanged,
+    Reading,
+    SendBlocked,
+    UserWrote,
+)
+from service.model.moments import LATEST_MS, Moment, Precision
+from service.model.names import usable_alias, usable_hash
+
+# The tables of Unicode that hypothesis builds at first take long on a busy machine.
+thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SENTINEL = "SENTINEL"
+JSON = "application/json"
+KEYS = ("contacts", "messages", "statuses", "errors")
+
+any_text = st.text(st.characters(), max_size=12)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**25), 10**25)
+    | st.floats()
+    | any_text
+    | st.sampled_from(["", "\x00", "\ud800", "1631555/3601", "٣", "😀", "x" * 2_000])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=6,
+)
+sentinels = st.recursive(
+    st.sampled_from([SENTINEL, f"\n{SENTINEL}\x00", [SENTINEL], {SENTINEL: SENTINEL}]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.just(SENTINEL), inner),
+    max_leaves=3,
+)
+wa_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,139}", fullmatch=True)
+hashes = st.text(
+    st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=1024
+)
+short_hashes = st.sampled_from(["Rc/eg9Rl0JA=", "A", "a hash", "x" * 1024, "é"])
+seconds = st.integers(1, LATEST_MS // 1000)
+milliseconds = st.integers(1, LATEST_MS)
+
+
+def body_of(callback: Any) -> bytes:
+    return json.dumps(callback).encode()
+
+
+def read(callback: Any) -> Reading:
+    return onprem.read(JSON, "", body_of(callback))
+
+
+def shaped(spoiler: st.SearchStrategy[Any]) -> dict[str, st.SearchStrategy[dict[str, Any]]]:
+    """Give the shapes of the wire page, each with any of its parts spoiled or missing."""
+
+    def part(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        return good | good | spoiler
+
+    alias, text = part(wa_ids), part(st.text(max_size=8))
+    stamp = part(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "hash": part(short_hashes),
+                "created_timestamp": part(milliseconds | milliseconds.map(str)),
+                "acknowledged": part(st.booleans() | st.sampled_from(["true", "False"])),
+            },
+        )
+    )
+    kinds = st.sampled_from(["user_identity_changed", "user_changed_number", "group_created"])
+    system = st.fixed_dictionaries(
+        {"type": part(kinds)},
+        optional={"identity": part(short_hashes), "user": alias, "new_wa_id": alias, "body": text},
+    )
+    stamped = part(seconds.map(str))
+    message = {"from": alias, "id": text, "timestamp": stamped}
+    error = st.fixed_dictionaries({"code": part(st.sampled_from([480, "480", 400]))})
+    return {
+        "messages": st.fixed_dictionaries({}, optional=message | {"identity": stamp})
+        | st.fixed_dictionaries(
+            {"type": part(st.just("system")), "system": part(system)}, optional=message
+        ),
+        "statuses": st.fixed_dictionaries(
+            {"status": part(st.sampled_from(["failed", "read"]))},
+            optional={
+                "recipient_id": alias,
+                "id": text,
+                "timestamp": stamped,
+                "errors": part(st.lists(part(error), max_size=2)),
+            },
+        ),
+        "contacts": st.fixed_dictionaries(
+            {},
+            optional={
+                "input": text,
+                "status": part(st.sampled_from(["valid", "invalid", "processing"])),
+                "wa_id": alias,
+                "profile": part(st.just({"name": "Kerry"})),
+            },
+        ),
+        "errors": st.fixed_dictionaries({}, optional={"code": part(st.just(400)), "title": text}),
+    }
+
+
+def callbacks(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    parts = {
+        key: st.lists(element | spoiler, max_size=4) | spoiler
+        for key, element in shaped(spoiler).items()
+    }
+    return st.fixed_dictionaries({}, optional=parts | {"meta": spoiler})
+
+
+def elements_of(callback: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Give the elements in the order in which a callback is read."""
+    return [
+        (key, element)
+        for key in KEYS
+        if isinstance(callback.get(key), list)
+        for element in callback[key]
+    ]
+
+
+def keepable(event: Event) -> bool:
+    """Tell whether a database, a path and a log can bear all that the event carries."""
+    match event:
+        case ContactChecked():
+            texts = [event.input, event.status]
+            aliases = [event.wa_id]
+            moments: list[Moment | None] = []
+        case NumberChanged():
+            texts, aliases, moments = [], [event.wa_id, event.new_wa_id], [event.at]
+        case SendBlocked():
+            texts = [event.message_id or ""]
+            aliases, moments = [event.wa_id], [event.at]
+        case UserWrote():
+            texts, aliases, moments = [], [event.wa_id], [event.at]
+        case IdentitySeen():
+            assert usable_hash(event.hash)
+            texts, aliases, moments = [event.hash], [event.wa_id], [event.changed, event.said]
+    return (
+        all("\x00" not in text and text.encode() is not None for text in texts)
+        and all(alias is None or usable_alias(alias) for alias in aliases)
+        and all(moment is None or 0 < moment.at <= LATEST_MS for moment in moments)
+    )
+
+
+@thorough
+@given(st.binary(max_size=200), any_text, any_text)
+def test_any_bytes_of_any_media_type_are_read_without_a_crash(
+    body: bytes, content_type: str, content_encoding: str
+) -> None:
+    for type_, encoding in ((JSON, ""), (content_type, content_encoding)):
+        reading = onprem.read(type_, encoding, body)
+        assert reading.events == ()
+
+
+@thorough
+@given(values)
+def test_any_json_value_is_read_without_a_crash(value: Any) -> None:
+    reading = read(value)
+    assert all(keepable(event) for event in reading.events)
+    assert isinstance(value, dict) or reading.faults
+
+
+@thorough
+@given(callbacks(values))
+def test_whatever_becomes_an_event_can_be_kept(callback: dict[str, Any]) -> None:
+    reading = read(callback)
+    assert all(keepable(event) for event in reading.events)
+    for fault in reading.faults:
+        assert str(fault).isprintable()
+
+
+@thorough
+@given(callbacks(sentinels))
+def test_a_fault_never_says_what_the_callback_holds(callback: dict[str, Any]) -> None:
+    for fault in read(callback).faults:
+        assert SENTINEL not in str(fault)
+        assert SENTINEL.lower() not in str(fault).lower()
+
+
+@thorough
+@given(callbacks(values))
+def test_every_element_alone_gives_the_same_events_as_among_its_neighbours(
+    callback: dict[str, Any],
+) -> None:
+    whole = read(callback)
+    alone = [read({key: [element]}) for key, element in elements_of(callback)]
+    assert whole.events == tuple(chain.from_iterable(reading.events for reading in alone))
+    assert whole.others == sum(reading.others for reading in alone)
+    not_arrays = sum(
+        callback.get(key) is not None and not isinstance(callback[key], list) for key in KEYS
+    )
+    assert len(whole.faults) == sum(len(reading.faults) for reading in alone) + not_arrays
+
+
+@st.composite
+def good_and_broken(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give a good callback, and the same with broken elements put between its own."""
+    good: dict[str, list[Any]] = {}
+    mixed: dict[str, list[Any]] = {}
+    for key in ("contacts", "messages", "statuses"):
+        good[key] = draw(st.lists(st.sampled_from(GOOD[key]), max_size=3))
+        mixed[key] = list(good[key])
+        for broken in draw(st.lists(st.sampled_from(BROKEN[key]), max_size=3)):
+            mixed[key].insert(draw(st.integers(0, len(mixed[key]))), broken)
+    return good, mixed
+
+
+GOOD: dict[str, list[Any]] = {
+    "contacts": [
+        {"input": "+1 631 555 1001", "status": "valid", "wa_id": "16315551001"},
+        {"profile": {"name": "Kerry"}, "wa_id": "16315551234"},
+    ],
+    "messages": [
+        {"from": "16315553601", "timestamp": "1602535356", "type": "text"},
+        {
+            "from": "16315553601",
+            "timestamp": "1602535356",
+            "type": "system",
+            "system": {"type": "user_identity_changed", "identity": "Rc/eg9Rl0JA="},
+        },
+    ],
+    "statuses": [
+        {"status": "failed", "recipient_id": "16315553601", "errors": [{"code": 480}], "id": "m1"},
+        {"status": "delivered", "recipient_id": "16315553601"},
+    ],
+}
+BROKEN: dict[str, list[Any]] = {
+    "contacts": [None, [], "contact", {"status": "valid"}, {"status": 5, "input": "x"}],
+    "messages": [
+        7,
+        {"from": "a/b", "type": "text"},
+        {"type": "system"},
+        {"from": "16315553601", "type": "system", "system": {"type": "user_identity_changed"}},
+    ],
+    "statuses": [True, {"status": "failed", "errors": [{"code": 480}]}],
+}
+
+
+@thorough
+@given(good_and_broken())
+def test_broken_elements_do_not_change_what_their_neighbours_say(
+    pair: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    good, mixed = pair
+    expected, found = read(good), read(mixed)
+    assert expected.faults == ()
+    assert found.events == expected.events
+    assert found.others == expected.others
+    assert len(found.faults) == sum(len(mixed[key]) - len(good[key]) for key in good)
+
+
+@thorough
+@given(wa_ids, hashes, seconds, st.booleans(), st.booleans())
+def test_an_identity_notification_says_who_has_which_hash_since_when(
+    wa_id: str, hash_: str, at: int, with_from: bool, with_user: bool
+) -> None:
+    system = {"type": "user_identity_changed", "identity": hash_}
+    message: dict[str, Any] = {"type": "system", "timestamp": str(at), "system": system}
+    if with_from or not with_user:
+        message["from"] = wa_id
+    if with_user:
+        system["user"] = wa_id
+    reading = read({"messages": [message]})
+    changed = Moment(at * 1000, Precision.SECOND)
+    assert reading == Reading((IdentitySeen(wa_id, hash_, changed),))
+
+
+@thorough
+@given(wa_ids, hashes, milliseconds, seconds, st.sampled_from([True, False, None]))
+def test_a_stamped_message_says_who_wrote_and_with_which_identity(
+    wa_id: str, hash_: str, created: int, sent: int, acknowledged: bool | None
+) -> None:
+    stamp: dict[str, Any] = {"hash": hash_, "created_timestamp": created}
+    if acknowledged is not None:
+        stamp["acknowledged"] = acknowledged
+    message = {"from": wa_id, "timestamp": str(sent), "type": "text", "identity": stamp}
+    said = Moment(sent * 1000, Precision.SECOND)
+    seen = IdentitySeen(wa_id, hash_, Moment(created), said, acknowledged)
+    assert read({"messages": [message]}) == Reading((seen, UserWrote(wa_id, said)))
+
+
+@thorough
+@given(wa_ids, seconds, st.text(st.characters(codec="ascii", min_codepoint=33), max_size=256))
+def test_a_blocked_send_says_to_whom_when_and_which_message(
+    wa_id: str, at: int, message_id: str
+) -> None:
+    status = {
+        "status": "failed",
+        "recipient_id": wa_id,
+        "id": message_id,
+        "timestamp": str(at),
+        "errors": [{"code": 480}],
+    }
+    kept = message_id if message_id.isprintable() else None
+    blocked = SendBlocked(wa_id, Moment(at * 1000, Precision.SECOND), kept)
+    assert read({"statuses": [status]}) == Reading((blocked,))
+
+
+@thorough
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=256),
+    st.sampled_from(["valid", "invalid", "processing", "failed", "brand_new"]),
+    st.none() | wa_ids,
+)
+def test_a_contact_check_keeps_the_literal_input(text: str, status: str, wa_id: str | None) -> None:
+    check = {"input": text, "status": status} | ({} if wa_id is None else {"wa_id": wa_id})
+    assert read({"contacts": [check]}) == Reading((ContactChecked(text, status, wa_id),))
+
+
+def meta_id(prefix: bytes, wa_id: str, at: int, kind: str) -> str:
+    """Make a message id as Meta does: base64url without padding of a self-describing text."""
+    text = f"sys-{wa_id}@s.whatsapp.net-{at}-{kind}".encode()
+    raw = prefix + b"\x03" + bytes([len(text) & 0xFF]) + text
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+@thorough
+@given(st.binary(max_size=12), wa_ids, milliseconds, seconds)
+def test_the_millisecond_in_metas_message_id_says_best_when_it_happened(
+    prefix: bytes, wa_id: str, at: int, second: int
+) -> None:
+    message = {
+        "from": wa_id,
+        "id": meta_id(prefix, wa_id, at, "identity"),
+        "timestamp": str(second),
+        "type": "system",
+        "system": {"type": "user_identity_changed", "identity": "Rc/eg9Rl0JA=", "user": wa_id},
+    }
+    change = {
+        "from": wa_id,
+        "id": meta_id(prefix, wa_id, at, "change"),
+        "timestamp": str(second),
+        "type": "system",
+        "system": {
+            "type": "user_changed_number",
+            "new_wa_id": f"new{wa_id[:137]}",
+        },
+    }
+    seen, moved = read({"messages": [message, change]}).events
+    assert isinstance(seen, IdentitySeen)
+    assert isinstance(moved, NumberChanged)
+    assert seen.changed == moved.at == Moment(at)
+
+
+@thorough
+@given(any_text | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+def test_any_other_message_id_leaves_the_timestamp_to_go_by(message_id: str) -> None:
+    message = {
+        "from": "16315553601",
+        "id": message_id,
+        "timestamp": "1602535356",
+        "type": "system",
+        "system": {"type": "user_identity_changed", "identity": "Rc/eg9Rl0JA="},
+    }
+    (seen,) = read({"messages": [message]}).events
+    assert isinstance(seen, IdentitySeen)
+    assert seen.changed == Moment(1_602_535_356_000, Precision.SECOND)

@@ -1,0 +1,157 @@
+"""What a person decides about an identity: every cell of the table of decisions."""
+
+import pytest
+
+from service.model.decisions import Decision, Result, Verb, decide
+from service.model.moments import Moment
+from service.model.policy import Policies, Policy
+from service.model.timeline import Change
+from service.model.users import Context, Kind, State, User, Work, by_key, by_policy
+
+NOW = 1_600_000_000_000
+CONTEXT = Context(NOW, Policies((), Policy("default")), NOW, request_id="request-1")
+FIRST, CRM = by_key("first"), by_key("crm", "anna")
+
+
+def user(state: State) -> User:
+    known = User(1, "main", "16315550001", NOW - 9_000, state=state)
+    known.latest = Change("A", Moment(NOW - 500), NOW - 400, [Moment(NOW - 500)])
+    if state in {State.ACKNOWLEDGING, State.ACKNOWLEDGED, State.HELD, State.FAILED}:
+        known.latest.decided_by, known.latest.decided_at = FIRST, NOW - 300
+    if state in {State.SCHEDULED, State.ACKNOWLEDGING}:
+        known.work = Work(Kind.ACKNOWLEDGE, NOW + 60_000, "A", request_id="request-0")
+    if state is State.SCHEDULED:
+        known.due_at = NOW + 60_000
+    known.attempts, known.last_error = 7, "refused"
+    return known
+
+
+def acknowledge(known: User, hash_: str = "A") -> Result:
+    return decide(known, Decision(Verb.ACKNOWLEDGE, hash_, CRM, note="called her"), CONTEXT)
+
+
+def hold(known: User, hash_: str = "A") -> Result:
+    return decide(known, Decision(Verb.HOLD, hash_, CRM, evidence={"method": "call"}), CONTEXT)
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.SCHEDULED, State.HELD, State.FAILED])
+def test_acknowledging_begins_at_once_with_attempts_from_zero(state: State) -> None:
+    known = user(state)
+    assert acknowledge(known) is Result.TAKEN
+    assert known.state is State.ACKNOWLEDGING
+    assert (known.attempts, known.last_error, known.due_at) == (0, None, None)
+    assert known.latest is not None
+    assert (known.latest.decided_by, known.latest.decided_at) == (CRM, NOW)
+    assert known.work is not None
+    assert (known.work.hash, known.work.due_at, known.work.attempts) == ("A", NOW, 0)
+    (entry,) = known.audit
+    assert (entry.event, entry.by, entry.note) == ("decided", CRM, "called her")
+
+
+def test_acknowledging_what_is_being_acknowledged_keeps_the_first_decider() -> None:
+    known = user(State.ACKNOWLEDGING)
+    before = known.work
+    assert acknowledge(known) is Result.TAKEN
+    assert known.state is State.ACKNOWLEDGING
+    assert known.latest is not None
+    assert known.latest.decided_by == FIRST
+    assert known.work is before
+    assert known.audit == []
+
+
+def test_acknowledging_what_is_acknowledged_changes_nothing() -> None:
+    known = user(State.ACKNOWLEDGED)
+    assert acknowledge(known) is Result.TAKEN
+    assert known.state is State.ACKNOWLEDGED
+    assert known.work is None
+    assert known.audit == []
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.SCHEDULED, State.FAILED])
+def test_holding_keeps_the_block_and_ends_the_work(state: State) -> None:
+    known = user(state)
+    assert hold(known) is Result.TAKEN
+    assert known.state is State.HELD
+    assert known.work is None
+    assert known.due_at is None
+    assert known.latest is not None
+    assert (known.latest.decided_by, known.latest.decided_at) == (CRM, NOW)
+    (entry,) = known.audit
+    assert (entry.event, entry.evidence) == ("held", {"method": "call"})
+
+
+def test_holding_what_is_held_keeps_the_first_decider_and_is_on_record() -> None:
+    known = user(State.HELD)
+    assert hold(known) is Result.TAKEN
+    assert known.state is State.HELD
+    assert known.latest is not None
+    assert known.latest.decided_by == FIRST
+    assert [entry.event for entry in known.audit] == ["held"]
+
+
+def test_holding_between_two_tries_is_possible_and_the_client_is_asked() -> None:
+    known = user(State.ACKNOWLEDGING)
+    assert known.work is not None
+    known.work.begun = True
+    assert hold(known) is Result.TAKEN
+    assert known.state is State.HELD
+    assert known.work is None
+    assert known.ask is not None
+
+
+def test_holding_before_the_first_try_asks_nobody() -> None:
+    known = user(State.ACKNOWLEDGING)
+    assert hold(known) is Result.TAKEN
+    assert known.ask is None
+
+
+def test_holding_while_a_put_is_under_way_comes_too_late() -> None:
+    known = user(State.ACKNOWLEDGING)
+    assert known.work is not None
+    known.work.holder, known.work.lease_until = "worker", NOW + 1
+    assert hold(known) is Result.TOO_LATE
+    assert known.state is State.ACKNOWLEDGING
+    assert known.work is not None
+
+
+def test_holding_is_possible_again_once_the_lease_has_ended() -> None:
+    known = user(State.ACKNOWLEDGING)
+    assert known.work is not None
+    known.work.holder, known.work.lease_until = "worker", NOW
+    assert hold(known) is Result.TAKEN
+
+
+def test_holding_what_is_acknowledged_comes_too_late() -> None:
+    known = user(State.ACKNOWLEDGED)
+    assert hold(known) is Result.TOO_LATE
+    assert known.state is State.ACKNOWLEDGED
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("verb", list(Verb))
+def test_a_decision_about_another_hash_than_the_latest_is_refused(state: State, verb: Verb) -> None:
+    known = user(state)
+    assert decide(known, Decision(verb, "B", CRM), CONTEXT) is Result.ANOTHER_HASH
+    assert known.state is state
+    assert known.audit == []
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_where_there_is_no_identity_there_is_nothing_to_decide(verb: Verb) -> None:
+    known = User(1, "main", "16315550001", NOW)
+    assert decide(known, Decision(verb, "A", CRM), CONTEXT) is Result.NO_IDENTITY
+
+
+def test_a_persons_decision_takes_the_place_of_the_policys() -> None:
+    known = user(State.SCHEDULED)
+    assert known.latest is not None
+    known.latest.decided_by = by_policy("default")
+    acknowledge(known)
+    assert known.latest.decided_by == CRM
+
+
+def test_acknowledging_after_a_hold_ends_its_warning() -> None:
+    known = user(State.PENDING)
+    known.after_hold = True
+    acknowledge(known)
+    assert not known.after_hold

@@ -1,0 +1,128 @@
+"""May I write to this user now, and if not, why not?"""
+
+import pytest
+
+from service.model.contacts import DAY_MS, Contact
+from service.model.gate import CLEARS_WHEN, Reason, judge
+from service.model.moments import Moment
+from service.model.timeline import Change
+from service.model.users import Link, State, User
+
+NOW = 1_600_000_000_000
+WA_ID, NEW = "16315550001", "16315550002"
+
+
+def user(state: State | None = None) -> User:
+    known = User(1, "main", WA_ID, NOW - DAY_MS)
+    if state is not None:
+        known.state = state
+        known.latest = Change("A", Moment(NOW - 500), NOW - 400, [Moment(NOW - 500)])
+    return known
+
+
+def contact(status: str = "valid", checked_at: int = NOW) -> Contact:
+    return Contact("main", "+16315550001", status, WA_ID, checked_at)
+
+
+def codes(reasons: tuple[Reason, ...]) -> list[str]:
+    return [reason.code for reason in reasons]
+
+
+@pytest.mark.parametrize("state", [s for s in State if s is not State.ACKNOWLEDGED])
+def test_an_identity_that_is_not_acknowledged_blocks_since_it_was_received(state: State) -> None:
+    verdict = judge(WA_ID, user(state), [], NOW)
+    assert verdict.reasons == (Reason(f"identity_{state}", NOW - 400),)
+    assert not verdict.sendable
+
+
+@pytest.mark.parametrize("state", [None, State.ACKNOWLEDGED])
+def test_an_acknowledged_identity_or_none_lets_pass(state: State | None) -> None:
+    verdict = judge(WA_ID, user(state), [], NOW)
+    assert (verdict.sendable, verdict.known, verdict.warnings) == (True, True, ())
+
+
+@pytest.mark.parametrize("state", [None, State.ACKNOWLEDGED])
+def test_a_blocked_send_blocks(state: State | None) -> None:
+    known = user(state)
+    known.blocked_since = NOW - 7
+    assert judge(WA_ID, known, [], NOW).reasons == (Reason("send_blocked", NOW - 7),)
+
+
+def test_a_number_change_blocks_and_names_the_new_number() -> None:
+    known = user()
+    known.links = [Link(NEW, "successor", Moment(NOW - 9))]
+    assert judge(WA_ID, known, [], NOW).reasons == (Reason("number_changed", NOW - 9, NEW),)
+
+
+def test_the_new_number_of_a_user_is_not_blocked() -> None:
+    known = user()
+    known.links = [Link(NEW, "predecessor", Moment(NOW - 9))]
+    assert judge(WA_ID, known, [], NOW).sendable
+
+
+def test_a_user_who_came_back_to_the_number_is_blocked_until_the_client_answered() -> None:
+    known = user(State.ACKNOWLEDGED)
+    known.links = [
+        Link(NEW, "predecessor", Moment(NOW - 5)),
+        Link(NEW, "successor", Moment(NOW - 9)),
+    ]
+    assert codes(judge(WA_ID, known, [], NOW).reasons) == ["number_changed"]
+    known.confirmed_at = NOW - 4
+    assert judge(WA_ID, known, [], NOW).sendable
+
+
+def test_the_newest_check_of_a_number_counts() -> None:
+    old, new = contact("invalid", NOW - 5), contact("valid", NOW)
+    assert judge(WA_ID, None, [old, new], NOW).sendable
+    found = judge(WA_ID, None, [contact("invalid", NOW), contact("valid", NOW - 5)], NOW)
+    assert found.reasons == (Reason("contact_invalid", NOW),)
+
+
+@pytest.mark.parametrize("status", ["valid", "processing", "failed", "brand_new"])
+def test_only_an_invalid_contact_blocks(status: str) -> None:
+    assert judge(WA_ID, None, [contact(status)], NOW).sendable
+
+
+def test_a_user_never_heard_of_is_sendable_with_a_warning() -> None:
+    verdict = judge(WA_ID, None, [], NOW)
+    assert (verdict.known, verdict.sendable) == (False, True)
+    assert verdict.warnings == (Reason("contact_unknown", None),)
+
+
+def test_a_contact_checked_longer_than_seven_days_ago_warns() -> None:
+    checked_at = NOW - 7 * DAY_MS
+    assert judge(WA_ID, None, [contact("valid", checked_at + 1)], NOW).warnings == ()
+    verdict = judge(WA_ID, None, [contact("valid", checked_at)], NOW)
+    assert verdict.warnings == (Reason("contact_stale", NOW),)
+    assert verdict.sendable
+
+
+def test_a_user_who_wrote_to_the_business_of_late_is_no_stale_contact() -> None:
+    known = user()
+    known.wrote_at = NOW - DAY_MS
+    assert judge(WA_ID, known, [contact("valid", NOW - 30 * DAY_MS)], NOW).warnings == ()
+    known.wrote_at = NOW - 8 * DAY_MS
+    verdict = judge(WA_ID, known, [contact("valid", NOW - 30 * DAY_MS)], NOW)
+    assert codes(verdict.warnings) == ["contact_stale"]
+
+
+def test_an_account_that_does_not_answer_warns_and_blocks_nothing() -> None:
+    verdict = judge(WA_ID, user(), [], NOW, unreachable_since=NOW - 3)
+    assert verdict.sendable
+    assert verdict.warnings == (Reason("account_unreachable", NOW - 3),)
+
+
+def test_all_reasons_are_given_at_once() -> None:
+    known = user(State.ACKNOWLEDGED)
+    known.blocked_since = NOW
+    known.links = [Link(NEW, "successor", Moment(NOW))]
+    found = codes(judge(WA_ID, known, [contact("invalid")], NOW).reasons)
+    assert found == ["send_blocked", "number_changed", "contact_invalid"]
+
+
+def test_every_reason_says_what_would_clear_it() -> None:
+    known = {f"identity_{state}" for state in State if state is not State.ACKNOWLEDGED}
+    known |= {"send_blocked", "number_changed", "contact_invalid"}
+    known |= {"contact_unknown", "contact_stale", "account_unreachable"}
+    assert set(CLEARS_WHEN) >= known
+    assert all(Reason(code, NOW).clears_when for code in known)

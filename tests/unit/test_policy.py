@@ -1,0 +1,53 @@
+"""Which changes are acknowledged without a person, and the guard against users who flap."""
+
+from service.model.policy import Policies, Policy, Rule, judge
+
+MANUAL, AUTO = Policy("default"), Policy("default", "auto")
+
+
+def test_the_default_waits_for_a_person() -> None:
+    assert Policy("default") == Policy("default", "manual", 0, 3, 86_400)
+    assert not judge(MANUAL, 1).automatic
+
+
+def test_an_automatic_policy_needs_nobody() -> None:
+    verdict = judge(AUTO, 1)
+    assert verdict.automatic
+    assert verdict.reason == "policy default: auto"
+
+
+def test_the_fourth_change_in_the_window_waits_for_a_person_and_says_why() -> None:
+    assert judge(AUTO, 3).automatic
+    verdict = judge(AUTO, 4)
+    assert not verdict.automatic
+    assert verdict.reason == "policy default: guard, 4 changes within 86400 s, more than 3"
+
+
+def test_no_change_at_all_may_be_allowed() -> None:
+    assert not judge(Policy("none", "auto", max_changes=0), 1).automatic
+
+
+def test_manual_stays_manual_whatever_the_guard_says() -> None:
+    assert judge(MANUAL, 9).reason == "policy default: manual"
+
+
+def test_a_rule_names_users_by_whatsapp_id_or_by_first_digits() -> None:
+    rule = Rule(Policy("vip"), frozenset({"491234"}), ("1631555", "44"))
+    assert rule.matches("491234")
+    assert rule.matches("16315550001")
+    assert rule.matches("44")
+    assert not rule.matches("4912345")
+    assert not rule.matches("1631554")
+
+
+def test_a_rule_that_names_nobody_matches_nobody() -> None:
+    assert not Rule(Policy("vip")).matches("16315550001")
+
+
+def test_the_first_rule_that_names_the_user_decides() -> None:
+    first = Rule(Policy("first"), wa_id_prefixes=("1631",))
+    second = Rule(Policy("second", "auto"), wa_ids=frozenset({"16315550001", "4912"}))
+    policies = Policies((first, second), AUTO)
+    assert policies.of("16315550001").name == "first"
+    assert policies.of("4912").name == "second"
+    assert policies.of("3312") is AUTO
