@@ -6,7 +6,6 @@ can't be read is a fault, its neighbours count. Unknown types and keys are norma
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -38,7 +37,6 @@ from service.model.moments import LATEST_MS, Moment
 SEND_BLOCKED_CODE = 480
 MAX_FAULTS = 10
 """Faults that are named; the others are counted."""
-_SELF_DESCRIBING = re.compile(rb"sys-([0-9A-Za-z._-]+)@s\.whatsapp\.net-(\d{1,15})-")
 
 
 class _NotReadableError(Exception):
@@ -191,7 +189,7 @@ def _read_identity_changed(element: dict[str, Any]) -> IdentitySeen:
             "system.user and from name different users" if named else "no user is named"
         )
     wa_id = named.pop()
-    changed = _moment_in_id(notice.id, wa_id) or notice.timestamp
+    changed = _moment_in_id(notice.id, wa_id, b"identity") or notice.timestamp
     return IdentitySeen(wa_id, notice.system.identity, changed)
 
 
@@ -199,22 +197,26 @@ def _read_number_changed(element: dict[str, Any]) -> NumberChanged:
     change = _NumberChange.model_validate(element)
     if change.from_ == change.system.new_wa_id:
         raise _NotReadableError("the new number is the old one")
-    at = _moment_in_id(change.id, change.from_) or change.timestamp
+    at = _moment_in_id(change.id, change.from_, b"change") or change.timestamp
     return NumberChanged(change.from_, change.system.new_wa_id, at)
 
 
-def _moment_in_id(message_id: str | None, wa_id: str) -> Moment | None:
-    """Read the millisecond out of Meta's self-describing message id; only a hint, never trusted."""
+def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | None:
+    """Read the millisecond out of Meta's self-describing message id; only a hint, never trusted.
+
+    Decoded it holds `sys-<wa_id>@s.whatsapp.net-<ms>-<kind>`; what comes before is not looked at.
+    """
     if message_id is None or len(message_id) > 1024:  # noqa: PLR2004  Meta's ids have about 90
         return None
     try:
         decoded = base64.b64decode(message_id + "=" * (-len(message_id) % 4), b"-_")
     except (binascii.Error, ValueError):
         return None
-    found = _SELF_DESCRIBING.search(decoded)
-    if found is None or found[1] != wa_id.encode():
+    _, _, told = decoded.partition(f"sys-{wa_id}@s.whatsapp.net-".encode())
+    digits, _, what = told.partition(b"-")
+    if not what.startswith(kind) or not digits.isdigit() or len(digits) > len(str(LATEST_MS)):
         return None
-    at = int(found[2])
+    at = int(digits)
     return Moment(at) if 0 < at <= LATEST_MS else None
 
 

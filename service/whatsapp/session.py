@@ -19,6 +19,7 @@ from service.whatsapp.transport import Reply, Transport
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 RENEW_BEFORE_SECONDS = 300.0
+RENEW_AGAIN_SECONDS = 30.0
 UNAUTHORIZED = 401
 
 log = structlog.get_logger(__name__)
@@ -60,12 +61,21 @@ class Session:
         Raises LoginRefusedError, and NotSentError where the login is not answered.
         """
         async with self._lock:
-            if self._token is not None and self._token != instead_of and not self._aging():
-                return self._token
+            if self._token is not None and self._token != instead_of:
+                return await self._renewed(self._token) if self._aging() else self._token
             if instead_of is not None and self._token == instead_of and self._too_soon():
                 return instead_of
             self._token = await self._log_in(renewed=instead_of is not None)
             return self._token
+
+    async def _renewed(self, token: str) -> str:
+        """Renew a token before it expires; it is good enough while the login is not answered."""
+        try:
+            self._token = await self._log_in(renewed=False)
+        except NotSentError:
+            self._renew_at = time.time() + RENEW_AGAIN_SECONDS
+            return token
+        return self._token
 
     def prove(self) -> None:
         """Note that the token was good for a call."""

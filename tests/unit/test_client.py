@@ -374,7 +374,6 @@ class TestLogin:
         assert server.count(LOGIN) == 2
         assert server.requests[-1].headers["Authorization"] == "Bearer token-2"
 
-    @pytest.mark.xfail(strict=True, reason="a failed renewal throws away a token that is good")
     async def test_a_renewal_that_fails_leaves_the_token_that_is_still_good(
         self, server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
