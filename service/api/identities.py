@@ -23,8 +23,8 @@ from service.api.queries import (
 )
 from service.api.services import Services, services
 from service.ledger.decisions import DecisionEntry, RefreshEntry
+from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
-from service.model.identities import Answer
 from service.model.names import MAX_HASH_CHARACTERS, usable_alias
 from service.model.users import State, User, by_key
 from service.observability.logs import request_id

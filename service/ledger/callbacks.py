@@ -8,6 +8,8 @@ from sqlalchemy import update
 
 from service.ledger.book import Book, Entry, Wanted
 from service.model import contacts
+from service.model.contacts import write
+from service.model.doubts import block
 from service.model.events import (
     ContactChecked,
     Event,
@@ -17,7 +19,8 @@ from service.model.events import (
     SendBlocked,
     UserWrote,
 )
-from service.model.identities import block, link, see, write
+from service.model.identities import see
+from service.model.links import link
 from service.model.users import AuditEntry, By
 from service.store.database import JournalRow, Transaction
 from service.store.tables import journal

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from service.ledger.book import Book, Wanted
+from service.model.answers import Answer, heed, unknown_there
 from service.model.decisions import Decision, Result, decide
-from service.model.identities import Answer, heed, unknown_there
 from service.model.users import User
 from service.store.database import Transaction
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.ledger.book import Book, Wanted
-from service.model.identities import come_due, want_answer
+from service.model.doubts import want_answer
+from service.model.identities import come_due
 from service.model.outcomes import (
     Accepted,
     GetOutcome,

@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from service.model.events import ContactChecked
+from service.model.events import ContactChecked, UserWrote
+from service.model.moments import date
+from service.model.users import Context, User
 
+HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 FRESH_MS = 7 * DAY_MS
 """The client's own cache keeps a result for seven days."""
@@ -52,3 +55,12 @@ def take(
         checked_at=now,
         digests=(*known.digests, mark)[-MAX_DIGESTS:],
     )
+
+
+def write(user: User, wrote: UserWrote, context: Context) -> None:
+    """Take a message of the user: kept to the hour, which is all that freshness needs."""
+    at = date(wrote.at, context.arrived).moment.at
+    hour = at - at % HOUR_MS
+    if user.wrote_at is None or hour > user.wrote_at:
+        user.wrote_at = hour
+        user.changed = True

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
-from service.model.identities import start, want_answer
+from service.model.doubts import want_answer
+from service.model.identities import start
 from service.model.timeline import Change
 from service.model.users import AuditEntry, By, Context, State, User
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import ClassVar
 
-from service.model.identities import Answer, finish, heed, unknown_there
+from service.model.answers import Answer, finish, heed, unknown_there
 from service.model.retries import delay_seconds
 from service.model.timeline import Change
 from service.model.users import AuditEntry, Context, State, User, Work

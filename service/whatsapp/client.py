@@ -9,7 +9,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from service.dialects.fields import Element, Hash, Millisecond, Truth
-from service.model.identities import Answer
+from service.model.answers import Answer
 from service.observability.metrics import Metrics
 from service.settings import AccountSettings
 from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError

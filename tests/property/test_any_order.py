@@ -13,8 +13,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.model.contacts import write
+from service.model.doubts import block
 from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
-from service.model.identities import block, link, see, write
+from service.model.identities import see
+from service.model.links import link
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
 from service.model.timeline import Change

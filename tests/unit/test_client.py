@@ -12,7 +12,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from service.model.identities import Answer
+from service.model.answers import Answer
 from service.model.moments import Moment
 from service.observability.metrics import Metrics
 from service.settings import AccountSettings

@@ -2,21 +2,12 @@
 
 import pytest
 
+from service.model.answers import Answer, heed, unknown_there
+from service.model.contacts import write
+from service.model.doubts import MAX_BLOCKED_IDS, block, want_answer
 from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
-from service.model.identities import (
-    MAX_BLOCKED_IDS,
-    MAX_LINKS,
-    Answer,
-    block,
-    come_due,
-    heed,
-    link,
-    see,
-    start,
-    unknown_there,
-    want_answer,
-    write,
-)
+from service.model.identities import come_due, see, start
+from service.model.links import MAX_LINKS, link
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
 from service.model.users import BY_CLIENT, Context, Kind, Link, State, User, by_key, by_policy

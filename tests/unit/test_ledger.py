@@ -25,6 +25,7 @@ from service.ledger.callbacks import (
 from service.ledger.decisions import DecisionEntry, RefreshEntry
 from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry, SweepEntry, Task
 from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
+from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
     ContactChecked,
@@ -35,7 +36,6 @@ from service.model.events import (
     Reading,
     UserWrote,
 )
-from service.model.identities import Answer
 from service.model.moments import Moment
 from service.model.outcomes import Accepted, NoEffect, NotTried, Settled, Told
 from service.model.policy import Policies, Policy

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.model.identities import Answer
+from service.model.answers import Answer
 from service.model.moments import Moment
 from service.model.outcomes import (
     Accepted,

@@ -1,0 +1,59 @@
+"""Doubts about an identity: the gate closes, and the client is asked."""
+
+from service.model.events import SendBlocked
+from service.model.moments import Moment, date
+from service.model.users import AuditEntry, Context, Kind, State, User, Work
+
+MAX_BLOCKED_IDS = 16
+
+
+def block(user: User, blocked: SendBlocked, context: Context) -> None:
+    """Take a message that failed with 480."""
+    if user.state not in (None, State.ACKNOWLEDGED):
+        return
+    if blocked.message_id is not None:
+        if blocked.message_id in user.blocked_ids:
+            return
+        user.blocked_ids = [*user.blocked_ids, blocked.message_id][-MAX_BLOCKED_IDS:]
+        user.changed = True
+    _suspect(user, context)
+
+
+def heed_claim(user: User, claimed: bool, said: Moment | None, context: Context) -> None:
+    """Let the client be asked where a message claims another state than the one known."""
+    acknowledged = user.state is State.ACKNOWLEDGED
+    if claimed and not acknowledged:
+        want_answer(user, "claimed", context)
+    if not claimed and acknowledged and _newer(user, said, context):
+        _suspect(user, context)
+
+
+def _newer(user: User, said: Moment | None, context: Context) -> bool:
+    known = [user.confirmed_at, user.latest and user.latest.acknowledged_at]
+    return date(said, context.arrived).moment.until > max(at or 0 for at in known)
+
+
+def _suspect(user: User, context: Context) -> None:
+    """Close the gate until the client has been asked; an answer that is under way is too old."""
+    if user.ask is not None and user.ask.holder is not None:
+        user.version += 1
+        user.changed = True
+    if user.blocked_since is None:
+        user.blocked_since = context.now
+        user.record(AuditEntry(context.now, "send_blocked", user.hash))
+        user.touch(context.now)
+    want_answer(user, "send_blocked", context)
+
+
+def want_answer(user: User, reason: str, context: Context) -> None:
+    """Put a GET into the outbox, one at a time for a user."""
+    if user.ask is None:
+        user.ask = Work(Kind.ASK, context.now, reason=reason, request_id=context.request_id)
+        user.changed = True
+
+
+def unblock(user: User, context: Context) -> None:
+    """Open the gate again, as far as a blocked message had closed it."""
+    if user.blocked_since is not None:
+        user.blocked_since = None
+        user.touch(context.now)
