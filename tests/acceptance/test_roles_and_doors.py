@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from service.simulator import certificate
 from tests.acceptance.conftest import (
@@ -162,6 +163,41 @@ async def test_without_a_key_only_a_loopback_name_is_answered(
     manual: Installation, host: str, status: int
 ) -> None:
     assert (await manual.api("GET", "/status", headers={"Host": host}))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("Origin", "https://evil.example", 403),
+        ("Origin", "null", 403),
+        ("Origin", "http://localhost:8080", 200),
+        ("Sec-Fetch-Site", "cross-site", 403),
+        ("Sec-Fetch-Site", "same-origin", 200),
+    ],
+)
+async def test_without_a_key_no_other_web_page_is_answered(
+    manual: Installation, header: str, value: str, status: int
+) -> None:
+    assert (await manual.api("GET", "/status", headers={header: value}))[0] == status
+
+
+@pytest.mark.parametrize("path", [f"/webhooks/main/{TOKEN}", "/api/v1/status"])
+async def test_an_expectation_that_is_not_known_is_refused_and_not_repeated(
+    manual: Installation, path: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(manual.base).port)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: {WA_ID}\r\n"
+    writer.write(f"{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 417")
+    assert WA_ID.encode() not in answer
+
+
+async def test_a_sender_that_asks_first_may_go_on(manual: Installation) -> None:
+    headers = {"Expect": "100-continue"}
+    assert await manual.post(notice(WA_ID, HASH_A, hour_ago()), headers=headers) == 200
+    assert await manual.state() == "pending"
 
 
 async def test_with_keys_and_tokens_what_a_proxy_forwards_is_answered(
