@@ -183,12 +183,12 @@ def _read_system(element: dict[str, Any]) -> list[Event]:
 
 def _read_identity_changed(element: dict[str, Any]) -> IdentitySeen:
     notice = _IdentityChanged.model_validate(element)
-    named = {alias for alias in (notice.system.user, notice.from_) if alias is not None}
-    if len(named) != 1:
-        raise _NotReadableError(
-            "system.user and from name different users" if named else "no user is named"
-        )
-    wa_id = named.pop()
+    user, sender = notice.system.user, notice.from_
+    if user is not None and sender is not None and user != sender:
+        raise _NotReadableError("system.user and from name different users")
+    wa_id = user or sender
+    if wa_id is None:
+        raise _NotReadableError("no user is named")
     changed = _moment_in_id(notice.id, wa_id, b"identity") or notice.timestamp
     return IdentitySeen(wa_id, notice.system.identity, changed)
 

@@ -57,7 +57,7 @@ class Intake:
     def __init__(
         self, metrics: Metrics, *, max_body: int, max_in_flight: int, timeout_seconds: float
     ) -> None:
-        self._gauge = metrics.bytes_in_flight
+        metrics.bytes_in_flight.set_function(lambda: self._in_flight)
         self._max_body = max_body
         self._max_in_flight = max_in_flight
         self._timeout = timeout_seconds
@@ -71,7 +71,6 @@ class Intake:
             yield reservation
         finally:
             self._in_flight -= reservation.held
-            self._gauge.set(self._in_flight)
 
     async def read(self, request: web.Request, reservation: Reservation) -> bytes:
         """Read the body as it comes over the wire.
@@ -83,6 +82,9 @@ class Intake:
             raise self._too_large()
         self._hold(reservation, announced or 0)
         try:
+            if announced is not None and request.content.is_eof():
+                # It is here already, and no larger than announced: no patience is needed.
+                return request.content.read_nowait()
             async with asyncio.timeout(self._timeout) as patience:
                 return await self._read_all(request, reservation, patience)
         except TimeoutError:
@@ -113,7 +115,6 @@ class Intake:
             raise FullError
         self._in_flight += count
         reservation.held += count
-        self._gauge.set(self._in_flight)
 
     def _too_large(self) -> BodyError:
         return BodyError(413, "too_large", f"the body is larger than {self._max_body} bytes")

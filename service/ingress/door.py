@@ -5,8 +5,10 @@ import hmac
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from aiohttp import web
 
@@ -23,6 +25,8 @@ MAX_HEADER_BYTES = 8192
 MAX_LABEL_CHARACTERS = 200
 OFF_LOOP_BYTES = 65_536
 """Bodies above this are parsed off the event loop."""
+
+_JSON = {"Content-Type": "application/json"}
 
 Dialect = Callable[[str, str, bytes], Reading]
 
@@ -48,6 +52,8 @@ class Door:
         self._ledger = ledger
         self._intake = intake
         self._metrics = metrics
+        self._callbacks = cache(metrics.callbacks.labels)
+        self._events = cache(metrics.events.labels)
         self._nobody = Entrance("", secrets.token_urlsafe(32), onprem.read)
 
     async def post(self, request: web.Request) -> web.Response:
@@ -55,7 +61,7 @@ class Door:
         started = time.perf_counter()
         entrance = self._admit(request.match_info)
         if entrance is None:
-            self._metrics.callbacks.labels("", "refused").inc()
+            self._callbacks("", "refused").inc()
             raise web.HTTPNotFound
         try:
             result = await self._take(entrance, request)
@@ -67,10 +73,10 @@ class Door:
             return _unavailable(retry_after=1 if isinstance(error, FullError) else 5)
         self._count(entrance, result)
         self._metrics.callback_seconds.observe(time.perf_counter() - started)
-        return web.Response(body=b"{}", content_type="application/json")
+        return web.Response(body=b"{}", headers=_JSON)
 
     def _count(self, entrance: Entrance, result: str) -> None:
-        self._metrics.callbacks.labels(entrance.account, result).inc()
+        self._callbacks(entrance.account, result).inc()
 
     def _admit(self, named: Mapping[str, str]) -> Entrance | None:
         """Find the door that the token opens; an unknown account costs the same comparison."""
@@ -106,10 +112,11 @@ class Door:
         return state
 
     def _note(self, entrance: Entrance, reading: Reading) -> None:
-        for event in reading.events:
-            self._metrics.events.labels(entrance.account, type(event).__name__).inc()
+        counted = Counter(map(type, reading.events))
+        for kind, count in counted.items():
+            self._events(entrance.account, kind.__name__).inc(count)
         if reading.others:
-            self._metrics.events.labels(entrance.account, "Other").inc(reading.others)
+            self._events(entrance.account, "Other").inc(reading.others)
 
 
 async def read_body_of(

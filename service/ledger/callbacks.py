@@ -21,7 +21,7 @@ from service.model.events import (
 )
 from service.model.identities import see
 from service.model.links import link
-from service.model.users import AuditEntry, By
+from service.model.users import AuditEntry, By, Context
 from service.store.database import JournalRow, Transaction
 from service.store.tables import journal
 
@@ -42,7 +42,7 @@ class Replay:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallbackEntry:
     """A callback, or a slice of a large one: only the first slice keeps the journal row."""
 
@@ -76,17 +76,17 @@ class CallbackEntry:
         """Keep the callback, and let each event take effect."""
         if self.row is not None and self.keeps_row:
             book.add_journal(self.row)
+        context = book.context(self.account, self.arrived, self.request_id)
         for event in self.events:
-            self._apply_event(book, event)
+            self._apply_event(book, event, context)
         if self.replay is not None:
             _note_replay(book, self.account, self.replay)
 
-    def _apply_event(self, book: Book, event: Event) -> None:
+    def _apply_event(self, book: Book, event: Event, context: Context) -> None:
         if isinstance(event, ContactChecked):
             self._check(book, event)
             return
         user = book.user(self.account, event.wa_id)
-        context = book.context(self.account, self.arrived, self.request_id)
         match event:
             case IdentitySeen():
                 see(user, event, context)
@@ -111,7 +111,7 @@ class CallbackEntry:
             return replace(self, events=(), replay=failed)
         if self.row is None:
             return None
-        row = replace(self.row, state=QUARANTINED, reason=reason)
+        row = self.row._replace(state=QUARANTINED, reason=reason)
         return replace(self, events=(), row=row, keeps_row=True)
 
 
@@ -127,12 +127,17 @@ def _note_replay(book: Book, account: str, replay: Replay) -> None:
 
 def slices(row: JournalRow, reading: Reading, request_id: str) -> Iterator[CallbackEntry]:
     """Cut a callback into entries, to be written one after another; the last one's 200 counts."""
-    whole = CallbackEntry(
-        row.account, row.received_at, digest_of(row.body), (), row, request_id=request_id
-    )
-    yield replace(whole, events=reading.events[:MAX_SLICE])
-    for start in range(MAX_SLICE, len(reading.events), MAX_SLICE):
-        yield replace(whole, events=reading.events[start : start + MAX_SLICE], keeps_row=False)
+    digest = digest_of(row.body)
+    for start in range(0, len(reading.events) or 1, MAX_SLICE):
+        yield CallbackEntry(
+            row.account,
+            row.received_at,
+            digest,
+            reading.events[start : start + MAX_SLICE],
+            row,
+            keeps_row=start == 0,
+            request_id=request_id,
+        )
 
 
 def replays(

@@ -1,12 +1,11 @@
 """What a callback says, in words that hold for every API of WhatsApp."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.model.moments import Moment
 
 
-@dataclass(frozen=True, slots=True)
-class IdentitySeen:
+class IdentitySeen(NamedTuple):
     """A user of the account has this identity hash, as a notification or a message says.
 
     `changed` is when the hash came to be, `said` when the message that tells it was sent;
@@ -20,8 +19,7 @@ class IdentitySeen:
     acknowledged: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendBlocked:
+class SendBlocked(NamedTuple):
     """A message to the user failed with 480: an identity is not acknowledged."""
 
     wa_id: str
@@ -29,8 +27,7 @@ class SendBlocked:
     message_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class NumberChanged:
+class NumberChanged(NamedTuple):
     """The user of the old wa_id now has the new one."""
 
     wa_id: str
@@ -38,16 +35,14 @@ class NumberChanged:
     at: Moment | None
 
 
-@dataclass(frozen=True, slots=True)
-class UserWrote:
+class UserWrote(NamedTuple):
     """The user wrote to the business."""
 
     wa_id: str
     at: Moment | None
 
 
-@dataclass(frozen=True, slots=True)
-class ContactChecked:
+class ContactChecked(NamedTuple):
     """The result of a contact check: `input` is the literal text that was asked about."""
 
     input: str
@@ -58,8 +53,7 @@ class ContactChecked:
 Event = IdentitySeen | SendBlocked | NumberChanged | UserWrote | ContactChecked
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """A part of a callback that can't be read, and why, in words without its content."""
 
     where: str
@@ -70,8 +64,7 @@ class Fault:
         return f"{self.where}: {self.why}" if self.where else self.why
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a dialect made of a body: events, faults, and how many elements it let pass.
 
     `more_faults` counts those that are not named.

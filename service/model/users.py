@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from service.model.moments import Moment
 from service.model.policy import Policies
@@ -81,8 +81,7 @@ class Link:
     since: Moment
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
+class AuditEntry(NamedTuple):
     """What happened to an identity, by whom and why. Entries are only ever added."""
 
     at: int
@@ -94,8 +93,7 @@ class AuditEntry:
     evidence: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What the rules need besides the user.
 
     `now` is the time (Unix ms); `arrived` when the callback came in, which is earlier where one

@@ -1,8 +1,7 @@
 """What the steps ask of a database, whichever it is."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -23,8 +22,7 @@ class UnavailableError(StoreError):
     """The database did not do what was asked, and nothing of it is in effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalRow:
+class JournalRow(NamedTuple):
     """A callback as it came over the wire. `headers` is a JSON list of pairs."""
 
     account: str
