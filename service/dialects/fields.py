@@ -1,79 +1,98 @@
-"""The values that the WhatsApp APIs send, as types: liberal in form, strict in what is usable."""
+"""The values that the WhatsApp APIs send: liberal in form, strict in what is usable.
 
-from typing import Annotated, Any
+Written by hand, for this is the hot path: pydantic models of the same elements took nearly twice as
+long (see `docs/architecture.md`). A value that can't be used raises FieldError.
+"""
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from collections.abc import Mapping
+from typing import Any
 
 from service.model.moments import LATEST_MS, SECOND_MS, Moment, Precision
-from service.model.names import ALIAS_PATTERN, MAX_HASH_CHARACTERS, usable_hash
+from service.model.names import MAX_HASH_CHARACTERS, usable_alias
+
+MAX_TIME_DIGITS = 15
+"""Fifteen digits of milliseconds reach the year 33,658."""
+MAX_HINT_CHARACTERS = 1024
 
 
-def _number_as_text(value: Any) -> Any:
-    """Accept a number where a string of digits is documented."""
-    return str(value) if type(value) is int else value
+class FieldError(Exception):
+    """A value that can't be used: `path` says where, the text why, and neither holds it."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
 
 
-def _printable(text: str) -> str:
-    if not usable_hash(text):
-        raise ValueError("not printable")
-    return text
+def alias(holder: Mapping[str, Any], key: str, path: str) -> str:
+    """Give what names a user; a number counts as its digits."""
+    value = holder.get(key)
+    if value is None:
+        raise FieldError(path, "missing")
+    if type(value) is int:
+        value = str(value)
+    if not isinstance(value, str) or not usable_alias(value):
+        raise FieldError(path, "no usable name of a user")
+    return value
 
 
-def _digits(value: Any, factor: int) -> int | None:
-    """Read a Unix time, a string or a number, as milliseconds; None where it can't be one."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 15:  # noqa: PLR2004  15 digits of milliseconds reach the year 33,658
+def optional_alias(holder: Mapping[str, Any], key: str, path: str) -> str | None:
+    """Give what names a user, where there is something."""
+    return None if holder.get(key) is None else alias(holder, key, path)
+
+
+def identity_hash(holder: Mapping[str, Any], key: str, path: str) -> str:
+    """Give an identity hash: opaque, never decoded."""
+    value = holder.get(key)
+    if value is None:
+        raise FieldError(path, "missing")
+    if not isinstance(value, str) or not value:
+        raise FieldError(path, "no text")
+    if len(value) > MAX_HASH_CHARACTERS:
+        raise FieldError(path, "too long")
+    if not value.isprintable():
+        raise FieldError(path, "not printable")
+    return value
+
+
+def table(holder: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
+    """Give an object."""
+    value = holder.get(key)
+    if not isinstance(value, dict):
+        raise FieldError(path, "missing" if value is None else "no object")
+    return value
+
+
+def second(value: Any) -> Moment | None:
+    """Read Unix seconds, which stand for a whole second; None where unreadable."""
+    at = _time(value, SECOND_MS)
+    return None if at is None else Moment(at, Precision.SECOND)
+
+
+def millisecond(value: Any) -> Moment | None:
+    """Read Unix milliseconds; None where unreadable."""
+    at = _time(value, 1)
+    return None if at is None else Moment(at)
+
+
+def _time(value: Any, factor: int) -> int | None:
+    if isinstance(value, str):
+        if len(value) > MAX_TIME_DIGITS or not (value.isascii() and value.isdigit()):
+            return None
         value = int(value)
     if type(value) is not int or not 0 < value * factor <= LATEST_MS:
         return None
     return value * factor
 
 
-def _second(value: Any) -> Moment | None:
-    at = _digits(value, SECOND_MS)
-    return None if at is None else Moment(at, Precision.SECOND)
-
-
-def _millisecond(value: Any) -> Moment | None:
-    at = _digits(value, 1)
-    return None if at is None else Moment(at)
-
-
-def _truth(value: Any) -> bool | None:
+def truth(value: Any) -> bool | None:
     """Read a boolean, or its name: Meta's table says String, its JSON shows a boolean."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
     return value if isinstance(value, bool) else None
 
 
-Alias = Annotated[str, BeforeValidator(_number_as_text), StringConstraints(pattern=ALIAS_PATTERN)]
-"""What names a user."""
-
-Hash = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=MAX_HASH_CHARACTERS),
-    AfterValidator(_printable),
-]
-"""An identity hash: opaque, never decoded."""
-
-Second = Annotated[Moment | None, BeforeValidator(_second)]
-"""Unix seconds, which stand for a whole second; None where unreadable."""
-
-Millisecond = Annotated[Moment | None, BeforeValidator(_millisecond)]
-"""Unix milliseconds; None where unreadable."""
-
-Truth = Annotated[bool | None, BeforeValidator(_truth)]
-"""True, false, or None where unreadable."""
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.isprintable() else None
-
-
-Hint = Annotated[str | None, BeforeValidator(_text_or_none)]
-"""A text that helps where it is one."""
-
-
-class Element(BaseModel):
-    """One element of a callback; unknown keys are normal."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+def hint(value: Any) -> str | None:
+    """Give a text that helps where it is one."""
+    if not isinstance(value, str) or len(value) > MAX_HINT_CHARACTERS or not value.isprintable():
+        return None
+    return value

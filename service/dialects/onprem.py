@@ -6,21 +6,22 @@ can't be read is a fault, its neighbours count. Unknown types and keys are norma
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-from pydantic import Field, StringConstraints, ValidationError
+from typing import Any
 
 from service.dialects.bodies import UnreadableError, read_object
 from service.dialects.fields import (
-    Alias,
-    Element,
-    Hash,
-    Hint,
-    Millisecond,
-    Second,
-    Truth,
+    FieldError,
+    alias,
+    hint,
+    identity_hash,
+    millisecond,
+    optional_alias,
+    second,
+    table,
+    truth,
 )
 from service.model.events import (
     ContactChecked,
@@ -35,65 +36,12 @@ from service.model.events import (
 from service.model.moments import LATEST_MS, Moment
 
 SEND_BLOCKED_CODE = 480
+MAX_INPUT_CHARACTERS = 256
+MAX_ID_CHARACTERS = 256
 MAX_FAULTS = 10
 """Faults that are named; the others are counted."""
 
-
-class _NotReadableError(Exception):
-    """An element that can't be read; the text says why, `path` where in it."""
-
-    def __init__(self, why: str, path: str = "") -> None:
-        super().__init__(why)
-        self.path = path
-
-
-class _IdentityNotice(Element):
-    identity: Hash
-    user: Alias | None = None
-
-
-class _IdentityChanged(Element):
-    """Meta's page on inbound system messages, "A User Potentially Changed"."""
-
-    from_: Alias | None = Field(None, alias="from")
-    id: Hint = None
-    timestamp: Second = None
-    system: _IdentityNotice
-
-
-class _NumberNotice(Element):
-    new_wa_id: Alias
-
-
-class _NumberChange(Element):
-    from_: Alias = Field(alias="from")
-    id: Hint = None
-    timestamp: Second = None
-    system: _NumberNotice
-
-
-class _Stamp(Element):
-    hash: Hash
-    created_timestamp: Millisecond = None
-    acknowledged: Truth = None
-
-
-class _Message(Element):
-    from_: Alias = Field(alias="from")
-    timestamp: Second = None
-    identity: _Stamp | None = None
-
-
-class _BlockedStatus(Element):
-    recipient_id: Alias
-    id: Hint = None
-    timestamp: Second = None
-
-
-class _Check(Element):
-    input: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
-    status: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
-    wa_id: Alias | None = None
+_STATUS = re.compile(r"[a-z_]{1,32}")
 
 
 def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
@@ -132,8 +80,8 @@ def _read_elements(key: str, elements: Any, reader: "Reader", found: _Found) -> 
         return
     for index, element in enumerate(elements):
         try:
-            events = _read_element(element, reader)
-        except _NotReadableError as error:
+            events = reader(element) if isinstance(element, dict) else _no_object()
+        except FieldError as error:
             where = f"{key}[{index}]"
             found.add_fault(Fault(f"{where}.{error.path}" if error.path else where, str(error)))
             continue
@@ -141,64 +89,68 @@ def _read_elements(key: str, elements: Any, reader: "Reader", found: _Found) -> 
         found.others += not events
 
 
-def _read_element(element: Any, reader: "Reader") -> list[Event]:
-    """Give the element's events, all or none of them."""
-    if not isinstance(element, dict):
-        raise _NotReadableError("not an object")
-    try:
-        return reader(element)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise _NotReadableError(first["type"].replace("_", " "), path) from None
+def _no_object() -> list[Event]:
+    raise FieldError("", "not an object")
 
 
 def _read_message(element: dict[str, Any]) -> list[Event]:
     if element.get("type") == "system" or "system" in element:
         return _read_system(element)
-    if "from" not in element and element.get("identity") is None:
+    stamp = element.get("identity")
+    if stamp is None and "from" not in element:
         return []
-    message = _Message.model_validate(element)
-    wrote = UserWrote(message.from_, message.timestamp)
-    stamp = message.identity
+    wa_id = alias(element, "from", "from")
+    said = second(element.get("timestamp"))
+    wrote = UserWrote(wa_id, said)
     if stamp is None:
         return [wrote]
-    changed = stamp.created_timestamp or message.timestamp
-    seen = IdentitySeen(message.from_, stamp.hash, changed, message.timestamp, stamp.acknowledged)
-    return [seen, wrote]
+    return [_read_stamp(table(element, "identity", "identity"), wa_id, said), wrote]
+
+
+def _read_stamp(stamp: dict[str, Any], wa_id: str, said: Moment | None) -> IdentitySeen:
+    """Read the identity that a message carries."""
+    hash_ = identity_hash(stamp, "hash", "identity.hash")
+    changed = millisecond(stamp.get("created_timestamp")) or said
+    return IdentitySeen(wa_id, hash_, changed, said, truth(stamp.get("acknowledged")))
 
 
 def _read_system(element: dict[str, Any]) -> list[Event]:
     system = element.get("system")
     if not isinstance(system, dict):
-        raise _NotReadableError("a system message without its system object")
+        raise FieldError("", "a system message without its system object")
     match system.get("type"):
         case "user_identity_changed":
-            return [_read_identity_changed(element)]
+            return [_read_identity_changed(element, system)]
         case "user_changed_number":
-            return [_read_number_changed(element)]
+            return [_read_number_changed(element, system)]
         case _:
             return []
 
 
-def _read_identity_changed(element: dict[str, Any]) -> IdentitySeen:
-    notice = _IdentityChanged.model_validate(element)
-    user, sender = notice.system.user, notice.from_
+def _read_identity_changed(element: dict[str, Any], system: dict[str, Any]) -> IdentitySeen:
+    """Follow Meta's page on inbound system messages, "A User Potentially Changed"."""
+    hash_ = identity_hash(system, "identity", "system.identity")
+    user = optional_alias(system, "user", "system.user")
+    sender = optional_alias(element, "from", "from")
     if user is not None and sender is not None and user != sender:
-        raise _NotReadableError("system.user and from name different users")
+        raise FieldError("", "system.user and from name different users")
     wa_id = user or sender
     if wa_id is None:
-        raise _NotReadableError("no user is named")
-    changed = _moment_in_id(notice.id, wa_id, b"identity") or notice.timestamp
-    return IdentitySeen(wa_id, notice.system.identity, changed)
+        raise FieldError("", "no user is named")
+    return IdentitySeen(wa_id, hash_, _moment(element, wa_id, b"identity"))
 
 
-def _read_number_changed(element: dict[str, Any]) -> NumberChanged:
-    change = _NumberChange.model_validate(element)
-    if change.from_ == change.system.new_wa_id:
-        raise _NotReadableError("the new number is the old one")
-    at = _moment_in_id(change.id, change.from_, b"change") or change.timestamp
-    return NumberChanged(change.from_, change.system.new_wa_id, at)
+def _read_number_changed(element: dict[str, Any], system: dict[str, Any]) -> NumberChanged:
+    wa_id = alias(element, "from", "from")
+    new_wa_id = alias(system, "new_wa_id", "system.new_wa_id")
+    if wa_id == new_wa_id:
+        raise FieldError("", "the new number is the old one")
+    return NumberChanged(wa_id, new_wa_id, _moment(element, wa_id, b"change"))
+
+
+def _moment(element: dict[str, Any], wa_id: str, kind: bytes) -> Moment | None:
+    told = _moment_in_id(hint(element.get("id")), wa_id, kind)
+    return told or second(element.get("timestamp"))
 
 
 def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | None:
@@ -206,7 +158,7 @@ def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | N
 
     Decoded it holds `sys-<wa_id>@s.whatsapp.net-<ms>-<kind>`; what comes before is not looked at.
     """
-    if message_id is None or len(message_id) > 1024:  # noqa: PLR2004  Meta's ids have about 90
+    if message_id is None:
         return None
     try:
         decoded = base64.b64decode(message_id + "=" * (-len(message_id) % 4), b"-_")
@@ -223,8 +175,11 @@ def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | N
 def _read_status(element: dict[str, Any]) -> list[Event]:
     if element.get("status") != "failed" or not _has_code(element, SEND_BLOCKED_CODE):
         return []
-    status = _BlockedStatus.model_validate(element)
-    return [SendBlocked(status.recipient_id, status.timestamp, _bounded(status.id))]
+    wa_id = alias(element, "recipient_id", "recipient_id")
+    message_id = hint(element.get("id"))
+    if message_id is not None and len(message_id) > MAX_ID_CHARACTERS:
+        message_id = None
+    return [SendBlocked(wa_id, second(element.get("timestamp")), message_id)]
 
 
 def _has_code(element: dict[str, Any], code: int) -> bool:
@@ -234,19 +189,23 @@ def _has_code(element: dict[str, Any], code: int) -> bool:
     return any(isinstance(e, dict) and e.get("code") in (code, str(code)) for e in errors)
 
 
-def _bounded(message_id: str | None) -> str | None:
-    """Keep only ids that are fit to be kept."""
-    if message_id is None or len(message_id) > 256:  # noqa: PLR2004  Meta's ids have about 30
-        return None
-    return message_id
-
-
 def _read_contact(element: dict[str, Any]) -> list[Event]:
     """Tell a check's result from the sender card of a message, element by element."""
     if "status" not in element:
         return []
-    check = _Check.model_validate(element)
-    return [ContactChecked(check.input, check.status, check.wa_id)]
+    input_, status = element.get("input"), element["status"]
+    if not isinstance(input_, str) or not 0 < len(input_) <= MAX_INPUT_CHARACTERS:
+        raise FieldError("input", "missing" if input_ is None else "no usable text")
+    if not _storable(input_):
+        raise FieldError("input", "no usable text")
+    if not isinstance(status, str) or not _STATUS.fullmatch(status):
+        raise FieldError("status", "no usable text")
+    return [ContactChecked(input_, status, optional_alias(element, "wa_id", "wa_id"))]
+
+
+def _storable(text: str) -> bool:
+    """Tell whether a database can hold the text."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _read_error(_: dict[str, Any]) -> list[Event]:

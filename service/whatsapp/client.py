@@ -8,7 +8,7 @@ from urllib.parse import quote
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from service.dialects.fields import Element, Hash, Millisecond, Truth
+from service.dialects.fields import FieldError, identity_hash, millisecond, table, truth
 from service.model.answers import Answer
 from service.observability.metrics import Metrics
 from service.settings import AccountSettings
@@ -19,18 +19,6 @@ from service.whatsapp.transport import Reply, Transport
 NOT_FOUND = 404
 
 log = structlog.get_logger(__name__)
-
-
-class _Identity(Element):
-    hash: Hash
-    created_timestamp: Millisecond = None
-    acknowledged: Truth = None
-
-
-class _IdentityReply(BaseModel):
-    """Meta's page on the contacts node, "Retrieve the latest identity hash for a user"."""
-
-    contacts: _Identity
 
 
 class _Health(BaseModel):
@@ -72,13 +60,7 @@ class Client:
             return None
         if not reply.ok:
             raise NoReplyError(f"GET identity was answered with {reply.status}")
-        try:
-            told = _IdentityReply.model_validate(reply.payload).contacts
-        except ValidationError:
-            raise NoReplyError("GET identity was answered with no identity") from None
-        if told.acknowledged is None:
-            raise NoReplyError("GET identity did not tell whether it is acknowledged")
-        return Answer(told.hash, told.created_timestamp, told.acknowledged)
+        return _answer(reply.payload)
 
     async def acknowledge(self, wa_id: str, hash_: str) -> int:
         """PUT the hash; give the status of the answer. Raises CallError where there is none."""
@@ -139,6 +121,19 @@ class Client:
 
 def _identity_path(wa_id: str) -> str:
     return f"/v1/contacts/{quote(wa_id, safe='')}/identity"
+
+
+def _answer(payload: Any) -> Answer:
+    """Read Meta's "Retrieve the latest identity hash for a user"; `contacts` is an object here."""
+    try:
+        told = table(payload if isinstance(payload, dict) else {}, "contacts", "contacts")
+        hash_ = identity_hash(told, "hash", "hash")
+    except FieldError as error:
+        raise NoReplyError(f"GET identity was answered with no identity: {error}") from None
+    acknowledged = truth(told.get("acknowledged"))
+    if acknowledged is None:
+        raise NoReplyError("GET identity did not tell whether it is acknowledged")
+    return Answer(hash_, millisecond(told.get("created_timestamp")), acknowledged)
 
 
 def _gateway(health: Any) -> str:
