@@ -17,6 +17,7 @@ from service.store.queries import (
     count_states,
     oldest_pending,
 )
+from service.store.unverified import count_unverified
 
 
 async def status(request: web.Request) -> web.Response:
@@ -51,7 +52,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def _accounts(parts: Services) -> list[dict[str, Any]]:
-    rows, work = await parts.database.read(partial(_load, now=parts.ledger.clock()))
+    rows, work, left = await parts.database.read(partial(_load, now=parts.ledger.clock()))
     return [
         {
             "account": name,
@@ -61,13 +62,23 @@ async def _accounts(parts: Services) -> list[dict[str, Any]]:
             "backlog": {kind.value: _waiting(work.get((name, kind))) for kind in Kind},
             "login": _login(parts, name),
             "health": _health(parts, name),
+            "unverified": _unverified(parts, name, left.get(name, 0)),
         }
         for name, account in parts.settings.accounts.items()
     ]
 
 
-def _load(connection: Connection, now: int) -> tuple[dict[str, Any], dict[Any, Backlog]]:
-    return account_rows(connection), backlogs(connection, now)
+def _load(
+    connection: Connection, now: int
+) -> tuple[dict[str, Any], dict[Any, Backlog], dict[str, int]]:
+    return account_rows(connection), backlogs(connection, now), count_unverified(connection)
+
+
+def _unverified(parts: Services, name: str, remaining: int) -> dict[str, Any] | None:
+    verifier = parts.verifiers.get(name)
+    if verifier is None:
+        return None
+    return {"since": rfc3339(verifier.since), "remaining": remaining}
 
 
 def _waiting(backlog: Backlog | None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Is it alive, can it store a callback, and how are the clients? And what Prometheus reads."""
 
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +10,8 @@ from service.api.services import Services, services
 from service.observability import metrics as prometheus
 from service.store.database import UnavailableError
 from service.store.queries import backlogs, count_states, oldest_pending, probe
+from service.store.retention import oldest_entry
+from service.store.unverified import count_unverified
 
 OVERDUE_MS = 60_000
 """Work that has been due for longer than this is a warning."""
@@ -80,8 +81,15 @@ async def status(request: web.Request) -> web.Response:
 
 async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
     now = parts.ledger.clock()
-    found = await parts.database.read(partial(backlogs, now=now))
-    checks = {}
+    found, left = await parts.database.read(lambda c: (backlogs(c, now), count_unverified(c)))
+    checks = {
+        f"verified:{name}": {
+            "status": "warn",
+            "detail": "the database was restored: "
+            f"the client is still to be asked about {left.get(name, 0)} users",
+        }
+        for name in parts.verifiers
+    }
     for (account, kind), backlog in found.items():
         if account not in parts.clients:
             continue
@@ -103,14 +111,23 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def _count(parts: Services, now: int) -> None:
-    def load(connection: Connection) -> tuple[Any, int | None, Any]:
-        return count_states(connection), oldest_pending(connection), backlogs(connection, now)
+    def load(connection: Connection) -> tuple[Any, int | None, Any, int | None, Any]:
+        return (
+            count_states(connection),
+            oldest_pending(connection),
+            backlogs(connection, now),
+            oldest_entry(connection),
+            count_unverified(connection),
+        )
 
-    counts, oldest, work = await parts.database.read(load)
+    counts, oldest, work, arrived, left = await parts.database.read(load)
     shown = parts.metrics
     for state, count in counts.items():
         shown.identities.labels(state.value).set(count)
     shown.oldest_pending.set(0 if oldest is None else max(0, now - oldest) / 1000)
+    shown.journal_oldest.set(0 if arrived is None else max(0, now - arrived) / 1000)
+    for name in parts.clients:
+        shown.unverified.labels(name).set(left.get(name, 0))
     shown.outbox.clear()
     shown.overdue.clear()
     for (account, kind), backlog in work.items():

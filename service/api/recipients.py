@@ -18,6 +18,7 @@ from service.model.gate import Verdict, judge, unite
 from service.model.names import usable_alias
 from service.model.users import User
 from service.store.queries import find_contacts, find_users, newest_contacts
+from service.store.unverified import find_unverified
 
 MAX_RECIPIENTS = 1000
 Recipient = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -58,9 +59,20 @@ async def _answers(
     now = parts.ledger.clock()
     client = parts.clients.get(account)
     since = client.reachability.unreachable_since if client else None
-    verdicts = await parts.database.read(
-        partial(_judge_all, account=account, asked=asked, now=now, unreachable_since=since)
+    verifier = parts.verifiers.get(account)
+    restored = None if verifier is None else verifier.since
+    verdicts, unverified = await parts.database.read(
+        partial(
+            _judge_all,
+            account=account,
+            asked=asked,
+            now=now,
+            unreachable_since=since,
+            restored_at=restored,
+        )
     )
+    if verifier is not None:
+        verifier.want(unverified)
     return [
         _error() if verdict is None else shapes.verdict(account, verdict, now)
         for verdict in verdicts
@@ -78,8 +90,12 @@ def _judge_all(
     asked: Sequence[str],
     now: int,
     unreachable_since: int | None,
-) -> list[Verdict | None]:
+    restored_at: int | None,
+) -> tuple[list[Verdict | None], frozenset[int]]:
     """Judge each recipient; None for one that can be neither an alias nor a checked number.
+
+    Beside the verdicts come the ids of the users whom the client is still to be asked about, where
+    the account is unverified since it was restored.
 
     A number that is a user's alias and was also checked is judged as both: what a check of it
     said can add a reason, never take one away.
@@ -91,8 +107,12 @@ def _judge_all(
         users[name].wa_id if name in users else name for found in names.values() for name in found
     }
     newest = newest_contacts(connection, account, sorted(wa_ids))
-    found = _Found(users, checked, newest, now, unreachable_since)
-    return [found.judge(one, names[one]) for one in asked]
+    unverified: frozenset[int] = frozenset()
+    if restored_at is not None:
+        ids = list({user.id: None for user in users.values()})
+        unverified = find_unverified(connection, account, ids)
+    found = _Found(users, checked, newest, now, unreachable_since, restored_at, unverified)
+    return [found.judge(one, names[one]) for one in asked], unverified
 
 
 def _names(asked: str, checked: Mapping[str, Contact]) -> list[str]:
@@ -111,6 +131,8 @@ class _Found:
     newest: Mapping[str, Contact]
     now: int
     unreachable_since: int | None
+    restored_at: int | None
+    unverified: frozenset[int]
 
     def judge(self, asked: str, names: Sequence[str]) -> Verdict | None:
         """Judge one recipient by every name that leads to a user, else by the first."""
@@ -126,4 +148,6 @@ class _Found:
         wa_id = name if user is None else user.wa_id
         newest = None if wa_id is None else self.newest.get(wa_id)
         contacts = [contact for contact in (own, newest) if contact is not None]
-        return judge(wa_id, user, contacts, self.now, self.unreachable_since)
+        verified = user is not None and user.id not in self.unverified
+        since = None if verified else self.restored_at
+        return judge(wa_id, user, contacts, self.now, self.unreachable_since, since)

@@ -13,6 +13,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.client import Client
+from service.workers.verifier import Verifier
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Changes:
 
 @dataclass(slots=True)
 class Services:
-    """The parts of one running service."""
+    """The parts of one running service; a verifier for each account that is unverified."""
 
     settings: Settings
     database: Database
@@ -59,6 +60,7 @@ class Services:
     clients: Mapping[str, Client]
     metrics: Metrics
     changes: Changes
+    verifiers: dict[str, Verifier] = field(default_factory=dict)
     ready: bool = False
 
 

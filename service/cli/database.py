@@ -80,18 +80,53 @@ def backup(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The new file; it must not exist yet.")
     ],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Write nothing: look whether FILE is a good backup.")
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy the database, as it stands at one moment, to a new file. The service may run meanwhile.
 
     The copy is readable by its owner alone. It holds hashes and phone numbers: keep it safe.
+
+    With --verify a backup is read instead: every page, every reference, its schema, and what is in
+    it. Exit 1: a restore would refuse it.
     """
+    if verify:
+        _verify(file, as_json=as_json)
+        return
     path = loaded(config).database.path
     with _explained(), _bar("backing up") as progress:
         maintenance.back_up(path, file, progress)
     size = file.stat().st_size
     show({"file": str(file), "bytes": size}, f"{file}: {size} bytes", as_json=as_json)
+
+
+def _verify(file: Path, *, as_json: bool) -> None:
+    with _explained(), Console(stderr=True).status("verifying"):
+        report, contents = maintenance.verify(file)
+    document = {
+        "file": str(file),
+        "bytes": report.size,
+        "schema": report.schema,
+        "latest_schema": report.latest,
+        "last_callback_at": _written(contents.last_callback_at) if contents else None,
+        "rows": dict(contents.rows) if contents else None,
+        "faults": list(report.faults),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print_pairs(document | {"faults": list(report.faults) or "none"})
+    if report.faults:
+        fail(f"{file}: {report.faults[0]}")
+
+
+def _written(at: int | None) -> str | None:
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @app.command()
@@ -104,7 +139,8 @@ def restore(
     """Put a backup in the place of the database, once it is found to be whole.
 
     Not while the service runs. The database as it was is kept beside it. What came in since the
-    backup is not in it: the service then asks the WhatsApp client about what is unsettled.
+    backup is not in it, so every user is unverified, and blocked at the gate, until the service has
+    asked the WhatsApp client.
     """
     path = loaded(config).database.path
     if not yes:
@@ -114,6 +150,7 @@ def restore(
     show({"file": str(path), "kept": kept and str(kept)}, f"{path}: restored", as_json=as_json)
     if kept:
         note(f"the database as it was: {kept}")
+    note("its users are unverified until the service has asked the WhatsApp client about each")
 
 
 def _confirm(question: str) -> None:

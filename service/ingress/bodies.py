@@ -1,8 +1,6 @@
 """Reading bodies within bounds: so large, so slow, and so many at once."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiohttp import ClientPayloadError, web
@@ -63,16 +61,12 @@ class Intake:
         self._timeout = timeout_seconds
         self._in_flight = 0
 
-    @contextmanager
-    def reserve(self) -> Iterator[Reservation]:
-        """Hold bytes until the request is answered."""
-        reservation = Reservation()
-        try:
-            yield reservation
-        finally:
-            self._in_flight -= reservation.held
+    def release(self, reservation: Reservation) -> None:
+        """Let go of the bytes that an answered request held."""
+        self._in_flight -= reservation.held
+        reservation.held = 0
 
-    async def read(self, request: web.Request, reservation: Reservation) -> bytes:
+    async def read(self, request: web.BaseRequest, reservation: Reservation) -> bytes:
         """Read the body as it comes over the wire.
 
         Raises BodyError (413 too large, 408 stalled, 400 broken off) and FullError.
@@ -93,7 +87,7 @@ class Intake:
             raise BodyError(400, "broken", "the body broke off") from None
 
     async def _read_all(
-        self, request: web.Request, reservation: Reservation, patience: asyncio.Timeout
+        self, request: web.BaseRequest, reservation: Reservation, patience: asyncio.Timeout
     ) -> bytes:
         """Read on as long as bytes keep coming, but not without end."""
         chunks = []

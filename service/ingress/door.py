@@ -2,33 +2,29 @@
 
 import asyncio
 import hmac
-import json
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 from aiohttp import web
 
 from service.dialects import onprem
-from service.ingress.bodies import BodyError, Intake
-from service.ledger.callbacks import slices, state_of
+from service.ingress.bodies import BodyError, Intake, Reservation
+from service.ingress.received import Dialect, Received
 from service.ledger.ledger import FullError, Ledger
 from service.model.events import Reading
-from service.observability.logs import request_id
 from service.observability.metrics import Metrics
-from service.store.database import JournalRow, UnavailableError
+from service.store.database import UnavailableError
 
-MAX_HEADER_BYTES = 8192
-MAX_LABEL_CHARACTERS = 200
 OFF_LOOP_BYTES = 65_536
 """Bodies above this are parsed off the event loop."""
 
+_PLAIN = re.compile(r"/webhooks/([a-z0-9_]+)/([A-Za-z0-9._~-]+)")
 _JSON = {"Content-Type": "application/json"}
-
-Dialect = Callable[[str, str, bytes], Reading]
 
 DIALECTS: Mapping[str, Dialect] = {"onprem": onprem.read}
 
@@ -40,6 +36,11 @@ class Entrance:
     account: str
     token: str | None
     dialect: Dialect
+    expected: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have the token as bytes, to be compared in constant time."""
+        object.__setattr__(self, "expected", (self.token or "").encode())
 
 
 class Door:
@@ -57,20 +58,28 @@ class Door:
         self._nobody = Entrance("", secrets.token_urlsafe(32), onprem.read)
 
     async def post(self, request: web.Request) -> web.Response:
-        """Take one callback."""
+        """Take one callback, as the router hands it over."""
+        named = request.match_info
+        return await self.take(request, named["account"], named.get("token", ""))
+
+    async def take(self, request: web.BaseRequest, account: str, token: str) -> web.Response:
+        """Take one callback for an account, if the token opens its door."""
         started = time.perf_counter()
-        entrance = self._admit(request.match_info)
+        entrance = self._admit(account, token)
         if entrance is None:
             self._callbacks("", "refused").inc()
             raise web.HTTPNotFound
+        reservation = Reservation()
         try:
-            result = await self._take(entrance, request)
+            result = await self._keep(entrance, request, reservation)
         except BodyError as error:
             self._count(entrance, error.result)
             return error.response()
         except (FullError, UnavailableError) as error:
             self._count(entrance, "not_stored")
             return _unavailable(retry_after=1 if isinstance(error, FullError) else 5)
+        finally:
+            self._intake.release(reservation)
         self._count(entrance, result)
         self._metrics.callback_seconds.observe(time.perf_counter() - started)
         return web.Response(body=b"{}", headers=_JSON)
@@ -78,38 +87,28 @@ class Door:
     def _count(self, entrance: Entrance, result: str) -> None:
         self._callbacks(entrance.account, result).inc()
 
-    def _admit(self, named: Mapping[str, str]) -> Entrance | None:
+    def _admit(self, account: str, token: str) -> Entrance | None:
         """Find the door that the token opens; an unknown account costs the same comparison."""
-        entrance = self._entrances.get(named["account"], self._nobody)
-        token = named.get("token", "")
-        expected = entrance.token or ""
-        fits = hmac.compare_digest(token.encode(errors="replace"), expected.encode())
+        entrance = self._entrances.get(account, self._nobody)
+        fits = hmac.compare_digest(token.encode(errors="replace"), entrance.expected)
         return entrance if fits and entrance is not self._nobody else None
 
-    async def _take(self, entrance: Entrance, request: web.Request) -> str:
-        with self._intake.reserve() as reservation:
-            if self._ledger.full:
-                raise FullError
-            body = await self._intake.read(request, reservation)
-            arrived = self._ledger.clock()
-            content_type = label(request.headers.get("Content-Type", ""))
-            encoding = label(request.headers.get("Content-Encoding", "")).strip().lower()
-            reading = await read_body_of(entrance.dialect, content_type, encoding, body)
-            state, reason = state_of(reading)
-            row = JournalRow(
-                entrance.account,
-                arrived,
-                state,
-                reason,
-                content_type,
-                encoding,
-                kept_headers(request),
-                body,
-            )
-            for entry in slices(row, reading, request_id(request.headers.get("X-Request-ID"))):
-                await self._ledger.submit(entry, bounded=entry.keeps_row)
-        self._note(entrance, reading)
-        return state
+    async def _keep(
+        self, entrance: Entrance, request: web.BaseRequest, reservation: Reservation
+    ) -> str:
+        if self._ledger.full:
+            raise FullError
+        body = await self._intake.read(request, reservation)
+        received = Received(
+            entrance.account, self._ledger.clock(), entrance.dialect, request.headers, body
+        )
+        if len(body) > OFF_LOOP_BYTES:
+            await asyncio.to_thread(received.read)
+        await self._ledger.submit(received, bounded=True)
+        for entry in received.rest:
+            await self._ledger.submit(entry)
+        self._note(entrance, received.reading or Reading())
+        return received.state
 
     def _note(self, entrance: Entrance, reading: Reading) -> None:
         counted = Counter(map(type, reading.events))
@@ -122,7 +121,7 @@ class Door:
 async def read_body_of(
     dialect: Dialect, content_type: str, content_encoding: str, body: bytes
 ) -> Reading:
-    """Let the dialect read a body, off the event loop where it is large."""
+    """Let a dialect read a body again, off the event loop where it is large."""
     if len(body) <= OFF_LOOP_BYTES:
         return dialect(content_type, content_encoding, body)
     return await asyncio.to_thread(dialect, content_type, content_encoding, body)
@@ -142,24 +141,12 @@ def _unavailable(retry_after: int) -> web.Response:
     )
 
 
-def label(value: str) -> str:
-    """Make a header's value fit to be kept: bounded, and without bytes that are no text."""
-    return value.encode(errors="backslashreplace").decode()[:MAX_LABEL_CHARACTERS]
-
-
-def kept_headers(request: web.Request) -> str:
-    """Keep the user agent and the `x-*` headers as a JSON list of pairs, 8 kB at most."""
-    kept: list[tuple[str, str]] = []
-    room = MAX_HEADER_BYTES
-    for name, value in request.headers.items():
-        lower = name.lower()
-        if lower != "user-agent" and not lower.startswith("x-"):
-            continue
-        room -= len(json.dumps((lower, value))) + 1
-        if room < 0:
-            break
-        kept.append((lower, value))
-    return json.dumps(kept)
+def address_of(request: web.BaseRequest) -> tuple[str, str] | None:
+    """Read account and token off a plain callback's path; None for whatever needs the router."""
+    plain = _PLAIN.fullmatch(request.raw_path)
+    if plain is None or request.method != "POST" or "Expect" in request.headers:
+        return None
+    return plain[1], plain[2]
 
 
 async def expect(request: web.Request) -> None:

@@ -7,6 +7,7 @@ from service.model.answers import Answer, heed, unknown_there
 from service.model.decisions import Decision, Result, decide
 from service.model.users import User
 from service.store.database import Transaction
+from service.store.unverified import verify_account, verify_user
 
 
 class _OneUser:
@@ -63,7 +64,7 @@ class RefreshEntry(_OneUser):
     answer: Answer | None
 
     def apply(self, book: Book) -> Refreshed:
-        """Heed the answer."""
+        """Heed the answer; whoever was unverified since a restore is verified by it."""
         known = book.find(self.account, self.alias)
         if (known.version if known is not None else 0) != self.version:
             return Refreshed(known, changed=True)
@@ -73,4 +74,25 @@ class RefreshEntry(_OneUser):
             heed(known, self.answer, context)
         elif known is not None:
             unknown_there(known, context)
+        if known is not None:
+            verify_user(book.transaction.connection, known.account, known.id)
         return Refreshed(known)
+
+
+@dataclass(frozen=True)
+class VerifiedEntry:
+    """Makes an account verified again once nobody is left to be asked about; answers whether."""
+
+    account: str
+    weight: int = 1
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want nobody."""
+        return Wanted()
+
+    def apply(self, book: Book) -> bool:
+        """Look whether somebody is left."""
+        return verify_account(book.transaction.connection, self.account, book.now)
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to the verifier."""

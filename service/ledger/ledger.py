@@ -13,6 +13,7 @@ import structlog
 
 from service.ledger.book import Book, Commit, Entry
 from service.model.policy import Policies
+from service.observability import points
 from service.observability.metrics import Metrics
 from service.store.database import Database, Transaction, UnavailableError
 
@@ -155,14 +156,18 @@ class Ledger:
             now=self.clock(),
             chance=random(),  # noqa: S311  spreads retries
         )
+        points.reached("ledger.before_begin")
         return await self._database.write(work)
 
     def _succeed(self, batch: list[_Waiting], results: list[Any], commit: Commit) -> None:
+        points.reached("ledger.after_commit")
         self.available = True
         for listener in self.listeners:
             listener(commit)
+        points.reached("ledger.before_answer")
         for waiting, result in zip(batch, results, strict=True):
             _answer(waiting.future, result)
+        points.reached("ledger.after_answer")
 
     def _fail(self, batch: list[_Waiting], error: UnavailableError) -> None:
         if self.available:
@@ -181,10 +186,15 @@ def _apply(
     chance: float,
 ) -> tuple[list[Any], Commit]:
     """Apply a batch within its transaction, on the database's thread."""
+    points.reached("ledger.after_begin")
     book = Book(transaction, policies, now, chance)
     book.load([entry.wants(transaction) for entry in entries])
+    points.reached("ledger.after_load")
     results = [entry.apply(book) for entry in entries]
-    return results, book.save()
+    points.reached("ledger.after_rules")
+    commit = book.save()
+    points.reached("ledger.before_commit")
+    return results, commit
 
 
 def _answer(

@@ -18,6 +18,8 @@ CLEARS_WHEN = {
     "contact_unknown": "the number is checked, or the user writes",
     "contact_stale": "the number is checked again",
     "account_unreachable": "the WhatsApp client answers again",
+    "unverified": "the WhatsApp client has been asked about the user",
+    "account_unverified": "the WhatsApp client has been asked about every user",
 }
 
 
@@ -56,12 +58,21 @@ def judge(
     contacts: Sequence[Contact],
     now: int,
     unreachable_since: int | None = None,
+    unverified_since: int | None = None,
 ) -> Verdict:
-    """Give the gate's answer from what is known of a user and of the checks of the number."""
+    """Give the gate's answer from what is known of a user and of the checks of the number.
+
+    `unverified_since`: the database was restored then, and the client not yet asked about this
+    user; or, where nothing is known of the user, not yet about everybody.
+    """
     newest = max(contacts, key=lambda c: c.checked_at, default=None)
     known = user is not None or newest is not None
     reasons = [*_of_identity(user), *_of_contact(newest)]
     warnings = [*_of_freshness(user, newest, known, now)]
+    if unverified_since is not None and user is not None:
+        reasons.append(Reason("unverified", unverified_since))
+    elif unverified_since is not None:
+        warnings.append(Reason("account_unverified", unverified_since))
     if unreachable_since is not None:
         warnings.append(Reason("account_unreachable", unreachable_since))
     return Verdict(wa_id, known, tuple(reasons), tuple(warnings))

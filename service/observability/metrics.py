@@ -79,6 +79,11 @@ class Metrics:
             "Callbacks quarantined because the rules failed on them",
             registry=registry,
         )
+        self.journal_deleted = Counter(
+            "ackgate_journal_deleted_total",
+            "Callbacks deleted because they were kept for long enough",
+            registry=registry,
+        )
         self.waiting = Gauge("ackgate_ledger_waiting", "Entries to be written", registry=registry)
 
     def _define_clients(self) -> None:
@@ -126,6 +131,18 @@ class Metrics:
             "ackgate_outbox_overdue_seconds",
             "How long the oldest work has been due, 0 where none is",
             ("account", "kind"),
+            registry=registry,
+        )
+
+        self.unverified = Gauge(
+            "ackgate_unverified_users",
+            "Users whom the client is still to be asked about, since a restore",
+            ("account",),
+            registry=registry,
+        )
+        self.journal_oldest = Gauge(
+            "ackgate_journal_oldest_seconds",
+            "Age of the oldest callback that is kept, 0 where there is none",
             registry=registry,
         )
 

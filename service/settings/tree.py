@@ -77,10 +77,18 @@ class DatabaseSettings(Table):
 
 
 class ReconcilerSettings(Table):
-    """The slow sweep over identities that stay unacknowledged for long."""
+    """How fast the client is asked: by the slow sweep, and about everybody after a restore."""
 
     sweep_after_seconds: Annotated[float, Field(gt=0, le=31_622_400)] = 3_600.0
     sweep_per_second: Annotated[float, Field(gt=0, le=1_000)] = 1.0
+    verify_per_second: Annotated[float, Field(gt=0, le=1_000)] = 20.0
+
+
+class RetentionSettings(Table):
+    """How long callbacks are kept as they came; 0 is for ever."""
+
+    journal_days: Annotated[float, Field(ge=0, le=36_600)] = 30.0
+    quarantined_days: Annotated[float, Field(ge=0, le=36_600)] = 90.0
 
 
 class AccountSettings(Table):
@@ -125,6 +133,7 @@ class Settings(Table):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()
     accounts: dict[Name, AccountSettings] = Field(default_factory=dict)

@@ -2,26 +2,26 @@
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from service.store import schema
 from service.store.database import StoreError
+from service.store.sqlite_copies import Progress, beside, copy_to, sync
 from service.store.sqlite_files import FileLock, connect, prepare_file
+from service.store.tables import accounts, audit, changes, contacts, journal, outbox, users
+from service.store.unverified import mark
 
-PAGES_A_STEP = 1000
+COUNTED = (users, changes, audit, contacts, journal, outbox)
+
 MAX_FAULTS = 20
-
-Progress = Callable[[int, int], None]
-"""Told how many pages are copied, and how many there are in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,14 @@ class Report:
     schema: str | None
     latest: str
     faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds: the rows of each table, and when (Unix ms) its last callback came in."""
+
+    rows: Mapping[str, int]
+    last_callback_at: int | None
 
 
 def upgrade(path: Path) -> tuple[str | None, str | None]:
@@ -55,6 +63,18 @@ def check(path: Path) -> Report:
         return Report(path.stat().st_size, found, latest, tuple(faults))
 
 
+def verify(backup: Path) -> tuple[Report, Contents | None]:
+    """Look at every page and every reference of a backup; tell what is in it where it is good.
+
+    A backup that a restore would have to upgrade is good.
+    """
+    with _explained(backup), closing(_open(backup)) as raw:
+        faults = (*_damage(raw), *_unfit(raw))
+        size, found = backup.stat().st_size, schema.current(raw)
+        report = Report(size, found, schema.latest(), faults)
+        return report, None if faults else _contents(raw)
+
+
 def back_up(path: Path, target: Path, progress: Progress) -> None:
     """Copy a file, as it stands at one moment, to a new one; a service may run meanwhile.
 
@@ -65,36 +85,44 @@ def back_up(path: Path, target: Path, progress: Progress) -> None:
     with closing(raw), _explained(target):
         if os.path.lexists(target):
             raise StoreError(f"{target}: exists already; name a new file")
-        with _beside(target) as copy:
-            _copy(raw, copy, progress)
+        with beside(target) as copy:
+            copy_to(raw, copy, progress)
             copy.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
 
 
 def restore(path: Path, backup: Path, now: datetime, progress: Progress) -> Path | None:
     """Put a backup in the place of a file, once it is found to be whole.
 
+    What changed since the backup is unknown, so its accounts and users are unverified from then on.
     Gives the name under which the file as it was is kept beside; None where there was none.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and backup.exists() and path.samefile(backup):
             raise StoreError(f"{backup}: is the database itself; name a backup")
-        with _locked(path), _beside(path) as fresh:
+        with _locked(path), beside(path) as fresh:
             _take_over(backup, fresh, progress)
+            _mark(fresh, now)
             kept = _set_aside(path, now)
             fresh.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
             return kept
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[Connection]:
     """Open a file for queries that only read; a service may run on it."""
-    with _explained(path), closing(_open(path)) as raw:
-        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        with engine.connect() as connection:
-            yield connection
+    with _explained(path), closing(_open(path)) as raw, _speaking(raw) as connection:
+        yield connection
+
+
+@contextmanager
+def _speaking(raw: sqlite3.Connection) -> Iterator[Connection]:
+    """Let SQLAlchemy speak through a connection."""
+    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+    with engine.connect() as connection:
+        yield connection
 
 
 @contextmanager
@@ -120,17 +148,6 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Make an empty file for the owner alone in the same folder, gone again unless renamed."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(descriptor)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def _open(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreError(f"{path}: no such file")
@@ -142,41 +159,34 @@ def _schema_of(path: Path) -> str | None:
         return schema.current(raw)
 
 
-def _copy(raw: sqlite3.Connection, target: Path, progress: Progress) -> None:
-    """Copy to an empty file, a single one without WAL that any folder can hold, and sync it."""
-    # Within one snapshot: a copy in steps would begin anew whenever the service writes.
-    raw.execute("BEGIN")
-    raw.execute("SELECT 1 FROM sqlite_master").fetchone()
-    with closing(sqlite3.connect(target, isolation_level=None)) as copy:
-        copy.execute("PRAGMA synchronous = OFF")
-        raw.backup(
-            copy,
-            pages=PAGES_A_STEP,
-            progress=lambda _, left, total: progress(total - left, total),
-        )
-        copy.execute("PRAGMA journal_mode = DELETE")
-    raw.execute("ROLLBACK")
-    _sync(target)
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _take_over(backup: Path, fresh: Path, progress: Progress) -> None:
     """Copy a backup, and refuse it where the copy is damaged or of no use to this release."""
     with _explained(backup):
         with closing(_open(backup)) as raw:
-            _copy(raw, fresh, progress)
+            copy_to(raw, fresh, progress)
         with closing(connect(fresh, read_only=True)) as raw:
             faults = [*_damage(raw), *_unfit(raw)]
     if faults:
         raise StoreError(f"{backup}: {faults[0]}")
+
+
+def _mark(fresh: Path, now: datetime) -> None:
+    raw = sqlite3.connect(fresh, isolation_level=None)
+    with closing(raw), _speaking(raw) as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        mark(connection, round(now.timestamp() * 1000))
+        connection.commit()
+    sync(fresh)
+
+
+def _contents(raw: sqlite3.Connection) -> Contents:
+    with _speaking(raw) as connection:
+        rows = {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in COUNTED
+        }
+        last = connection.execute(select(func.max(accounts.c.last_callback_at))).scalar()
+    return Contents(rows, last)
 
 
 def _damage(raw: sqlite3.Connection) -> Iterator[str]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from service.store.database import StoreError
+from service.store.sqlite_copies import beside, copy_to, sync
 from service.store.sqlite_files import connect
 
 OLDEST_KEY = "oldest_migration"
@@ -75,13 +76,17 @@ def _has_table(raw: sqlite3.Connection, name: str) -> bool:
 
 
 def back_up(raw: sqlite3.Connection, target: Path) -> None:
-    """Copy a SQLite file, as it stands at one moment, to a file that its owner alone can read."""
-    target.touch(mode=0o600)
-    copy = sqlite3.connect(target)
+    """Copy a SQLite file, as it stands at one moment, to a file that its owner alone can read.
+
+    It appears under its name when it is whole and on disk, in the place of one from an earlier try.
+    """
     try:
-        raw.backup(copy)
-    finally:
-        copy.close()
+        with beside(target) as copy:
+            copy_to(raw, copy)
+            copy.rename(target)
+            sync(target.parent)
+    except OSError as error:
+        raise StoreError(f"{target}: {error.strerror}") from None
 
 
 def _config() -> Config:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from service.observability import points
 from service.store import schema
 from service.store.database import StoreError, Transaction, UnavailableError
 from service.store.sqlite_files import FileLock, connect, prepare_file
@@ -42,11 +43,17 @@ class _Threaded(aiosqlite.Connection):
     async def open(self) -> None:
         """Connect, and let SQLAlchemy speak through this very connection."""
         await self
-        raw = self._conn
-        self.engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+        self.engine = create_engine(
+            "sqlite://", creator=lambda: self.raw, poolclass=StaticPool, pool_reset_on_return=None
+        )
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """The driver's connection, for work on its thread."""
+        return self._conn
 
     def begin_with(self, statement: str) -> None:
-        """Open every transaction with this statement, for sqlite3 itself opens none."""
+        """Open every transaction of SQLAlchemy's with this statement: sqlite3 itself opens none."""
 
         @event.listens_for(self.engine, "begin")
         def begin(connection: Connection) -> None:
@@ -71,9 +78,10 @@ class SQLiteDatabase:
         prepare_file(self._path)
         self._lock.take()
         try:
+            points.reached("start.before_migration")
             await asyncio.to_thread(schema.bring_up, self._path, migrate=migrate)
+            points.reached("start.after_migration")
             await self._writer.open()
-            self._writer.begin_with("BEGIN IMMEDIATE")
             self._next_user_id = await self._writer.run(self._first_free_user_id)
             for reader in self._readers:
                 await reader.open()
@@ -85,8 +93,10 @@ class SQLiteDatabase:
             raise
 
     def _first_free_user_id(self) -> int:
-        raw = self._writer._conn  # noqa: SLF001  ours, one class above
+        raw = self._writer.raw
+        points.reached("start.before_leases_cleared")
         raw.execute("UPDATE outbox SET holder = NULL, lease_until = NULL WHERE holder NOT NULL")
+        points.reached("start.after_leases_cleared")
         row = raw.execute("SELECT coalesce(max(id), 0) + 1 FROM users").fetchone()
         return int(row[0])
 
@@ -95,13 +105,22 @@ class SQLiteDatabase:
         return await self._writer.run(partial(self._transact, work))
 
     def _transact(self, work: Callable[[Transaction], T]) -> T:
+        writer = self._writer
+        transaction = SQLiteTransaction(writer.raw, writer.engine.connect, self._take_user_id)
         try:
-            with self._writer.engine.begin() as connection:
-                return work(SQLiteTransaction(connection, self._take_user_id))
+            transaction.begin()
+            try:
+                result = work(transaction)
+                transaction.commit()
+            except BaseException:
+                transaction.roll_back()
+                raise
         except (sqlite3.Error, DBAPIError, OSError) as error:
             if isinstance(_driver_error(error), _FAULTS_OF_THE_WORK):
                 raise
             raise UnavailableError(_cause(error)) from None
+        points.reached("store.after_commit")
+        return result
 
     def _take_user_id(self) -> int:
         """Give the next id; one process only writes to the file, so counting here is enough."""
@@ -116,9 +135,11 @@ class SQLiteDatabase:
 
     async def close(self) -> None:
         """Finish what was begun, and let the file go."""
+        points.reached("stop.before_close")
         for reader in self._readers:
             await reader.close()
         await self._writer.close()
+        points.reached("stop.after_close")
         self._lock.release()
 
 

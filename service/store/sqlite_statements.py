@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -27,7 +27,7 @@ from service.store.rows import (
     work_row,
 )
 
-CHUNK = 500
+CHUNK = 512
 MAX_HISTORY = 1000
 """Entries of one user's history that the rules look at: the newest."""
 MAX_HISTORY_OF_ALL = 20_000
@@ -91,15 +91,42 @@ DUE = (
 class SQLiteTransaction:
     """The hot statements within one transaction; see `service.store.database.Transaction`."""
 
-    def __init__(self, connection: Connection, take_user_id: Callable[[], int]) -> None:
-        self._connection = connection
-        self._raw = cast("sqlite3.Connection", connection.connection.driver_connection)
+    def __init__(
+        self,
+        raw: sqlite3.Connection,
+        connect: Callable[[], Connection],
+        take_user_id: Callable[[], int],
+    ) -> None:
+        self._raw = raw
+        self._connect = connect
+        self._connection: Connection | None = None
         self.new_user_id = take_user_id
 
     @property
     def connection(self) -> Connection:
         """The same transaction, for queries that need not be fast."""
+        if self._connection is None:
+            self._connection = self._connect()
         return self._connection
+
+    def begin(self) -> None:
+        """Begin, as the one writer."""
+        self._raw.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Commit, for SQLAlchemy too where it was spoken through."""
+        if self._connection is not None:
+            self._connection.commit()
+            self._connection.close()
+        if self._raw.in_transaction:
+            self._raw.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo everything."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._raw.in_transaction:
+            self._raw.execute("ROLLBACK")
 
     def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
         """Load users, each under every alias asked for and its own wa_id."""
@@ -278,4 +305,9 @@ def _by_account(aliases: Iterable[Alias]) -> dict[str, set[str]]:
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
-        yield chunk
+        yield chunk + chunk[-1:] * (_rounded(len(chunk)) - len(chunk))
+
+
+def _rounded(count: int) -> int:
+    """Round up to a power of two: few statements to prepare, the last item asked for again."""
+    return 1 << (count - 1).bit_length()

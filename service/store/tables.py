@@ -33,8 +33,12 @@ accounts = Table(
     Column("first_callback_at", Big),
     Column("last_callback_at", Big),
     Column("policy", Text),
+    Column("unverified_since", Big),
 )
-"""What is known of an account besides its configuration; `policy` as it was at the last start."""
+"""What is known of an account besides its configuration; `policy` as it was at the last start.
+
+`unverified_since` is set by a restore, until the client was asked about every user in `unverified`.
+"""
 
 journal = Table(
     "journal",
@@ -204,6 +208,15 @@ contacts = Table(
 """The newest result of every contact check, by its literal input."""
 
 Index("ix_contacts_account_wa_id", contacts.c.account, contacts.c.wa_id)
+
+unverified = Table(
+    "unverified",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("user_id", Big, ForeignKey("users.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The users whom the client is still to be asked about, since the database was restored."""
 
 installation = Table(
     "installation",

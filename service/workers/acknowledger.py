@@ -10,6 +10,7 @@ from service.model.outcomes import (
     Told,
     Unknown,
 )
+from service.observability import points
 from service.whatsapp.client import Client
 from service.whatsapp.errors import CallError, LoginRefusedError, NotSentError
 
@@ -33,6 +34,7 @@ def _still_to_do(found: PutOutcome, task: Task) -> bool:
 
 
 async def _put(client: Client, task: Task) -> PutOutcome:
+    points.reached("acknowledge.before_put")
     try:
         status = await client.acknowledge(task.wa_id, task.hash or "")
     except LoginRefusedError:
@@ -41,6 +43,7 @@ async def _put(client: Client, task: Task) -> PutOutcome:
         return NoEffect(f"PUT: {error}")
     except CallError as error:
         return await _ask(client, task, f"PUT: {error}")
+    points.reached("acknowledge.after_put")
     if 200 <= status < 300:  # noqa: PLR2004  the class of success
         return Accepted()
     said = f"PUT was answered with {status}"
@@ -52,12 +55,14 @@ async def _put(client: Client, task: Task) -> PutOutcome:
 
 async def _ask(client: Client, task: Task, why: str, *, refused: bool = False) -> PutOutcome:
     """Let a GET tell what a PUT came to."""
+    points.reached("acknowledge.before_get")
     try:
         answer = await client.identity(task.wa_id)
     except LoginRefusedError:
         return NotTried(begun=True)
     except CallError as error:
         return Unknown(f"{why}; {error}")
+    points.reached("acknowledge.after_get")
     if answer is None:
         return Gone(f"{why}; GET identity was answered with 404")
     return Told(answer, refused, why)

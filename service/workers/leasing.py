@@ -14,6 +14,7 @@ from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry, Task
 from service.ledger.ledger import Ledger
 from service.model.outcomes import GetOutcome, NotTried, PutOutcome, Settled
 from service.model.users import Kind
+from service.observability import points
 from service.observability.metrics import Metrics
 from service.store.database import Database, UnavailableError
 from service.store.queries import next_due
@@ -115,7 +116,9 @@ class Worker:
         holders = [next(self._names) for _ in range(free)]
         now = self._ledger.clock()
         entry = LeaseEntry(self._account, self._kind, holders, now)
+        points.reached("before_lease", self._kind)
         tasks = await self._ledger.submit(entry)
+        points.reached("after_lease", self._kind)
         for task in tasks:
             self._begin(task)
         self._more_is_due = len(entry.due) == free
@@ -151,7 +154,9 @@ class Worker:
         """Write the outcome down, as long as the lease lasts."""
         while True:
             try:
+                points.reached("before_outcome", self._kind)
                 settled = await self._ledger.submit(OutcomeEntry(task, outcome))
+                points.reached("after_outcome", self._kind)
                 break
             except UnavailableError:
                 await asyncio.sleep(DATABASE_PAUSE_SECONDS)
@@ -165,7 +170,9 @@ class Worker:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
             try:
                 if self._in_flight:
+                    points.reached("before_renew", self._kind)
                     await self._ledger.submit(RenewEntry(tuple(self._in_flight)))
+                    points.reached("after_renew", self._kind)
             except UnavailableError:
                 continue
             except Exception:

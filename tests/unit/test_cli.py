@@ -227,9 +227,34 @@ class TestDatabase:
         result = run("db", "restore", "copy", typed="y\n")
         assert "var/ackgate.db: restored" in result.stdout
         assert "the database as it was: var/ackgate.db.replaced-" in result.stderr
+        assert "unverified" in result.stderr
         path.unlink()
         done = parsed(run("db", "restore", "copy", "--yes", "--json"))
         assert done == {"file": "var/ackgate.db", "kept": None}
+
+    @pytest.mark.usefixtures("path")
+    def test_a_backup_is_verified_without_a_configuration(self) -> None:
+        run("db", "backup", "copy")
+        Path("config/ackgate.toml").unlink()
+        shown = parsed(run("db", "backup", "--verify", "copy", "--json"))
+        assert (shown["faults"], shown["rows"]["users"]) == ([], 0)
+        assert shown["last_callback_at"] is None
+        assert "none" in run("db", "backup", "--verify", "copy").stdout
+        with closing(sqlite3.connect("copy", isolation_level=None)) as raw:
+            raw.execute("INSERT INTO aliases VALUES ('main', '1', 7)")
+        result = run("db", "backup", "--verify", "copy", expect=1)
+        assert "refers to a row of users" in result.stdout
+        assert result.stderr.startswith("ackgate: copy: damaged: ")
+        assert refused("db", "backup", "--verify", "nothing") == "nothing: no such file"
+
+    def test_the_last_callback_of_a_backup_is_told(self, path: Path) -> None:
+        with closing(connect(path)) as raw:
+            raw.execute(
+                "INSERT INTO accounts (name, last_callback_at) VALUES ('main', 1600000000000)"
+            )
+        run("db", "backup", "copy")
+        shown = parsed(run("db", "backup", "--verify", "copy", "--json"))
+        assert shown["last_callback_at"] == "2020-09-13T12:26:40Z"
 
     def test_where_nobody_can_answer_nothing_is_restored(self, path: Path) -> None:
         run("db", "backup", "copy")

@@ -13,7 +13,9 @@ import pytest
 
 from service.store import maintenance, schema
 from service.store.database import StoreError
+from service.store.queries import list_audit
 from service.store.sqlite_files import FileLock, connect
+from service.store.unverified import count_unverified, unverified_accounts
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 STAMP = "20260131T120000Z"
@@ -47,6 +49,26 @@ def note(raw: sqlite3.Connection, key: str) -> None:
 def notes(path: Path) -> set[str]:
     with closing(sqlite3.connect(path)) as raw:
         return {key for (key,) in raw.execute("SELECT key FROM installation")}
+
+
+def known(
+    raw: sqlite3.Connection, wa_id: str, account: str = "main", state: str | None = None
+) -> int:
+    """Write a user; give the id."""
+    raw.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (account,))
+    row = raw.execute(
+        "INSERT INTO users (account, wa_id, created_at, state, version, attempts, after_hold, "
+        "disputed, history_count, has_work, has_ask) "
+        "VALUES (?, ?, 0, ?, 0, 0, 0, 0, 0, 0, 0) RETURNING id",
+        (account, wa_id, state),
+    ).fetchone()
+    raw.execute("INSERT INTO aliases VALUES (?, ?, ?)", (account, wa_id, row[0]))
+    return int(row[0])
+
+
+def count_of(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as raw:
+        return int(raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 def spoil(path: Path) -> None:
@@ -205,6 +227,126 @@ class TestBackup:
             maintenance.back_up(path, tmp_path / "nowhere/copy", silent)
 
 
+class TestVerify:
+    @pytest.fixture
+    def backup(self, path: Path, tmp_path: Path) -> Path:
+        file = tmp_path / "backup"
+        with closing(connect(path)) as raw:
+            known(raw, "16315550001")
+            raw.execute("UPDATE accounts SET last_callback_at = 1600000000000")
+        maintenance.back_up(path, file, silent)
+        return file
+
+    def test_a_good_backup_tells_what_is_in_it(self, backup: Path) -> None:
+        report, contents = maintenance.verify(backup)
+        assert (report.faults, report.schema) == ((), schema.latest())
+        assert report.size == backup.stat().st_size
+        assert contents is not None
+        assert contents.last_callback_at == 1_600_000_000_000
+        assert {name: rows for name, rows in contents.rows.items() if rows} == {"users": 1}
+        assert {"journal", "audit"} <= contents.rows.keys()
+
+    def test_it_is_only_read(self, backup: Path) -> None:
+        before = backup.read_bytes()
+        backup.chmod(0o400)
+        maintenance.verify(backup)
+        assert backup.read_bytes() == before
+        assert not list(backup.parent.glob("backup-*"))
+
+    def test_damage_is_found(self, backup: Path) -> None:
+        spoil(backup)
+        with pytest.raises(StoreError, match=r"backup: .*(malformed|not a database)"):
+            maintenance.verify(backup)
+
+    def test_rows_that_refer_to_nothing_are_found(self, backup: Path) -> None:
+        with closing(sqlite3.connect(backup, isolation_level=None)) as raw:
+            raw.execute("DELETE FROM users")
+        report, contents = maintenance.verify(backup)
+        assert "refers to a row of users" in report.faults[0]
+        assert contents is None
+
+    @pytest.mark.parametrize(
+        ("number", "oldest", "fault"),
+        [("0000", "0000", None), ("9999", "9998", "newer database"), ("9999", "0001", None)],
+    )
+    def test_a_backup_is_good_where_a_restore_would_take_it(
+        self, backup: Path, number: str, oldest: str, fault: str | None
+    ) -> None:
+        at_migration(backup, number, oldest)
+        report, _ = maintenance.verify(backup)
+        assert (fault in report.faults[0]) if fault else not report.faults
+
+    def test_what_is_missing_or_no_database_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="nothing: no such file"):
+            maintenance.verify(tmp_path / "nothing")
+        (tmp_path / "text").write_text("no database" * 1000)
+        with pytest.raises(StoreError, match="text: file is not a database"):
+            maintenance.verify(tmp_path / "text")
+
+
+class TestBeforeAMigration:
+    @pytest.fixture
+    def ahead(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A release whose migrations go further than the database."""
+        monkeypatch.setattr(schema, "latest", lambda: "9000")
+        monkeypatch.setattr(schema, "_run", lambda *_: None)
+        return path.with_name("ackgate.db.before-9000")
+
+    def test_a_backup_is_made_whole_for_its_owner_alone(self, path: Path, ahead: Path) -> None:
+        with closing(connect(path)) as raw:
+            note(raw, "in the log alone")
+            maintenance.upgrade(path)
+        assert "in the log alone" in notes(ahead)
+        assert ahead.stat().st_mode & 0o777 == 0o600
+        assert not maintenance.verify(ahead)[0].faults
+        assert not list(path.parent.glob("*.part*"))
+
+    def test_it_is_on_disk_before_the_migration_begins(
+        self, path: Path, ahead: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done: list[str] = []
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(schema, "_run", lambda _, head: done.append(head))
+        maintenance.upgrade(path)
+        assert len(done) == 3
+        assert done[0].startswith(f".{ahead.name}.")
+        assert done[1:] == [path.parent.name, "9000"]
+
+    def test_one_of_an_earlier_try_is_replaced_and_made_private(
+        self, path: Path, ahead: Path
+    ) -> None:
+        ahead.write_text("half of it")
+        ahead.chmod(0o644)
+        maintenance.upgrade(path)
+        assert ahead.stat().st_mode & 0o777 == 0o600
+        assert not maintenance.verify(ahead)[0].faults
+
+    def test_without_it_nothing_is_migrated(
+        self, path: Path, ahead: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        migrated: list[str] = []
+        monkeypatch.setattr(schema, "_run", lambda _, head: migrated.append(head))
+        monkeypatch.setattr(schema, "copy_to", full)
+        with pytest.raises(StoreError, match=r"before-9000: No space left on device"):
+            maintenance.upgrade(path)
+        assert (migrated, ahead.exists()) == ([], False)
+        assert not list(path.parent.glob("*.part*"))
+
+    def test_it_can_be_restored(self, path: Path, ahead: Path) -> None:
+        maintenance.upgrade(path)
+        assert maintenance.restore(path, ahead, NOW, silent) is not None
+        assert maintenance.verify(path)[0].faults == ()
+
+
 class TestRestore:
     @pytest.fixture
     def backup(self, path: Path, tmp_path: Path) -> Path:
@@ -251,6 +393,43 @@ class TestRestore:
         assert kept.with_name(kept.name + "-wal").read_bytes() == b"what was left"
         assert not path.with_name("ackgate.db-wal").exists()
         assert maintenance.check(path).faults == ()
+
+    def test_leaves_every_user_unverified_and_says_so_in_the_audit_trail(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        with closing(connect(path)) as raw:
+            known(raw, "16315550001")
+            known(raw, "16315550002", account="removed")
+        file = tmp_path / "backup"
+        maintenance.back_up(path, file, silent)
+        maintenance.restore(path, file, NOW, silent)
+        at = round(NOW.timestamp() * 1000)
+        with maintenance.reading(path) as connection:
+            assert unverified_accounts(connection) == {"main": at, "removed": at}
+            assert count_unverified(connection) == {"main": 1, "removed": 1}
+            entries = list_audit(connection, None, "restored", 0, 10)
+        assert [(entry.account, entry.at) for entry in entries] == [("main", at), ("removed", at)]
+        assert count_of(file, "unverified") == 0, "the backup stays as it was"
+
+    def test_asks_before_each_put_and_lets_a_person_decide_what_was_scheduled(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        with closing(connect(path)) as raw:
+            for wa_id, state in (("1", "acknowledging"), ("2", "scheduled"), ("3", "held")):
+                user_id = known(raw, wa_id, state=state)
+                raw.execute(
+                    "INSERT INTO outbox (account, user_id, kind, due_at, reason, attempts, "
+                    "refusals, begun) VALUES ('main', ?, ?, 0, '', 0, 0, 0)",
+                    (user_id, "ask" if state == "held" else "acknowledge"),
+                )
+        file = tmp_path / "backup"
+        maintenance.back_up(path, file, silent)
+        maintenance.restore(path, file, NOW, silent)
+        with closing(sqlite3.connect(path)) as raw:
+            states = raw.execute("SELECT state FROM users ORDER BY id").fetchall()
+            work = raw.execute("SELECT kind, begun FROM outbox ORDER BY user_id").fetchall()
+        assert [state for (state,) in states] == ["acknowledging", "pending", "held"]
+        assert work == [("acknowledge", 1), ("ask", 0)]
 
     def test_needs_no_database_to_be_there(self, backup: Path, tmp_path: Path) -> None:
         file = tmp_path / "elsewhere/ackgate.db"

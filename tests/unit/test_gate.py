@@ -126,3 +126,19 @@ def test_every_reason_says_what_would_clear_it() -> None:
     known |= {"contact_unknown", "contact_stale", "account_unreachable"}
     assert set(CLEARS_WHEN) >= known
     assert all(Reason(code, NOW).clears_when for code in known)
+
+
+@pytest.mark.parametrize("state", [None, State.ACKNOWLEDGED])
+def test_whom_the_client_was_not_asked_about_since_a_restore_is_blocked(
+    state: State | None,
+) -> None:
+    verdict = judge(WA_ID, user(state), [], NOW, unverified_since=NOW - 3)
+    assert verdict.reasons == (Reason("unverified", NOW - 3),)
+    assert verdict.warnings == ()
+
+
+def test_whom_nobody_ever_heard_of_is_not_blocked_by_a_restore() -> None:
+    verdict = judge(WA_ID, None, [], NOW, unverified_since=NOW - 3)
+    assert verdict.sendable
+    assert codes(verdict.warnings) == ["contact_unknown", "account_unverified"]
+    assert judge(WA_ID, None, [contact()], NOW, unverified_since=NOW - 3).sendable

@@ -86,6 +86,8 @@ class TestTheFile:
         assert got.database.path == Path("var/ackgate.db")
         assert got.reconciler.sweep_after_seconds == 3600
         assert got.reconciler.sweep_per_second == 1
+        assert got.reconciler.verify_per_second == 20
+        assert (got.retention.journal_days, got.retention.quarantined_days) == (30, 90)
         assert (got.log.level, got.log.format) == ("info", "auto")
         assert (got.policy.mode, got.policy.delay_seconds) == ("manual", 0)
         assert (got.policy.max_changes, got.policy.per_seconds) == (3, 86_400)
@@ -229,6 +231,9 @@ class TestUnknownAndWrong:
             ("[policy]\nper_seconds = 0", "policy.per_seconds"),
             ("[policy]\nrules = 5", "policy.rules"),
             ("[reconciler]\nsweep_per_second = 0", "reconciler.sweep_per_second"),
+            ("[reconciler]\nverify_per_second = 0", "reconciler.verify_per_second"),
+            ("[retention]\njournal_days = -1", "retention.journal_days"),
+            ("[retention]\nquarantined_days = 1e9", "retention.quarantined_days"),
             ("[log]\nlevel = 'loud'", "log.level"),
             ("[log]\nformat = 'xml'", "log.format"),
             ("[accounts.Main]\nkind = 'onprem'", "accounts.Main"),

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("first_callback_at", BIG, nullable=True),
         sa.Column("last_callback_at", BIG, nullable=True),
         sa.Column("policy", sa.Text(), nullable=True),
+        sa.Column("unverified_since", BIG, nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_accounts")),
     )
     op.create_table(
@@ -186,6 +187,16 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("lease_until IS NOT NULL"),
         postgresql_where=sa.text("lease_until IS NOT NULL"),
+    )
+    op.create_table(
+        "unverified",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("user_id", BIG, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_unverified_user_id_users")
+        ),
+        sa.PrimaryKeyConstraint("account", "user_id", name=op.f("pk_unverified")),
+        sqlite_with_rowid=False,
     )
     op.execute(
         f"INSERT INTO installation (key, value) VALUES ('oldest_migration', '{OLDEST_MIGRATION}')"  # noqa: S608  a constant of ours

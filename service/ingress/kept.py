@@ -1,0 +1,42 @@
+"""The answer to a callback that is kept: always the same bytes, but for the date."""
+
+import time
+from email.utils import formatdate
+
+from aiohttp import web
+
+_HEAD = (
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nDate: {}\r\n\r\n{{}}"
+)
+
+
+class Kept:
+    """Answers `200 {}` on a connection that stays open.
+
+    aiohttp builds a response object, its headers and their serialisation anew for every request,
+    which is a sixth of what a callback costs. This has no state of a request, so one is enough.
+    """
+
+    keep_alive = True
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._bytes = b""
+
+    def fits(self, request: web.BaseRequest) -> bool:
+        """Tell whether the request is of the kind that this can answer."""
+        return request.keep_alive and request.version >= (1, 1)
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write the answer, as aiohttp asks a response to."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the sender went away")
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._bytes = _HEAD.format(formatdate(now, usegmt=True)).encode()
+        transport.write(self._bytes)
+
+    async def write_eof(self) -> None:
+        """Do nothing more: it is written."""

@@ -1,0 +1,121 @@
+"""Deleting what has been kept for long enough from the journal, a little at a time.
+
+Ids grow with the time of arrival, so what is to go lies at the smallest ids: nothing else is looked
+at. The newest entry always stays, else SQLite would give its id a second time.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import Connection, and_, delete, func, or_, select, text
+
+from service.store.tables import journal
+
+QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is too old: what arrived before these times (Unix ms); 0 keeps for ever.
+
+    What is quarantined has a limit of its own. What claims to have arrived after `now` is stepped
+    over: the clock was wrong then.
+    """
+
+    now: int
+    applied: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a look at a few entries found: which of them are to go, and whether to look further.
+
+    `last` is the id of the last one looked at.
+    """
+
+    ids: tuple[int, ...]
+    last: int
+    more: bool
+
+
+def next_chunk(connection: Connection, limits: Limits, after: int, rows: int, size: int) -> Chunk:
+    """Look at the entries after an id: at so many at most, and at so many bytes of bodies."""
+    return _chunk(connection, limits, after, rows, size, quarantined=False)
+
+
+def next_quarantined(
+    connection: Connection, limits: Limits, after: int, rows: int, size: int
+) -> Chunk:
+    """Look at the quarantined entries alone, which lie scattered among the others."""
+    return _chunk(connection, limits, after, rows, size, quarantined=True)
+
+
+def _chunk(
+    connection: Connection, limits: Limits, after: int, rows: int, size: int, *, quarantined: bool
+) -> Chunk:
+    before = limits.quarantined if quarantined else limits.applied
+    if not before:
+        return Chunk((), after, more=False)
+    newest = select(func.max(journal.c.id)).scalar_subquery()
+    query = (
+        select(journal.c.id, journal.c.received_at, journal.c.state, func.length(journal.c.body))
+        .where(journal.c.id > after, journal.c.id < newest)
+        .order_by(journal.c.id)
+        .limit(rows)
+    )
+    if quarantined:
+        query = query.where(text("state = 'quarantined'"))  # a literal, for its index
+    ids: list[int] = []
+    last, seen = after, 0
+    found = connection.execute(query).all()
+    for id_, received_at, state, length in found:
+        if before <= received_at <= limits.now or (ids and seen + length > size):
+            return Chunk(tuple(ids), last, more=received_at < before)
+        last = id_
+        if received_at < before and (state == QUARANTINED) == quarantined:
+            ids.append(id_)
+            seen += length
+    return Chunk(tuple(ids), last, more=len(found) == rows)
+
+
+def delete_entries(connection: Connection, ids: Sequence[int], limits: Limits) -> int:
+    """Delete these entries, as far as they are still to go; give how many went."""
+    old = journal.c.received_at
+    is_quarantined = journal.c.state == QUARANTINED
+    gone = or_(
+        and_(~is_quarantined, old < limits.applied), and_(is_quarantined, old < limits.quarantined)
+    )
+    return connection.execute(delete(journal).where(journal.c.id.in_(ids), gone)).rowcount
+
+
+def oldest_entry(connection: Connection) -> int | None:
+    """Tell when (Unix ms) the oldest entry arrived; None where the journal is empty."""
+    return connection.execute(
+        select(journal.c.received_at).order_by(journal.c.id).limit(1)
+    ).scalar()
+
+
+def give_back(connection: Connection, pages: int, kept: int) -> int:
+    """Give some free pages of a SQLite file back to the file system; tell how many are left.
+
+    Of all pages one in `kept` stays free, for what comes in next. Other databases see to this
+    themselves.
+    """
+    if connection.dialect.name != "sqlite":
+        return 0
+    raw = cast("sqlite3.Connection", connection.connection.driver_connection)
+    free, total = _pragma(raw, "freelist_count"), _pragma(raw, "page_count")
+    surplus = free - total // kept
+    if surplus <= 0:
+        return 0
+    for _ in range(min(pages, surplus)):  # sqlite3 makes one step of the statement, so one page
+        raw.execute("PRAGMA incremental_vacuum(1)")
+    given = free - _pragma(raw, "freelist_count")
+    return surplus - given if given else 0
+
+
+def _pragma(raw: sqlite3.Connection, name: str) -> int:
+    return int(raw.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,0 +1,130 @@
+"""After a restore: whom the WhatsApp client is still to be asked about.
+
+What changed since the backup is unknown, so every user that it knows is unverified until the client
+has answered; and so is the account, as long as one of them is.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, exists, func, insert, literal, not_, select, true, update
+
+from service.model.users import AuditEntry, Kind, State
+from service.store.tables import accounts, audit, outbox, unverified, users
+
+CHUNK = 500
+RESTORED = "restored from a backup; what came in since is unknown"
+VERIFIED = "the client was asked about every user since the restore"
+
+
+def mark(connection: Connection, now: int) -> None:
+    """Make every user and every account unverified, as of a restore at `now` (Unix ms).
+
+    A decision may have been carried out since the backup, so a GET comes before each PUT; and a
+    person may have held what policy had only scheduled, so a person decides about that again.
+    """
+    known = select(accounts.c.name)
+    unknown = select(users.c.account).distinct().where(users.c.account.not_in(known))
+    connection.execute(insert(accounts).from_select(["name"], unknown))
+    connection.execute(update(accounts).values(unverified_since=now))
+    connection.execute(delete(unverified))
+    everybody = select(users.c.account, users.c.id).order_by(users.c.account, users.c.id)
+    connection.execute(insert(unverified).from_select(["account", "user_id"], everybody))
+    _unschedule(connection, now)
+    puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
+    connection.execute(update(outbox).where(puts).values(begun=true()))
+    for name in connection.execute(known.order_by(accounts.c.name)).scalars().all():
+        _record(connection, name, AuditEntry(now, "restored", reason=RESTORED))
+
+
+def _unschedule(connection: Connection, now: int) -> None:
+    scheduled = users.c.state == State.SCHEDULED.value
+    entries = select(
+        users.c.account,
+        users.c.id,
+        literal(now),
+        literal("pending"),
+        users.c.hash,
+        literal(RESTORED),
+    ).where(scheduled)
+    columns = ["account", "user_id", "at", "event", "hash", "reason"]
+    connection.execute(insert(audit).from_select(columns, entries))
+    theirs = outbox.c.user_id.in_(select(users.c.id).where(scheduled))
+    puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
+    connection.execute(delete(outbox).where(theirs, puts))
+    pending = {"state": State.PENDING.value, "due_at": None, "has_work": False, "updated_at": now}
+    connection.execute(update(users).where(scheduled).values(pending))
+
+
+def _record(connection: Connection, account: str, entry: AuditEntry) -> None:
+    row = {"account": account, "at": entry.at, "event": entry.event, "reason": entry.reason}
+    connection.execute(insert(audit).values(**row))
+
+
+def unverified_accounts(connection: Connection) -> dict[str, int]:
+    """Give the accounts that are unverified, each with the time of the restore (Unix ms)."""
+    since = accounts.c.unverified_since
+    query = select(accounts.c.name, since).where(since.is_not(None))
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def count_unverified(connection: Connection) -> dict[str, int]:
+    """Count the users of each account whom the client is still to be asked about."""
+    query = select(unverified.c.account, func.count()).group_by(unverified.c.account)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def next_unverified(connection: Connection, account: str, after: int, limit: int) -> list[int]:
+    """Give users still to be asked about, in the order of their ids."""
+    query = (
+        select(unverified.c.user_id)
+        .where(unverified.c.account == account, unverified.c.user_id > after)
+        .order_by(unverified.c.user_id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def unverified_user(connection: Connection, account: str, user_id: int) -> tuple[str, int] | None:
+    """Give wa_id and version of a user who is still to be asked about."""
+    query = (
+        select(users.c.wa_id, users.c.version)
+        .join(unverified, unverified.c.user_id == users.c.id)
+        .where(unverified.c.account == account, unverified.c.user_id == user_id)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def find_unverified(
+    connection: Connection, account: str, user_ids: Sequence[int]
+) -> frozenset[int]:
+    """Give those of some users who are still to be asked about."""
+    found: set[int] = set()
+    for start in range(0, len(user_ids), CHUNK):
+        query = (
+            select(unverified.c.user_id)
+            .where(unverified.c.account == account)
+            .where(unverified.c.user_id.in_(user_ids[start : start + CHUNK]))
+        )
+        found.update(connection.execute(query).scalars())
+    return frozenset(found)
+
+
+def verify_user(connection: Connection, account: str, user_id: int) -> None:
+    """Note that the client has answered about a user."""
+    mine = (unverified.c.account == account, unverified.c.user_id == user_id)
+    connection.execute(delete(unverified).where(*mine))
+
+
+def verify_account(connection: Connection, account: str, now: int) -> bool:
+    """Make an account verified again, once nobody is left to be asked about; tell whether it is."""
+    left = exists().where(unverified.c.account == account)
+    changed = connection.execute(
+        update(accounts)
+        .where(accounts.c.name == account, accounts.c.unverified_since.is_not(None), not_(left))
+        .values(unverified_since=None)
+    )
+    if changed.rowcount == 0:
+        return not connection.execute(select(left)).scalar()
+    _record(connection, account, AuditEntry(now, "verified", reason=VERIFIED))
+    return True

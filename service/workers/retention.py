@@ -1,0 +1,142 @@
+"""Deletes callbacks that were kept for long enough, slowly, and gives their space back."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from service.ledger.ledger import Ledger
+from service.observability.metrics import Metrics
+from service.settings import RetentionSettings
+from service.store.database import Database, UnavailableError
+from service.store.retention import (
+    Chunk,
+    Limits,
+    delete_entries,
+    give_back,
+    next_chunk,
+    next_quarantined,
+)
+
+FIRST_AFTER_SECONDS = 60.0
+EVERY_SECONDS = 3600.0
+ROWS = 500
+BYTES = 1_048_576
+"""What one transaction deletes at most: entries, and bytes of bodies (or one larger body)."""
+PAGES = 100
+"""Pages given back in one transaction at most."""
+KEPT_FREE = 20
+"""One page in so many stays free, for what comes in next."""
+SHARE = 0.1
+"""The part of the time that the writer is kept busy with it, at most."""
+SHORTEST_PAUSE_SECONDS = 0.01
+WALKS_ANEW = 24
+JUMP_SECONDS = 3600.0
+
+DAY_MS = 86_400_000
+T = TypeVar("T")
+Look = Callable[[Connection, Limits, int, int, int], Chunk]
+
+log = structlog.get_logger(__name__)
+
+
+class Retention:
+    """Looks every hour for what is too old."""
+
+    def __init__(
+        self,
+        settings: RetentionSettings,
+        ledger: Ledger,
+        database: Database,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._metrics = metrics
+        self._ledger = ledger
+        self._passes = 0
+        self._walked = 0
+        self._last_pass: tuple[int, float] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is ever deleted."""
+        return bool(self._settings.journal_days or self._settings.quarantined_days)
+
+    async def run(self) -> None:
+        """Look, again and again."""
+        await asyncio.sleep(FIRST_AFTER_SECONDS)
+        while True:
+            try:
+                await self.look()
+            except UnavailableError:
+                log.warning("deleting what is too old has to wait: the database is not available")
+            except Exception:
+                log.exception("deleting what is too old failed")
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def look(self) -> int:
+        """Delete everything that is too old by now; give how many entries that were."""
+        now = self._ledger.clock()
+        if self._jumped(now):
+            log.warning("the clock was set forward: nothing is deleted before the next look")
+            return 0
+        days, apart = self._settings.journal_days, self._settings.quarantined_days
+        limits = Limits(now, _before(now, days), _before(now, apart))
+        # What was replayed since, and is no longer quarantined, lies behind the walk.
+        if self._passes % WALKS_ANEW == 0:
+            self._walked = 0
+        self._passes += 1
+        deleted, self._walked = await self._walk(next_chunk, limits, self._walked)
+        scattered, _ = await self._walk(next_quarantined, limits, 0)
+        pages = await self._give_back()
+        if deleted or scattered:
+            log.info("deleted old callbacks", count=deleted + scattered, quarantined=scattered)
+        if pages:
+            log.info("gave space back", pages=pages)
+        return deleted + scattered
+
+    def _jumped(self, now: int) -> bool:
+        """Tell whether the clock ran ahead of the time that really passed."""
+        here = time.monotonic()
+        last, self._last_pass = self._last_pass, (now, here)
+        return last is not None and (now - last[0]) / 1000 - (here - last[1]) > JUMP_SECONDS
+
+    async def _walk(self, look: Look, limits: Limits, after: int) -> tuple[int, int]:
+        """Delete what a walk finds; give how much that was, and how far it came."""
+        deleted = 0
+        while True:
+            chunk = await self._database.read(
+                lambda connection, after=after: look(connection, limits, after, ROWS, BYTES)  # type: ignore[misc]
+            )
+            if chunk.ids:
+                gone = await self._write(partial(delete_entries, ids=chunk.ids, limits=limits))
+                self._metrics.journal_deleted.inc(gone)
+                deleted += gone
+            after = chunk.last
+            if not chunk.more:
+                return deleted, after
+
+    async def _give_back(self) -> int:
+        """Give free pages back to the file system; give about how many that were."""
+        given = 0
+        while await self._write(partial(give_back, pages=PAGES, kept=KEPT_FREE)):
+            given += PAGES
+        return given
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        """Run a small piece of work on the writer, then let the others have it for longer."""
+        started = time.perf_counter()
+        result = await self._database.write(lambda transaction: work(transaction.connection))
+        took = time.perf_counter() - started
+        await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, took * (1 / SHARE - 1)))
+        return result
+
+
+def _before(now: int, days: float) -> int:
+    """Give the time (Unix ms) before which it is too old; 0 for what is kept for ever."""
+    return max(0, now - round(days * DAY_MS)) if days else 0
