@@ -5,8 +5,9 @@ from functools import partial
 from aiohttp import web
 
 from service.api import shapes
-from service.api.queries import cursor_of, listed, need_account, page, storable
+from service.api.queries import cursor_of, listed, need_account, page
 from service.api.services import services
+from service.model.names import storable
 from service.store.queries import ContactFilter, list_contacts
 
 

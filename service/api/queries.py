@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from service.api.problems import ProblemError, field_problem, from_validation
 from service.api.services import services
@@ -31,8 +31,8 @@ async def read_body(request: web.Request, model: type[M]) -> M:
         raise ProblemError(400, "the body is no JSON") from None
     try:
         return model.model_validate(value)
-    except ValueError as error:
-        raise from_validation(error) from None  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise from_validation(error) from None
 
 
 def need_account(request: web.Request) -> str:
@@ -55,11 +55,6 @@ def number(request: web.Request, name: str, *, at_most: float, default: float) -
     if not 0 <= value <= at_most:
         raise field_problem((name, f"a number from 0 to {at_most:g}"))
     return value
-
-
-def storable(text: str) -> bool:
-    """Tell whether a database can hold the text: a lone surrogate or NUL matches nothing."""
-    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def moment(request: web.Request, name: str) -> int | None:

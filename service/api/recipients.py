@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 
 from service.api import shapes
 from service.api.problems import field_problem
-from service.api.queries import need_account, read_body, storable
+from service.api.queries import need_account, read_body
 from service.api.services import services
 from service.model.contacts import Contact
 from service.model.gate import Verdict, judge, unite
-from service.model.names import usable_alias
+from service.model.names import storable, usable_alias
 from service.model.users import User
 from service.store.queries import find_contacts, find_users, newest_contacts
 from service.store.unverified import find_unverified

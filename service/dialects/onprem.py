@@ -34,6 +34,7 @@ from service.model.events import (
     UserWrote,
 )
 from service.model.moments import LATEST_MS, Moment
+from service.model.names import storable
 
 SEND_BLOCKED_CODE = 480
 MAX_INPUT_CHARACTERS = 256
@@ -196,16 +197,11 @@ def _read_contact(element: dict[str, Any]) -> list[Event]:
     input_, status = element.get("input"), element["status"]
     if not isinstance(input_, str) or not 0 < len(input_) <= MAX_INPUT_CHARACTERS:
         raise FieldError("input", "missing" if input_ is None else "no usable text")
-    if not _storable(input_):
+    if not storable(input_):
         raise FieldError("input", "no usable text")
     if not isinstance(status, str) or not _STATUS.fullmatch(status):
         raise FieldError("status", "no usable text")
     return [ContactChecked(input_, status, optional_alias(element, "wa_id", "wa_id"))]
-
-
-def _storable(text: str) -> bool:
-    """Tell whether a database can hold the text."""
-    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _read_error(_: dict[str, Any]) -> list[Event]:

@@ -16,3 +16,8 @@ def usable_alias(text: str) -> bool:
 def usable_hash(text: str) -> bool:
     """Tell whether the text can be an identity hash: opaque, printable, of bounded length."""
     return 0 < len(text) <= MAX_HASH_CHARACTERS and text.isprintable()
+
+
+def storable(text: str) -> bool:
+    """Tell whether a database can hold the text: a lone surrogate or NUL matches nothing."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
