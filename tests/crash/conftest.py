@@ -1,0 +1,452 @@
+"""The service as a process that is killed, the load on it, and what must hold afterwards."""
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from service.ledger.ledger import wall_clock
+from service.simulator import Options, Simulator
+from tests.acceptance.conftest import (
+    certificates,
+    http,
+    install,
+    notice,
+    prepare,
+    simulate,
+    spawn,
+    stack,
+    wrote,
+)
+
+__all__ = ["certificates", "http", "install", "prepare", "simulate", "spawn", "stack"]
+
+SEED = os.environ.get("ACKGATE_TEST_SEED", "480")
+SENDERS = 12
+UNHURRIED = 240
+"""After so many users the senders slow down, so that what is left to do stays little."""
+TOKEN = "crash-webhook-token"
+CONFIG = """
+[server]
+port = {port}
+drain_seconds = 0
+[database]
+url = "sqlite:///{database}"
+[log]
+level = "warning"
+[reconciler]
+sweep_after_seconds = {sweep_after}
+sweep_per_second = 20
+[accounts.main]
+base_url = "{base_url}"
+username = "ackgate"
+password = "development-only"
+ca_file = "{ca_file}"
+webhook_token = "{token}"
+timeout_seconds = 5
+[accounts.main.policy]
+mode = "auto"
+[[accounts.main.policy.rules]]
+name = "people"
+wa_id_prefixes = ["1632"]
+mode = "manual"
+"""
+
+
+@pytest.fixture
+async def simulator(certificates: Path) -> AsyncIterator[Simulator]:
+    options = Options(
+        port=0,
+        var=certificates,
+        show_security_notifications=True,
+        health_per_minute=100_000,
+    )
+    async with Simulator(options) as running:
+        yield running
+
+
+class Launcher:
+    """The process that the services of a test are forked from, one at a time."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("launcher.py")
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("ACKGATE_")}
+        self._process = subprocess.Popen(
+            [sys.executable, str(script)],
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def order(self, **what: str | None) -> int:
+        """Start a service; give its process id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def ended(self) -> int:
+        """Wait for its end; give its exit code, negative for a signal."""
+        return self._answer()
+
+    def _answer(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    launched = Launcher()
+    yield launched
+    launched.close()
+
+
+class Command:
+    """The service, started again and again on the same database."""
+
+    def __init__(self, folder: Path, simulator: Simulator) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.database = folder / "ackgate.db"
+        self.log = folder / "ackgate.log"
+        self.config = folder / "ackgate.toml"
+        self.sweeping = folder / "sweeping.toml"
+        for file, sweep_after in ((self.config, 3600), (self.sweeping, 0.5)):
+            file.write_text(
+                CONFIG.format(
+                    port=self.port,
+                    database=self.database,
+                    base_url=simulator.base_url,
+                    ca_file=simulator.ca_file,
+                    token=TOKEN,
+                    sweep_after=sweep_after,
+                )
+            )
+
+    async def start(self, *before: str) -> asyncio.subprocess.Process:
+        """Run the real command, behind another command if one is given."""
+        return await asyncio.create_subprocess_exec(
+            *before, sys.executable, "-m", "service", "serve", "--config", str(self.config)
+        )
+
+    async def ready(self, process: "asyncio.subprocess.Process | Forked") -> bool:
+        """Wait until it takes callbacks; False when it ended before."""
+        async with asyncio.timeout(30), aiohttp.ClientSession() as http:
+            while process.returncode is None:
+                with suppress(aiohttp.ClientError, OSError):
+                    async with http.get(f"{self.url}/health/ready") as response:
+                        if response.status == 200:
+                            return True
+                await asyncio.sleep(0.005)
+        return False
+
+    def left_behind(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask a copy of what a killed process left, so that it stays as it is."""
+        folder = self.database.with_name("copy")
+        folder.mkdir(exist_ok=True)
+        for file in self.database.parent.glob("ackgate.db*"):
+            shutil.copy(file, folder)
+        with closing(sqlite3.connect(folder / self.database.name)) as connection:
+            return connection.execute(query).fetchall()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the database of the service that runs."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+
+    async def until_idle(self, seconds: float = 60) -> None:
+        """Wait until nothing is left to be done, and so nothing leased."""
+        async with asyncio.timeout(seconds):
+            while self.rows("SELECT 1 FROM outbox LIMIT 1"):
+                await asyncio.sleep(0.05)
+
+
+class Forked:
+    """A service that the launcher forked."""
+
+    def __init__(self, launcher: Launcher, command: Command, kill_at: str | None) -> None:
+        config = command.config if kill_at is None else command.sweeping
+        self.pid = launcher.order(config=str(config), kill_at=kill_at, log=str(command.log))
+        self._ending = asyncio.create_task(asyncio.to_thread(launcher.ended))
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._ending.result() if self._ending.done() else None
+
+    async def wait(self, seconds: float = 30) -> int:
+        """Wait for its end; give its exit code, negative for a signal."""
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(self._ending)
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    async def end(self) -> None:
+        """End it, whatever became of the test."""
+        self.send_signal(signal.SIGKILL)
+        await self._ending
+
+
+Start = Callable[..., Awaitable[Forked]]
+
+
+@pytest.fixture
+def command(tmp_path: Path, simulator: Simulator) -> Command:
+    return Command(tmp_path, simulator)
+
+
+@pytest.fixture
+async def start(command: Command, launcher: Launcher) -> AsyncIterator[Start]:
+    """Start the service, to be killed at a point if one is named; it ends with the test."""
+    started: list[Forked] = []
+
+    async def start(kill_at: str | None = None) -> Forked:
+        started.append(Forked(launcher, command, kill_at))
+        return started[-1]
+
+    yield start
+    for process in started:
+        await process.end()
+
+
+@dataclass
+class Person:
+    """A user, with what the rules are to make of it."""
+
+    wa_id: str
+    automatic: bool
+    hash: str = ""
+    asked: str | None = None
+    """The decision that was sent."""
+    answered: bool = False
+    """Whether it was answered with 2xx."""
+
+    @property
+    def states(self) -> set[str]:
+        """The states that are right once nothing is left to be done."""
+        decided = {"acknowledge": "acknowledged", "hold": "held"}.get(self.asked or "", "pending")
+        if self.automatic:
+            return {"acknowledged"}
+        return {decided} if self.answered else {decided, "pending"}
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A callback that says which hash a user has."""
+
+    wa_id: str
+    hash: str
+    body: bytes
+
+
+@dataclass
+class Load:
+    """Sends callbacks and decisions as twelve senders, and remembers what was answered."""
+
+    command: Command
+    simulator: Simulator
+    people: dict[str, Person] = field(default_factory=dict)
+    accepted: list[Callback] = field(default_factory=list)
+    owed: list[Callback] = field(default_factory=list)
+    """What got no 200: the client delivers it again."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def send_until(self, stop: asyncio.Event) -> None:
+        async with aiohttp.ClientSession() as http:
+            await asyncio.gather(*(self._send(http, stop) for _ in range(SENDERS)))
+
+    async def deliver_again(self) -> None:
+        """Deliver what got no 200, in whatever order; now all of it is taken."""
+        again, self.owed = self.owed, []
+        random.Random(SEED).shuffle(again)
+        async with aiohttp.ClientSession() as http:
+            await asyncio.gather(*(self.deliver(http, callback) for callback in again))
+        assert not self.owed
+
+    async def deliver(self, http: aiohttp.ClientSession, callback: Callback) -> bool:
+        """Deliver one callback; tell whether it was answered with 200."""
+        url = f"{self.command.url}/webhooks/main/{TOKEN}"
+        with suppress(aiohttp.ClientError, OSError):
+            headers = {"Content-Type": "application/json"}
+            async with http.post(url, data=callback.body, headers=headers) as response:
+                if response.status == 200:
+                    self.accepted.append(callback)
+                    return True
+        self.owed.append(callback)
+        return False
+
+    async def _send(self, http: aiohttp.ClientSession, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            number = next(self._numbers)
+            await FLAVOURS[number % len(FLAVOURS)](self, http, number)
+            await asyncio.sleep(0.002 if number < UNHURRIED else 0.05)
+
+    def _person(self, number: int, *, automatic: bool = True) -> Person:
+        wa_id = f"{'1631' if automatic else '1632'}{number:07}"
+        return self.people.setdefault(wa_id, Person(wa_id, automatic))
+
+    def _changed(self, person: Person, at_ms: int | None = None) -> Callback:
+        """Let the identity change, and give the notification of it."""
+        person.hash = self.simulator.change_identity(person.wa_id, at_ms=at_ms, notify=False)
+        at_ms = self.simulator.users[person.wa_id].created_timestamp
+        body = json.dumps(notice(person.wa_id, person.hash, at_ms)).encode()
+        return Callback(person.wa_id, person.hash, body)
+
+    async def once(self, http: aiohttp.ClientSession, number: int) -> None:
+        await self.deliver(http, self._changed(self._person(number)))
+
+    async def twice_at_once(self, http: aiohttp.ClientSession, number: int) -> None:
+        changed = self._changed(self._person(number))
+        await asyncio.gather(self.deliver(http, changed), self.deliver(http, changed))
+
+    async def again_twice_at_once(self, http: aiohttp.ClientSession, number: int) -> None:
+        await self.once(http, number)
+        await self.twice_at_once(http, number)
+
+    async def two_changes(self, http: aiohttp.ClientSession, number: int) -> None:
+        await self.once(http, number)
+        await self.once(http, number)
+
+    async def the_later_change_first(self, http: aiohttp.ClientSession, number: int) -> None:
+        person, now = self._person(number), wall_clock()
+        earlier, later = (self._changed(person, at_ms) for at_ms in (now - 2000, now))
+        await self.deliver(http, later)
+        await self.deliver(http, earlier)
+
+    async def the_answer_is_lost(self, http: aiohttp.ClientSession, number: int) -> None:
+        wa_id = self._person(number).wa_id
+        self.simulator.fault("identity_put", wa_id=wa_id, times=1, drop="after")
+        await self.once(http, number)
+
+    async def the_answer_never_comes(self, http: aiohttp.ClientSession, number: int) -> None:
+        wa_id = self._person(number).wa_id
+        self.simulator.fault("identity_put", wa_id=wa_id, times=1, hang=0.2, effect=True)
+        await self.once(http, number)
+
+    async def the_client_fails(self, http: aiohttp.ClientSession, number: int) -> None:
+        if number % 5 == 0:
+            wa_id = self._person(number).wa_id
+            self.simulator.fault("identity_put", wa_id=wa_id, times=1, status=500)
+        await self.once(http, number)
+
+    async def waits_for_a_person(self, http: aiohttp.ClientSession, number: int) -> None:
+        await self.deliver(http, self._changed(self._person(number, automatic=False)))
+
+    async def a_person_acknowledges(self, http: aiohttp.ClientSession, number: int) -> None:
+        await self._decided(http, number, "acknowledge")
+
+    async def a_person_holds(self, http: aiohttp.ClientSession, number: int) -> None:
+        await self._decided(http, number, "hold")
+
+    async def a_message_claims(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Claim what isn't so: the client is asked, and the identity stays pending."""
+        person = self._person(number, automatic=False)
+        self.simulator.fault("identity_get", wa_id=person.wa_id, times=1, latency=0.1)
+        await self.deliver(http, self._changed(person))
+        at_ms = self.simulator.users[person.wa_id].created_timestamp
+        body = json.dumps(wrote(person.wa_id, person.hash, at_ms, acknowledged=True)).encode()
+        await self.deliver(http, Callback(person.wa_id, person.hash, body))
+
+    async def _decided(self, http: aiohttp.ClientSession, number: int, verb: str) -> None:
+        person = self._person(number, automatic=False)
+        if not await self.deliver(http, self._changed(person)):
+            return
+        person.asked = verb
+        url = f"{self.command.url}/api/v1/accounts/main/identities/{person.wa_id}/{verb}"
+        with suppress(aiohttp.ClientError, OSError):
+            async with http.post(url, json={"hash": person.hash}) as response:
+                person.answered = response.status in {200, 202}
+
+    def assert_in_effect(self) -> None:
+        """Every 200 is kept as it came, and is the latest of its user or in the history."""
+        rows = self.command.rows
+        bodies = Counter(body for (body,) in rows("SELECT body FROM journal"))
+        assert not Counter(c.body for c in self.accepted) - bodies
+        assert not rows("SELECT reason FROM journal WHERE state != 'applied'")
+        known = set(rows("SELECT wa_id, hash FROM users"))
+        known |= set(rows("SELECT u.wa_id, c.hash FROM changes c JOIN users u ON u.id = c.user_id"))
+        assert not {(c.wa_id, c.hash) for c in self.accepted} - known
+        assert rows("PRAGMA integrity_check") == [("ok",)]
+        assert not rows("PRAGMA foreign_key_check")
+
+    def assert_as_the_rules_give(self) -> None:
+        """Each identity is in its state, here and at the client, and nothing happened twice."""
+        self.assert_in_effect()
+        self._assert_states()
+        self._assert_nothing_twice()
+
+    def _assert_states(self) -> None:
+        rows = self.command.rows("SELECT wa_id, hash, state FROM users")
+        found = {wa_id: (hash_, state) for wa_id, hash_, state in rows}
+        at_the_client = self.simulator.users
+        for person in self.people.values():
+            hash_, state = found[person.wa_id]
+            assert hash_ == person.hash == at_the_client[person.wa_id].hash, person
+            assert state in person.states, (person, state)
+            acknowledged = at_the_client[person.wa_id].acknowledged
+            assert acknowledged is (state == "acknowledged"), person
+        assert found.keys() == self.people.keys()
+
+    def _assert_nothing_twice(self) -> None:
+        rows = self.command.rows
+        twice = "SELECT event FROM audit GROUP BY user_id, hash, event HAVING count(*) > 1"
+        assert set(rows(twice)) <= {("send_blocked",)}
+        # A hash is acknowledged once: what a PUT came to that was cut off, a GET tells.
+        came_to = Counter(
+            (call.wa_id, call.hash)
+            for call in self.simulator.puts
+            if call.outcome in {"acknowledged", "already"}
+        )
+        assert set(came_to.values()) <= {1}
+        waiting = {p.wa_id for p in self.people.values() if not p.automatic and p.asked is None}
+        assert not waiting & {call.wa_id for call in self.simulator.puts}
+
+
+FLAVOURS = (
+    Load.once,
+    Load.waits_for_a_person,
+    Load.twice_at_once,
+    Load.again_twice_at_once,
+    Load.a_person_acknowledges,
+    Load.two_changes,
+    Load.a_message_claims,
+    Load.the_later_change_first,
+    Load.the_answer_is_lost,
+    Load.a_person_holds,
+    Load.the_answer_never_comes,
+    Load.the_client_fails,
+)
+"""What the senders do, in turns."""
+
+
+@pytest.fixture
+def load(command: Command, simulator: Simulator) -> Load:
+    return Load(command, simulator)
