@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.ledger.book import Book, Entry, Wanted
-from service.ledger.callbacks import CallbackEntry, slices, state_of
+from service.ledger.callbacks import QUARANTINED, CallbackEntry, slices, state_of
 from service.model.events import Reading
 from service.observability.logs import request_id
 from service.store.database import JournalRow, Transaction
@@ -45,24 +45,31 @@ class Received:
 
     def read(self) -> CallbackEntry:
         """Let the dialect read the body; give the first slice."""
-        headers = self.headers
-        content_type = label(headers.get("Content-Type", ""))
-        encoding = label(headers.get("Content-Encoding", "")).strip().lower()
+        content_type, encoding = self._labels()
         self.reading = reading = self.dialect(content_type, encoding, self.body)
         self.state, reason = state_of(reading)
-        row = JournalRow(
+        self.rest = slices(self._row(reason), reading, self._request_id())
+        self.first = next(self.rest)
+        return self.first
+
+    def _labels(self) -> tuple[str, str]:
+        headers = self.headers
+        encoding = label(headers.get("Content-Encoding", "")).strip().lower()
+        return label(headers.get("Content-Type", "")), encoding
+
+    def _row(self, reason: str | None) -> JournalRow:
+        return JournalRow(
             self.account,
             self.arrived,
             self.state,
             reason,
-            content_type,
-            encoding,
-            kept_headers(headers),
+            *self._labels(),
+            kept_headers(self.headers),
             self.body,
         )
-        self.rest = slices(row, reading, request_id(headers.get("X-Request-ID")))
-        self.first = next(self.rest)
-        return self.first
+
+    def _request_id(self) -> str:
+        return request_id(self.headers.get("X-Request-ID"))
 
     def wants(self, transaction: Transaction) -> Wanted:
         """Want what its events speak of."""
@@ -73,9 +80,12 @@ class Received:
         (self.first or self.read()).apply(book)
 
     def poisoned(self, error: Exception) -> Entry[None] | None:
-        """Keep it, quarantined, without its events."""
+        """Keep it, quarantined, without its events: whether it was read by then or not."""
         self.rest = iter(())
-        return None if self.first is None else self.first.poisoned(error)
+        self.state = QUARANTINED
+        if self.first is None:
+            self.first = next(slices(self._row(None), Reading(), self._request_id()))
+        return self.first.poisoned(error)
 
 
 def label(value: str) -> str:
