@@ -16,11 +16,10 @@ from service.model.outcomes import (
     answered,
     settle,
 )
-from service.model.users import Kind, User, Work
+from service.model.users import LEASE_MS, Kind, User, Work
 from service.store.database import Transaction
 from service.store.queries import stale_unsettled
 
-LEASE_MS = 10_000
 PUT_OFF_MS = 60_000
 
 log = structlog.get_logger(__name__)

@@ -9,6 +9,9 @@ from service.model.moments import Moment
 from service.model.policy import Policies
 from service.model.timeline import Change
 
+LEASE_MS = 10_000
+"""How long work is leased; it is renewed long before."""
+
 
 class State(StrEnum):
     """What is to become of the latest identity; see `docs/architecture.md` for the table."""

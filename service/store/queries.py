@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select, text, tuple_, update
 
 from service.model.contacts import Contact
+from service.model.retries import MAX_DELAY_SECONDS
 from service.model.timeline import Change
-from service.model.users import AuditEntry, Kind, State, User
+from service.model.users import LEASE_MS, AuditEntry, Kind, State, User
 from service.store.rows import (
     CHANGE_COLUMNS,
     CONTACT_COLUMNS,
@@ -274,6 +275,20 @@ def next_due(connection: Connection, account: str, kind: Kind) -> int | None:
     leased = select(lease).where(mine, lease.is_not(None)).order_by(lease).limit(1)
     times = [connection.execute(query).scalar() for query in (free, leased)]
     return min((at for at in times if at is not None), default=None)
+
+
+def bring_near(connection: Connection, account: str, kind: Kind, now: int) -> None:
+    """Let no retry be due, and no lease end, later than it could be if the clock (ms) is right.
+
+    A clock that was set back would else leave them waiting until it has come as far again.
+    """
+    mine = and_(outbox.c.account == account, outbox.c.kind == kind.value)
+    latest_try = now + round(MAX_DELAY_SECONDS * 1000)
+    latest_end = now + LEASE_MS
+    retried = and_(mine, outbox.c.attempts > 0, outbox.c.due_at > latest_try)
+    connection.execute(update(outbox).where(retried).values(due_at=now))
+    leased = and_(mine, outbox.c.lease_until > latest_end)
+    connection.execute(update(outbox).where(leased).values(lease_until=latest_end))
 
 
 def stale_unsettled(connection: Connection, account: str, before: int, limit: int) -> list[int]:

@@ -17,7 +17,7 @@ from service.model.users import Kind
 from service.observability import points
 from service.observability.metrics import Metrics
 from service.store.database import Database, UnavailableError
-from service.store.queries import next_due
+from service.store.queries import bring_near, next_due
 
 RENEW_EVERY_SECONDS = 3.0
 DATABASE_PAUSE_SECONDS = 1.0
@@ -59,6 +59,7 @@ class Worker:
         self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
         self._in_flight: dict[Task, asyncio.Task[None]] = {}
         self._more_is_due = False
+        self._seen_at = 0
         self._renewing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._stopping = False
@@ -115,6 +116,7 @@ class Worker:
             return LONGEST_SLEEP_SECONDS
         holders = [next(self._names) for _ in range(free)]
         now = self._ledger.clock()
+        await self._heed_clock(now)
         entry = LeaseEntry(self._account, self._kind, holders, now)
         points.reached("before_lease", self._kind)
         tasks = await self._ledger.submit(entry)
@@ -129,6 +131,13 @@ class Worker:
             return LONGEST_SLEEP_SECONDS
         seconds = (due - self._ledger.clock()) / 1000
         return min(max(seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
+
+    async def _heed_clock(self, now: int) -> None:
+        """At the start, and when the clock was set back, bring near what now lies too far ahead."""
+        if now < self._seen_at or not self._seen_at:
+            account, kind = self._account, self._kind
+            await self._database.write(lambda t: bring_near(t.connection, account, kind, now))
+        self._seen_at = now
 
     def _begin(self, task: Task) -> None:
         running = asyncio.create_task(self._do(task))
