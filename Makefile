@@ -30,8 +30,9 @@ coverage: install ## every test, with the branch coverage of service/, child pro
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
-bench: install ## the benchmarks, each beside its reference
-	$(BIN)/python -m benchmarks.drivers
+bench: install ## the benchmarks, each beside its reference; PARTS="accept --quick" for some
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks $(PARTS)
 
 lint: install ## ruff, mypy, the import lines, the Dockerfile
 	$(BIN)/ruff format --check .
