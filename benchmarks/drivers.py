@@ -67,8 +67,8 @@ class Recorder:
 
     def collect(self, batch: list[CallbackEntry]) -> list[tuple[str, list[tuple[Any, ...]]]]:
         """Let the rules run, and give the statements with their rows."""
-        book = Book(self, POLICIES, 1, 0.5)  # type: ignore[arg-type]
-        book.load([entry.wants(self) for entry in batch])  # type: ignore[arg-type]
+        book = Book(self, POLICIES, 1, 0.5)  # type: ignore[arg-type] # a stand-in
+        book.load([entry.wants(self) for entry in batch])  # type: ignore[arg-type] # a stand-in
         for entry in batch:
             entry.apply(book)
         users = list(book._by_id.values())  # noqa: SLF001  the very rows that would be saved
@@ -114,7 +114,7 @@ async def hop_a_statement(
     """Run every statement through aiosqlite's own methods."""
     statements = recorder.collect(batch)
     await connection.execute("BEGIN IMMEDIATE")
-    names = [entry.wants(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type]
+    names = [entry.wants(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type] # a stand-in
     async with connection.execute(SELECT, ("main", *names)) as cursor:
         await cursor.fetchall()
     for sql, made in statements:
@@ -137,7 +137,7 @@ _COLUMNS: dict[str, tuple[Table, tuple[str, ...]]] = {
 
 
 def _core(engine: Engine, recorder: Recorder, batch: list[CallbackEntry]) -> None:
-    names = [entry.wants(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type]
+    names = [entry.wants(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type] # a stand-in
     with engine.begin() as connection:
         query = select(tables.aliases.c.alias, tables.users).join(tables.users)
         where = tables.aliases.c.alias.in_(names)

@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the start."""
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = transport  # type: ignore[assignment] # TCP has both ways
 
     def send(self) -> None:
         """Send the next request, or leave."""

@@ -1,5 +1,6 @@
 """The journal: every callback as it came, and those that could not be read."""
 
+import asyncio
 import base64
 import json
 from functools import partial
@@ -13,7 +14,7 @@ from service.api.access import CALLER, CALLER_ROLE
 from service.api.problems import ProblemError
 from service.api.queries import MAX_ID, choices, cursor_of, listed, page
 from service.api.services import rfc3339, services
-from service.ingress.door import DIALECTS, read_body_of
+from service.ingress.door import DIALECTS
 from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, replays, state_of
 from service.model.users import by_key
 from service.store.queries import audit_entry_of, journal_entry, list_audit, list_journal
@@ -91,7 +92,7 @@ async def replay(request: web.Request) -> web.Response:
     parts = services(request)
     account = parts.settings.accounts.get(row.account)
     dialect = DIALECTS[account.kind if account else "onprem"]
-    reading = await read_body_of(dialect, row.content_type, row.content_encoding, row.body)
+    reading = await asyncio.to_thread(dialect, row.content_type, row.content_encoding, row.body)
     state, reason = state_of(reading)
     note = Replay(row.id, by_key(request[CALLER]), state, reason)
     for entry in replays(row.account, row.received_at, row.body, reading, note):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.model.moments import LATEST_MS, SECOND_MS, Moment, Precision
-from service.model.names import MAX_HASH_CHARACTERS, usable_alias
+from service.model.names import usable_alias, usable_hash
 
 MAX_TIME_DIGITS = 15
 """Fifteen digits of milliseconds reach the year 33,658."""
@@ -47,10 +47,8 @@ def identity_hash(holder: Mapping[str, Any], key: str, path: str) -> str:
         raise FieldError(path, "missing")
     if not isinstance(value, str) or not value:
         raise FieldError(path, "no text")
-    if len(value) > MAX_HASH_CHARACTERS:
-        raise FieldError(path, "too long")
-    if not value.isprintable():
-        raise FieldError(path, "not printable")
+    if not usable_hash(value):
+        raise FieldError(path, "too long" if value.isprintable() else "not printable")
     return value
 
 

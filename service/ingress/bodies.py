@@ -11,9 +11,17 @@ from service.observability.metrics import Metrics
 LINGER_SECONDS = 2.0
 """How long an answered sender may go on sending before the connection is cut."""
 
-
 MAX_STALLS = 6
 """A body that keeps coming may take this many times as long as one that stalls."""
+
+
+def problem(status: int, title: str, detail: str) -> web.Response:
+    """Write an error of the door as `application/problem+json` (RFC 9457)."""
+    return web.json_response(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail},
+        status=status,
+        content_type="application/problem+json",
+    )
 
 
 class BodyError(Exception):
@@ -28,16 +36,7 @@ class BodyError(Exception):
     def response(self) -> web.Response:
         """Answer, and close the connection afterwards: the rest of the body is not wanted."""
         titles = {408: "Request Timeout", 413: "Content Too Large", 400: "Bad Request"}
-        response = web.json_response(
-            {
-                "type": "about:blank",
-                "title": titles[self.status],
-                "status": self.status,
-                "detail": self.detail,
-            },
-            status=self.status,
-            content_type="application/problem+json",
-        )
+        response = problem(self.status, titles[self.status], self.detail)
         response.force_close()
         return response
 

@@ -13,7 +13,7 @@ from functools import cache
 from aiohttp import web
 
 from service.dialects import onprem
-from service.ingress.bodies import BodyError, Intake, Reservation
+from service.ingress.bodies import BodyError, Intake, Reservation, problem
 from service.ingress.received import Dialect, Received
 from service.ledger.ledger import FullError, Ledger
 from service.model.events import Reading
@@ -118,27 +118,12 @@ class Door:
             self._events(entrance.account, "Other").inc(reading.others)
 
 
-async def read_body_of(
-    dialect: Dialect, content_type: str, content_encoding: str, body: bytes
-) -> Reading:
-    """Let a dialect read a body again, off the event loop where it is large."""
-    if len(body) <= OFF_LOOP_BYTES:
-        return dialect(content_type, content_encoding, body)
-    return await asyncio.to_thread(dialect, content_type, content_encoding, body)
-
-
 def _unavailable(retry_after: int) -> web.Response:
-    return web.json_response(
-        {
-            "type": "about:blank",
-            "title": "Service Unavailable",
-            "status": 503,
-            "detail": "the callback could not be stored: deliver it again",
-        },
-        status=503,
-        content_type="application/problem+json",
-        headers={"Retry-After": str(retry_after)},
+    response = problem(
+        503, "Service Unavailable", "the callback could not be stored: deliver it again"
     )
+    response.headers["Retry-After"] = str(retry_after)
+    return response
 
 
 def address_of(request: web.BaseRequest) -> tuple[str, str] | None:

@@ -38,7 +38,7 @@ class _Threaded(aiosqlite.Connection):
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run the work on the connection's thread."""
-        return await self._execute(work)  # type: ignore[no-any-return,no-untyped-call]
+        return await self._execute(work)  # type: ignore[no-any-return,no-untyped-call] # aiosqlite types it so
 
     async def open(self) -> None:
         """Connect, and let SQLAlchemy speak through this very connection."""
@@ -216,7 +216,7 @@ def _resolve(future: asyncio.Future[T], value: T | None, error: BaseException | 
     if error is not None:
         future.set_exception(error)
     else:
-        future.set_result(value)  # type: ignore[arg-type]
+        future.set_result(value)  # type: ignore[arg-type] # without an error it is a T
 
 
 def _driver_error(error: Exception) -> BaseException | None:

@@ -51,7 +51,7 @@ class Transport:
         )
         # A PUT that is repeated after a dropped connection may take effect twice, and hides from
         # us that its outcome was unknown. aiohttp has no public switch for this.
-        self._http._retry_connection = False  # noqa: SLF001
+        self._http._retry_connection = False  # noqa: SLF001  as said above
 
     async def call(
         self,

@@ -111,7 +111,7 @@ class Retention:
         deleted = 0
         while True:
             chunk = await self._database.read(
-                lambda connection, after=after: look(connection, limits, after, ROWS, BYTES)  # type: ignore[misc]
+                lambda connection, after=after: look(connection, limits, after, ROWS, BYTES)  # type: ignore[misc] # mypy infers no lambda with a default
             )
             if chunk.ids:
                 gone = await self._write(partial(delete_entries, ids=chunk.ids, limits=limits))
