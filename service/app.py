@@ -17,13 +17,13 @@ import structlog
 from aiohttp import web
 
 from service.api.access import counted, loopback_only
-from service.api.problems import problems
+from service.api.problems import problem_of, problems
 from service.api.queries import MAX_BODY_BYTES
 from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
 from service.ingress.bodies import Intake
 from service.ingress.door import DIALECTS, Door, Entrance, address_of, expect
-from service.ingress.kept import Kept
+from service.ingress.kept import Kept, stays_open
 from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.ledger.ledger import Ledger
 from service.model.policy import Policies
@@ -47,7 +47,6 @@ log = structlog.get_logger(__name__)
 
 StartError = SiteError
 
-KEPT = 200
 COLLECT_AFTER = 20_000
 """Objects that may be made, less those let go, before the collector looks at the youngest."""
 
@@ -308,15 +307,13 @@ def _door_first(door: Door, otherwise: Handler) -> Handler:
 
     async def handle(request: web.Request) -> Any:
         named = address_of(request)
-        if named is None:
+        if named is None or not stays_open(request):
             return await otherwise(request)
-        account, token = named
-
-        async def take(request: web.Request) -> web.StreamResponse:
-            return await door.take(request, account, token)
-
-        response = await problems(request, take)
-        return kept if response.status == KEPT and kept.fits(request) else response
+        try:
+            refused = await door.take(request, *named)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
+            return problem_of(error)
+        return kept if refused is None else refused
 
     return handle
 

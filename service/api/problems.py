@@ -69,18 +69,24 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Turn whatever goes wrong into a problem."""
     try:
         return await handler(request)
-    except ProblemError as error:
-        return answer(error.status, error.detail, **error.extra)
-    except ValidationError as error:
-        invalid = from_validation(error)
-        return answer(invalid.status, invalid.detail, **invalid.extra)
-    except web.HTTPException as error:
-        response = answer(error.status)
-        if "Allow" in error.headers:
-            response.headers["Allow"] = error.headers["Allow"]
-        return response
-    except UnavailableError:
-        return answer(503, "the database can't be used right now")
-    except Exception:
-        log.exception("a request failed")
-        return answer(500, "the service failed; the log tells more")
+    except Exception as error:  # noqa: BLE001  whatever it is, it is answered
+        return problem_of(error)
+
+
+def problem_of(error: Exception) -> web.Response:
+    """Answer what went wrong; what nobody foresaw is logged."""
+    match error:
+        case ProblemError():
+            return answer(error.status, error.detail, **error.extra)
+        case ValidationError():
+            invalid = from_validation(error)
+            return answer(invalid.status, invalid.detail, **invalid.extra)
+        case web.HTTPException():
+            response = answer(error.status)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        case UnavailableError():
+            return answer(503, "the database can't be used right now")
+    log.error("a request failed", exc_info=error)
+    return answer(500, "the service failed; the log tells more")

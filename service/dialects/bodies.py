@@ -1,6 +1,8 @@
 """From raw bytes to a JSON object, with the limits that keep a hostile body from doing harm."""
 
 import json
+from codecs import BOM_UTF8
+from functools import lru_cache
 from typing import Any
 
 MAX_DEPTH = 100
@@ -27,6 +29,7 @@ def read_object(content_type: str, content_encoding: str, body: bytes) -> dict[s
     return value
 
 
+@lru_cache(maxsize=16)
 def _is_json(content_type: str) -> bool:
     """Tell JSON media types from others; a missing one is believed to be JSON."""
     essence = content_type.partition(";")[0].strip().lower()
@@ -37,7 +40,7 @@ def _is_json(content_type: str) -> bool:
 
 def _parse(body: bytes) -> Any:
     try:
-        text = body.decode("utf-8-sig")
+        text = (body.removeprefix(BOM_UTF8)).decode()
     except UnicodeDecodeError:
         raise UnreadableError("the body is no valid UTF-8") from None
     try:

@@ -8,7 +8,6 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from service.dialects.bodies import UnreadableError, read_object
@@ -52,19 +51,22 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
     except UnreadableError as error:
         return Reading(faults=(Fault("", str(error)),))
     found = _Found()
-    for key, reader in _READERS.items():
-        _read_elements(key, callback.get(key), reader, found)
+    for key, reader in _READERS:
+        elements = callback.get(key)
+        if elements is not None:
+            _read_elements(key, elements, reader, found)
     return Reading(tuple(found.events), tuple(found.faults), found.others, found.more_faults)
 
 
-@dataclass(slots=True)
 class _Found:
     """What has been read of a body so far."""
 
-    events: list[Event] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    others: int = 0
-    more_faults: int = 0
+    __slots__ = ("events", "faults", "more_faults", "others")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.faults: list[Fault] = []
+        self.others = self.more_faults = 0
 
     def add_fault(self, fault: Fault) -> None:
         if len(self.faults) < MAX_FAULTS:
@@ -74,8 +76,6 @@ class _Found:
 
 
 def _read_elements(key: str, elements: Any, reader: "Reader", found: _Found) -> None:
-    if elements is None:
-        return
     if not isinstance(elements, list):
         found.add_fault(Fault(key, "not an array"))
         return
@@ -86,8 +86,10 @@ def _read_elements(key: str, elements: Any, reader: "Reader", found: _Found) -> 
             where = f"{key}[{index}]"
             found.add_fault(Fault(f"{where}.{error.path}" if error.path else where, str(error)))
             continue
-        found.events.extend(events)
-        found.others += not events
+        if events:
+            found.events += events
+        else:
+            found.others += 1
 
 
 def _no_object() -> list[Event]:
@@ -210,9 +212,9 @@ def _read_error(_: dict[str, Any]) -> list[Event]:
 
 Reader = Callable[[dict[str, Any]], list[Event]]
 
-_READERS: dict[str, Reader] = {
-    "contacts": _read_contact,
-    "messages": _read_message,
-    "statuses": _read_status,
-    "errors": _read_error,
-}
+_READERS: tuple[tuple[str, Reader], ...] = (
+    ("contacts", _read_contact),
+    ("messages", _read_message),
+    ("statuses", _read_status),
+    ("errors", _read_error),
+)

@@ -3,11 +3,16 @@
 import time
 from email.utils import formatdate
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 _HEAD = (
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nDate: {}\r\n\r\n{{}}"
 )
+
+
+def stays_open(request: web.BaseRequest) -> bool:
+    """Tell whether the request is of the kind that `Kept` can answer."""
+    return request.keep_alive and request.version >= HttpVersion11
 
 
 class Kept:
@@ -22,10 +27,6 @@ class Kept:
     def __init__(self) -> None:
         self._second = 0
         self._bytes = b""
-
-    def fits(self, request: web.BaseRequest) -> bool:
-        """Tell whether the request is of the kind that this can answer."""
-        return request.keep_alive and request.version >= (1, 1)
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write the answer, as aiohttp asks a response to."""

@@ -1,8 +1,8 @@
 """What a batch works on: the users and contacts that its entries concern, loaded once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from service.model.contacts import Contact
 from service.model.policy import Policies, Policy
@@ -15,13 +15,15 @@ NO_POLICY = Policies((), Policy("default"))
 """For an account that was removed from the configuration: everything waits for a person."""
 
 
-@dataclass(slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What an entry wants to be loaded for it."""
 
-    aliases: list[Alias] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
-    inputs: list[Alias] = field(default_factory=list)
+    aliases: Sequence[Alias] = ()
+    ids: Sequence[int] = ()
+    inputs: Sequence[Alias] = ()
+
+
+NOTHING = Wanted()
 
 
 class Entry(Protocol[T_co]):

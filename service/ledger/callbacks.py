@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from sqlalchemy import update
 
-from service.ledger.book import Book, Entry, Wanted
+from service.ledger.book import NOTHING, Book, Entry, Wanted
 from service.model import contacts
 from service.model.contacts import write
 from service.model.doubts import block
@@ -44,16 +44,20 @@ class Replay:
 
 @dataclass(slots=True)
 class CallbackEntry:
-    """A callback, or a slice of a large one: only the first slice keeps the journal row."""
+    """A callback, or a slice of a large one: only the first slice keeps the journal row.
+
+    `digest` is of the whole callback's `body`, to know a byte-identical redelivery by.
+    """
 
     account: str
     arrived: int
-    digest: str
+    body: bytes
     events: Sequence[Event]
     row: JournalRow | None = None
     keeps_row: bool = True
     replay: Replay | None = None
     request_id: str | None = None
+    digest: str | None = None
 
     @property
     def weight(self) -> int:
@@ -62,25 +66,31 @@ class CallbackEntry:
 
     def wants(self, _: Transaction) -> Wanted:
         """Want the users and contacts that the events speak of."""
-        wanted = Wanted()
+        if not self.events:
+            return NOTHING
+        aliases, inputs = [], []
         for event in self.events:
             if isinstance(event, ContactChecked):
-                wanted.inputs.append((self.account, event.input))
+                inputs.append((self.account, event.input))
                 continue
-            wanted.aliases.append((self.account, event.wa_id))
+            aliases.append((self.account, event.wa_id))
             if isinstance(event, NumberChanged):
-                wanted.aliases.append((self.account, event.new_wa_id))
-        return wanted
+                aliases.append((self.account, event.new_wa_id))
+        return Wanted(aliases, inputs=inputs)
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
         if self.row is not None and self.keeps_row:
             book.add_journal(self.row)
+        if self.events:
+            self._apply_events(book)
+        if self.replay is not None:
+            _note_replay(book, self.account, self.replay)
+
+    def _apply_events(self, book: Book) -> None:
         context = book.context(self.account, self.arrived, self.request_id)
         for event in self.events:
             self._apply_event(book, event, context)
-        if self.replay is not None:
-            _note_replay(book, self.account, self.replay)
 
     def _apply_event(self, book: Book, event: Event, context: Context) -> None:
         if isinstance(event, ContactChecked):
@@ -99,6 +109,7 @@ class CallbackEntry:
 
     def _check(self, book: Book, event: ContactChecked) -> None:
         known = book.contact(self.account, event.input)
+        self.digest = self.digest or digest_of(self.body)
         taken = contacts.take(known, self.account, event, self.digest, self.arrived)
         if taken is not None:
             book.put_contact(taken)
@@ -125,26 +136,23 @@ def _note_replay(book: Book, account: str, replay: Replay) -> None:
     book.add_audit(account, AuditEntry(book.now, "replayed", by=replay.by, reason=reason))
 
 
-def slices(row: JournalRow, reading: Reading, request_id: str) -> Iterator[CallbackEntry]:
+def slices(row: JournalRow, reading: Reading, request_id: str | None) -> list[CallbackEntry]:
     """Cut a callback into entries, to be written one after another; the last one's 200 counts."""
-    digest = digest_of(row.body)
-    for start in range(0, len(reading.events) or 1, MAX_SLICE):
-        yield CallbackEntry(
-            row.account,
-            row.received_at,
-            digest,
-            reading.events[start : start + MAX_SLICE],
-            row,
-            keeps_row=start == 0,
-            request_id=request_id,
-        )
+    events = reading.events
+    first = CallbackEntry(
+        row.account, row.received_at, row.body, events[:MAX_SLICE], row, request_id=request_id
+    )
+    return [first] + [
+        replace(first, events=events[start : start + MAX_SLICE], keeps_row=False)
+        for start in range(MAX_SLICE, len(events), MAX_SLICE)
+    ]
 
 
 def replays(
     account: str, arrived: int, body: bytes, reading: Reading, replay: Replay
 ) -> Iterator[CallbackEntry]:
     """Cut a callback that is read again; the last slice writes down what came of it."""
-    whole = CallbackEntry(account, arrived, digest_of(body), ())
+    whole = CallbackEntry(account, arrived, body, ())
     for start in range(0, len(reading.events), MAX_SLICE):
         yield replace(whole, events=reading.events[start : start + MAX_SLICE])
     yield replace(whole, replay=replay)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.ledger.book import Book, Wanted
+from service.ledger.book import NOTHING, Book, Wanted
 from service.model.answers import Answer, heed, unknown_there
 from service.model.decisions import Decision, Result, decide
 from service.model.users import User
@@ -88,7 +88,7 @@ class VerifiedEntry:
 
     def wants(self, _: Transaction) -> Wanted:
         """Want nobody."""
-        return Wanted()
+        return NOTHING
 
     def apply(self, book: Book) -> bool:
         """Look whether somebody is left."""

@@ -4,10 +4,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from random import random
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -22,6 +21,10 @@ T = TypeVar("T")
 MAX_ENTRIES = 256
 MAX_WEIGHT = 1500
 """What one transaction takes at most: entries, and events in them."""
+LIGHT_WEIGHT = 1024
+"""Up to here a batch takes some milliseconds at most, and its statements run on the event loop."""
+
+QUIET_TURNS = 2
 
 Clock = Callable[[], int]
 """The time in Unix milliseconds."""
@@ -38,8 +41,7 @@ class FullError(Exception):
     """Too much waits already: nothing of this was written, try again later."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     entry: Entry[Any]
     future: asyncio.Future[Any]
 
@@ -65,6 +67,7 @@ class Ledger:
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
         self.clock = clock
         self.listeners: list[Callable[[Commit], None]] = []
         self.available = True
@@ -79,19 +82,19 @@ class Ledger:
         """Tell whether a callback would be turned away."""
         return len(self._queue) >= self._max_waiting
 
-    async def submit(self, entry: Entry[T], *, bounded: bool = False) -> T:
-        """Write an entry; return what the rules made of it, once it is on disk.
+    def submit(self, entry: Entry[T], *, bounded: bool = False) -> asyncio.Future[T]:
+        """Write an entry; the future tells what the rules made of it, once it is on disk.
 
-        Raises FullError where `bounded` and too much waits, UnavailableError where the database
-        fails; in both cases nothing of the entry is in effect.
+        Raises FullError where `bounded` and too much waits; the future holds UnavailableError where
+        the database fails. In both cases nothing of the entry is in effect.
         """
         if bounded and self.full:
             raise FullError
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Waiting(entry, future))
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
-        return await future
+            self._task = self._loop.create_task(self._run())
+        return future
 
     async def close(self) -> None:
         """Write what waits."""
@@ -101,9 +104,22 @@ class Ledger:
     async def _run(self) -> None:
         try:
             while self._queue:
+                await self._gather()
                 await self._write(self._take())
         finally:
             self._task = None
+
+    async def _gather(self) -> None:
+        """Let everybody submit who is about to: one commit for all of them, and no timer.
+
+        The answers to the batch before have to go out first, then those who sent again meanwhile
+        are heard: hence two turns of the event loop without news.
+        """
+        quiet = 0
+        while quiet < QUIET_TURNS and len(self._queue) < MAX_ENTRIES:
+            seen = len(self._queue)
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._queue) == seen else 0
 
     def _take(self) -> list[_Waiting]:
         batch = [self._queue.popleft()]
@@ -157,7 +173,8 @@ class Ledger:
             chance=random(),  # noqa: S311  spreads retries
         )
         points.reached("ledger.before_begin")
-        return await self._database.write(work)
+        light = sum(entry.weight for entry in entries) <= LIGHT_WEIGHT
+        return await self._database.write(work, light=light)
 
     def _succeed(self, batch: list[_Waiting], results: list[Any], commit: Commit) -> None:
         points.reached("ledger.after_commit")
@@ -185,7 +202,7 @@ def _apply(
     now: int,
     chance: float,
 ) -> tuple[list[Any], Commit]:
-    """Apply a batch within its transaction, on the database's thread."""
+    """Apply a batch within its transaction."""
     points.reached("ledger.after_begin")
     book = Book(transaction, policies, now, chance)
     book.load([entry.wants(transaction) for entry in entries])

@@ -70,9 +70,10 @@ class Transaction(Protocol):
 class Database(Protocol):
     """One database: transactions that write, one after another, and readers beside them."""
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run the work in one transaction, in one hop to the database's own thread.
+    async def write(self, work: Callable[[Transaction], T], *, light: bool = False) -> T:
+        """Run the work in one transaction, one after another.
 
+        `light` work takes some milliseconds at most, so that it need not leave the event loop.
         Raises UnavailableError where the database fails; whatever the work itself raises passes
         through. In both cases nothing of it is in effect.
         """

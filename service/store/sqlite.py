@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -16,12 +17,13 @@ from sqlalchemy.pool import StaticPool
 from service.observability import points
 from service.store import schema
 from service.store.database import StoreError, Transaction, UnavailableError
-from service.store.sqlite_files import FileLock, connect, prepare_file
+from service.store.sqlite_files import BUSY_TIMEOUT_MS, FileLock, connect, prepare_file
 from service.store.sqlite_statements import SQLiteTransaction
 
 T = TypeVar("T")
 
 READERS = 2
+BUSY_STEP_SECONDS = 0.01
 MAX_READS_AT_ONCE = 64
 
 _FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
@@ -69,6 +71,7 @@ class SQLiteDatabase:
         self._writer = _Threaded(partial(connect, path), 64)
         self._readers = [_Reader(path) for _ in range(READERS)]
         self._next_user_id = 1
+        self._turn = asyncio.Lock()
 
     async def open(self, *, migrate: bool = True) -> None:
         """Take the file for this process, bring its schema up to date, and open it.
@@ -97,29 +100,42 @@ class SQLiteDatabase:
         points.reached("start.before_leases_cleared")
         raw.execute("UPDATE outbox SET holder = NULL, lease_until = NULL WHERE holder NOT NULL")
         points.reached("start.after_leases_cleared")
+        # From here on whoever is in the way is waited for on the event loop, see _begin.
+        raw.execute("PRAGMA busy_timeout = 0")
         row = raw.execute("SELECT coalesce(max(id), 0) + 1 FROM users").fetchone()
         return int(row[0])
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run the work in one transaction; see `Database.write`."""
-        return await self._writer.run(partial(self._transact, work))
+    async def write(self, work: Callable[[Transaction], T], *, light: bool = False) -> T:
+        """Run the work in one transaction; see `Database.write`.
 
-    def _transact(self, work: Callable[[Transaction], T]) -> T:
-        writer = self._writer
-        transaction = SQLiteTransaction(writer.raw, writer.engine.connect, self._take_user_id)
-        try:
-            transaction.begin()
+        The statements of light work run on the event loop: beside Python code that holds the GIL a
+        thread gains nothing, and its switches cost a tenth of the accept rate. What may wait for
+        the disk or for another program, the commit and the lock, never blocks the loop.
+        """
+        async with self._turn:
+            transaction = SQLiteTransaction(
+                self._writer.raw, self._writer.engine.connect, self._take_user_id
+            )
             try:
-                result = work(transaction)
-                transaction.commit()
-            except BaseException:
-                transaction.roll_back()
-                raise
-        except (sqlite3.Error, DBAPIError, OSError) as error:
-            if isinstance(_driver_error(error), _FAULTS_OF_THE_WORK):
-                raise
-            raise UnavailableError(_cause(error)) from None
-        points.reached("store.after_commit")
+                try:
+                    return await self._transact(transaction, work, light=light)
+                except BaseException:
+                    await self._writer.run(transaction.roll_back)
+                    raise
+            except (sqlite3.Error, DBAPIError, OSError) as error:
+                if isinstance(_driver_error(error), _FAULTS_OF_THE_WORK):
+                    raise
+                raise UnavailableError(_cause(error)) from None
+
+    async def _transact(
+        self, transaction: SQLiteTransaction, work: Callable[[Transaction], T], *, light: bool
+    ) -> T:
+        await _begin(transaction)
+        # From here to the commit no turn of the event loop is needed: the lock is soon let go.
+        if not light:
+            return await self._writer.run(partial(_work_and_commit, transaction, work))
+        result = work(transaction)
+        await self._writer.run(partial(_commit, transaction))
         return result
 
     def _take_user_id(self) -> int:
@@ -138,9 +154,36 @@ class SQLiteDatabase:
         points.reached("stop.before_close")
         for reader in self._readers:
             await reader.close()
-        await self._writer.close()
+        async with self._turn:
+            await self._writer.close()
         points.reached("stop.after_close")
         self._lock.release()
+
+
+async def _begin(transaction: SQLiteTransaction) -> None:
+    """Begin, as soon as no other program holds the lock."""
+    patience = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            transaction.begin()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+        else:
+            return
+        await asyncio.sleep(BUSY_STEP_SECONDS)
+
+
+def _work_and_commit(transaction: SQLiteTransaction, work: Callable[[Transaction], T]) -> T:
+    result = work(transaction)
+    _commit(transaction)
+    return result
+
+
+def _commit(transaction: SQLiteTransaction) -> None:
+    points.reached("store.before_commit")
+    transaction.commit()
+    points.reached("store.after_commit")
 
 
 class _Reader:

@@ -53,10 +53,17 @@ def prepare_file(path: Path) -> None:
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the file, which must exist, in autocommit: whoever writes begins a transaction."""
+    """Open the file, which must exist, in autocommit: whoever writes begins a transaction.
+
+    Two threads take turns with the writer's, never at once; see `SQLiteDatabase.write`.
+    """
     mode = "ro" if read_only else "rw"
     raw = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=5
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        timeout=5,
+        check_same_thread=False,
     )
     configure(raw, read_only=read_only)
     return raw

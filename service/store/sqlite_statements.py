@@ -64,19 +64,7 @@ INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
 UPSERT_WORK = _upsert("outbox", OUTBOX_COLUMNS, ("user_id", "kind"))
 DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
 UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
-INSERT_JOURNAL = _insert(
-    "journal",
-    (
-        "account",
-        "received_at",
-        "state",
-        "reason",
-        "content_type",
-        "content_encoding",
-        "headers",
-        "body",
-    ),
-)
+INSERT_JOURNAL = _insert("journal", JournalRow._fields)
 NOTE_CALLBACK = (
     "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?1, ?2, ?3) "
     "ON CONFLICT (name) DO UPDATE SET "
@@ -250,22 +238,7 @@ class SQLiteTransaction:
 
     def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""
-        self._many(
-            INSERT_JOURNAL,
-            [
-                (
-                    r.account,
-                    r.received_at,
-                    r.state,
-                    r.reason,
-                    r.content_type,
-                    r.content_encoding,
-                    r.headers,
-                    r.body,
-                )
-                for r in rows
-            ],
-        )
+        self._many(INSERT_JOURNAL, rows)
         spans: dict[str, list[int]] = {}
         for row in rows:
             spans.setdefault(row.account, []).append(row.received_at)

@@ -647,7 +647,7 @@ class TestSQLite:
 
     async def test_what_was_committed_survives_a_power_cut(self, opened: Database) -> None:
         def pragmas(transaction: Transaction) -> dict[str, Any]:
-            names = ("journal_mode", "synchronous", "auto_vacuum", "foreign_keys", "busy_timeout")
+            names = ("journal_mode", "synchronous", "auto_vacuum", "foreign_keys")
             run = transaction.connection.exec_driver_sql
             return {name: run(f"PRAGMA {name}").scalar() for name in names}
 
@@ -656,8 +656,33 @@ class TestSQLite:
             "synchronous": 2,
             "auto_vacuum": 2,
             "foreign_keys": 1,
-            "busy_timeout": 5000,
         }
+
+    @pytest.mark.parametrize("light", [True, False])
+    async def test_who_waits_for_another_programs_lock_keeps_nobody_else_waiting(
+        self, path: Path, opened: Database, light: bool
+    ) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(opened.write(lambda t: t.new_user_id(), light=light))
+            for _ in range(5):
+                assert await opened.read(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
+            assert not writing.done()
+            other.execute("ROLLBACK")
+        assert await writing == 1
+
+    @pytest.mark.parametrize("light", [True, False])
+    async def test_whoever_is_cancelled_leaves_no_transaction_open(
+        self, opened: Database, light: bool
+    ) -> None:
+        writing = asyncio.create_task(
+            opened.write(lambda t: t.save_users([new_user(t, "4912")]), light=light)
+        )
+        await asyncio.sleep(0)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await save(opened)
 
     async def test_a_second_process_is_refused_while_the_first_has_the_file(
         self, path: Path, opened: Database

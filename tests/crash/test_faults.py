@@ -27,6 +27,7 @@ from sqlalchemy import Connection, select
 from service.ledger.leases import Task
 from service.ledger.ledger import wall_clock
 from service.simulator import Simulator
+from service.store import sqlite as store
 from service.store.database import Database
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal, outbox, users
@@ -203,11 +204,11 @@ class TestTheDisk:
         assert await made.state() == "acknowledged"
 
     async def test_a_locked_database_refuses_after_its_patience_and_recovers(
-        self, made: Installation
+        self, made: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await made.change()
         await made.becomes("acknowledged")
-        await set_on_writer(made, "busy_timeout = 200")
+        monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 200)
         hash_ = made.sim.change_identity("16315554001", notify=False)
         body = notice("16315554001", hash_, made.sim.users["16315554001"].created_timestamp)
         with locked(made.database):

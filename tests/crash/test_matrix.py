@@ -46,6 +46,7 @@ MATRIX = {
     "ledger.after_load": LEDGER,
     "ledger.after_rules": LEDGER,
     "ledger.before_commit": LEDGER,
+    "store.before_commit": LEDGER,
     "store.after_commit": LEDGER,
     "ledger.after_commit": LEDGER,
     "ledger.before_answer": LEDGER,

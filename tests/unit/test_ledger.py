@@ -17,7 +17,6 @@ from service.ledger.callbacks import (
     QUARANTINED,
     CallbackEntry,
     Replay,
-    digest_of,
     replays,
     slices,
     state_of,
@@ -75,7 +74,7 @@ class Gated:
     broken: bool = False
     writes: int = 0
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, light: bool = False) -> T:
         self.writes += 1
         self.reached.set()
         await self.gate.wait()
@@ -86,7 +85,7 @@ class Gated:
                 raise sqlite3.OperationalError("disk I/O error")
             return result
 
-        return await self.database.write(then_break)
+        return await self.database.write(then_break, light=light)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await self.database.read(work)
@@ -140,7 +139,7 @@ def seen(wa_id: str = WA_ID, hash_: str = "A", at: int = NOW - 1000) -> Identity
 
 
 def callback(*events: Event, account: str = "main", body: bytes = b"{}") -> CallbackEntry:
-    return CallbackEntry(account, NOW, digest_of(body), events, row(account, body))
+    return CallbackEntry(account, NOW, body, events, row(account, body))
 
 
 async def user_of(database: Gated, wa_id: str = WA_ID, account: str = "main") -> User | None:
@@ -194,9 +193,9 @@ class TestGroupCommit:
         self, ledger: Ledger, database: Gated
     ) -> None:
         database.gate.clear()
-        first = asyncio.create_task(ledger.submit(Own(0)))
+        first = asyncio.ensure_future(ledger.submit(Own(0)))
         await database.reached.wait()
-        others = [asyncio.create_task(ledger.submit(Own(n))) for n in range(1, 100)]
+        others = [asyncio.ensure_future(ledger.submit(Own(n))) for n in range(1, 100)]
         await asyncio.sleep(0)
         assert ledger.waiting == 99
         database.gate.set()
@@ -236,7 +235,7 @@ class TestGroupCommit:
     ) -> None:
         heard: list[Commit] = []
         ledger.listeners.append(heard.append)
-        task = asyncio.create_task(ledger.submit(callback(seen(), account="auto")))
+        task = asyncio.ensure_future(ledger.submit(callback(seen(), account="auto")))
         ledger.listeners.append(lambda _: heard.append(Commit()) if task.done() else None)
         await task
         (commit,) = heard
@@ -253,7 +252,7 @@ class TestGroupCommit:
         assert heard == [Commit()]
 
     async def test_closing_writes_what_waits(self, ledger: Ledger, database: Gated) -> None:
-        tasks = [asyncio.create_task(ledger.submit(callback(seen()))) for _ in range(3)]
+        tasks = [asyncio.ensure_future(ledger.submit(callback(seen()))) for _ in range(3)]
         await asyncio.sleep(0)
         await ledger.close()
         assert await count(database, journal) == 3
@@ -354,9 +353,9 @@ class TestWaiting:
         """Let one batch be in flight, and so many entries wait."""
         database.gate.clear()
         database.reached.clear()
-        tasks = [asyncio.create_task(ledger.submit(Own("first")))]
+        tasks = [asyncio.ensure_future(ledger.submit(Own("first")))]
         await database.reached.wait()
-        tasks += [asyncio.create_task(ledger.submit(Own(number))) for number in range(n)]
+        tasks += [asyncio.ensure_future(ledger.submit(Own(number))) for number in range(n)]
         await asyncio.sleep(0)
         return tasks
 
@@ -365,7 +364,7 @@ class TestWaiting:
     ) -> None:
         tasks = await self.hold(ledger, database, 3)
         assert not ledger.full
-        tasks.append(asyncio.create_task(ledger.submit(Own("last"), bounded=True)))
+        tasks.append(asyncio.ensure_future(ledger.submit(Own("last"), bounded=True)))
         await asyncio.sleep(0)
         assert ledger.full
         with pytest.raises(FullError):
@@ -415,7 +414,7 @@ class TestLargeCallbacks:
         events = tuple(seen(f"1{n}") for n in range(2 * MAX_SLICE + 500))
         entries = list(slices(row(body=b"large"), Reading(events), "request-1"))
         assert [len(entry.events) for entry in entries] == [MAX_SLICE, MAX_SLICE, 500]
-        assert {entry.digest for entry in entries} == {digest_of(b"large")}
+        assert {entry.body for entry in entries} == {b"large"}
         for entry in entries:
             await ledger.submit(entry)
         assert await count(database, users) == 2 * MAX_SLICE + 500
@@ -516,7 +515,7 @@ class TestReplays:
     ) -> None:
         await ledger.submit(callback(body=b"body"))
         replay = Replay(1, by_key("admin"), APPLIED, None)
-        entry = CallbackEntry("main", NOW, digest_of(b"body"), (seen(POISONED),), replay=replay)
+        entry = CallbackEntry("main", NOW, b"body", (seen(POISONED),), replay=replay)
         await ledger.submit(entry)
         assert await journal_states(database) == [(QUARANTINED, "the rules failed: RuntimeError")]
 
