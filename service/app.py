@@ -21,6 +21,7 @@ from service.api.problems import problems
 from service.api.queries import MAX_BODY_BYTES
 from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
+from service.ingress import descriptors
 from service.ingress.bodies import Intake
 from service.ingress.door import DIALECTS, Door, Entrance, address_of, expect
 from service.ingress.kept import Kept
@@ -108,6 +109,7 @@ class Service:
         settings = self._settings
         server = settings.server
         tls = _tls(server)
+        descriptors.raise_limit(settings)
         outside = self._take_address("server", server.host, server.port)
         inside = None
         if server.internal is not None:
@@ -194,9 +196,9 @@ class Service:
         if door is not None and server is not None and not parts.settings.open_to_loopback_only:
             server.request_handler = _door_first(door, server.request_handler)
         site = BoundedSite(
-            runner, parts.metrics, max_connections=self._settings.server.max_connections
+            runner, parts.metrics, max_connections=descriptors.connections(self._settings)
         )
-        await site.serve(taken, tls)
+        site.serve(taken, tls)
         self._sites.append(site)
 
     def _start_workers(self, parts: Services) -> None:
@@ -234,6 +236,8 @@ class Service:
                 "no API key, or an account without webhook token: "
                 "only requests from this machine, with nothing forwarded, are answered"
             )
+        if (shortage := descriptors.shortage(settings)) is not None:
+            log.warning(shortage)
         known = await database.read(account_rows)
         for name in sorted(known.keys() - settings.accounts.keys()):
             log.warning("account not configured any more: its work pauses", account=name)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from service.ingress import sites
 from service.simulator import certificate
 from tests.acceptance.conftest import (
     HASH_A,
@@ -262,6 +263,28 @@ async def test_the_door_speaks_tls_with_a_certificate_of_its_own(
     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"200" not in await reader.read(100)
     writer.close()
+
+
+async def test_handshakes_that_never_end_are_counted_and_cut(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sites, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(sites, "MAX_REFUSED", 1)
+    files = certificate.Files(tmp_path / "door")
+    certificate.ensure(tmp_path / "door")
+    tls = {"tls_cert_file": files.cert, "tls_key_file": files.key, "max_connections": 2}
+    made = await install(server=tls)
+    made.tls = ssl.create_default_context(cafile=files.ca)
+    address = URL(made.base)
+    opened = [await asyncio.open_connection(address.host, address.port) for _ in range(2)]
+    async with made.http.get(f"{made.base}/health/live", ssl=made.tls) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    opened += [await asyncio.open_connection(address.host, address.port) for _ in range(2)]
+    async with asyncio.timeout(5):
+        assert [await reader.read() for reader, _ in opened] == [b""] * 4
+    assert await made.post(notice(OTHER_ID, HASH_A, hour_ago())) == 200
+    for _, writer in opened:
+        writer.close()
 
 
 async def test_the_token_and_the_password_show_up_nowhere(
