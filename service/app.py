@@ -19,6 +19,7 @@ from aiohttp import web
 from service.api.access import counted, loopback_only
 from service.api.problems import problems
 from service.api.queries import MAX_BODY_BYTES
+from service.api.room import Room
 from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
 from service.ingress import descriptors
@@ -150,7 +151,8 @@ class Service:
         for name, account in settings.accounts.items():
             clients[name] = Client(name, account, metrics)
             self._stack.push_async_callback(clients[name].close)
-        parts = Services(settings, database, ledger, clients, metrics, Changes())
+        room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
+        parts = Services(settings, database, ledger, clients, metrics, Changes(), room)
         ledger.listeners.append(parts.changes.hear)
         self.parts = parts
         return parts
