@@ -377,6 +377,35 @@ async def test_what_is_not_built_answers_404(keyed: Installation, method: str, p
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/api/v1/status", "GET"),
+        ("GET", f"/api/v1/accounts/main/identities/{WA_ID}/hold", "POST"),
+        ("PUT", f"/api/v1/accounts/nobody/identities/{WA_ID}", "GET"),
+        ("OPTIONS", "/api/v1/journal/1/replay", "POST"),
+        ("POST", "/health/ready", "GET"),
+        ("PUT", "/metrics", "GET"),
+        ("GET", "/webhooks/main/any-token-or-none", "POST"),
+        ("GET", "/webhooks/nobody/any-token-or-none", "POST"),
+        ("PUT", "/webhooks/nobody", "POST"),
+    ],
+)
+async def test_another_method_on_a_known_path_is_405_and_says_which_are_allowed(
+    keyed: Installation, method: str, path: str, allowed: str
+) -> None:
+    headers = {"Authorization": "Bearer key-of-gate"}
+    async with keyed.http.request(method, keyed.base + path, headers=headers) as response:
+        assert (response.status, response.headers["Allow"]) == (405, allowed)
+        assert response.content_type == "application/problem+json"
+        assert (await response.json())["status"] == 405
+
+
+async def test_without_a_key_a_method_is_told_nothing(keyed: Installation) -> None:
+    async with keyed.http.delete(f"{keyed.base}/api/v1/status") as response:
+        assert (response.status, response.headers.get("Allow")) == (401, None)
+
+
+@pytest.mark.parametrize(
     "query", ["hub.mode=subscribe&hub.challenge=5&hub.verify_token=x", "", "x=y"]
 )
 async def test_the_handshake_of_a_cloud_app_is_not_built(manual: Installation, query: str) -> None:
