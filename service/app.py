@@ -19,8 +19,10 @@ from aiohttp import web
 from service.api.access import counted, loopback_only
 from service.api.problems import problem_of, problems
 from service.api.queries import MAX_BODY_BYTES
+from service.api.room import Room
 from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
+from service.ingress import descriptors
 from service.ingress.bodies import Intake
 from service.ingress.door import DIALECTS, Door, Entrance, address_of, expect
 from service.ingress.kept import Kept, stays_open
@@ -107,6 +109,7 @@ class Service:
         settings = self._settings
         server = settings.server
         tls = _tls(server)
+        descriptors.raise_limit(settings)
         outside = self._take_address("server", server.host, server.port)
         inside = None
         if server.internal is not None:
@@ -147,7 +150,8 @@ class Service:
         for name, account in settings.accounts.items():
             clients[name] = Client(name, account, metrics)
             self._stack.push_async_callback(clients[name].close)
-        parts = Services(settings, database, ledger, clients, metrics, Changes())
+        room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
+        parts = Services(settings, database, ledger, clients, metrics, Changes(), room)
         ledger.listeners.append(parts.changes.hear)
         self.parts = parts
         return parts
@@ -193,9 +197,9 @@ class Service:
         if door is not None and server is not None and not parts.settings.open_to_loopback_only:
             server.request_handler = _door_first(door, server.request_handler)
         site = BoundedSite(
-            runner, parts.metrics, max_connections=self._settings.server.max_connections
+            runner, parts.metrics, max_connections=descriptors.connections(self._settings)
         )
-        await site.serve(taken, tls)
+        site.serve(taken, tls)
         self._sites.append(site)
 
     def _start_workers(self, parts: Services) -> None:
@@ -233,6 +237,8 @@ class Service:
                 "no API key, or an account without webhook token: "
                 "only requests from this machine, with nothing forwarded, are answered"
             )
+        if (shortage := descriptors.shortage(settings)) is not None:
+            log.warning(shortage)
         known = await database.read(account_rows)
         for name in sorted(known.keys() - settings.accounts.keys()):
             log.warning("account not configured any more: its work pauses", account=name)

@@ -6,13 +6,15 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
+from service.api.room import LOW_DISK_BYTES
 from service.api.services import Services, services
 from service.observability import metrics as prometheus
 from service.store.database import UnavailableError
-from service.store.queries import backlogs, count_states, oldest_pending, probe
+from service.store.queries import backlogs, count_states, oldest_pending
 from service.store.retention import oldest_entry
 from service.store.unverified import count_unverified
 
+MEBIBYTE = 1_048_576
 OVERDUE_MS = 60_000
 """Work that has been due for longer than this is a warning."""
 
@@ -32,35 +34,21 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def _store_checks(parts: Services) -> dict[str, dict[str, Any]]:
-    checks = {
+    return {
         "service": _check(parts.ready, "starting or stopping"),
         "queue": _check(not parts.ledger.full, "too many callbacks wait to be stored"),
-        "database": _check(await _can_write(parts), "the database can't be written"),
+        "database": _check(await parts.room.can_write(), "the database can't be written"),
     }
-    if not parts.ledger.available and checks["database"]["status"] == "pass":
-        parts.ledger.available = True
-    return checks
 
 
 def _check(passed: bool, why_not: str, *, otherwise: str = "fail") -> dict[str, Any]:
     return {"status": "pass"} if passed else {"status": otherwise, "detail": why_not}
 
 
-async def _can_write(parts: Services) -> bool:
-    """Try a transaction where the last one failed; else take the ledger's word."""
-    if parts.ledger.available:
-        return True
-    try:
-        await parts.database.write(lambda t: probe(t.connection, parts.ledger.clock()))
-    except UnavailableError:
-        return False
-    return True
-
-
 async def status(request: web.Request) -> web.Response:
     """Tell how everything is: the store, the clients, their logins, overdue work."""
     parts = services(request)
-    checks = await _store_checks(parts)
+    checks = await _store_checks(parts) | {"disk": await _disk_check(parts)}
     try:
         checks |= await _work_checks(parts)
     except UnavailableError:
@@ -77,6 +65,12 @@ async def status(request: web.Request) -> web.Response:
         )
     worst = max((c["status"] for c in checks.values()), key=("pass", "warn", "fail").index)
     return web.json_response({"status": worst, "checks": checks})
+
+
+async def _disk_check(parts: Services) -> dict[str, Any]:
+    free = await parts.room.free_bytes()
+    why = f"less than {LOW_DISK_BYTES // MEBIBYTE} MiB are free"
+    return _check(free >= LOW_DISK_BYTES, why, otherwise="warn") | {"free_bytes": free}
 
 
 async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
@@ -105,6 +99,7 @@ async def metrics(request: web.Request) -> web.Response:
     shown = parts.metrics
     now = parts.ledger.clock()
     shown.waiting.set(parts.ledger.waiting)
+    shown.disk_free.set(await parts.room.free_bytes())
     with suppress(UnavailableError):
         await _count(parts, now)
     return web.Response(body=shown.render(), headers={"Content-Type": prometheus.CONTENT_TYPE})

@@ -15,6 +15,7 @@ from service.ingress.door import expect
 from service.settings import Role
 
 PREFIX = "/api/v1"
+ANYTHING = PREFIX + "/{tail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,21 @@ OPEN: tuple[Route, ...] = (
 )
 
 
-async def _nothing(_: web.Request) -> web.StreamResponse:
-    """Answer for what is not there."""
+async def _nothing(request: web.Request) -> web.StreamResponse:
+    """Answer for what is not there, or not with this method."""
+    allowed = await _allowed(request)
+    if allowed:
+        raise web.HTTPMethodNotAllowed(request.method, allowed)
     raise ProblemError(404, "there is no such route")
+
+
+async def _allowed(request: web.Request) -> set[str]:
+    """Give the methods that the path is known for."""
+    found: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource.canonical != ANYTHING:
+            found |= (await resource.resolve(request))[1]
+    return found
 
 
 def add_routes(app: web.Application) -> None:
@@ -106,7 +119,7 @@ def add_routes(app: web.Application) -> None:
         handler = guarded(route.role or "gate", route.resource)
         app.router.add_route(route.method, PREFIX + route.path, handler, expect_handler=expect)
     nothing = guarded("gate", _nothing)
-    app.router.add_route("*", PREFIX + "/{tail:.*}", nothing, expect_handler=expect)
+    app.router.add_route("*", f"{PREFIX}/{{tail:.*}}", nothing, expect_handler=expect)
     for route in OPEN:
         app.router.add_route(route.method, route.path, route.resource, expect_handler=expect)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from service.api.room import Room
 from service.ledger.book import Commit
 from service.ledger.ledger import Ledger
 from service.observability.metrics import Metrics
@@ -60,6 +61,7 @@ class Services:
     clients: Mapping[str, Client]
     metrics: Metrics
     changes: Changes
+    room: Room
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     ready: bool = False
 

@@ -11,6 +11,12 @@ from service.observability.metrics import Metrics
 LINGER_SECONDS = 2.0
 """How long an answered sender may go on sending before the connection is cut."""
 
+BELIEVED_BYTES = 65_536
+"""A body that announces up to this is counted as announced, a larger one beyond it as it comes.
+
+Else a handful of senders that announce much and send nothing would fill the door.
+"""
+
 MAX_STALLS = 6
 """A body that keeps coming may take this many times as long as one that stalls."""
 
@@ -73,10 +79,11 @@ class Intake:
         announced = request.content_length
         if announced is not None and announced > self._max_body:
             raise self._too_large()
-        self._hold(reservation, announced or 0)
+        self._hold(reservation, min(announced or 0, BELIEVED_BYTES))
         try:
             if announced is not None and request.content.is_eof():
                 # It is here already, and no larger than announced: no patience is needed.
+                self._hold(reservation, announced - reservation.held)
                 return request.content.read_nowait()
             async with asyncio.timeout(self._timeout) as patience:
                 return await self._read_all(request, reservation, patience)

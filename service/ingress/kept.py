@@ -38,6 +38,9 @@ class Kept:
             self._second = now
             self._bytes = _HEAD.format(formatdate(now, usegmt=True)).encode()
         transport.write(self._bytes)
+        if request.protocol.writing_paused:
+            # A sender that sends on and reads nothing must not pile up answers here.
+            await request.writer.drain()
 
     async def write_eof(self) -> None:
         """Do nothing more: it is written."""

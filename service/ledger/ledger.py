@@ -49,7 +49,8 @@ class _Waiting(NamedTuple):
 class Ledger:
     """Writes entries in the order of their arrival, together, and answers each once committed.
 
-    `listeners` hear of every commit on the event loop, before the entries are answered.
+    `listeners` hear of every commit on the event loop, before the entries are answered. `refused`
+    counts the transactions that the database did not do.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Ledger:
         self.clock = clock
         self.listeners: list[Callable[[Commit], None]] = []
         self.available = True
+        self.refused = 0
 
     @property
     def waiting(self) -> int:
@@ -190,6 +192,7 @@ class Ledger:
         if self.available:
             log.error("the database can't be written", error=str(error))
         self.available = False
+        self.refused += 1
         self._metrics.commit_failures.inc()
         for waiting in batch:
             _answer(waiting.future, error=error)

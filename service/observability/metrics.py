@@ -146,6 +146,12 @@ class Metrics:
             registry=registry,
         )
 
+        self.disk_free = Gauge(
+            "ackgate_disk_free_bytes",
+            "What the file system of the database has left",
+            registry=registry,
+        )
+
     def observe_commit(self, entries: int, seconds: float) -> None:
         """Note one transaction."""
         self.commit_seconds.observe(seconds)

@@ -303,9 +303,17 @@ def stale_unsettled(connection: Connection, account: str, before: int, limit: in
     return list(connection.execute(query).scalars())
 
 
-def probe(connection: Connection, now: int) -> None:
-    """Write a row, to know whether the database can be written."""
-    connection.execute(installation.delete().where(installation.c.key == "probed_at"))
+def write_reserve(connection: Connection, size: int) -> None:
+    """Write a row of this size, to know whether the database has room for it."""
+    reserve = installation.c.key == "reserve"
+    connection.execute(installation.delete().where(reserve))
+    connection.execute(installation.insert().values(key="reserve", value="0" * size))
+
+
+def free_reserve(connection: Connection, now: int) -> None:
+    """Give the room back to the callbacks, and note when it was last tried."""
+    tried = installation.c.key.in_(("reserve", "probed_at"))
+    connection.execute(installation.delete().where(tried))
     connection.execute(installation.insert().values(key="probed_at", value=str(now)))
 
 

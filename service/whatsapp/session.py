@@ -46,7 +46,7 @@ class Session:
         self._renew_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self._not_before = 0.0
-        self._proven = False
+        self._unanswered = 0
         self.refused = self._proven = False
         self.logged_in_at: float | None = None
 
@@ -60,11 +60,15 @@ class Session:
 
         Raises LoginRefusedError, and NotSentError where the login is not answered.
         """
+        unanswered = self._unanswered
         async with self._lock:
             if self._token is not None and self._token != instead_of:
                 return await self._renewed(self._token) if self._aging() else self._token
             if instead_of is not None and self._token == instead_of and self._too_soon():
                 return instead_of
+            if self._unanswered != unanswered:
+                # Each waiting for a login of its own would wait for a time-out after the other.
+                raise NotSentError("login: no answer to the one that was waited for")
             self._token = await self._log_in(renewed=instead_of is not None)
             return self._token
 
@@ -97,6 +101,7 @@ class Session:
         try:
             reply = await self._transport.call("login", "POST", "/v1/users/login", headers=headers)
         except NoReplyError as error:
+            self._unanswered += 1
             raise NotSentError(f"login: {error}") from None
         if reply.status in {UNAUTHORIZED, 403, 429}:
             self._refuse(reply)

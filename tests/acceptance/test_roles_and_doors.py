@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from service.ingress import sites
 from service.simulator import certificate
 from tests.acceptance.conftest import (
     HASH_A,
@@ -264,6 +265,28 @@ async def test_the_door_speaks_tls_with_a_certificate_of_its_own(
     writer.close()
 
 
+async def test_handshakes_that_never_end_are_counted_and_cut(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sites, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(sites, "MAX_REFUSED", 1)
+    files = certificate.Files(tmp_path / "door")
+    certificate.ensure(tmp_path / "door")
+    tls = {"tls_cert_file": files.cert, "tls_key_file": files.key, "max_connections": 2}
+    made = await install(server=tls)
+    made.tls = ssl.create_default_context(cafile=files.ca)
+    address = URL(made.base)
+    opened = [await asyncio.open_connection(address.host, address.port) for _ in range(2)]
+    async with made.http.get(f"{made.base}/health/live", ssl=made.tls) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    opened += [await asyncio.open_connection(address.host, address.port) for _ in range(2)]
+    async with asyncio.timeout(5):
+        assert [await reader.read() for reader, _ in opened] == [b""] * 4
+    assert await made.post(notice(OTHER_ID, HASH_A, hour_ago())) == 200
+    for _, writer in opened:
+        writer.close()
+
+
 async def test_the_token_and_the_password_show_up_nowhere(
     manual: Installation, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,6 +374,35 @@ async def test_what_is_not_built_answers_404(keyed: Installation, method: str, p
         assert response.status in {404, 405}
         assert response.content_type == "application/problem+json"
         assert (await response.json())["type"] == "about:blank"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/api/v1/status", "GET"),
+        ("GET", f"/api/v1/accounts/main/identities/{WA_ID}/hold", "POST"),
+        ("PUT", f"/api/v1/accounts/nobody/identities/{WA_ID}", "GET"),
+        ("OPTIONS", "/api/v1/journal/1/replay", "POST"),
+        ("POST", "/health/ready", "GET"),
+        ("PUT", "/metrics", "GET"),
+        ("GET", "/webhooks/main/any-token-or-none", "POST"),
+        ("GET", "/webhooks/nobody/any-token-or-none", "POST"),
+        ("PUT", "/webhooks/nobody", "POST"),
+    ],
+)
+async def test_another_method_on_a_known_path_is_405_and_says_which_are_allowed(
+    keyed: Installation, method: str, path: str, allowed: str
+) -> None:
+    headers = {"Authorization": "Bearer key-of-gate"}
+    async with keyed.http.request(method, keyed.base + path, headers=headers) as response:
+        assert (response.status, response.headers["Allow"]) == (405, allowed)
+        assert response.content_type == "application/problem+json"
+        assert (await response.json())["status"] == 405
+
+
+async def test_without_a_key_a_method_is_told_nothing(keyed: Installation) -> None:
+    async with keyed.http.delete(f"{keyed.base}/api/v1/status") as response:
+        assert (response.status, response.headers.get("Allow")) == (401, None)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, select
 
+from service.api import health
 from service.ledger.leases import Task
 from service.ledger.ledger import wall_clock
 from service.simulator import Simulator
@@ -44,6 +45,7 @@ from tests.acceptance.conftest import (
     Json,
     Spawn,
     Start,
+    blocked,
     notice,
     tree_for,
     until,
@@ -88,8 +90,12 @@ def database_of(made: Installation) -> SQLiteDatabase:
 
 async def set_on_writer(made: Installation, pragma: str) -> None:
     """Set a pragma on the connection that writes."""
+    await pragma_of(made, pragma)
+
+
+async def pragma_of(made: Installation, pragma: str) -> list[Any]:
     writer = database_of(made)._writer
-    await writer.run(lambda: writer._conn.execute(f"PRAGMA {pragma}").fetchall())
+    return await writer.run(lambda: writer._conn.execute(f"PRAGMA {pragma}").fetchall())
 
 
 async def work_of(made: Installation) -> list[Any]:
@@ -149,6 +155,35 @@ class TestTheDisk:
         await made.becomes("acknowledged", "16315554001")
         await assert_ready(made, able=True)
         assert await metric(made, "ackgate_identities", state="acknowledged") == 2
+
+    async def test_on_a_nearly_full_disk_it_is_not_ready_until_the_largest_callback_would_fit(
+        self, install: Install
+    ) -> None:
+        made = await install(server={"max_body_bytes": 200_000})
+        await made.change()
+        (pages,) = (await pragma_of(made, "page_count"))[0]
+        await set_on_writer(made, f"max_page_count = {pages + 8}")
+        await assert_refused(made, large("16315554001", HASH_A))
+        for _ in range(3):
+            await assert_ready(made, able=False)
+            await made.deliver(blocked("16315554002"))
+        await set_on_writer(made, "max_page_count = 1000000")
+        await assert_ready(made, able=True)
+        await made.deliver(large("16315554001", HASH_A))
+        await assert_ready(made, able=True)
+
+    async def test_little_room_on_the_disk_is_a_warning_and_a_metric(
+        self, made: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def disk() -> Any:
+            return (await made.api("GET", "/health/status"))[1]["checks"]["disk"]
+
+        monkeypatch.setattr(health, "LOW_DISK_BYTES", 1)
+        assert (await disk())["status"] == "pass"
+        assert await metric(made, "ackgate_disk_free_bytes") > 0
+        monkeypatch.setattr(health, "LOW_DISK_BYTES", 2**62)
+        assert (await disk())["status"] == "warn"
+        await assert_ready(made, able=True)
 
     async def test_a_database_that_turns_read_only_refuses_and_is_still_read(
         self, made: Installation

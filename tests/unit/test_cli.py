@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -198,8 +199,18 @@ class TestCheckConfig:
 
     def test_says_when_only_this_machine_may_call(self) -> None:
         assert "only this machine may call" in run("check-config").stderr
-        Path("closed.toml").write_text(f'api.keys.crm = {{role = "admin", sha256 = "{"0" * 64}"}}')
+        key = f'api.keys.crm = {{role = "admin", sha256 = "{"0" * 64}"}}'
+        Path("closed.toml").write_text(f"server.max_connections = 100\n{key}")
         assert run("check-config", "--config", "closed.toml").stderr == ""
+
+    def test_says_when_the_system_allows_too_few_open_files(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ACKGATE_SERVER__MAX_CONNECTIONS", "100000000")
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 5000))
+        said = run("check-config").stderr
+        assert "server.max_connections: 100000000 need" in said
+        assert "the system allows 5000" in said
 
 
 class TestDatabase:

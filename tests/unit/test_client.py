@@ -499,6 +499,18 @@ class TestARefusedLogin:
             await client.identity(WA_ID)
         assert client.paused_for() == pytest.approx(60)
 
+    async def test_who_waits_for_a_login_that_is_not_answered_does_not_wait_for_another(
+        self, server: Server
+    ) -> None:
+        server.seconds = 60
+        made = Client("main", account(server.url, timeout_seconds=0.3), Metrics())
+        async with asyncio.timeout(2):
+            asked = (made.identity(WA_ID) for _ in range(20))
+            found = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(error) for error in found} == {NotSentError}
+        assert server.count(LOGIN) == 1
+        await made.close()
+
     @pytest.mark.parametrize(
         "login", [(500, {}), (503, {}), (200, {}), (200, {"users": []}), (200, {"users": [{}]})]
     )
