@@ -2,9 +2,9 @@
 
 import argparse
 import asyncio
-import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -49,5 +49,6 @@ def _verdict(run: Soak, wrongs: list[Wrong]) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.pop("ACKGATE_CONFIG", None)
+    # Told to end, it ends its children too, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

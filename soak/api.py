@@ -101,13 +101,16 @@ class Api:
             path = "/api/v1/accounts/main/recipients/lookup"
             status, answer = await self.call("POST", path, body={"recipients": some})
             for item in answer["items"] if status == OK else ():
-                found[item["input"]] = frozenset(r["code"] for r in item.get("reasons", ()))
-                self._agrees_with_itself(item)
+                found[item["input"]] = self._reasons(item)
         return found
 
-    def _agrees_with_itself(self, item: Mapping[str, Any]) -> None:
-        if item.get("sendable") is not (not item.get("reasons")):
+    def _reasons(self, item: Mapping[str, Any]) -> frozenset[str]:
+        if "error" in item:
+            return frozenset({"error"})
+        reasons = frozenset(reason["code"] for reason in item["reasons"])
+        if item["sendable"] is bool(reasons):
             self._record.complain("the gate does not agree with its own reasons", str(item))
+        return reasons
 
     async def must_know(self, change: Change) -> None:
         """Look at a change that was accepted: it is in effect, as long as there is an answer."""

@@ -92,12 +92,14 @@ class Command:
                 sha256=hashlib.sha256(KEY.encode()).hexdigest(),
             )
         )
+        self.starts = self.kills = 0
         self._process: asyncio.subprocess.Process | None = None
 
     async def spawn(self) -> None:
         """Start it, without waiting for anything."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ACKGATE_")}
         command = python("service", "serve", "--config", str(self._config))
+        self.starts += 1
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command, cwd=ROOT, env=environ, stdout=log, stderr=log
@@ -124,6 +126,7 @@ class Command:
 
     async def kill(self) -> None:
         """Kill it."""
+        self.kills += 1
         with suppress(ProcessLookupError):
             self._running().send_signal(signal.SIGKILL)
         await self._running().wait()

@@ -6,6 +6,7 @@
 import asyncio
 import json
 import sys
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ async def serve(folder: Path) -> None:
     """Serve until the input ends."""
     options = Options(port=0, var=folder, show_security_notifications=True, health_per_minute=MANY)
     async with Simulator(options) as sim:
+        sim.calls.list = deque()  # every call counts, however long it lasts
         say({"base_url": sim.base_url, "ca_file": str(sim.ca_file)})
         counterpart, lines = Counterpart(sim), await lines_of_input()
         while line := await lines.readline():

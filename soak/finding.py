@@ -14,6 +14,8 @@ from soak.client import Client
 from soak.evidence import AtClient, Evidence, Identity, Kept, Put, Work
 
 POLL_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 300.0
+"""What is promised of the pause between two tries."""
 WAITING_ON_OTHERS = {"login refused", "the database can't be written"}
 """Errors that the faults bring about. Every other one in the log is a fault of the service."""
 _WORK = """
@@ -34,9 +36,12 @@ def rows(database: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 async def until_done(database: Path, seconds: float) -> None:
-    """Wait until nothing is due any more, but no longer than so many seconds."""
-    deadline = time.monotonic() + seconds
-    while rows(database, "SELECT 1 FROM outbox LIMIT 1") and time.monotonic() < deadline:
+    """Wait until nothing is left to be done, so many seconds at most after the last is due."""
+    began = time.time()
+    while left := [Work(*row) for row in rows(database, _WORK)]:
+        last_due = min(max(work.due_at for work in left) / 1000, began + LONGEST_PAUSE_SECONDS)
+        if time.time() > max(began, last_due) + seconds:
+            return
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from soak.evidence import AtClient, Evidence, Identity, Put
 from soak.record import MAX_CHANGES, Change, Record, Wrong
-from soak.states import cases, states
+from soak.states import Case, cases, states
 
 EFFECTIVE = {"acknowledged", "already"}
+NEEDED = ("bodies", "users", "PUTs", "gate answers")
 ONCE = {"changed", "acknowledged", "superseded"}
 """Events of the audit trail that a change of a user has once."""
 
@@ -29,6 +30,14 @@ def the_database_is_sound(_: Record, evidence: Evidence) -> Iterator[Wrong]:
         yield Wrong("the database is not sound", line)
     for line in evidence.said:
         yield Wrong("the service logged a fault of its own", line)
+
+
+def something_was_judged(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+    """Demand that there was something to judge: an empty soak keeps every promise."""
+    counts = coverage(record, evidence)
+    for name in NEEDED:
+        if not counts[name]:
+            yield Wrong(f"there were no {name} to judge", "")
 
 
 def nothing_accepted_is_lost(record: Record, evidence: Evidence) -> Iterator[Wrong]:
@@ -165,14 +174,23 @@ def numbers_and_contacts_are_known(record: Record, evidence: Evidence) -> Iterat
 
 def the_guard_held(record: Record, evidence: Evidence) -> Iterator[Wrong]:
     """Demand that a change after too many waits for a person, as the journal's order tells."""
+    for case in _guarded(record, evidence):
+        state = evidence.identities.get(case.wa_id, Identity(None, None)).state
+        if state != "pending":
+            said = f"{case.wa_id} {case.latest.hash}: {state}"
+            yield Wrong("a change went past the guard", said)
+
+
+def _guarded(record: Record, evidence: Evidence) -> list[Case]:
+    """Give the users whom the guard surely stopped: no answer of the client came in between."""
     before = _known_before(record, evidence)
-    for case in cases(record, evidence):
-        if case.left_to_policy and before.get(case.latest, 0) >= MAX_CHANGES:
-            asked = evidence.asked_at.get(case.wa_id, 0.0) * 1000 >= case.latest.at_ms
-            state = evidence.identities.get(case.wa_id, Identity(None, None)).state
-            if not asked and state != "pending":
-                said = f"{case.wa_id} {case.latest.hash}: {state}"
-                yield Wrong("a change went past the guard", said)
+    return [
+        case
+        for case in cases(record, evidence)
+        if case.left_to_policy
+        and before.get(case.latest, 0) >= MAX_CHANGES
+        and evidence.asked_at.get(case.wa_id, 0.0) * 1000 < case.latest.at_ms
+    ]
 
 
 def _known_before(record: Record, evidence: Evidence) -> dict[Change, int]:
@@ -203,12 +221,14 @@ def coverage(record: Record, evidence: Evidence) -> dict[str, int]:
         "users": found.total(),
         "changes": sum(len(case.changes) for case in cases(record, evidence)),
         "decisions": sum(decision.taken for decision in record.decisions),
+        "users stopped by the guard": len(_guarded(record, evidence)),
         "PUTs": len(evidence.puts),
         "gate answers": len(evidence.gate),
     }
 
 
 CHECKS: tuple[Callable[[Record, Evidence], Iterator[Wrong]], ...] = (
+    something_was_judged,
     the_database_is_sound,
     nothing_accepted_is_lost,
     every_change_is_known_once,

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
@@ -121,4 +122,5 @@ async def _verdict(stage: Stage) -> list[Wrong]:
     await command.stop()
     evidence = await find(command.database, command.log, stage.client, gate)
     run.puts, run.coverage = evidence.puts, coverage(run.record, evidence)
+    run.record.counts |= Counter({"kills": command.kills, "starts": command.starts})
     return judge(run.record, evidence)
