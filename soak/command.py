@@ -7,6 +7,7 @@ import resource
 import signal
 import sqlite3
 import time
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Container, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ TOKEN = "soak-webhook-token"
 KEY = "soak-key"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+LONGEST_PIECE = 65_536
 STALL_SECONDS = 2.0
 """So long a body may stall."""
 DELAY_SECONDS = 1.5
@@ -93,17 +95,25 @@ class Command:
             )
         )
         self.starts = self.kills = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self.log.touch()
 
     async def spawn(self) -> None:
         """Start it, without waiting for anything."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ACKGATE_")}
         command = python("service", "serve", "--config", str(self._config))
         self.starts += 1
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *command, cwd=ROOT, env=environ, stdout=log, stderr=log
-            )
+        self._process = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, env=environ, stdout=PIPE, stderr=STDOUT
+        )
+        self._listening = asyncio.create_task(self._listen(self._process))
+
+    async def _listen(self, process: Process) -> None:
+        """Write down what it says: it could not do so itself while the disk is full."""
+        while process.stdout is not None and (said := await process.stdout.read(LONGEST_PIECE)):
+            with self.log.open("ab") as log:
+                log.write(said)
 
     async def start(self) -> None:
         """Start it, and wait until it takes callbacks."""
@@ -129,7 +139,14 @@ class Command:
         self.kills += 1
         with suppress(ProcessLookupError):
             self._running().send_signal(signal.SIGKILL)
-        await self._running().wait()
+        await self._ended()
+
+    async def _ended(self) -> int:
+        """Wait for its end and its last words; give its exit code."""
+        code = await self._running().wait()
+        if self._listening is not None:
+            await self._listening
+        return code
 
     async def stop(self, expected: Container[int] = (0,)) -> None:
         """Tell it to end; CommandError where it doesn't, or not as expected."""
@@ -137,7 +154,7 @@ class Command:
         process.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                code = await process.wait()
+                code = await self._ended()
         except TimeoutError:
             raise CommandError(f"the service did not stop within {STOP_SECONDS:g} s") from None
         if code not in expected:
@@ -148,7 +165,7 @@ class Command:
         if self._process is not None and self._process.returncode is None:
             await self.kill()
 
-    def _running(self) -> asyncio.subprocess.Process:
+    def _running(self) -> Process:
         if self._process is None:
             raise CommandError("the service was never started")
         return self._process

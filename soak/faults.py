@@ -142,7 +142,7 @@ class OfClient:
 
 OF_SERVICE: dict[Fault[OfService], int] = {
     OfService.killed: 8,
-    OfService.killed_while_it_starts: 2,
+    OfService.killed_while_it_starts: 3,
     OfService.killed_while_it_stops: 1,
     OfService.restarted: 2,
     OfService.disk_full: 3,

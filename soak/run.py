@@ -52,19 +52,24 @@ class Stage:
 
 async def soak(run: Soak) -> list[Wrong]:
     """Run it; give everything that was wrong."""
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(client_in(run.folder))
-        command = await stack.enter_async_context(command_in(run.folder, client))
-        door = Door(command, run.record, random.Random(f"{run.seed} door"))
-        await stack.enter_async_context(aclosing(door))
-        api = await stack.enter_async_context(aclosing(Api(command, run.record)))
-        stage = Stage(run, client, command, World(client, run.record), door, api)
-        try:
+    try:
+        async with AsyncExitStack() as stack:
+            stage = await _set_up(run, stack)
             await _strain(stage)
             return await _verdict(stage)
-        except CommandError as error:
-            run.record.complain(str(error), "its log tells more")
-            return run.record.wrongs
+    except CommandError as error:
+        run.record.complain(str(error), "its log tells more")
+        return run.record.wrongs
+
+
+async def _set_up(run: Soak, stack: AsyncExitStack) -> Stage:
+    """Start all that takes part; it ends with the stack."""
+    client = await stack.enter_async_context(client_in(run.folder))
+    command = await stack.enter_async_context(command_in(run.folder, client))
+    chance = random.Random(f"{run.seed} door")
+    door = await stack.enter_async_context(aclosing(Door(command, run.record, chance)))
+    api = await stack.enter_async_context(aclosing(Api(command, run.record)))
+    return Stage(run, client, command, World(client, run.record), door, api)
 
 
 async def _strain(stage: Stage) -> None:

@@ -29,6 +29,21 @@ class Case:
         """Whether policy decides, and no person did anything about this user."""
         return self.handling is not Handling.MANUAL and not self.decisions
 
+    @property
+    def last_taken(self) -> Decision | None:
+        """The last decision about the latest change that the service took."""
+        about = [d for d in self.decisions if d.hash == self.latest.hash and d.taken]
+        return about[-1] if about else None
+
+    @property
+    def held_over_a_put(self) -> bool:
+        """Whether it was held while the client may not yet have carried out a PUT before that.
+
+        Held or acknowledged are right then, and the client knows better until it is asked again.
+        """
+        last = self.last_taken
+        return last is not None and last.verb == "hold" and self.settled_by_put(last)
+
     def may_be_put(self, put: Put) -> bool:
         """Tell whether policy or a person can have decided this by then."""
         return self.handling is not Handling.MANUAL or any(
@@ -78,12 +93,12 @@ def cases(record: Record, evidence: Evidence) -> list[Case]:
 
 def states(case: Case) -> set[str]:
     """Give the states that are right for a user's latest identity once all is done."""
-    about = [d for d in case.decisions if d.hash == case.latest.hash and d.taken]
-    if not about:
+    last = case.last_taken
+    if last is None:
         return _by_policy(case)
-    if about[-1].verb == "acknowledge":
+    if last.verb == "acknowledge":
         return {"acknowledged"}
-    return {"held", "acknowledged"} if case.settled_by_put(about[-1]) else {"held"}
+    return {"held", "acknowledged"} if case.held_over_a_put else {"held"}
 
 
 def _by_policy(case: Case) -> set[str]:
