@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MINUTES ?= 2
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage bench lint format requirements clean
+.PHONY: help install run test coverage soak bench lint format requirements clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +31,9 @@ coverage: install ## every test, with the branch coverage of service/, child pro
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
+
+soak: install ## load and random faults against the real command, and a verdict; MINUTES=2 SEED=
+	@$(BIN)/python -m soak --minutes "$(MINUTES)" --seed "$(SEED)"
 
 bench: install ## the benchmarks, each beside its reference; PARTS="accept --quick" for some
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement benchmarks/requirements.txt

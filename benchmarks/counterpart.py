@@ -24,10 +24,10 @@ async def serve(folder: Path, *, tls: bool) -> None:
     """Serve until the input ends."""
     options = Options(port=0, tls=tls, var=folder, max_concurrent_requests=24)
     async with Simulator(options) as sim:
-        _say({"port": sim.port, "ca_file": str(sim.ca_file)})
-        lines = await _input()
+        say({"port": sim.port, "ca_file": str(sim.ca_file)})
+        lines = await lines_of_input()
         while line := (await lines.readline()).decode().split():
-            _say(_answer(sim, line[0], [int(word) for word in line[1:]]))
+            say(_answer(sim, line[0], [int(word) for word in line[1:]]))
 
 
 def _answer(sim: Simulator, command: str, numbers: list[int]) -> Any:
@@ -48,14 +48,16 @@ def _answer(sim: Simulator, command: str, numbers: list[int]) -> Any:
             raise ValueError(command)
 
 
-async def _input() -> asyncio.StreamReader:
+async def lines_of_input() -> asyncio.StreamReader:
+    """Give the lines of the standard input as they come."""
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     return lines
 
 
-def _say(value: Any) -> None:
+def say(value: Any) -> None:
+    """Answer with a line of JSON."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

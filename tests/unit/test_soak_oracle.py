@@ -1,0 +1,215 @@
+"""The soak's oracle: silent where every promise was kept, and it names each one that was not."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from soak.evidence import AtClient, Evidence, Identity, Kept, Put, Work
+from soak.oracle import judge
+from soak.record import Change, Decision, Record
+
+AUTO, PERSON, LATER = "16310000001", "16320000002", "16330000003"
+NEW, CHECKED = "16350000004", "+16340000005"
+NOW_MS = 1_700_000_100_000
+SEEN_S = 1_700_000_000.0
+BODIES = {
+    b"first": Change(AUTO, "A", 1),
+    b"second": Change(AUTO, "B", 2),
+    b"person": Change(PERSON, "P", 3),
+    b"later": Change(LATER, "L", 4),
+    b"status": None,
+}
+
+
+def record() -> Record:
+    """Two changes of one user told in disorder, one that a person decided, one that is held."""
+    return Record(
+        sent=set(BODIES),
+        accepted=Counter(BODIES.keys()),
+        sightings={body: change for body, change in BODIES.items() if change is not None},
+        decisions=[decision(PERSON, "P", "acknowledge"), decision(LATER, "L", "hold")],
+        moves={PERSON: NEW},
+        checks={CHECKED: "invalid"},
+    )
+
+
+def decision(wa_id: str, hash_: str, verb: str) -> Decision:
+    return Decision(wa_id, hash_, verb, SEEN_S, SEEN_S + 1, 200)
+
+
+def put(wa_id: str, hash_: str, outcome: str = "acknowledged", after: float = 5) -> Put:
+    return Put(wa_id, hash_, SEEN_S + after, outcome, faulty=False)
+
+
+def evidence(**over: Any) -> Evidence:
+    users = {
+        AUTO: Identity("B", "acknowledged"),
+        PERSON: Identity("P", "acknowledged"),
+        LATER: Identity("L", "held"),
+        NEW: Identity(None, None),
+    }
+    changed = [(c.wa_id, "changed", c.hash) for c in BODIES.values() if c is not None]
+    moved = [(PERSON, "number_changed", "P"), (NEW, "number_changed", None)]
+    found = Evidence(
+        now=NOW_MS,
+        journal=[Kept(body, "applied") for body in sorted(BODIES, reverse=True)],
+        identities=users,
+        history=frozenset({(AUTO, "A")}),
+        audit=Counter([*changed, *moved]),
+        contacts={CHECKED: "invalid"},
+        gate={
+            AUTO: frozenset(),
+            PERSON: frozenset({"number_changed"}),
+            LATER: frozenset({"identity_held"}),
+            NEW: frozenset(),
+            CHECKED: frozenset({"contact_invalid"}),
+        },
+        client={
+            AUTO: AtClient("B", acknowledged=True),
+            PERSON: AtClient("P", acknowledged=True),
+            LATER: AtClient("L", acknowledged=False),
+        },
+        puts=[put(AUTO, "B"), put(PERSON, "P")],
+    )
+    return replace(found, **over)
+
+
+def verdict(found: Evidence, told: Record | None = None) -> set[str]:
+    return {wrong.what for wrong in judge(told or record(), found)}
+
+
+def test_it_is_silent_where_every_promise_was_kept() -> None:
+    assert verdict(evidence()) == set()
+
+
+def test_a_lost_callback_is_named() -> None:
+    kept = [row for row in evidence().journal if row.body != b"status"]
+    assert verdict(evidence(journal=kept)) == {"a 200 was given for a callback that was lost"}
+
+
+def test_a_body_that_was_accepted_twice_must_be_kept_twice() -> None:
+    told = record()
+    told.accepted[b"status"] += 1
+    assert verdict(evidence(), told) == {"a 200 was given for a callback that was lost"}
+
+
+def test_an_identity_that_is_not_the_latest_is_named() -> None:
+    users = {**evidence().identities, AUTO: Identity("A", "acknowledged")}
+    assert "another identity than the latest by event time" in verdict(
+        evidence(identities=users, history=frozenset({(AUTO, "B")}))
+    )
+
+
+def test_a_policy_that_was_not_carried_out_is_named() -> None:
+    users = {**evidence().identities, AUTO: Identity("B", "acknowledging")}
+    assert "auto: acknowledging where acknowledged is right" in verdict(evidence(identities=users))
+
+
+def test_a_guard_that_stopped_no_one_is_named() -> None:
+    told, found = record(), evidence()
+    for number, body in enumerate([b"third", b"fourth"]):
+        told.sent.add(body)
+        told.accepted[body] += 1
+        told.sightings[body] = Change(AUTO, body.decode(), 10 + number)
+    more = [Kept(body, "applied") for body in (b"first", b"second", b"third", b"fourth")]
+    users = {**found.identities, AUTO: Identity("fourth", "acknowledged")}
+    assert "a change went past the guard" in verdict(evidence(journal=more, identities=users), told)
+
+
+def leased(lease_until: int | None, due_at: int = NOW_MS + 1, attempts: int = 1) -> Work:
+    return Work(AUTO, "acknowledge", due_at, lease_until, attempts, "no answer")
+
+
+def puts(*more: Put) -> dict[str, Any]:
+    return {"puts": [*evidence().puts, *more]}
+
+
+@pytest.mark.parametrize(
+    ("over", "what"),
+    [
+        ({"unsound": ["row 1 missing"]}, "the database is not sound"),
+        ({"said": ["Traceback"]}, "the service logged a fault of its own"),
+        ({"outbox": [leased(NOW_MS)]}, "work is leased and nobody does it"),
+        ({"outbox": [leased(None, NOW_MS - 1)]}, "work is due and nobody does it"),
+        ({"contacts": {}}, "a contact check has another result"),
+        ({"gate": {}}, "the gate gave no answer"),
+        (
+            {"gate": {**evidence().gate, AUTO: frozenset({"send_blocked"})}},
+            "the gate does not agree with what is known",
+        ),
+        (
+            {"client": {**evidence().client, LATER: AtClient("L", acknowledged=True)}},
+            "the client has another state",
+        ),
+        (
+            {"audit": evidence().audit + Counter([(AUTO, "changed", "B")])},
+            "a change is not in the audit trail once",
+        ),
+        (
+            {"journal": [*evidence().journal, Kept(b"made up", "applied")]},
+            "the journal has a callback that nobody sent",
+        ),
+        (puts(put(LATER, "L")), "a PUT for an identity that was held"),
+        (puts(put(AUTO, "Z")), "a PUT for an identity that the user never had"),
+        (puts(put(AUTO, "B", "already")), "an identity was acknowledged twice"),
+        (
+            {"puts": [put(AUTO, "B"), put(PERSON, "P", after=-1)]},
+            "a PUT that neither policy nor a person decided",
+        ),
+    ],
+)
+def test_what_must_not_be_is_named(over: dict[str, Any], what: str) -> None:
+    assert what in verdict(evidence(**over))
+
+
+def test_work_that_waits_for_another_try_is_right() -> None:
+    users = {**evidence().identities, AUTO: Identity("B", "acknowledging")}
+    gate = {**evidence().gate, AUTO: frozenset({"identity_acknowledging"})}
+    client = {**evidence().client, AUTO: AtClient("B", acknowledged=False)}
+    waiting = evidence(identities=users, gate=gate, client=client, outbox=[leased(None)])
+    assert verdict(waiting) == set()
+
+
+def _hold_and_change(verb: str) -> tuple[Record, Evidence]:
+    """Let a change come after the one that a person decided about."""
+    told, found = record(), evidence()
+    told.decisions[1] = decision(LATER, "L", verb)
+    told.sent.add(b"after")
+    told.accepted[b"after"] += 1
+    told.sightings[b"after"] = Change(LATER, "M", 5)
+    return told, replace(
+        found,
+        journal=[*found.journal, Kept(b"after", "applied")],
+        identities={**found.identities, LATER: Identity("M", "acknowledged")},
+        history=found.history | {(LATER, "L")},
+        audit=found.audit + Counter([(LATER, "changed", "M")]),
+        gate={**found.gate, LATER: frozenset()},
+        client={**found.client, LATER: AtClient("M", acknowledged=True)},
+        puts=[*found.puts, put(LATER, "M")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "right"),
+    [
+        ("hold", {"delayed: acknowledged where pending is right"}),
+        ("acknowledge", set()),
+    ],
+)
+def test_a_change_after_a_held_one_waits_for_a_person(verb: str, right: set[str]) -> None:
+    told, found = _hold_and_change(verb)
+    assert verdict(found, told) == right
+
+
+def test_what_was_wrong_under_way_is_not_forgotten() -> None:
+    told = record()
+    told.complain("the API answered a read with 500", "/api/v1/status")
+    assert verdict(evidence(), told) == {"the API answered a read with 500"}
+
+
+def test_everything_that_is_owed_must_have_been_accepted() -> None:
+    told = record()
+    told.owed = 1
+    assert verdict(evidence(), told) == {"a callback was not accepted in the end"}
