@@ -44,7 +44,7 @@ def entries(start: int) -> list[CallbackEntry]:
     """Make a batch of callbacks, each of a user never seen."""
     made = []
     for n in range(start, start + BATCH):
-        row = JournalRow("main", n, "applied", None, "application/json", "", "[]", BODY)
+        row = JournalRow("main", n, "applied", "application/json", "", "[]", BODY)
         seen = IdentitySeen(f"1631{n:09}", f"{n:08}abc=", Moment(1_602_535_356_332 + n))
         made.append(CallbackEntry("main", n, "d" * 16, (seen,), row))
     return made

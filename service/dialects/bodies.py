@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 MAX_DEPTH = 100
+_decode = json.JSONDecoder().decode
 
 
 class UnreadableError(Exception):
@@ -54,7 +55,7 @@ def _parse(body: bytes) -> Any:
 def _loads(text: str) -> Any:
     """Parse; integers too long for Python become None, so that only their element suffers."""
     try:
-        return json.loads(text)
+        return _decode(text)
     except json.JSONDecodeError:
         raise
     except ValueError:

@@ -4,7 +4,6 @@ Every element of `contacts`, `messages`, `statuses` and `errors` is read for its
 can't be read is a fault, its neighbours count. Unknown types and keys are normal.
 """
 
-import base64
 import binascii
 import re
 from collections.abc import Callable
@@ -41,6 +40,8 @@ MAX_ID_CHARACTERS = 256
 MAX_FAULTS = 10
 """Faults that are named; the others are counted."""
 
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+MAX_MS_DIGITS = len(str(LATEST_MS))
 _STATUS = re.compile(r"[a-z_]{1,32}")
 
 
@@ -164,12 +165,12 @@ def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | N
     if message_id is None:
         return None
     try:
-        decoded = base64.b64decode(message_id + "=" * (-len(message_id) % 4), b"-_")
-    except (binascii.Error, ValueError):
+        decoded = binascii.a2b_base64(message_id.encode("ascii").translate(_URL_SAFE) + b"==")
+    except ValueError:
         return None
-    _, _, told = decoded.partition(f"sys-{wa_id}@s.whatsapp.net-".encode())
+    _, _, told = decoded.partition(b"sys-%b@s.whatsapp.net-" % wa_id.encode())
     digits, _, what = told.partition(b"-")
-    if not what.startswith(kind) or not digits.isdigit() or len(digits) > len(str(LATEST_MS)):
+    if not what.startswith(kind) or not digits.isdigit() or len(digits) > MAX_MS_DIGITS:
         return None
     at = int(digits)
     return Moment(at) if 0 < at <= LATEST_MS else None

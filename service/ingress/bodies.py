@@ -71,20 +71,29 @@ class Intake:
         self._in_flight -= reservation.held
         reservation.held = 0
 
+    def at_hand(self, request: web.BaseRequest, reservation: Reservation) -> bytes | None:
+        """Take a body that has arrived as a whole; None where it has to be waited for.
+
+        Raises FullError, and BodyError (413 too large).
+        """
+        announced = request.content_length
+        if announced is None:
+            return None
+        if announced > self._max_body:
+            raise self._too_large()
+        content = request.content
+        if not content.is_eof() or content.exception() is not None:
+            return None
+        self._hold(reservation, announced)
+        return content.read_nowait()
+
     async def read(self, request: web.BaseRequest, reservation: Reservation) -> bytes:
         """Read the body as it comes over the wire.
 
         Raises BodyError (413 too large, 408 stalled, 400 broken off) and FullError.
         """
-        announced = request.content_length
-        if announced is not None and announced > self._max_body:
-            raise self._too_large()
-        self._hold(reservation, min(announced or 0, BELIEVED_BYTES))
+        self._hold(reservation, min(request.content_length or 0, BELIEVED_BYTES))
         try:
-            if announced is not None and request.content.is_eof():
-                # It is here already, and no larger than announced: no patience is needed.
-                self._hold(reservation, announced - reservation.held)
-                return request.content.read_nowait()
             async with asyncio.timeout(self._timeout) as patience:
                 return await self._read_all(request, reservation, patience)
         except TimeoutError:

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 from aiohttp import web
 
@@ -26,6 +26,7 @@ What a body of 4 MiB is parsed into can take thirty times as much.
 """
 
 _PLAIN = re.compile(r"/webhooks/([a-z0-9_]+)/([A-Za-z0-9._~-]+)")
+_KNOWN_PATHS = 256
 _JSON = {"Content-Type": "application/json"}
 
 DIALECTS: Mapping[str, Dialect] = {"onprem": onprem.read}
@@ -78,7 +79,19 @@ class Door:
             raise web.HTTPNotFound
         reservation = Reservation()
         try:
-            result = await self._keep(entrance, request, reservation)
+            self._ledger.check_room()
+            body = self._intake.at_hand(request, reservation)
+            if body is None:
+                body = await self._intake.read(request, reservation)
+            received = Received(
+                entrance.account, self._ledger.clock(), entrance.dialect, request.headers, body
+            )
+            if len(body) > OFF_LOOP_BYTES:
+                await self._keep_large(received)
+            else:
+                await self._ledger.submit(received, bounded=True)
+                if received.rest:
+                    await self._keep_rest(received)
         except BodyError as error:
             self._count(entrance, error.result)
             return error.response()
@@ -87,7 +100,8 @@ class Door:
             return _unavailable(retry_after=1 if isinstance(error, FullError) else 5)
         finally:
             self._intake.release(reservation)
-        self._count(entrance, result)
+        self._count(entrance, received.state)
+        self._note(entrance, received.reading)
         self._metrics.callback_seconds.observe(time.perf_counter() - started)
         return None
 
@@ -100,27 +114,15 @@ class Door:
         fits = hmac.compare_digest(token.encode(errors="replace"), entrance.expected)
         return entrance if fits and entrance is not self._nobody else None
 
-    async def _keep(
-        self, entrance: Entrance, request: web.BaseRequest, reservation: Reservation
-    ) -> str:
-        if self._ledger.full:
-            raise FullError
-        body = await self._intake.read(request, reservation)
-        received = Received(
-            entrance.account, self._ledger.clock(), entrance.dialect, request.headers, body
-        )
-        if len(body) <= OFF_LOOP_BYTES:
-            return await self._write(entrance, received)
+    async def _keep_large(self, received: Received) -> None:
         async with self._large:
             await asyncio.to_thread(received.read)
-            return await self._write(entrance, received)
+            await self._ledger.submit(received, bounded=True)
+            await self._keep_rest(received)
 
-    async def _write(self, entrance: Entrance, received: Received) -> str:
-        await self._ledger.submit(received, bounded=True)
+    async def _keep_rest(self, received: Received) -> None:
         for entry in received.rest:
             await self._ledger.submit(entry)
-        self._note(entrance, received.reading)
-        return received.state
 
     def _note(self, entrance: Entrance, reading: Reading) -> None:
         for event in reading.events:
@@ -139,10 +141,15 @@ def _unavailable(retry_after: int) -> web.Response:
 
 def address_of(request: web.BaseRequest) -> tuple[str, str] | None:
     """Read account and token off a plain callback's path; None for whatever needs the router."""
-    plain = _PLAIN.fullmatch(request.raw_path)
-    if plain is None or request.method != "POST" or "Expect" in request.headers:
+    if request.method != "POST" or "Expect" in request.headers:
         return None
-    return plain[1], plain[2]
+    return _address_in(request.raw_path)
+
+
+@lru_cache(maxsize=_KNOWN_PATHS)
+def _address_in(path: str) -> tuple[str, str] | None:
+    plain = _PLAIN.fullmatch(path)
+    return None if plain is None else (plain[1], plain[2])
 
 
 async def expect(request: web.Request) -> None:

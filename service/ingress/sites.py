@@ -58,12 +58,12 @@ class _Speaker(web.RequestHandler):
     aiohttp's own error page shows the line at fault, which may hold anything.
     """
 
-    __slots__ = ("_coming", "_head_bytes")
+    __slots__ = ("_coming", "_head_bytes", "_heads")
 
     def __init__(self, coming: set[asyncio.Protocol], *speaking: Any, **how: Any) -> None:
         super().__init__(*speaking, **how)
         self._coming = coming
-        self._head_bytes = 0
+        self._heads = self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, and hang up later on who has sent no request by then."""
@@ -77,14 +77,15 @@ class _Speaker(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; hang up where it is a head without end."""
-        before = self._request_count
         super().data_received(data)
-        if self._current_request is not None or self._request_count != before:
+        if self._request_count != self._heads:
+            self._heads, self._head_bytes = self._request_count, 0
+        elif self._current_request is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and self._waiter is not None:
+                self._refuse_head()
+        else:
             self._head_bytes = 0
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES and self._waiter is not None:
-            self._refuse_head()
 
     def _refuse_head(self) -> None:
         if self.transport is not None:

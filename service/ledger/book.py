@@ -137,9 +137,7 @@ class Book:
         for user in users:
             if user.changed:
                 commit.users.add(user.id)
-                commit.work.update(
-                    (user.account, work.kind)
-                    for work in (user.work, user.ask)
-                    if work is not None and work.holder is None
-                )
+                for work in (user.work, user.ask):
+                    if work is not None and work.holder is None:
+                        commit.work.add((user.account, work.kind))
         return commit

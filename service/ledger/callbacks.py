@@ -142,6 +142,8 @@ def slices(row: JournalRow, reading: Reading, request_id: str | None) -> list[Ca
     first = CallbackEntry(
         row.account, row.received_at, row.body, events[:MAX_SLICE], row, request_id=request_id
     )
+    if len(events) <= MAX_SLICE:
+        return [first]
     return [first] + [
         replace(first, events=events[start : start + MAX_SLICE], keeps_row=False)
         for start in range(MAX_SLICE, len(events), MAX_SLICE)

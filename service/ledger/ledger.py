@@ -24,7 +24,7 @@ MAX_WEIGHT = 1500
 LIGHT_WEIGHT = 1024
 """Up to here a batch takes some milliseconds at most, and its statements run on the event loop."""
 
-QUIET_TURNS = 2
+QUIET_TURNS = 3
 
 Clock = Callable[[], int]
 """The time in Unix milliseconds."""
@@ -84,14 +84,19 @@ class Ledger:
         """Tell whether a callback would be turned away."""
         return len(self._queue) >= self._max_waiting
 
+    def check_room(self) -> None:
+        """Raise FullError where a callback would be turned away."""
+        if len(self._queue) >= self._max_waiting:
+            raise FullError
+
     def submit(self, entry: Entry[T], *, bounded: bool = False) -> asyncio.Future[T]:
         """Write an entry; the future tells what the rules made of it, once it is on disk.
 
         Raises FullError where `bounded` and too much waits; the future holds UnavailableError where
         the database fails. In both cases nothing of the entry is in effect.
         """
-        if bounded and self.full:
-            raise FullError
+        if bounded:
+            self.check_room()
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Waiting(entry, future))
         if self._task is None:

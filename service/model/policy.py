@@ -1,7 +1,7 @@
 """Which changes are acknowledged without a person, and the guard against users who flap."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Mode = Literal["manual", "auto"]
 
@@ -42,11 +42,13 @@ class Policies:
 
     def of(self, wa_id: str) -> Policy:
         """Give the policy of the first rule that names the user, else the default."""
-        return next((rule.policy for rule in self.rules if rule.matches(wa_id)), self.default)
+        for rule in self.rules:
+            if rule.matches(wa_id):
+                return rule.policy
+        return self.default
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the policy says of one change, and why, for the audit trail."""
 
     policy: Policy

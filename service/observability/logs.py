@@ -5,8 +5,8 @@ out; what stands here is the last line of defence, and for what libraries write 
 """
 
 import logging
+import random
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from traceback import walk_tb
@@ -70,6 +70,7 @@ _REQUEST_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
 _MANY_DIGITS = re.compile(r"\d{8}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
+_CHANCE = random.Random()  # noqa: S311  an id is no secret, and the system's chance is a call to it
 _MAX_FRAMES = 40
 _MAX_CHAIN = 8
 
@@ -100,7 +101,7 @@ def configure(level: Level, format: Format) -> None:  # noqa: A002 -- named as i
 
 def new_request_id() -> str:
     """Return an id that is new, and of letters alone: it can't be taken for a phone number."""
-    return secrets.token_bytes(20).translate(_LETTERS).decode()
+    return _CHANCE.randbytes(20).translate(_LETTERS).decode()
 
 
 def request_id(incoming: str | None) -> str:

@@ -28,11 +28,11 @@ class JournalRow(NamedTuple):
     account: str
     received_at: int
     state: str
-    reason: str | None
     content_type: str
     content_encoding: str
     headers: str
     body: bytes
+    reason: str | None = None
 
 
 class Transaction(Protocol):

@@ -9,26 +9,40 @@ from service.model.moments import Moment, Precision
 from service.model.timeline import Change
 from service.model.users import AuditEntry, Kind, Link, State, User, Work
 
-USER_COLUMNS = (
-    "id", "account", "wa_id", "created_at", "wrote_at", "links", "blocked_since", "blocked_ids",
-    "hash", "changed_at", "changed_precision", "received_at", "seen", "claims", "state", "version",
-    "updated_at", "due_at", "decided_by", "decided_at", "acknowledged_at", "confirmed_at",
-    "checked_at", "attempts", "last_error", "after_hold", "disputed", "history_count", "has_work",
-    "has_ask",
+FRESH_COLUMNS = (
+    "id", "account", "wa_id", "created_at", "hash", "changed_at", "changed_precision",
+    "received_at", "seen", "decided_by", "decided_at", "state", "version", "updated_at", "due_at",
+    "checked_at", "has_work",
 )  # fmt: skip
+LATER_COLUMNS = {
+    "wrote_at": None, "links": None, "blocked_since": None, "blocked_ids": None, "claims": None,
+    "acknowledged_at": None, "confirmed_at": None, "attempts": 0, "last_error": None,
+    "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0,
+}  # fmt: skip
+"""What a user's first callback leaves as it is, and how.
+
+The driver takes longer to bind a None, a bool or an enum than a number or a text: an adapter is
+looked for each time. So these are left out of that user's first row, and texts are made of enums.
+"""
+USER_COLUMNS = (*FRESH_COLUMNS, *LATER_COLUMNS)
 CHANGE_COLUMNS = (
     "user_id", "hash", "first_at", "changed_at", "changed_precision", "received_at", "seen",
     "claims", "outcome", "decided_by", "decided_at", "acknowledged_at",
 )  # fmt: skip
 AUDIT_COLUMNS = (
-    "account", "user_id", "at", "event", "hash", "decided_by", "reason", "note", "evidence",
+    "account", "user_id", "at", "event", "hash", "reason", "decided_by", "note", "evidence",
 )  # fmt: skip
+SHORT_AUDIT = 6
+"""So many columns are enough where nobody decided."""
 OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
 CONTACT_COLUMNS = ("account", "input", "wa_id", "status", "checked_at", "digests")
 
+_loads = json.JSONDecoder().decode
+_PRECISIONS = tuple(Precision)
+_STATES: dict[str | None, State | None] = {None: None, **{str(state): state for state in State}}
 _dumps = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
@@ -39,7 +53,7 @@ def dump(value: Sequence[Any] | Mapping[str, Any] | None) -> str | None:
 
 def load(text: str | None) -> Any:
     """Read what `dump` wrote; None for nothing."""
-    return None if text is None else json.loads(text)
+    return None if text is None else _loads(text)
 
 
 def _dump_seen(seen: list[Moment]) -> str:
@@ -49,23 +63,22 @@ def _dump_seen(seen: list[Moment]) -> str:
 
 
 def _load_seen(text: str) -> list[Moment]:
-    return [Moment(at, Precision(precision)) for at, precision in json.loads(text)]
+    return [Moment(at, _PRECISIONS[precision]) for at, precision in _loads(text)]
 
 
 def user_of(row: Sequence[Any]) -> User:
     """Build a user from a row in the order of USER_COLUMNS, without history and work."""
     (
-        id_, account, wa_id, created_at, wrote_at, links, blocked_since, blocked_ids,
-        hash_, changed_at, changed_precision, received_at, seen, claims, state, version,
-        updated_at, due_at, decided_by, decided_at, acknowledged_at, confirmed_at,
-        checked_at, attempts, last_error, after_hold, disputed, history_count, has_work,
-        has_ask,
+        id_, account, wa_id, created_at, hash_, changed_at, changed_precision, received_at, seen,
+        decided_by, decided_at, state, version, updated_at, due_at, checked_at, has_work,
+        wrote_at, links, blocked_since, blocked_ids, claims, acknowledged_at, confirmed_at,
+        attempts, last_error, after_hold, disputed, history_count, has_ask,
     ) = row  # fmt: skip
     latest = None
     if hash_ is not None:
         latest = Change(
             hash_,
-            Moment(changed_at, Precision(changed_precision)),
+            Moment(changed_at, _PRECISIONS[changed_precision]),
             received_at,
             _load_seen(seen),
             load(claims) or [],
@@ -80,7 +93,7 @@ def user_of(row: Sequence[Any]) -> User:
         wa_id=wa_id,
         created_at=created_at,
         latest=latest,
-        state=None if state is None else State(state),
+        state=_STATES[state],
         version=version,
         updated_at=updated_at,
         due_at=due_at,
@@ -102,7 +115,7 @@ def user_of(row: Sequence[Any]) -> User:
 
 def _link_of(item: list[Any]) -> Link:
     wa_id, relation, at, precision = item
-    return Link(wa_id, relation, Moment(at, Precision(precision)))
+    return Link(wa_id, relation, Moment(at, _PRECISIONS[precision]))
 
 
 def user_row(user: User) -> tuple[Any, ...]:
@@ -114,40 +127,40 @@ def user_row(user: User) -> tuple[Any, ...]:
         user.account,
         user.wa_id,
         user.created_at,
+        *_latest_columns(latest),
+        None if user.state is None else str(user.state),
+        user.version,
+        user.updated_at,
+        user.due_at,
+        user.checked_at,
+        int(user.work is not None),
         user.wrote_at,
         dump(links),
         user.blocked_since,
         dump(user.blocked_ids),
-        *_latest_columns(latest),
-        user.state,
-        user.version,
-        user.updated_at,
-        user.due_at,
-        dump(latest.decided_by) if latest else None,
-        latest.decided_at if latest else None,
+        dump(latest.claims) if latest else None,
         latest.acknowledged_at if latest else None,
         user.confirmed_at,
-        user.checked_at,
         user.attempts,
         user.last_error,
-        user.after_hold,
-        user.disputed,
+        int(user.after_hold),
+        int(user.disputed),
         user.history_count,
-        user.work is not None,
-        user.ask is not None,
+        int(user.ask is not None),
     )
 
 
 def _latest_columns(latest: Change | None) -> tuple[Any, ...]:
     if latest is None:
-        return (None,) * 6
+        return (None,) * 7
     return (
         latest.hash,
         latest.changed.at,
         int(latest.changed.precision),
         latest.received_at,
         _dump_seen(latest.seen),
-        dump(latest.claims),
+        dump(latest.decided_by),
+        latest.decided_at,
     )
 
 
@@ -159,7 +172,7 @@ def change_of(row: Sequence[Any]) -> Change:
     ) = row  # fmt: skip
     return Change(
         hash_,
-        Moment(changed_at, Precision(changed_precision)),
+        Moment(changed_at, _PRECISIONS[changed_precision]),
         received_at,
         _load_seen(seen),
         load(claims) or [],
@@ -198,8 +211,8 @@ def audit_row(account: str | None, user_id: int | None, entry: AuditEntry) -> tu
         entry.at,
         entry.event,
         entry.hash,
-        dump(entry.by),
         entry.reason,
+        dump(entry.by),
         entry.note,
         dump(entry.evidence),
     )
@@ -230,14 +243,14 @@ def work_row(user: User, work: Work) -> tuple[Any, ...]:
     return (
         user.account,
         user.id,
-        work.kind,
+        str(work.kind),
         work.due_at,
         work.hash,
         work.reason,
         work.request_id,
         work.attempts,
         work.refusals,
-        work.begun,
+        int(work.begun),
         work.holder,
         work.lease_until,
     )

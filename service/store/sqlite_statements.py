@@ -1,8 +1,8 @@
 """The hot statements on SQLite, written down to the driver: the one place where that is so."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,7 +14,10 @@ from service.store.rows import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
     CONTACT_COLUMNS,
+    FRESH_COLUMNS,
+    LATER_COLUMNS,
     OUTBOX_COLUMNS,
+    SHORT_AUDIT,
     USER_COLUMNS,
     audit_row,
     change_of,
@@ -38,8 +41,11 @@ def _marks(count: int) -> str:
     return ",".join("?" * count)
 
 
-def _insert(table: str, columns: Sequence[str]) -> str:
-    return f"INSERT INTO {table} ({','.join(columns)}) VALUES ({_marks(len(columns))})"  # noqa: S608  names of ours only
+def _insert(table: str, columns: Sequence[str], fixed: Mapping[str, int | None] = {}) -> str:
+    """Write an INSERT; columns that are `fixed` at a number come after those that are bound."""
+    numbers = {name: value for name, value in fixed.items() if value is not None}
+    values = ",".join([_marks(len(columns)), *map(str, numbers.values())])
+    return f"INSERT INTO {table} ({','.join([*columns, *numbers])}) VALUES ({values})"  # noqa: S608  names of ours only
 
 
 def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
@@ -55,16 +61,22 @@ _USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
 _CHANGES = ",".join(CHANGE_COLUMNS)
 
 INSERT_USER = _insert("users", USER_COLUMNS)
-UPDATE_USER = _update("users", USER_COLUMNS[1:])
+INSERT_FRESH_USER = _insert("users", FRESH_COLUMNS, LATER_COLUMNS)
+UPDATE_USER = _update("users", USER_COLUMNS[4:])
 INSERT_ALIAS = "INSERT INTO aliases (account, alias, user_id) VALUES (?, ?, ?)"
 INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
 UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS)
 DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
 INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
+INSERT_SHORT_AUDIT = _insert("audit", AUDIT_COLUMNS[:SHORT_AUDIT])
 UPSERT_WORK = _upsert("outbox", OUTBOX_COLUMNS, ("user_id", "kind"))
 DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
 UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
 INSERT_JOURNAL = _insert("journal", JournalRow._fields)
+INSERT_PLAIN_JOURNAL = _insert("journal", JournalRow._fields[:-1])
+_ACKNOWLEDGE, _ASK = str(Kind.ACKNOWLEDGE), str(Kind.ASK)
+_NO_DECISION = (None,) * (len(AUDIT_COLUMNS) - SHORT_AUDIT)
+_LATER = tuple(LATER_COLUMNS.values())
 NOTE_CALLBACK = (
     "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?1, ?2, ?3) "
     "ON CONFLICT (name) DO UPDATE SET "
@@ -195,16 +207,17 @@ class SQLiteTransaction:
         dirty = [user for user in users if _dirty(user)]
         if not dirty:
             return
-        self._save_history(dirty)
+        with_history = [user for user in dirty if user.history or user.restored]
+        self._save_history(with_history)
         new = [user for user in dirty if user.is_new]
         known = [user for user in dirty if not user.is_new]
         if new:
-            self._many(INSERT_USER, [user_row(u) for u in new])
+            self._add([user_row(u) for u in new], INSERT_USER, INSERT_FRESH_USER, _LATER)
             self._many(INSERT_ALIAS, [(u.account, u.wa_id, u.id) for u in new])
         if known:
-            self._many(UPDATE_USER, [(*user_row(u)[1:], u.id) for u in known])
-        self._insert_history(dirty)
-        self._many(INSERT_AUDIT, [audit_row(u.account, u.id, e) for u in dirty for e in u.audit])
+            self._many(UPDATE_USER, [(*user_row(u)[4:], u.id) for u in known])
+        self._insert_history(with_history)
+        self._add_audit([audit_row(u.account, u.id, e) for u in dirty for e in u.audit])
         self._save_work(dirty)
 
     def _save_history(self, dirty: list[User]) -> None:
@@ -226,8 +239,8 @@ class SQLiteTransaction:
         self._many(INSERT_CHANGE, added)
 
     def _save_work(self, dirty: list[User]) -> None:
-        gone = [(u.id, Kind.ACKNOWLEDGE) for u in dirty if u.had_work and u.work is None]
-        gone += [(u.id, Kind.ASK) for u in dirty if u.had_ask and u.ask is None]
+        gone = [(u.id, _ACKNOWLEDGE) for u in dirty if u.had_work and u.work is None]
+        gone += [(u.id, _ASK) for u in dirty if u.had_ask and u.ask is None]
         kept = [work_row(u, w) for u in dirty for w in (u.work, u.ask) if w is not None]
         self._many(DELETE_WORK, gone)
         self._many(UPSERT_WORK, kept)
@@ -238,7 +251,7 @@ class SQLiteTransaction:
 
     def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""
-        self._many(INSERT_JOURNAL, rows)
+        self._add(rows, INSERT_JOURNAL, INSERT_PLAIN_JOURNAL, (None,))
         spans: dict[str, list[int]] = {}
         for row in rows:
             spans.setdefault(row.account, []).append(row.received_at)
@@ -246,12 +259,26 @@ class SQLiteTransaction:
 
     def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
         """Append audit entries that are of no user."""
-        self._many(INSERT_AUDIT, [audit_row(account, None, entry) for entry in entries])
+        self._add_audit([audit_row(account, None, entry) for entry in entries])
+
+    def _add_audit(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._add(rows, INSERT_AUDIT, INSERT_SHORT_AUDIT, _NO_DECISION)
 
     def due(self, account: str, kind: Kind, now: int, limit: int) -> list[int]:
         """Give the users whose work is due and in nobody's hands, the longest due first."""
         rows = self._raw.execute(DUE, (account, kind, now, now, limit))
         return [row[0] for row in rows]
+
+    def _add(
+        self, rows: Sequence[tuple[Any, ...]], sql: str, short_sql: str, usual: tuple[Any, ...]
+    ) -> None:
+        """Add rows in their order; those that end as usual by the statement that leaves it out."""
+        end = len(usual)
+        for is_usual, some in groupby(rows, lambda row: row[-end:] == usual):
+            if is_usual:
+                self._raw.executemany(short_sql, [row[:-end] for row in some])
+            else:
+                self._raw.executemany(sql, some)
 
     def _many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:

@@ -131,7 +131,7 @@ async def ledger(database: Gated, clock: Clock) -> AsyncIterator[Ledger]:
 
 
 def row(account: str = "main", body: bytes = b"{}") -> JournalRow:
-    return JournalRow(account, NOW, APPLIED, None, "application/json", "", "{}", body)
+    return JournalRow(account, NOW, APPLIED, "application/json", "", "{}", body)
 
 
 def seen(wa_id: str = WA_ID, hash_: str = "A", at: int = NOW - 1000) -> IdentitySeen:

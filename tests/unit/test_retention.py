@@ -83,7 +83,7 @@ class Keeper:
 
 def row(days_ago: float, state: str = "applied", body: bytes = b"{}") -> JournalRow:
     at = NOW - round(days_ago * DAY)
-    return JournalRow("main", at, state, None, "application/json", "", "[]", body)
+    return JournalRow("main", at, state, "application/json", "", "[]", body)
 
 
 async def keep(database: SQLiteDatabase, *rows: JournalRow) -> None:
