@@ -17,6 +17,7 @@ from sqlalchemy.pool import StaticPool
 from service.observability import points
 from service.store import schema
 from service.store.database import StoreError, Transaction, UnavailableError
+from service.store.sqlite_checkpoints import Checkpoints, checkpoint
 from service.store.sqlite_files import BUSY_TIMEOUT_MS, FileLock, connect, prepare_file
 from service.store.sqlite_statements import SQLiteTransaction
 
@@ -72,6 +73,8 @@ class SQLiteDatabase:
         self._readers = [_Reader(path) for _ in range(READERS)]
         self._next_user_id = 1
         self._turn = asyncio.Lock()
+        self._copier = _Threaded(partial(connect, path), 64)
+        self._checkpoints = Checkpoints(self._checkpoint_beside, self._checkpoint_within)
 
     async def open(self, *, migrate: bool = True) -> None:
         """Take the file for this process, bring its schema up to date, and open it.
@@ -86,6 +89,7 @@ class SQLiteDatabase:
             points.reached("start.after_migration")
             await self._writer.open()
             self._next_user_id = await self._writer.run(self._first_free_user_id)
+            await self._copier.open()
             for reader in self._readers:
                 await reader.open()
         except (sqlite3.Error, DBAPIError) as error:
@@ -118,7 +122,7 @@ class SQLiteDatabase:
             )
             try:
                 try:
-                    return await self._transact(transaction, work, light=light)
+                    result = await self._transact(transaction, work, light=light)
                 except BaseException:
                     await self._writer.run(transaction.roll_back)
                     raise
@@ -126,6 +130,15 @@ class SQLiteDatabase:
                 if isinstance(_driver_error(error), _FAULTS_OF_THE_WORK):
                     raise
                 raise UnavailableError(_cause(error)) from None
+            self._checkpoints.note(self._writer.raw.total_changes)
+            return result
+
+    async def _checkpoint_beside(self) -> tuple[int, int]:
+        return await self._copier.run(partial(checkpoint, self._copier.raw))
+
+    async def _checkpoint_within(self) -> tuple[int, int]:
+        async with self._turn:
+            return await self._writer.run(partial(checkpoint, self._writer.raw))
 
     async def _transact(
         self, transaction: SQLiteTransaction, work: Callable[[Transaction], T], *, light: bool
@@ -152,6 +165,8 @@ class SQLiteDatabase:
     async def close(self) -> None:
         """Finish what was begun, and let the file go."""
         points.reached("stop.before_close")
+        await self._checkpoints.close()
+        await self._copier.close()
         for reader in self._readers:
             await reader.close()
         async with self._turn:

@@ -10,7 +10,9 @@ from service.store.database import StoreError
 
 BUSY_TIMEOUT_MS = 5000
 CACHE_KIB = 65_536
-CHECKPOINT_PAGES = 10_000
+READERS_CACHE_KIB = 8_192
+CHECKPOINT_PAGES = 40_000
+"""At so many pages in the log a commit copies them itself: only where `Checkpoints` lag behind."""
 
 
 class FileLock:
@@ -72,7 +74,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 def configure(raw: sqlite3.Connection, *, read_only: bool = False) -> None:
     """Set what every connection needs; `auto_vacuum` counts only before the first table."""
     raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    raw.execute(f"PRAGMA cache_size = -{READERS_CACHE_KIB if read_only else CACHE_KIB}")
     raw.execute("PRAGMA foreign_keys = ON")
     if read_only:
         raw.execute("PRAGMA query_only = ON")

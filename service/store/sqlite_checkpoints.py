@@ -1,0 +1,67 @@
+"""Copying the write-ahead log back into the database, beside the writer rather than in a commit.
+
+A commit that copies ten thousand pages holds up everybody in it and behind it: that was the slowest
+hundredth of all callbacks. A connection of its own copies while the writer goes on; only what came
+meanwhile is copied with the writer waiting, so that the log begins anew and stays small.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+ROWS = 10_000
+"""Rows changed until the next look; about as many pages come to lie in the log."""
+FEW_PAGES = 2_000
+"""What may be copied while the writer waits."""
+MAX_PASSES = 8
+_PASSIVE = "PRAGMA wal_checkpoint(PASSIVE)"
+
+log = structlog.get_logger(__name__)
+
+Checkpoint = Callable[[], Awaitable[tuple[int, int]]]
+"""Copies what it can: tells how many pages the log has, and how many of them are copied."""
+
+
+def checkpoint(raw: sqlite3.Connection) -> tuple[int, int]:
+    """Copy what can be copied without waiting for anybody."""
+    _, pages, copied = raw.execute(_PASSIVE).fetchone()
+    return pages, copied
+
+
+class Checkpoints:
+    """Begins a checkpoint each time that enough rows were changed.
+
+    `beside` runs one while the writer goes on, `within` one while it waits.
+    """
+
+    def __init__(self, beside: Checkpoint, within: Checkpoint) -> None:
+        self._beside = beside
+        self._within = within
+        self._changes = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def note(self, changes: int) -> None:
+        """Hear after a commit how many rows the writer has changed since it was opened."""
+        if changes - self._changes >= ROWS and self._task is None:
+            self._changes = changes
+            self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            pages, _ = await self._beside()
+            for _ in range(MAX_PASSES):
+                before, (pages, _) = pages, await self._beside()
+                if pages - before <= FEW_PAGES:
+                    break
+            await self._within()
+        except sqlite3.Error as error:
+            log.warning("the write-ahead log could not be copied back", error=str(error))
+        finally:
+            self._task = None
+
+    async def close(self) -> None:
+        """Let one that is under way come to its end."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
