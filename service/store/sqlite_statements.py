@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby, islice
 from typing import Any
 
@@ -53,8 +54,10 @@ def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
     return f"{_insert(table, columns)} ON CONFLICT ({','.join(key)}) DO UPDATE SET {changed}"
 
 
-def _update(table: str, columns: Sequence[str]) -> str:
-    return f"UPDATE {table} SET {','.join(f'{c} = ?' for c in columns)} WHERE id = ?"  # noqa: S608  names of ours only
+@lru_cache(maxsize=256)
+def _update(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    changed = ",".join(f"{name} = ?" for name in columns)
+    return f"UPDATE {table} SET {changed} WHERE {' AND '.join(f'{name} = ?' for name in key)}"  # noqa: S608  names of ours only
 
 
 _USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
@@ -62,14 +65,13 @@ _CHANGES = ",".join(CHANGE_COLUMNS)
 
 INSERT_USER = _insert("users", USER_COLUMNS)
 INSERT_FRESH_USER = _insert("users", FRESH_COLUMNS, LATER_COLUMNS)
-UPDATE_USER = _update("users", USER_COLUMNS[4:])
 INSERT_ALIAS = "INSERT INTO aliases (account, alias, user_id) VALUES (?, ?, ?)"
 INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
-UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS)
+UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS, ("id",))
 DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
 INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
 INSERT_SHORT_AUDIT = _insert("audit", AUDIT_COLUMNS[:SHORT_AUDIT])
-UPSERT_WORK = _upsert("outbox", OUTBOX_COLUMNS, ("user_id", "kind"))
+INSERT_WORK = _insert("outbox", OUTBOX_COLUMNS)
 DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
 UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
 INSERT_JOURNAL = _insert("journal", JournalRow._fields)
@@ -100,6 +102,8 @@ class SQLiteTransaction:
         self._raw = raw
         self._connect = connect
         self._connection: Connection | None = None
+        self._users: dict[int, tuple[Any, ...]] = {}
+        self._works: dict[tuple[int, str], tuple[Any, ...]] = {}
         self.new_user_id = take_user_id
 
     @property
@@ -138,8 +142,7 @@ class SQLiteTransaction:
         for chunk in _chunks(set(ids) - by_id.keys()):
             sql = f"SELECT {_USERS} FROM users u WHERE id IN ({_marks(len(chunk))})"  # noqa: S608  names of ours only
             for row in self._raw.execute(sql, chunk):
-                user = user_of(row)
-                by_id[user.id] = user
+                by_id[row[0]] = self._keep_user(row)
         for user in by_id.values():
             found[user.account, user.wa_id] = user
         self._load_history(by_id)
@@ -153,7 +156,11 @@ class SQLiteTransaction:
                 f"WHERE a.account = ? AND a.alias IN ({_marks(len(chunk))})"
             )
             for row in self._raw.execute(sql, (account, *chunk)):
-                yield row[0], user_of(row[1:])
+                yield row[0], self._keep_user(row[1:])
+
+    def _keep_user(self, row: tuple[Any, ...]) -> User:
+        self._users[row[0]] = row
+        return user_of(row)
 
     def _load_history(self, users: dict[int, User]) -> None:
         some = [user for user in users.values() if user.history_count]
@@ -182,6 +189,7 @@ class SQLiteTransaction:
                 f"WHERE user_id IN ({_marks(len(chunk))})"
             )
             for row in self._raw.execute(sql, chunk):
+                self._works[row[1], row[2]] = row
                 work = work_of(row)
                 if work.kind is Kind.ASK:
                     users[row[1]].ask = work
@@ -214,8 +222,9 @@ class SQLiteTransaction:
         if new:
             self._add([user_row(u) for u in new], INSERT_USER, INSERT_FRESH_USER, _LATER)
             self._many(INSERT_ALIAS, [(u.account, u.wa_id, u.id) for u in new])
-        if known:
-            self._many(UPDATE_USER, [(*user_row(u)[4:], u.id) for u in known])
+        self._update(
+            "users", USER_COLUMNS, ("id",), [(self._users[u.id], user_row(u)) for u in known]
+        )
         self._insert_history(with_history)
         self._add_audit([audit_row(u.account, u.id, e) for u in dirty for e in u.audit])
         self._save_work(dirty)
@@ -241,9 +250,38 @@ class SQLiteTransaction:
     def _save_work(self, dirty: list[User]) -> None:
         gone = [(u.id, _ACKNOWLEDGE) for u in dirty if u.had_work and u.work is None]
         gone += [(u.id, _ASK) for u in dirty if u.had_ask and u.ask is None]
-        kept = [work_row(u, w) for u in dirty for w in (u.work, u.ask) if w is not None]
         self._many(DELETE_WORK, gone)
-        self._many(UPSERT_WORK, kept)
+        added, changed = [], []
+        for row in [work_row(u, w) for u in dirty for w in (u.work, u.ask) if w is not None]:
+            stored = self._works.get((row[1], row[2]))
+            if stored is None:
+                added.append(row)
+            else:
+                changed.append((stored, row))
+        self._many(INSERT_WORK, added)
+        self._update("outbox", OUTBOX_COLUMNS, ("user_id", "kind"), changed)
+
+    def _update(
+        self,
+        table: str,
+        columns: Sequence[str],
+        key: Sequence[str],
+        rows: Iterable[tuple[tuple[Any, ...], tuple[Any, ...]]],
+    ) -> None:
+        """Write of each row, given as it is stored and as it is now, the columns that differ.
+
+        An index that none of them is part of is left alone, and so are its pages.
+        """
+        alike: dict[tuple[int, ...], list[tuple[Any, ...]]] = {}
+        places = [columns.index(name) for name in key]
+        for stored, row in rows:
+            changed = tuple([i for i, value in enumerate(row) if value != stored[i]])
+            if changed:
+                values = [row[i] for i in (*changed, *places)]
+                alike.setdefault(changed, []).append(tuple(values))
+        for changed, some in alike.items():
+            names = tuple([columns[i] for i in changed])
+            self._raw.executemany(_update(table, names, tuple(key)), some)
 
     def save_contacts(self, contacts: Iterable[Contact]) -> None:
         """Write contacts, new or known."""

@@ -24,6 +24,8 @@ DATABASE_PAUSE_SECONDS = 1.0
 LONGEST_SLEEP_SECONDS = 60.0
 """So that a clock that was set, or a lease that ended elsewhere, is noticed."""
 SHORTEST_SLEEP_SECONDS = 0.005
+LEASED_AHEAD = 4
+"""So many times what may be in flight is leased: the calls need not wait for the database."""
 
 Outcome = PutOutcome | GetOutcome
 log = structlog.get_logger(__name__)
@@ -55,7 +57,8 @@ class Worker:
         self._metrics = metrics
         self._perform = perform
         self._paused_for = paused_for
-        self._max_in_flight = max_in_flight
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._max_leased = LEASED_AHEAD * max_in_flight
         self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
         self._in_flight: dict[Task, asyncio.Task[None]] = {}
         self._more_is_due = False
@@ -111,7 +114,7 @@ class Worker:
         paused = self._paused_for()
         if paused > 0:
             return min(paused, LONGEST_SLEEP_SECONDS)
-        free = self._max_in_flight - len(self._in_flight)
+        free = self._max_leased - len(self._in_flight)
         if free <= 0:
             return LONGEST_SLEEP_SECONDS
         holders = [next(self._names) for _ in range(free)]
@@ -152,7 +155,8 @@ class Worker:
     async def _do(self, task: Task) -> None:
         with structlog.contextvars.bound_contextvars(request_id=task.request_id or task.holder):
             try:
-                outcome = await self._perform(task)
+                async with self._slots:
+                    outcome = await self._perform(task)
             except Exception:
                 # Its lease ends by itself, and the work is tried again.
                 log.exception("a worker failed", account=task.account)
