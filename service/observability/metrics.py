@@ -1,5 +1,7 @@
 """What Prometheus reads. No label ever holds what a caller chose: no number, hash or path."""
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -101,6 +103,8 @@ class Metrics:
             buckets=_CALLS,
             registry=registry,
         )
+        self._calls = cache(self.client_calls.labels)
+        self._call_seconds = cache(self.client_seconds.labels)
         self.outcomes = Counter(
             "ackgate_outcomes_total",
             "What leased work came to",
@@ -159,8 +163,8 @@ class Metrics:
 
     def observe_call(self, account: str, operation: str, outcome: str, seconds: float) -> None:
         """Note one call to a WhatsApp client."""
-        self.client_calls.labels(account, operation, outcome).inc()
-        self.client_seconds.labels(operation).observe(seconds)
+        self._calls(account, operation, outcome).inc()
+        self._call_seconds(operation).observe(seconds)
 
     def render(self) -> bytes:
         """Write the metrics as Prometheus text."""
