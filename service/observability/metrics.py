@@ -10,6 +10,28 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
+class Tally:
+    """What is counted for every callback: added up here, and handed over when it is read.
+
+    An increment of prometheus_client's takes a lock and several calls, some of them several times
+    a callback.
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def inc(self, *labels: str, by: int = 1) -> None:
+        """Count; to be called on the event loop alone."""
+        self._counts[labels] = self._counts.get(labels, 0) + by
+
+    def hand_over(self) -> None:
+        """Add what was counted to the metric."""
+        counts, self._counts = self._counts, {}
+        for labels, count in counts.items():
+            self._counter.labels(*labels).inc(count)
+
+
 class Metrics:
     """Every metric of one running service, in a registry of its own."""
 
@@ -34,6 +56,7 @@ class Metrics:
             ("account", "event"),
             registry=registry,
         )
+        self.callback_tally, self.event_tally = Tally(self.callbacks), Tally(self.events)
         self.callback_seconds = Histogram(
             "ackgate_callback_seconds",
             "From the head of a callback to its answer",
@@ -168,4 +191,6 @@ class Metrics:
 
     def render(self) -> bytes:
         """Write the metrics as Prometheus text."""
+        self.callback_tally.hand_over()
+        self.event_tally.hand_over()
         return generate_latest(self.registry)

@@ -17,8 +17,9 @@ from service.ledger.callbacks import (
     QUARANTINED,
     CallbackEntry,
     Replay,
+    first_slice,
+    other_slices,
     replays,
-    slices,
     state_of,
 )
 from service.ledger.decisions import DecisionEntry, RefreshEntry
@@ -162,6 +163,11 @@ async def journal_states(database: Gated) -> list[tuple[str, str | None]]:
     query = select(journal.c.state, journal.c.reason).order_by(journal.c.id)
     rows = await database.read(lambda connection: connection.execute(query).all())
     return [(state, reason) for state, reason in rows]
+
+
+def slices(row: JournalRow, reading: Reading, request_id: str) -> list[CallbackEntry]:
+    first = first_slice(row, reading, request_id)
+    return [first, *other_slices(first, reading)]
 
 
 @dataclass
