@@ -708,3 +708,24 @@ class TestTheSweep:
         await ledger.submit(callback(seen()))
         assert await ledger.submit(SweepEntry("main", clock(), 10)) == 0
         assert await ledger.submit(SweepEntry("auto", clock() + 1, 10)) == 0
+
+
+class TestGathering:
+    async def test_all_who_are_about_to_submit_share_one_commit(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
+        async def sender(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await ledger.submit(callback(seen(f"1631555{turns:04}")))
+
+        await asyncio.gather(*(sender(turns) for turns in range(20)))
+        assert await count(database, users) == 20
+        assert database.writes == 1
+
+    async def test_it_waits_for_nobody_who_is_not_there(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
+        for turn in range(3):
+            await ledger.submit(callback(seen(f"1631555{turn:04}")))
+        assert database.writes == 3
