@@ -16,6 +16,8 @@ CHANGEABLE = frozenset(
     {
         "blocked_send",
         "refusal_status",
+        "admin",
+        "restart_seconds",
         "stale_hash_status",
         "send_statuses",
         "contact_check_seconds",
@@ -63,6 +65,11 @@ class Acts:
     def callbacks(self) -> list[Callback]:
         """The callbacks so far, each with its state and its attempts."""
         return list(self.client.delivery.history)
+
+    @property
+    def webhook_ca(self) -> str | None:
+        """The authority that verifies the webhook's certificate, PEM; None for the system's."""
+        return self.client.webhook_ca
 
     @property
     def webhook_url(self) -> str | None:

@@ -2,7 +2,8 @@
 
 An HTTP POST each, some at once; success is HTTP 200 alone and no redirect is followed; a failed one
 is tried again after 3 s, 6 s, 9 s … capped at 900 s, and given up after 24 hours. What isn't
-delivered outlives a stop of the client, but not of the process.
+delivered outlives a stop and a restart of the client while `callback_persist` is on, but never the
+end of the process.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ class Callback:
     created_at: float = 0
     attempts: int = 0
     state: str = "pending"
-    """`pending`, `delivered`, `lost` by a fault, or `given_up`."""
+    """`pending`, `delivered`, `lost` by a fault or a restart, or `given_up`."""
     problem: str | None = None
     """Why the last attempt failed."""
     tried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,6 +59,9 @@ class Delivery:
         self._held: list[Callback] = []
         self._idle = asyncio.Event()
         self._idle.set()
+        self.running = asyncio.Event()
+        """Cleared while the Coreapps restart."""
+        self.running.set()
         self.counts: Counter[str] = Counter()
         """How many were delivered, lost and given_up, and how many attempts failed."""
         self.pending: dict[int, Callback] = {}
@@ -84,6 +88,15 @@ class Delivery:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if session is not None:
             await session.close()
+
+    def restarted(self, *, is_kept: bool) -> None:
+        """Begin again with what is kept on disk: all that is pending, or nothing."""
+        if is_kept:
+            return
+        for task in self._tasks:
+            task.cancel()
+        for callback in list(self.pending.values()):
+            self._finish(callback, "lost")
 
     def send(self, callback: Callback) -> Callback:
         """Take on a callback, with whatever faults strike it."""
@@ -150,6 +163,7 @@ class Delivery:
         if callback.delay and not callback.attempts:
             await asyncio.sleep(callback.delay)
         while callback.state == "pending":
+            await self.running.wait()
             async with self._slot():
                 callback.problem = await self._attempt(callback)
             callback.attempts += 1

@@ -34,6 +34,8 @@ class Options(BaseModel):
     max_wrong_logins: int = Field(default=10, ge=1)
     """So many wrong logins within `wrong_login_seconds`, and each further login gets 429."""
     wrong_login_seconds: float = Field(default=60, gt=0)
+    admin: bool = True
+    """Whether the login is an admin's: no other may see or change settings and certificates."""
 
     phone_number: str = "+16315550100"
     """The number that the client is registered under: its country completes others."""
@@ -46,6 +48,8 @@ class Options(BaseModel):
     retry_cap_seconds: float = Field(default=900, gt=0)
     give_up_seconds: float = Field(default=DAY_SECONDS, gt=0)
     max_concurrent_requests: int = Field(default=6, ge=1)
+    restart_seconds: float = Field(default=0, ge=0)
+    """How long the Coreapps restart after the webhook's authority was changed."""
 
     blocked_send: Literal["refuse", "fail"] = "refuse"
     """A message to a blocked user: refused with 1028, or accepted and then failed with 480."""

@@ -37,6 +37,7 @@ def state_of(acts: Acts) -> dict[str, Any]:
         },
         "health": client.health,
         "faults": faults_of(acts),
+        "webhook_ca": client.webhook_ca is not None,
         "settings": client.settings.model_dump(mode="json"),
     }
 
