@@ -53,7 +53,7 @@ class Client:
         self.health_limit = RateLimit(
             options.health_per_minute / 60, options.health_per_minute, options.clock
         )
-        self.faults = Faults()
+        self.faults = Faults(options.seed)
         for fault in options.faults:
             self.faults.add(fault)
         self.delivery = Delivery(options, lambda: self.settings, self.faults)

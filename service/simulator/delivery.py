@@ -8,6 +8,7 @@ end of the process.
 
 import asyncio
 import ssl
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,9 @@ class Callback:
     wa_id: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0
+    """How long after it was sent the first attempt comes."""
+    due: float = 0
+    """When the first attempt comes, on the monotonic clock."""
     number: int = 0
     created_at: float = 0
     attempts: int = 0
@@ -102,6 +106,8 @@ class Delivery:
         """Take on a callback, with whatever faults strike it."""
         fault = self._faults.take(f"callback_{callback.kind}", callback.wa_id)
         callback.created_at = self._options.clock()
+        callback.delay += 0 if fault is None else fault.latency
+        callback.due = time.monotonic() + callback.delay
         if fault is None:
             self._enter(callback)
         elif fault.lose:
@@ -112,7 +118,6 @@ class Delivery:
         return callback
 
     def _send_faulty(self, callback: Callback, fault: Fault) -> None:
-        callback.delay += fault.latency
         held = fault.reorder > 1
         copies = [replace(callback, tried=asyncio.Event()) for _ in range(fault.repeat - 1)]
         for each in (callback, *copies):
@@ -161,7 +166,7 @@ class Delivery:
         if callback.after is not None:
             await callback.after.tried.wait()
         if callback.delay and not callback.attempts:
-            await asyncio.sleep(callback.delay)
+            await asyncio.sleep(callback.due - time.monotonic())
         while callback.state == "pending":
             await self.running.wait()
             async with self._slot():

@@ -63,6 +63,10 @@ class Options(BaseModel):
     contact_check_seconds: float = Field(default=0.2, ge=0)
     """How long a contact check takes that isn't answered from the cache."""
     contact_cache_seconds: float = Field(default=WEEK_SECONDS, ge=0)
+    contacts_per_callback: int | None = Field(default=None, ge=1)
+    """So many results at most come in one callback; None for all of a request's in one."""
+    processing_wa_id: bool = False
+    """Whether what is `processing` has a wa_id, as in Meta's example, though not in its text."""
     contacts_per_second: float = Field(default=20, gt=0)
     contacts_burst: int = Field(default=60, ge=1)
     health_per_minute: int = Field(default=10, ge=1)
@@ -70,6 +74,9 @@ class Options(BaseModel):
     """The wa_id of a phone number in digits with its country code, where it isn't those digits."""
 
     faults: tuple[Fault, ...] = ()
-    version: str = "v2.45.1"
+    seed: int = 0
+    """Repeats what faults with a `rate` or a `jitter` do by chance."""
+    version: str = Field(default="v2.41.3", pattern=r"^v\d+(\.\d+)+$")
+    """From v2.43 on every contact check answers `valid`, at once."""
     clock: Callable[[], float] = Field(default=time.time, exclude=True, repr=False)
     """Unix seconds, for tests of expiry."""
