@@ -67,6 +67,27 @@ async def test_a_check_that_does_not_wait_is_answered_later_with_the_pending_alo
     ]
 
 
+@pytest.mark.parametrize("sim", [{"contact_check_seconds": 0.2}], indirect=True)
+async def test_a_check_that_waits_takes_as_long_as_the_check(business: Business) -> None:
+    await business.login()
+    began = time.monotonic()
+    await check(business, "+16315551001", "+16315551002", blocking="wait")
+    assert time.monotonic() - began >= 0.2
+    began = time.monotonic()
+    await check(business, "+16315551001", blocking="wait")
+    assert time.monotonic() - began < 0.2
+
+
+async def test_nobody_is_told_when_a_user_joins_or_leaves(
+    sim: Simulator, business: Business, webhook: Webhook
+) -> None:
+    await check(business, "+16315551001", blocking="wait")
+    for unknown in ({"16315551001"}, set[str]()):
+        sim.set_contacts(unknown=unknown)
+        await sim.settled()
+    assert webhook.raw == []
+
+
 async def test_results_are_cached_unless_a_check_is_forced(business: Business) -> None:
     await check(business, "+16315551001", blocking="wait")
     (cached,) = await check(business, "+16315551001")
@@ -255,6 +276,17 @@ async def test_a_check_that_is_stuck_is_never_answered_and_fails_who_waits(
     assert [each["input"] for body in webhook.bodies for each in body["contacts"]] == [
         "+16315551002"
     ]
+
+
+@pytest.mark.parametrize("sim", [{"contacts_per_callback": 1}], indirect=True)
+async def test_a_fault_can_strike_the_result_of_one_user_alone(
+    sim: Simulator, business: Business, webhook: Webhook
+) -> None:
+    sim.fault("callback_contacts", lose=True, wa_id="16315551001")
+    await check(business, "+16315551001", "+16315551002")
+    await sim.settled()
+    (body,) = webhook.bodies
+    assert body["contacts"][0]["input"] == "+16315551002"
 
 
 @pytest.mark.parametrize("sim", [{"processing_wa_id": True}], indirect=True)
