@@ -133,7 +133,9 @@ def _key(request: web.Request, body: CheckBody) -> Key | None:
     if text is None:
         return None
     if not 0 < len(text) <= MAX_KEY_CHARACTERS or not (text.isascii() and text.isprintable()):
-        raise field_problem(("Idempotency-Key", f"1 to {MAX_KEY_CHARACTERS} printable characters of ASCII"))
+        raise field_problem(
+            ("Idempotency-Key", f"1 to {MAX_KEY_CHARACTERS} printable characters of ASCII")
+        )
     digest = sha256(body.model_dump_json().encode(errors="surrogatepass")).hexdigest()
     return Key(request[CALLER], text, digest)
 
