@@ -239,13 +239,6 @@ Index(
     sqlite_where=text(VALID),
     postgresql_where=text(VALID),
 )
-NOT_FORMED = "canonical IS NULL"
-Index(
-    "ix_contacts_not_formed",
-    contacts.c.account,
-    sqlite_where=text(NOT_FORMED),
-    postgresql_where=text(NOT_FORMED),
-)
 
 contact_days = Table(
     "contact_days",
