@@ -17,6 +17,7 @@ from service.ledger.tally import Tally
 from service.model.budget import Usage
 from service.model.checks import patience_after
 from service.model.contacts import DAY_MS, FRESH_MS
+from service.model.names import usable_alias
 from service.model.numbers import canonical
 from service.model.retries import delay_seconds
 from service.observability import points
@@ -220,7 +221,7 @@ class Upkeep:
             counted, wa_ids = self._tally.take(account)
             if counted == Usage():
                 continue
-            for some in _some(sorted(wa_ids)):
+            for some in _some(sorted(filter(usable_alias, wa_ids))):
                 points.reached("messages.before_write")
                 await self._ledger.submit(MessagesEntry(account, counted, some))
                 points.reached("messages.after_write")
