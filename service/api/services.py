@@ -10,10 +10,12 @@ from aiohttp import web
 from service.api.room import Room
 from service.ledger.book import Commit
 from service.ledger.ledger import Ledger
+from service.ledger.tally import Tally
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.client import Client
+from service.workers.checker import Checker
 from service.workers.verifier import Verifier
 
 
@@ -62,6 +64,8 @@ class Services:
     metrics: Metrics
     changes: Changes
     room: Room
+    tally: Tally
+    checkers: Mapping[str, Checker]
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     ready: bool = False
 

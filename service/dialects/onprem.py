@@ -56,7 +56,9 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
         elements = callback.get(key)
         if elements is not None:
             _read_elements(key, elements, reader, found)
-    return Reading(tuple(found.events), tuple(found.faults), found.others, found.more_faults)
+    faults = tuple(found.faults)
+    sent, delivered = _messages(callback.get("statuses"))
+    return Reading(tuple(found.events), faults, found.others, found.more_faults, sent, delivered)
 
 
 class _Found:
@@ -186,6 +188,25 @@ def _read_status(element: dict[str, Any]) -> list[Event]:
     return [SendBlocked(wa_id, second(element.get("timestamp")), message_id)]
 
 
+def _messages(elements: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell to whom messages were sent and delivered: no event, for it changes nothing by itself.
+
+    Whether a recipient can be a user is looked at when it is written, not in every status.
+    """
+    if not isinstance(elements, list):
+        return (), ()
+    sent: list[str] = []
+    delivered: list[str] = []
+    for element in elements:
+        status = element.get("status") if isinstance(element, dict) else None
+        if status not in ("sent", "delivered"):
+            continue
+        wa_id = element.get("recipient_id")
+        if isinstance(wa_id, str) and len(wa_id) <= MAX_ID_CHARACTERS:
+            (sent if status == "sent" else delivered).append(wa_id)
+    return tuple(sent), tuple(delivered)
+
+
 def _has_code(element: dict[str, Any], code: int) -> bool:
     errors = element.get("errors")
     if not isinstance(errors, list):
@@ -205,6 +226,16 @@ def _read_contact(element: dict[str, Any]) -> list[Event]:
     if not isinstance(status, str) or not _STATUS.fullmatch(status):
         raise FieldError("status", "no usable text")
     return [ContactChecked(input_, status, optional_alias(element, "wa_id", "wa_id"))]
+
+
+def read_checks(elements: Any) -> list[ContactChecked]:
+    """Read the `contacts` of the answer to a check, which look as they do in its callback.
+
+    What can't be read is left out: the check of that input stays open.
+    """
+    found = _Found()
+    _read_elements("contacts", elements, _read_contact, found)
+    return [event for event in found.events if isinstance(event, ContactChecked)]
 
 
 def _read_error(_: dict[str, Any]) -> list[Event]:

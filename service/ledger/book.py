@@ -45,10 +45,14 @@ class Entry(Protocol[T_co]):
 
 @dataclass(slots=True)
 class Commit:
-    """What a committed batch changed, for those who wait for it."""
+    """What a committed batch changed, for those who wait for it.
+
+    `checks` are the accounts with contact checks to be asked at once.
+    """
 
     users: set[int] = field(default_factory=set)
     work: set[tuple[str, Kind]] = field(default_factory=set)
+    checks: set[str] = field(default_factory=set)
 
 
 class Book:
@@ -66,6 +70,7 @@ class Book:
         self._contacts: dict[Alias, Contact] = {}
         self._changed_contacts: dict[Alias, Contact] = {}
         self._journal: list[JournalRow] = []
+        self.checks: set[str] = set()
 
     def load(self, wanted: Iterable[Wanted]) -> None:
         """Load what the entries of a batch want."""
@@ -133,7 +138,7 @@ class Book:
         self.transaction.save_users(users)
         if self._changed_contacts:
             self.transaction.save_contacts(self._changed_contacts.values())
-        commit = Commit()
+        commit = Commit(checks=self.checks)
         for user in users:
             if user.changed:
                 commit.users.add(user.id)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.model.contacts import FRESH_MS, Contact
+from service.model.contacts import FRESH_MS, PROCESSING, Contact
 from service.model.users import State, User
 
 CLEARS_WHEN = {
@@ -65,7 +65,8 @@ def judge(
     `unverified_since`: the database was restored then, and the client not yet asked about this
     user; or, where nothing is known of the user, not yet about everybody.
     """
-    newest = max(contacts, key=lambda c: c.checked_at, default=None)
+    told = (contact for contact in contacts if contact.status != PROCESSING)
+    newest = max(told, key=lambda c: c.checked_at, default=None)
     known = user is not None or newest is not None
     reasons = [*_of_identity(user), *_of_contact(newest)]
     warnings = [*_of_freshness(user, newest, known, now)]

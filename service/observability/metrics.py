@@ -10,7 +10,7 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-class Tally:
+class LateCounter:
     """What is counted for every callback: added up here, and handed over when it is read.
 
     An increment of prometheus_client's takes a lock and several calls, some of them several times
@@ -41,6 +41,7 @@ class Metrics:
         self._define_ledger()
         self._define_clients()
         self._define_state()
+        self._define_contacts()
 
     def _define_ingress(self) -> None:
         registry = self.registry
@@ -56,7 +57,7 @@ class Metrics:
             ("account", "event"),
             registry=registry,
         )
-        self.callback_tally, self.event_tally = Tally(self.callbacks), Tally(self.events)
+        self.callback_tally, self.event_tally = LateCounter(self.callbacks), LateCounter(self.events)
         self.callback_seconds = Histogram(
             "ackgate_callback_seconds",
             "From the head of a callback to its answer",
@@ -176,6 +177,51 @@ class Metrics:
         self.disk_free = Gauge(
             "ackgate_disk_free_bytes",
             "What the file system of the database has left",
+            registry=registry,
+        )
+
+    def _define_contacts(self) -> None:
+        registry = self.registry
+        self.contact_checks = Counter(
+            "ackgate_contact_checks_total",
+            "Inputs passed to a client to be checked, by why",
+            ("account", "why"),
+            registry=registry,
+        )
+        self.contact_failures = Counter(
+            "ackgate_contact_checks_failed_total",
+            "Checks given up because no answer came",
+            ("account",),
+            registry=registry,
+        )
+        self.contact_refusals = Counter(
+            "ackgate_contact_refusals_total",
+            "Requests for checks that were refused, and renewals that were left out, by why",
+            ("account", "why"),
+            registry=registry,
+        )
+        self.contacts_open = Gauge(
+            "ackgate_contact_checks_open",
+            "Checks that wait for a result",
+            ("account",),
+            registry=registry,
+        )
+        self.budget_used = Gauge(
+            "ackgate_contact_budget_used_ratio",
+            "The part of the budget of checks that is spent; 1 is all of it",
+            ("account",),
+            registry=registry,
+        )
+        self.budget_checks = Gauge(
+            "ackgate_contact_budget_checks",
+            "Numbers checked within the budget's window",
+            ("account",),
+            registry=registry,
+        )
+        self.budget_messages = Gauge(
+            "ackgate_contact_budget_messages",
+            "Messages within the budget's window, as callbacks told",
+            ("account",),
             registry=registry,
         )
 

@@ -97,7 +97,7 @@ PAYLOAD_READINGS = {
     "text": Reading(
         (UserWrote("79944065555", Moment(1_628_770_488_000, Precision.SECOND)),), others=1
     ),
-    "status-delivered": Reading(others=1),
+    "status-delivered": Reading(others=1, delivered=("16315555555",)),
     "error": Reading(others=1),
 }
 
@@ -334,7 +334,7 @@ class TestStatus:
     @pytest.mark.parametrize(
         "status",
         [
-            blocked(status="delivered"),
+            blocked(status="read"),
             blocked(status=None),
             blocked(errors=[{"code": 470}]),
             blocked(errors=[]),
@@ -346,6 +346,13 @@ class TestStatus:
     )
     def test_everything_else_is_let_pass(self, status: Json) -> None:
         assert read({"statuses": [status]}) == Reading(others=1)
+
+    def test_to_whom_messages_were_sent_and_delivered_is_noted(self) -> None:
+        sent = {"status": "sent", "recipient_id": WA_ID}
+        delivered = {"status": "delivered", "recipient_id": "16315550002"}
+        noted = read({"statuses": [sent, delivered, sent, sent | {"recipient_id": 7}, 7]})
+        assert (noted.sent, noted.delivered) == ((WA_ID, WA_ID), ("16315550002",))
+        assert not noted.events
 
     @pytest.mark.parametrize("recipient_id", [None, "a/b", ""])
     def test_without_a_usable_recipient_it_is_a_fault(self, recipient_id: Any) -> None:
