@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.model.contacts import Contact
+from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
 from service.model.timeline import Change
-from service.model.users import AuditEntry, Kind, Link, State, User, Work
+from service.model.users import AuditEntry, Kind, Link, State, User, Work, moved_to
 
 FRESH_COLUMNS = (
     "id", "account", "wa_id", "created_at", "hash", "changed_at", "changed_precision",
@@ -39,6 +40,12 @@ OUTBOX_COLUMNS = (
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
 CONTACT_COLUMNS = ("account", "input", "wa_id", "status", "checked_at", "digests")
+RECIPIENT_COLUMNS = (
+    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "u.wrote_at", "u.links",
+    "u.confirmed_at", "u.acknowledged_at", "u.checked_at", "b.since", "b.until", "b.reason",
+    "v.user_id",
+)  # fmt: skip
+"""Of a user, of the block that a person put on the user, and whether unverified, where so."""
 
 _loads = json.JSONDecoder().decode
 _PRECISIONS = tuple(Precision)
@@ -272,3 +279,31 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
         contact.checked_at,
         _dumps(contact.digests),
     )
+
+
+def recipient_of(row: Sequence[Any]) -> Recipient:
+    """Build a recipient from an alias and a row in the order of RECIPIENT_COLUMNS."""
+    (
+        _, id_, wa_id, state, received_at, blocked_since, wrote_at, links, confirmed_at,
+        acknowledged_at, checked_at, since, until, reason, unverified,
+    ) = row  # fmt: skip
+    moved = None
+    if links is not None:
+        answered = max(confirmed_at or 0, acknowledged_at or 0)
+        moved = moved_to([_link_of(item) for item in _loads(links)], answered)
+    facts = (state, blocked_since, wrote_at, links, checked_at)
+    return Recipient(
+        id_,
+        wa_id,
+        _STATES[state],
+        received_at,
+        blocked_since,
+        moved,
+        wrote_at,
+        facts != _NO_FACTS,
+        unverified is not None,
+        None if since is None else Reason("blocked", since, until=until, detail=reason),
+    )
+
+
+_NO_FACTS = (None,) * 5

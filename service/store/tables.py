@@ -209,6 +209,17 @@ contacts = Table(
 
 Index("ix_contacts_account_wa_id", contacts.c.account, contacts.c.wa_id)
 
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("user_id", Big, ForeignKey("users.id"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", Big, nullable=False),
+    Column("until", Big),
+    Column("decided_by", Text, nullable=False),
+)
+"""The users whom a person has blocked, with no identity change at hand; some until a time."""
+
 unverified = Table(
     "unverified",
     metadata,
