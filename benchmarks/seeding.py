@@ -87,7 +87,9 @@ def seed(path: Path, size: Size) -> None:
         TimeElapsedColumn(),
     )
     with Progress(*columns, disable=size.users < SOME) as progress:
-        bar = progress.add_task(f"{size.users:,} identities", total=4 * size.users + size.entries + size.contacts)
+        bar = progress.add_task(
+            f"{size.users:,} identities", total=4 * size.users + size.entries + size.contacts
+        )
         for sql, made in _all_rows(size):
             _insert(raw, sql, made, lambda count: progress.advance(bar, count))
     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")

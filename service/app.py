@@ -29,6 +29,7 @@ from service.ingress.door import DIALECTS, Door, Entrance, address_of, expect
 from service.ingress.kept import Kept, stays_open
 from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.ledger.ledger import Ledger
+from service.ledger.tally import Tally
 from service.model.gate import Reason
 from service.model.policy import Policies
 from service.model.users import AuditEntry, Kind
@@ -41,9 +42,11 @@ from service.store.sqlite import SQLiteDatabase
 from service.store.unverified import unverified_accounts
 from service.whatsapp.client import Client
 from service.workers.acknowledger import acknowledge
+from service.workers.checker import Checker
 from service.workers.health import watch
 from service.workers.heartbeat import Heartbeat
 from service.workers.leasing import Worker
+from service.workers.rechecks import Rechecks, Upkeep
 from service.workers.reconciler import ask, sweep
 from service.workers.retention import Retention
 from service.workers.verifier import Verifier
@@ -157,7 +160,20 @@ class Service:
             clients[name] = Client(name, account, metrics)
             self._stack.push_async_callback(clients[name].close)
         room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
-        parts = Services(settings, database, ledger, clients, metrics, Changes(), room)
+        tally = Tally()
+        checkers = {
+            name: Checker(
+                client,
+                settings.accounts[name].contacts,
+                ledger=ledger,
+                metrics=metrics,
+                tally=tally,
+            )
+            for name, client in clients.items()
+        }
+        parts = Services(
+            settings, database, ledger, clients, metrics, Changes(), room, tally, checkers
+        )
         ledger.listeners.append(parts.changes.hear)
         self.parts = parts
         return parts
@@ -194,7 +210,8 @@ class Service:
             max_in_flight=server.max_in_flight_bytes,
             timeout_seconds=server.body_timeout_seconds,
         )
-        return Door(_entrances(self._settings), parts.ledger, intake, parts.metrics)
+        entrances = _entrances(self._settings)
+        return Door(entrances, parts.ledger, intake, parts.metrics, parts.tally)
 
     async def _listen(
         self,
@@ -240,12 +257,24 @@ class Service:
                 per_second=reconciler.sweep_per_second,
             )
             self._loops += [asyncio.create_task(sweeping), asyncio.create_task(watch(client))]
+        self._start_checks(parts)
         self._loops += [asyncio.create_task(_verify(parts, name)) for name in parts.verifiers]
         if self._heartbeat is not None:
             self._loops.append(asyncio.create_task(self._heartbeat.run()))
         retention = Retention(self._settings.retention, parts.ledger, parts.database, parts.metrics)
         if retention.wanted:
             self._loops.append(asyncio.create_task(retention.run()))
+
+    def _start_checks(self, parts: Services) -> None:
+        ledger, database = parts.ledger, parts.database
+        for checker in parts.checkers.values():
+            self._stack.push_async_callback(checker.close)
+            again = Rechecks(checker, ledger=ledger, database=database, metrics=parts.metrics)
+            self._loops.append(asyncio.create_task(again.run()))
+        countries = {name: one.phone_number for name, one in self._settings.accounts.items()}
+        upkeep = Upkeep(countries, parts.tally, ledger=ledger, database=database)
+        self._loops.append(asyncio.create_task(upkeep.run()))
+        self._stack.push_async_callback(upkeep.finish)
 
     async def _say_started(self, database: Database) -> None:
         settings = self._settings

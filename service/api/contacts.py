@@ -1,14 +1,71 @@
-"""Contacts: what the client last said of a number."""
+"""Contacts: what the client last said of a number, and asking it anew."""
 
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
+from typing import Annotated, Any, Literal, NoReturn
 
 from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from service.api import shapes
-from service.api.queries import cursor_of, listed, need_account, page
-from service.api.services import services
+from service.api.access import CALLER
+from service.api.problems import ProblemError, field_problem
+from service.api.queries import cursor_of, listed, need_account, page, read_body
+from service.api.services import Services, services
+from service.ledger.contact_checks import (
+    AnotherRequest,
+    Key,
+    NoOptIn,
+    OverBudget,
+    Plan,
+)
+from service.model.checks import Number
+from service.model.contacts import Contact, OptIn
 from service.model.names import storable
-from service.store.queries import ContactFilter, list_contacts
+from service.model.numbers import canonical
+from service.store.contact_checks import Repeat
+from service.store.queries import ContactFilter, find_contacts, list_contacts
+from service.whatsapp.errors import BusyError, CallError, NoReplyError
+from service.workers.checker import Checker
+
+MAX_CONTACTS = 1000
+MAX_ON_LOOP = 50
+"""So many numbers are read on the event loop; more take too long for those who wait for it."""
+MAX_KEY_CHARACTERS = 255
+AHEAD_MS = 300_000
+"""How far an opt-in may lie ahead: clocks differ."""
+
+Input = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+
+
+class OptInBody(BaseModel):
+    """When and how the customer agreed to be written to."""
+
+    model_config = ConfigDict(extra="forbid")
+    at: AwareDatetime
+    how: Words
+
+
+class ContactBody(BaseModel):
+    """One number, with an opt-in of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+    input: Input
+    opt_in: OptInBody | None = None
+
+
+class CheckBody(BaseModel):
+    """Numbers in any dialable format; `opt_in` holds for those that bring none of their own."""
+
+    model_config = ConfigDict(extra="forbid")
+    contacts: Annotated[list[Input | ContactBody], Field(min_length=1, max_length=MAX_CONTACTS)]
+    blocking: Literal["wait", "no_wait"] = "no_wait"
+    force_check: bool = False
+    opt_in: OptInBody | None = None
 
 
 async def list_(request: web.Request) -> web.Response:
@@ -34,3 +91,119 @@ async def list_(request: web.Request) -> web.Response:
     return listed(
         [shapes.contact(contact) for _, contact in rows], cursor_of(rows[-1][0]) if more else None
     )
+
+
+async def check(request: web.Request) -> web.Response:
+    """Have numbers checked by the client; give the contacts in the order of the request."""
+    body = await read_body(request, CheckBody)
+    key = _key(request, body)
+    account = need_account(request)
+    parts = services(request)
+    numbers = await _numbers(parts, account, body)
+    checker = parts.checkers[account]
+    try:
+        plan = await checker.check(
+            numbers, wait=body.blocking == "wait", force=body.force_check, key=key
+        )
+    except CallError as error:
+        parts.metrics.contact_refusals.labels(account, "client").inc()
+        _raise_for(error)
+    if isinstance(plan, Repeat):
+        return _answer(plan.answer or "", repeated=True)
+    _refuse(parts, checker, plan)
+    inputs = list({number.input: None for number in numbers})
+    found = await parts.database.read(partial(find_contacts, account=account, inputs=inputs))
+    answer = json.dumps({"items": _items(numbers, found)})
+    if key is not None:
+        await checker.keep_answer(key, answer)
+    return _answer(answer)
+
+
+def _answer(text: str, *, repeated: bool = False) -> web.Response:
+    headers = {"Idempotency-Replayed": "true"} if repeated else None
+    return web.Response(text=text, content_type="application/json", headers=headers)
+
+
+def _items(numbers: Sequence[Number], found: Mapping[str, Contact]) -> list[dict[str, Any]]:
+    return [shapes.contact(found[number.input]) for number in numbers]
+
+
+def _key(request: web.Request, body: CheckBody) -> Key | None:
+    text = request.headers.get("Idempotency-Key")
+    if text is None:
+        return None
+    if not 0 < len(text) <= MAX_KEY_CHARACTERS or not (text.isascii() and text.isprintable()):
+        raise field_problem(
+            ("Idempotency-Key", f"1 to {MAX_KEY_CHARACTERS} printable characters of ASCII")
+        )
+    digest = sha256(body.model_dump_json().encode(errors="surrogatepass")).hexdigest()
+    return Key(request[CALLER], text, digest)
+
+
+async def _numbers(parts: Services, account: str, body: CheckBody) -> list[Number]:
+    """Read the numbers, each with its form and its opt-in."""
+    country = parts.settings.accounts[account].phone_number
+    latest = parts.ledger.clock() + AHEAD_MS
+    given = [
+        one if isinstance(one, ContactBody) else ContactBody(input=one) for one in body.contacts
+    ]
+    wrong = [
+        (f"contacts.{place}", "no usable text")
+        for place, one in enumerate(given)
+        if not storable(one.input)
+    ]
+    if wrong:
+        raise field_problem(*wrong)
+
+    def read() -> list[Number]:
+        return [
+            Number(
+                one.input,
+                canonical(one.input, country) or "",
+                _opt_in(one.opt_in or body.opt_in, latest),
+            )
+            for one in given
+        ]
+
+    return read() if len(given) <= MAX_ON_LOOP else await asyncio.to_thread(read)
+
+
+def _opt_in(body: OptInBody | None, latest: int) -> OptIn | None:
+    if body is None:
+        return None
+    at = int(body.at.timestamp() * 1000)
+    if not 0 <= at <= latest:
+        raise field_problem(("opt_in.at", "a time that has come"))
+    return OptIn(at, body.how)
+
+
+def _refuse(parts: Services, checker: Checker, plan: Plan) -> None:
+    """Raise the problem where nothing was done."""
+    refusals = parts.metrics.contact_refusals
+    match plan:
+        case OverBudget():
+            refusals.labels(checker.account, "budget").inc()
+            explained = checker.budget.explain(plan.usage)
+            raise ProblemError(
+                429,
+                f"the budget of contact checks does not suffice: this costs {plan.price:g}, and "
+                f"{explained}",
+                reason="budget",
+            )
+        case NoOptIn():
+            refusals.labels(checker.account, "opt_in").inc()
+            fields = [
+                (f"contacts.{place}.opt_in", "needed, and none is known") for place in plan.places
+            ]
+            raise field_problem(*fields)
+        case AnotherRequest():
+            raise field_problem(("Idempotency-Key", "was that of another request"))
+
+
+def _raise_for(error: CallError) -> NoReturn:
+    """Say why the client did not answer; what it was to be asked is asked again later."""
+    if isinstance(error, BusyError):
+        seconds = max(1, round(error.seconds + 0.5))
+        raise ProblemError(429, f"the client: {error}", reason="rate", retry_after=seconds)
+    status = 504 if isinstance(error, NoReplyError) and error.timed_out else 502
+    raise ProblemError(status, f"the client: {error}") from None

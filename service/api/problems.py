@@ -56,6 +56,8 @@ def answer(status: int, detail: str | None = None, **extra: Any) -> web.Response
     if detail is not None:
         problem["detail"] = detail
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER_SECONDS}}
+    if "retry_after" in extra:
+        headers[status] = {"Retry-After": str(extra["retry_after"])}
     return web.Response(
         text=json.dumps(problem | extra),
         status=status,

@@ -68,6 +68,7 @@ API: tuple[Route, ...] = (
         contacts.list_,
         query=("input", "wa_id", *_PAGE),
     ),
+    Route("POST", "/accounts/{account}/contacts", "operator", contacts.check, contacts.CheckBody),
     Route("GET", "/accounts/{account}/recipients/{user}", "gate", recipients.show, query=("wait",)),
     Route(
         "POST",

@@ -12,11 +12,13 @@ from aiohttp import web
 from service.api.room import Room
 from service.ledger.book import Commit
 from service.ledger.ledger import Ledger
+from service.ledger.tally import Tally
 from service.model.gate import Reason
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.client import Client
+from service.workers.checker import Checker
 from service.workers.verifier import Verifier
 
 
@@ -80,6 +82,8 @@ class Services:
     metrics: Metrics
     changes: Changes
     room: Room
+    tally: Tally
+    checkers: Mapping[str, Checker]
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     catching_up: Reason | None = None
     ready: bool = False

@@ -73,4 +73,7 @@ def contact(known: Contact) -> dict[str, Any]:
         "status": known.status,
         "checked_at": rfc3339(known.checked_at),
         "expires_at": rfc3339(known.expires_at),
+        "checking": known.check is not None,
+        "canonical": known.canonical or None,
+        "opt_in": known.opt_in and {"at": rfc3339(known.opt_in.at), "how": known.opt_in.how},
     }

@@ -32,7 +32,7 @@ from service.model.events import (
     UserWrote,
 )
 from service.model.moments import LATEST_MS, Moment
-from service.model.names import storable
+from service.model.names import storable, usable_alias
 
 SEND_BLOCKED_CODE = 480
 MAX_INPUT_CHARACTERS = 256
@@ -56,15 +56,26 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
         elements = callback.get(key)
         if elements is not None:
             _read_elements(key, elements, reader, found)
-    return Reading(tuple(found.events), tuple(found.faults), found.others, found.more_faults)
+            if key == "statuses":
+                _note_messages(elements, found)
+    return Reading(
+        tuple(found.events),
+        tuple(found.faults),
+        found.others,
+        found.more_faults,
+        found.sent,
+        found.delivered,
+    )
 
 
 class _Found:
     """What has been read of a body so far."""
 
-    __slots__ = ("events", "faults", "more_faults", "others")
+    __slots__ = ("delivered", "events", "faults", "more_faults", "others", "sent")
 
     def __init__(self) -> None:
+        self.sent: tuple[str, ...] = ()
+        self.delivered: tuple[str, ...] = ()
         self.events: list[Event] = []
         self.faults: list[Fault] = []
         self.others = self.more_faults = 0
@@ -186,6 +197,24 @@ def _read_status(element: dict[str, Any]) -> list[Event]:
     return [SendBlocked(wa_id, second(element.get("timestamp")), message_id)]
 
 
+def _note_messages(elements: Any, found: _Found) -> None:
+    """Note to whom messages were sent and delivered: no event, for it changes nothing by itself."""
+    sent: list[str] = []
+    delivered: list[str] = []
+    for element in elements if isinstance(elements, list) else ():
+        status = element.get("status") if isinstance(element, dict) else None
+        if status == "sent":
+            sent += _recipient(element)
+        elif status == "delivered":
+            delivered += _recipient(element)
+    found.sent, found.delivered = tuple(sent), tuple(delivered)
+
+
+def _recipient(element: dict[str, Any]) -> tuple[str, ...]:
+    wa_id = element.get("recipient_id")
+    return (wa_id,) if isinstance(wa_id, str) and usable_alias(wa_id) else ()
+
+
 def _has_code(element: dict[str, Any], code: int) -> bool:
     errors = element.get("errors")
     if not isinstance(errors, list):
@@ -205,6 +234,16 @@ def _read_contact(element: dict[str, Any]) -> list[Event]:
     if not isinstance(status, str) or not _STATUS.fullmatch(status):
         raise FieldError("status", "no usable text")
     return [ContactChecked(input_, status, optional_alias(element, "wa_id", "wa_id"))]
+
+
+def read_checks(elements: Any) -> list[ContactChecked]:
+    """Read the `contacts` of the answer to a check, which look as they do in its callback.
+
+    What can't be read is left out: the check of that input stays open.
+    """
+    found = _Found()
+    _read_elements("contacts", elements, _read_contact, found)
+    return [event for event in found.events if isinstance(event, ContactChecked)]
 
 
 def _read_error(_: dict[str, Any]) -> list[Event]:

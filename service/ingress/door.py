@@ -15,6 +15,7 @@ from service.dialects import onprem
 from service.ingress.bodies import BodyError, Intake, Reservation, problem
 from service.ingress.received import Dialect, Received
 from service.ledger.ledger import FullError, Ledger
+from service.ledger.tally import Tally
 from service.model.events import Reading
 from service.observability.metrics import Metrics
 from service.store.database import UnavailableError
@@ -50,12 +51,18 @@ class Door:
     """Takes the callbacks of every account."""
 
     def __init__(
-        self, entrances: Mapping[str, Entrance], ledger: Ledger, intake: Intake, metrics: Metrics
+        self,
+        entrances: Mapping[str, Entrance],
+        ledger: Ledger,
+        intake: Intake,
+        metrics: Metrics,
+        tally: Tally,
     ) -> None:
         self._entrances = entrances
         self._ledger = ledger
         self._intake = intake
         self._metrics = metrics
+        self._tally = tally
         self._callbacks = cache(metrics.callbacks.labels)
         self._events = cache(metrics.events.labels)
         self._nobody = Entrance("", secrets.token_urlsafe(32), onprem.read)
@@ -129,6 +136,8 @@ class Door:
             self._events(entrance.account, type(event).__name__).inc()
         if reading.others:
             self._events(entrance.account, "Other").inc(reading.others)
+        if reading.sent or reading.delivered:
+            self._tally.note(entrance.account, reading)
 
 
 def _unavailable(retry_after: int) -> web.Response:

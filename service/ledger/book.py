@@ -47,10 +47,14 @@ class Entry(Protocol[T_co]):
 
 @dataclass(slots=True)
 class Commit:
-    """What a committed batch changed, for those who wait for it."""
+    """What a committed batch changed, for those who wait for it.
+
+    `checks` are the accounts with contact checks to be asked at once.
+    """
 
     users: set[int] = field(default_factory=set)
     work: set[tuple[str, Kind]] = field(default_factory=set)
+    checks: set[str] = field(default_factory=set)
 
 
 class Book:
@@ -69,6 +73,7 @@ class Book:
         self._changed_contacts: dict[Alias, Contact] = {}
         self._journal: list[JournalRow] = []
         self._blocks: dict[int, Block | None] = {}
+        self.checks: set[str] = set()
 
     def load(self, wanted: Iterable[Wanted]) -> None:
         """Load what the entries of a batch want."""
@@ -148,7 +153,7 @@ class Book:
             self.transaction.save_contacts(self._changed_contacts.values())
         for user_id, block in self._blocks.items():
             put_block(self.transaction.connection, user_id, block)
-        commit = Commit()
+        commit = Commit(checks=self.checks)
         for user in users:
             if user.changed:
                 commit.users.add(user.id)

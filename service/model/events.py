@@ -67,10 +67,13 @@ class Fault(NamedTuple):
 class Reading(NamedTuple):
     """What a dialect made of a body: events, faults, and how many elements it let pass.
 
-    `more_faults` counts those that are not named.
+    `more_faults` counts those that are not named. `sent` and `delivered` are the recipients of
+    messages of the business, as often as a status tells so; they are counted, and are no events.
     """
 
     events: tuple[Event, ...] = ()
     faults: tuple[Fault, ...] = ()
     others: int = 0
     more_faults: int = 0
+    sent: tuple[str, ...] = ()
+    delivered: tuple[str, ...] = ()

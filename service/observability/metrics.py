@@ -17,6 +17,7 @@ class Metrics:
         self._define_ledger()
         self._define_clients()
         self._define_state()
+        self._define_contacts()
 
     def _define_ingress(self) -> None:
         registry = self.registry
@@ -149,6 +150,51 @@ class Metrics:
         self.disk_free = Gauge(
             "ackgate_disk_free_bytes",
             "What the file system of the database has left",
+            registry=registry,
+        )
+
+    def _define_contacts(self) -> None:
+        registry = self.registry
+        self.contact_checks = Counter(
+            "ackgate_contact_checks_total",
+            "Inputs passed to a client to be checked, by why",
+            ("account", "why"),
+            registry=registry,
+        )
+        self.contact_failures = Counter(
+            "ackgate_contact_checks_failed_total",
+            "Checks given up because no answer came",
+            ("account",),
+            registry=registry,
+        )
+        self.contact_refusals = Counter(
+            "ackgate_contact_refusals_total",
+            "Requests for checks that were refused, and renewals that were left out, by why",
+            ("account", "why"),
+            registry=registry,
+        )
+        self.contacts_open = Gauge(
+            "ackgate_contact_checks_open",
+            "Checks that wait for a result",
+            ("account",),
+            registry=registry,
+        )
+        self.budget_used = Gauge(
+            "ackgate_contact_budget_used_ratio",
+            "The part of the budget of checks that is spent; 1 is all of it",
+            ("account",),
+            registry=registry,
+        )
+        self.budget_checks = Gauge(
+            "ackgate_contact_budget_checks",
+            "Numbers checked within the budget's window",
+            ("account",),
+            registry=registry,
+        )
+        self.budget_messages = Gauge(
+            "ackgate_contact_budget_messages",
+            "Messages within the budget's window, as callbacks told",
+            ("account",),
             registry=registry,
         )
 

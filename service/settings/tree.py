@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from service.model.budget import Budget
 from service.model.policy import Policies
 from service.settings.gate import GateSettings
 from service.settings.policy import AccountPolicy, PolicySettings
@@ -92,6 +93,33 @@ class RetentionSettings(Table):
     quarantined_days: Annotated[float, Field(ge=0, le=36_600)] = 90.0
 
 
+class ContactsSettings(Table):
+    """How numbers are checked: what it may cost, how long an answer may take, what is renewed."""
+
+    free_checks: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1_000
+    checks_per_message: Annotated[float, Field(ge=0, le=1_000)] = 1.0
+    window_days: Annotated[int, Field(ge=1, le=366)] = 30
+    force_cost: Annotated[float, Field(ge=1, le=1_000)] = 3.0
+    warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8
+    require_opt_in: bool = False
+    answer_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    renew: bool = True
+    renew_before_hours: Annotated[float, Field(gt=0, le=144)] = 12.0
+    active_days: Annotated[float, Field(gt=0, le=366)] = 7.0
+
+    @property
+    def budget(self) -> Budget:
+        """What may be spent on checks."""
+        return Budget(
+            self.free_checks,
+            self.checks_per_message,
+            self.window_days,
+            self.force_cost,
+            self.warn_at,
+        )
+
+
 class AccountSettings(Table):
     """One WhatsApp client of the On-Premises API, and the door for its callbacks."""
 
@@ -107,6 +135,7 @@ class AccountSettings(Table):
     max_in_flight: Annotated[int, Field(ge=1, le=1_024)] = 16
     policy: AccountPolicy = AccountPolicy()
     gate: GateSettings = GateSettings()
+    contacts: ContactsSettings = ContactsSettings()
 
 
 class ApiKeySettings(Table):

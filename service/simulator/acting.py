@@ -120,7 +120,7 @@ def fault(
     ca_file: CaFile = CA_FILE,
     as_json: AsJson = False,
 ) -> None:
-    """Switch a fault on: status, body, drop, hang, effect, latency, lose, repeat or reorder."""
+    """Switch a fault on: status, body, drop, hang, effect, latency, jitter, lose, repeat …."""
     try:
         body = json.loads(from_words(operation, what).model_dump_json(exclude_defaults=True))
     except ValidationError as error:

@@ -7,6 +7,7 @@ from service.simulator import callback_bodies
 from service.simulator.application import ApplicationSettings
 from service.simulator.calls import Call, Calls
 from service.simulator.client import Client, Message
+from service.simulator.contact_checks import ContactChecks
 from service.simulator.delivery import Callback
 from service.simulator.faults import Fault
 from service.simulator.options import Options
@@ -16,9 +17,15 @@ CHANGEABLE = frozenset(
     {
         "blocked_send",
         "refusal_status",
+        "admin",
+        "restart_seconds",
         "stale_hash_status",
         "send_statuses",
         "contact_check_seconds",
+        "contact_cache_seconds",
+        "contacts_per_callback",
+        "processing_wa_id",
+        "version",
         "token_seconds",
         "give_up_seconds",
     }
@@ -63,6 +70,16 @@ class Acts:
     def callbacks(self) -> list[Callback]:
         """The callbacks so far, each with its state and its attempts."""
         return list(self.client.delivery.history)
+
+    @property
+    def contacts(self) -> ContactChecks:
+        """The contact checks: what each number is, and how many came."""
+        return self.client.contacts
+
+    @property
+    def webhook_ca(self) -> str | None:
+        """The authority that verifies the webhook's certificate, PEM; None for the system's."""
+        return self.client.webhook_ca
 
     @property
     def webhook_url(self) -> str | None:
@@ -175,12 +192,14 @@ class Acts:
         *,
         unknown: set[str] | None = None,
         failing: set[str] | None = None,
+        stuck: set[str] | None = None,
         wa_ids: dict[str, str] | None = None,
     ) -> None:
-        """Say which numbers are no WhatsApp user, which fail, and which wa_id others have."""
+        """Say which numbers are no user, fail, or never get a result, and whose wa_id is which."""
         checks = self.client.contacts
         checks.unknown = checks.unknown if unknown is None else set(unknown)
         checks.failing = checks.failing if failing is None else set(failing)
+        checks.stuck = checks.stuck if stuck is None else set(stuck)
         checks.wa_ids = checks.wa_ids if wa_ids is None else dict(wa_ids)
 
     def set_health(self, health: dict[str, Any]) -> None:

@@ -41,6 +41,11 @@ class WireError(Exception):
         return {"errors": [found]}
 
 
+def not_ready() -> WireError:
+    """Return the error for a call that needs the Coreapps while they restart."""
+    return WireError(503, 1011, "Service not ready")
+
+
 def required(name: str) -> WireError:
     """Return the error for a parameter that is missing."""
     return WireError(400, 1008, "Required parameter is missing", f"{name} is missing.")

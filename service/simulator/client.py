@@ -53,16 +53,37 @@ class Client:
         self.health_limit = RateLimit(
             options.health_per_minute / 60, options.health_per_minute, options.clock
         )
-        self.faults = Faults()
+        self.faults = Faults(options.seed)
         for fault in options.faults:
             self.faults.add(fault)
         self.delivery = Delivery(options, lambda: self.settings, self.faults)
+        self.webhook_ca: str | None = None
+        """The authority that verifies the webhook's certificate, PEM; None for the system's."""
         if options.webhook_ca_file is not None:
             self.trust_webhook(options.webhook_ca_file.read_text())
 
-    def trust_webhook(self, pem: str) -> None:
-        """Verify the webhook's certificate by this authority; ssl.SSLError when it isn't one."""
-        self.delivery.tls = ssl.create_default_context(cadata=pem)
+    def trust_webhook(self, pem: str | None) -> None:
+        """Verify the webhook's certificate by this authority, or by the system's.
+
+        Raises ssl.SSLError or ValueError when it isn't one.
+        """
+        if pem is not None and not pem.strip():
+            raise ValueError("no certificate")
+        self.delivery.tls = None if pem is None else ssl.create_default_context(cadata=pem)
+        self.webhook_ca = pem
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether the Coreapps are restarting."""
+        return not self.delivery.running.is_set()
+
+    def restart(self) -> None:
+        """Restart the Coreapps, which delivers nothing for a while."""
+        self.delivery.restarted(is_kept=self.settings.callback_persist)
+        if self.options.restart_seconds:
+            self.delivery.running.clear()
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.options.restart_seconds, self.delivery.running.set)
 
     def now(self) -> float:
         """Return the time in Unix seconds."""

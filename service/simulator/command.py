@@ -55,6 +55,10 @@ def serve(
     security_notifications: Annotated[
         bool, typer.Option("--security-notifications/--no-security-notifications")
     ] = True,
+    client_version: Annotated[
+        str, typer.Option(help="From v2.43 on every contact check is valid.")
+    ] = DEFAULTS.version,
+    seed: Annotated[int, typer.Option(help="Repeats what faults do by chance.")] = DEFAULTS.seed,
     fault: Annotated[
         list[str] | None, typer.Option(help="Such as identity_put:status=500,times=3.")
     ] = None,
@@ -75,6 +79,8 @@ def serve(
             retry_base_seconds=retry_base,
             retry_cap_seconds=retry_cap,
             show_security_notifications=security_notifications,
+            version=client_version,
+            seed=seed,
             faults=tuple(map(parse, fault or ())),
         )
         asyncio.run(serve_until_told(options, typer.echo))

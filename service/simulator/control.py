@@ -18,7 +18,8 @@ No authentication; callers from this machine alone. JSON in and out; a mistake g
 | `GET, POST, DELETE /control/faults` | lists, switches on, switches all off |
 | `DELETE /control/faults/{id}` | switches one off |
 | `PATCH /control/settings` | application settings, `webhook_url`, and how it behaves |
-| `PUT /control/contacts` | which numbers are `unknown`, `failing`, or have other `wa_ids` |
+| `GET /control/contacts` | counts `requests`, `limited`, `numbers`, `looked_up`, `forced` |
+| `PUT /control/contacts` | numbers that are `unknown`, `failing`, `stuck`, or have other `wa_ids` |
 | `PUT /control/health` | what the health of the client is |
 | `POST /control/tokens/expire` | lets every token expire |
 | `PUT /control/password` | changes the `password`; `expire_tokens` |
@@ -35,7 +36,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.simulator.acts import Acts
-from service.simulator.state import faults_of, state_of
+from service.simulator.state import contact_counts, faults_of, state_of
 from service.simulator.wire.keys import ACTS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -75,6 +76,7 @@ class _Error(_Body):
 class _Contacts(_Body):
     unknown: set[str] | None = None
     failing: set[str] | None = None
+    stuck: set[str] | None = None
     wa_ids: dict[str, str] | None = None
 
 
@@ -245,6 +247,11 @@ async def patch_settings(request: web.Request) -> web.Response:
     return _done(**acts.settings.model_dump(mode="json"))
 
 
+async def get_contacts(request: web.Request) -> web.Response:
+    """Show how many contact checks came, and how many were beyond the rate limit."""
+    return _done(**contact_counts(_acts(request)))
+
+
 async def put_contacts(request: web.Request) -> web.Response:
     """Say what contact checks answer; a key left out stays as it was."""
     body = _Contacts.model_validate(await _json(request))
@@ -292,6 +299,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", "/faults", delete_faults),
     ("DELETE", r"/faults/{id:\d+}", delete_fault),
     ("PATCH", "/settings", patch_settings),
+    ("GET", "/contacts", get_contacts),
     ("PUT", "/contacts", put_contacts),
     ("PUT", "/health", put_health),
     ("POST", "/tokens/expire", post_expire),

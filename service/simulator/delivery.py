@@ -2,11 +2,13 @@
 
 An HTTP POST each, some at once; success is HTTP 200 alone and no redirect is followed; a failed one
 is tried again after 3 s, 6 s, 9 s … capped at 900 s, and given up after 24 hours. What isn't
-delivered outlives a stop of the client, but not of the process.
+delivered outlives a stop and a restart of the client while `callback_persist` is on, but never the
+end of the process.
 """
 
 import asyncio
 import ssl
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -29,11 +31,14 @@ class Callback:
     wa_id: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0
+    """How long after it was sent the first attempt comes."""
+    due: float = 0
+    """When the first attempt comes, on the monotonic clock."""
     number: int = 0
     created_at: float = 0
     attempts: int = 0
     state: str = "pending"
-    """`pending`, `delivered`, `lost` by a fault, or `given_up`."""
+    """`pending`, `delivered`, `lost` by a fault or a restart, or `given_up`."""
     problem: str | None = None
     """Why the last attempt failed."""
     tried: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,6 +63,9 @@ class Delivery:
         self._held: list[Callback] = []
         self._idle = asyncio.Event()
         self._idle.set()
+        self.running = asyncio.Event()
+        """Cleared while the Coreapps restart."""
+        self.running.set()
         self.counts: Counter[str] = Counter()
         """How many were delivered, lost and given_up, and how many attempts failed."""
         self.pending: dict[int, Callback] = {}
@@ -85,10 +93,21 @@ class Delivery:
         if session is not None:
             await session.close()
 
+    def restarted(self, *, is_kept: bool) -> None:
+        """Begin again with what is kept on disk: all that is pending, or nothing."""
+        if is_kept:
+            return
+        for task in self._tasks:
+            task.cancel()
+        for callback in list(self.pending.values()):
+            self._finish(callback, "lost")
+
     def send(self, callback: Callback) -> Callback:
         """Take on a callback, with whatever faults strike it."""
         fault = self._faults.take(f"callback_{callback.kind}", callback.wa_id)
         callback.created_at = self._options.clock()
+        callback.delay += 0 if fault is None else fault.latency
+        callback.due = time.monotonic() + callback.delay
         if fault is None:
             self._enter(callback)
         elif fault.lose:
@@ -99,7 +118,6 @@ class Delivery:
         return callback
 
     def _send_faulty(self, callback: Callback, fault: Fault) -> None:
-        callback.delay += fault.latency
         held = fault.reorder > 1
         copies = [replace(callback, tried=asyncio.Event()) for _ in range(fault.repeat - 1)]
         for each in (callback, *copies):
@@ -148,8 +166,9 @@ class Delivery:
         if callback.after is not None:
             await callback.after.tried.wait()
         if callback.delay and not callback.attempts:
-            await asyncio.sleep(callback.delay)
+            await asyncio.sleep(callback.due - time.monotonic())
         while callback.state == "pending":
+            await self.running.wait()
             async with self._slot():
                 callback.problem = await self._attempt(callback)
             callback.attempts += 1

@@ -1,7 +1,9 @@
 """Faults: what the simulator does wrong on request, to one operation, some times, for one user."""
 
 import math
+import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -37,6 +39,7 @@ Operation = CallOperation | CallbackOperation
 OPERATIONS: tuple[str, ...] = (*get_args(CallOperation), *get_args(CallbackOperation))
 
 OF_CALLBACKS = frozenset({"lose", "repeat", "reorder"})
+SCOPE = frozenset({"operation", "wa_id", "times", "rate"})
 OF_CALLS = frozenset({"status", "body", "drop", "hang", "effect"})
 
 
@@ -57,6 +60,10 @@ class Fault(BaseModel):
     times: int | None = Field(default=None, ge=1)
     latency: float = Field(default=0, ge=0)
     """Waits so long before all else."""
+    jitter: float = Field(default=0, ge=0)
+    """Waits up to so much longer, by chance."""
+    rate: float = Field(default=1, gt=0, le=1)
+    """Strikes this share of what it could strike, by chance."""
     status: int | None = Field(default=None, ge=200, le=599)
     """Answers this HTTP status instead of the true answer."""
     body: str | None = None
@@ -76,7 +83,7 @@ class Fault(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_operation(self) -> Self:
-        wanted = self.model_dump(exclude_defaults=True).keys() - {"operation", "wa_id", "times"}
+        wanted = self.model_dump(exclude_defaults=True).keys() - SCOPE
         if not wanted:
             raise ValueError("a fault needs something to do, such as status=500")
         foreign = wanted & (OF_CALLS if self.of_callbacks else OF_CALLBACKS)
@@ -123,49 +130,67 @@ def from_words(operation: str, words: list[str]) -> Fault:
     return Fault.model_validate(values)
 
 
-class Faults:
-    """The faults switched on now, each with a number and the times that it has left."""
+@dataclass(slots=True)
+class _Switched:
+    """A fault that is on, the times that it has left, and the row that its chances come from."""
 
-    def __init__(self) -> None:
-        self._faults: dict[int, Fault] = {}
-        self._left: dict[int, int | None] = {}
+    fault: Fault
+    left: int | None
+    chances: random.Random
+
+    def strikes(self, operation: str, wa_id: str | None) -> bool:
+        fault = self.fault
+        return fault.strikes(operation, wa_id) and self.chances.random() < fault.rate
+
+    def struck(self) -> Fault:
+        """Use up one of its times; its latency has its jitter in it."""
+        if self.left is not None:
+            self.left -= 1
+        if not self.fault.jitter:
+            return self.fault
+        latency = self.fault.latency + self.chances.uniform(0, self.fault.jitter)
+        return self.fault.model_copy(update={"latency": latency})
+
+
+class Faults:
+    """The faults switched on now, each with a number and the times that it has left.
+
+    What they do by chance is the same for the same seed: each draws from a row of its own.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self._on: dict[int, _Switched] = {}
         self._number = 0
 
     def __iter__(self) -> Iterator[tuple[int, Fault, int | None]]:
-        for number, fault in self._faults.items():
-            yield number, fault, self._left[number]
+        for number, each in self._on.items():
+            yield number, each.fault, each.left
 
     def __len__(self) -> int:
-        return len(self._faults)
+        return len(self._on)
 
     def add(self, fault: Fault) -> int:
         """Switch a fault on and return its number."""
         self._number += 1
-        self._faults[self._number] = fault
-        self._left[self._number] = fault.times
+        chances = random.Random(f"{self._seed}/{self._number}")  # noqa: S311 - repeatable by its seed
+        self._on[self._number] = _Switched(fault, fault.times, chances)
         return self._number
 
     def take(self, operation: str, wa_id: str | None) -> Fault | None:
         """Return the oldest fault that strikes here, using up one of its times."""
-        for number, fault in self._faults.items():
-            if fault.strikes(operation, wa_id):
-                self._use_up(number)
+        for number, each in self._on.items():
+            if each.strikes(operation, wa_id):
+                fault = each.struck()
+                if each.left == 0:
+                    self.remove(number)
                 return fault
         return None
 
-    def _use_up(self, number: int) -> None:
-        left = self._left[number]
-        if left == 1:
-            self.remove(number)
-        elif left is not None:
-            self._left[number] = left - 1
-
     def remove(self, number: int) -> bool:
         """Switch one fault off; False when there is none of that number."""
-        self._left.pop(number, None)
-        return self._faults.pop(number, None) is not None
+        return self._on.pop(number, None) is not None
 
     def clear(self) -> None:
         """Switch every fault off."""
-        self._faults.clear()
-        self._left.clear()
+        self._on.clear()

@@ -34,6 +34,8 @@ class Options(BaseModel):
     max_wrong_logins: int = Field(default=10, ge=1)
     """So many wrong logins within `wrong_login_seconds`, and each further login gets 429."""
     wrong_login_seconds: float = Field(default=60, gt=0)
+    admin: bool = True
+    """Whether the login is an admin's: no other may see or change settings and certificates."""
 
     phone_number: str = "+16315550100"
     """The number that the client is registered under: its country completes others."""
@@ -46,6 +48,8 @@ class Options(BaseModel):
     retry_cap_seconds: float = Field(default=900, gt=0)
     give_up_seconds: float = Field(default=DAY_SECONDS, gt=0)
     max_concurrent_requests: int = Field(default=6, ge=1)
+    restart_seconds: float = Field(default=0, ge=0)
+    """How long the Coreapps restart after the webhook's authority was changed."""
 
     blocked_send: Literal["refuse", "fail"] = "refuse"
     """A message to a blocked user: refused with 1028, or accepted and then failed with 480."""
@@ -59,6 +63,10 @@ class Options(BaseModel):
     contact_check_seconds: float = Field(default=0.2, ge=0)
     """How long a contact check takes that isn't answered from the cache."""
     contact_cache_seconds: float = Field(default=WEEK_SECONDS, ge=0)
+    contacts_per_callback: int | None = Field(default=None, ge=1)
+    """So many results at most come in one callback; None for all of a request's in one."""
+    processing_wa_id: bool = False
+    """Whether what is `processing` has a wa_id, as in Meta's example, though not in its text."""
     contacts_per_second: float = Field(default=20, gt=0)
     contacts_burst: int = Field(default=60, ge=1)
     health_per_minute: int = Field(default=10, ge=1)
@@ -66,6 +74,9 @@ class Options(BaseModel):
     """The wa_id of a phone number in digits with its country code, where it isn't those digits."""
 
     faults: tuple[Fault, ...] = ()
-    version: str = "v2.45.1"
+    seed: int = 0
+    """Repeats what faults with a `rate` or a `jitter` do by chance."""
+    version: str = Field(default="v2.41.3", pattern=r"^v\d+(\.\d+)+$")
+    """From v2.43 on every contact check answers `valid`, at once."""
     clock: Callable[[], float] = Field(default=time.time, exclude=True, repr=False)
     """Unix seconds, for tests of expiry."""

@@ -92,9 +92,13 @@ class Simulator(Acts):
         return app
 
     async def stop(self) -> None:
-        """Close the door, end what hangs, stop delivering; what it knows stays."""
+        """Close the door, end what hangs, stop delivering; what it knows stays.
+
+        Callbacks that are pending stay while `callback_persist` is on, as on the client's disk.
+        """
         runner, self._runner = self._runner, None
         self.client.closing.set()
         if runner is not None:
             await runner.cleanup()
         await self.client.delivery.pause()
+        self.client.delivery.restarted(is_kept=self.settings.callback_persist)

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from service.simulator import contact_checks
 from service.simulator.acts import Acts
 from service.simulator.calls import Call
 from service.simulator.delivery import Callback
@@ -33,12 +34,20 @@ def state_of(acts: Acts) -> dict[str, Any]:
         "contacts": {
             "unknown": sorted(client.contacts.unknown),
             "failing": sorted(client.contacts.failing),
+            "stuck": sorted(client.contacts.stuck),
             "wa_ids": {**client.options.wa_ids, **client.contacts.wa_ids},
+            "counts": contact_counts(acts),
         },
         "health": client.health,
         "faults": faults_of(acts),
+        "webhook_ca": client.webhook_ca is not None,
         "settings": client.settings.model_dump(mode="json"),
     }
+
+
+def contact_counts(acts: Acts) -> dict[str, int]:
+    """Return how many contact checks came, and how many were beyond the rate limit."""
+    return {key: acts.contacts.counts[key] for key in contact_checks.COUNTS}
 
 
 COUNTS = ("accepted", "delivered", "failed_attempts", "lost", "given_up")

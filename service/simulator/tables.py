@@ -62,6 +62,7 @@ def print_state(state: dict[str, Any]) -> None:
     _print_keys("Messages", MESSAGE_KEYS, state["messages"])
     counts = {key: count for key, count in state["callbacks"].items() if key != "pending"}
     print_pairs("Callbacks", {**counts, "pending": len(state["callbacks"]["pending"])})
+    print_pairs("Contact checks", state["contacts"]["counts"])
     print_pairs("Logins", state["logins"])
     print_faults(state["faults"])
 

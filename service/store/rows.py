@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.model.contacts import Contact
+from service.model.contacts import Check, Contact, OptIn
 from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
 from service.model.timeline import Change
@@ -39,13 +39,16 @@ OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
-CONTACT_COLUMNS = ("account", "input", "wa_id", "status", "checked_at", "digests")
 RECIPIENT_COLUMNS = (
     "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "u.wrote_at", "u.links",
     "u.confirmed_at", "u.acknowledged_at", "u.checked_at", "b.since", "b.until", "b.reason",
     "v.user_id",
 )  # fmt: skip
 """Of a user, of the block that a person put on the user, and whether unverified, where so."""
+CONTACT_COLUMNS = (
+    "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
+    "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
+)  # fmt: skip
 
 _loads = json.JSONDecoder().decode
 _PRECISIONS = tuple(Precision)
@@ -265,12 +268,26 @@ def work_row(user: User, work: Work) -> tuple[Any, ...]:
 
 def contact_of(row: Sequence[Any]) -> Contact:
     """Build a contact from a row in the order of CONTACT_COLUMNS."""
-    account, input_, wa_id, status, checked_at, digests = row
-    return Contact(account, input_, status, wa_id, checked_at, tuple(json.loads(digests)))
+    (
+        account, input_, wa_id, status, checked_at, digests, canonical, asked_at, due_at, attempts,
+        forced, opt_in_at, opt_in_how,
+    ) = row  # fmt: skip
+    return Contact(
+        account,
+        input_,
+        status,
+        wa_id,
+        checked_at,
+        tuple(json.loads(digests)),
+        canonical,
+        None if due_at is None else Check(asked_at, due_at, attempts, bool(forced)),
+        None if opt_in_at is None else OptIn(opt_in_at, opt_in_how),
+    )
 
 
 def contact_row(contact: Contact) -> tuple[Any, ...]:
     """Write a contact in the order of CONTACT_COLUMNS."""
+    check, opt_in = contact.check, contact.opt_in
     return (
         contact.account,
         contact.input,
@@ -278,6 +295,9 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
         contact.status,
         contact.checked_at,
         _dumps(contact.digests),
+        contact.canonical,
+        *((None,) * 4 if check is None else check),
+        *((None,) * 2 if opt_in is None else opt_in),
     )
 
 

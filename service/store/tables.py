@@ -203,11 +203,76 @@ contacts = Table(
     Column("status", Text, nullable=False),
     Column("checked_at", Big, nullable=False),
     Column("digests", Text, nullable=False),
+    Column("canonical", Text),
+    Column("asked_at", Big),
+    Column("due_at", Big),
+    Column("attempts", Integer),
+    Column("forced", Boolean),
+    Column("opt_in_at", Big),
+    Column("opt_in_how", Text),
+    Column("written_at", Big),
     UniqueConstraint("account", "input"),
 )
-"""The newest result of every contact check, by its literal input."""
+"""The newest result of every contact check, by its literal input, and the check that is open.
+
+`canonical` is the number's one form, empty where it has none, null until somebody looked. From
+`asked_at` to `forced` it is null while no check is open. `written_at` is when the business last
+wrote, to within some hours.
+"""
 
 Index("ix_contacts_account_wa_id", contacts.c.account, contacts.c.wa_id)
+Index("ix_contacts_account_canonical", contacts.c.account, contacts.c.canonical)
+OPEN_CHECK = "due_at IS NOT NULL"
+Index(
+    "ix_contacts_open",
+    contacts.c.account,
+    contacts.c.due_at,
+    sqlite_where=text(OPEN_CHECK),
+    postgresql_where=text(OPEN_CHECK),
+)
+VALID = "status = 'valid'"
+Index(
+    "ix_contacts_valid",
+    contacts.c.account,
+    contacts.c.checked_at,
+    contacts.c.id,
+    sqlite_where=text(VALID),
+    postgresql_where=text(VALID),
+)
+NOT_FORMED = "canonical IS NULL"
+Index(
+    "ix_contacts_not_formed",
+    contacts.c.account,
+    sqlite_where=text(NOT_FORMED),
+    postgresql_where=text(NOT_FORMED),
+)
+
+contact_days = Table(
+    "contact_days",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("checks", Integer, nullable=False),
+    Column("forced", Integer, nullable=False),
+    Column("sent", Integer, nullable=False),
+    Column("delivered", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What the budget of contact checks goes by: numbers checked and messages, by UTC day (of 1970)."""
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("created_at", Big, nullable=False),
+    Column("answer", Text),
+)
+"""Requests that named an Idempotency-Key, and what they were answered."""
+
+Index("ix_idempotency_created_at", idempotency.c.created_at)
 
 blocks = Table(
     "blocks",

@@ -1,6 +1,9 @@
 """What is asked of one account's WhatsApp client: identities, acknowledgements, health."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -9,14 +12,29 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from service.dialects.fields import FieldError, identity_hash, millisecond, table, truth
+from service.dialects.onprem import read_checks
 from service.model.answers import Answer
+from service.model.events import ContactChecked
 from service.observability.metrics import Metrics
 from service.settings import AccountSettings
-from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError
+from service.whatsapp.errors import (
+    BusyError,
+    CallError,
+    LoginRefusedError,
+    NoReplyError,
+    NotSentError,
+)
+from service.whatsapp.rate import Rate, SaturatedError
 from service.whatsapp.session import UNAUTHORIZED, Session
 from service.whatsapp.transport import Reply, Transport
 
 NOT_FOUND = 404
+TOO_MANY = 429
+UNAVAILABLE = 503
+BUSY_SECONDS = 3.0
+"""How long no contact is checked once the client said that it is too much."""
+CHECKING_SHARE = 4
+"""Of the calls to a client that may be under way one in so many may be contact checks."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +63,8 @@ class Client:
         self._transport = Transport(name, account, metrics)
         self.session = Session(name, account, self._transport)
         self.reachability = Reachability()
+        self._rate = Rate()
+        self._checking = asyncio.Semaphore(max(1, account.max_in_flight // CHECKING_SHARE))
 
     def paused_for(self) -> float:
         """Tell how long (s) the client is not to be called, because it refused the login."""
@@ -67,6 +87,49 @@ class Client:
         path = _identity_path(wa_id)
         reply = await self._call("identity_put", "PUT", path, body={"hash": hash_})
         return reply.status
+
+    async def check_contacts(
+        self, inputs: Sequence[str], *, wait: bool, force: bool, patience: float
+    ) -> list[ContactChecked]:
+        """Ask whether numbers are WhatsApp accounts; some may be `processing`, or not answered.
+
+        Follows Meta's page on the contacts node. `patience` is how long (s) a place within the
+        client's rate limit is waited for. Raises CallError where the answer is none to go by;
+        BusyError, which had no effect, where too much is asked.
+        """
+        body: dict[str, Any] = {
+            "blocking": "wait" if wait else "no_wait",
+            "contacts": list(inputs),
+            "force_check": force,
+        }
+        async with self._place_for_check(patience):
+            reply = await self._call("contacts", "POST", "/v1/contacts", body=body)
+        if reply.status in {TOO_MANY, UNAVAILABLE}:
+            self._rate.pause(BUSY_SECONDS)
+            text = f"POST contacts was answered with {reply.status}"
+            raise BusyError(text, BUSY_SECONDS)
+        if reply.status == UNAUTHORIZED:
+            raise NotSentError("POST contacts was answered with 401")
+        payload = reply.payload
+        if not reply.ok or not isinstance(payload, dict):
+            raise NoReplyError(f"POST contacts was answered with {reply.status}")
+        return read_checks(payload.get("contacts"))
+
+    @asynccontextmanager
+    async def _place_for_check(self, patience: float) -> AsyncIterator[None]:
+        """Wait for a place among the checks under way, and within the rate limit."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._checking.acquire()
+        except TimeoutError:
+            raise BusyError("too many checks are under way", patience) from None
+        try:
+            await self._rate.take(patience)
+            yield
+        except SaturatedError as error:
+            raise BusyError("too many checks are asked for", error.seconds) from None
+        finally:
+            self._checking.release()
 
     async def check_health(self) -> None:
         """Ask the client how it is; `reachability` tells afterwards."""

@@ -19,3 +19,11 @@ class NoReplyError(CallError):
 
 class LoginRefusedError(CallError):
     """The client does not let us in: nothing was sent, and the account pauses."""
+
+
+class BusyError(NotSentError):
+    """Too much is asked, by us or as the client says; to be tried again in so many `seconds`."""
+
+    def __init__(self, text: str, seconds: float) -> None:
+        super().__init__(text)
+        self.seconds = seconds

@@ -318,7 +318,10 @@ class Installation(Caller):
         assert self.service is not None
         assert self.service.parts is not None
         parts = self.service.parts
-        woken = Commit(work={(name, kind) for name in parts.clients for kind in Kind})
+        woken = Commit(
+            work={(name, kind) for name in parts.clients for kind in Kind},
+            checks=set(parts.clients),
+        )
         for listener in parts.ledger.listeners:
             listener(woken)
 

@@ -1,4 +1,4 @@
-"""What every database promises the gate: all that is known of recipients, however they are called."""
+"""What every database promises the gate: all that is known of recipients, by any name."""
 
 import asyncio
 import sqlite3

@@ -114,7 +114,7 @@ async def test_the_state_is_shown_in_tables_and_reset(sim: Simulator, run: Run) 
     await run("change", WA_ID)
     await run("send", WA_ID, "Hello")
     shown = (await run("state")).stdout
-    for part in (WA_ID, sim.users[WA_ID].hash, "1028", "Callbacks", "Logins"):
+    for part in (WA_ID, sim.users[WA_ID].hash, "1028", "Callbacks", "Logins", "Contact checks"):
         assert part in shown
     assert (await run("reset")).exit_code == 0
     assert not sim.users
@@ -211,6 +211,7 @@ async def test_a_taken_port_is_one_line_and_exit_1(serve: Serve, sim: Simulator)
         (("--port", "70000"), "port: "),
         (("--password-file", "missing"), "missing"),
         (("--token-seconds", "0"), "token_seconds: "),
+        (("--client-version", "2.43"), "version: "),
     ],
 )
 async def test_an_option_that_can_not_be_is_one_line_and_exit_1(

@@ -144,8 +144,12 @@ async def test_contacts_health_tokens_and_password_are_set(
 ) -> None:
     await business.login()
     await act(business, "PUT", "/contacts", {"unknown": ["1"], "wa_ids": {"2": "3"}})
-    await act(business, "PUT", "/contacts", {"failing": ["4"]})
-    assert (sim.client.contacts.unknown, sim.client.contacts.failing) == ({"1"}, {"4"})
+    await act(business, "PUT", "/contacts", {"failing": ["4"], "stuck": ["5"]})
+    assert (sim.contacts.unknown, sim.contacts.failing) == ({"1"}, {"4"})
+    shown = (await act(business, "GET", "/state"))["contacts"]
+    assert (shown["stuck"], shown["counts"]["requests"]) == (["5"], 0)
+    await act(business, "PATCH", "/settings", {"version": "v2.43.1", "contacts_per_callback": 10})
+    assert sim.contacts.find("4").wa_id == "4"
     await act(business, "PUT", "/health", {"gateway_status": "connecting"})
     assert sim.client.health == {"gateway_status": "connecting"}
     assert (await act(business, "POST", "/tokens/expire"))["expired"] == 1

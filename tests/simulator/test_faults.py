@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.simulator import Fault, Options, Simulator
-from service.simulator.faults import from_words, parse
+from service.simulator.faults import Faults, from_words, parse
 from tests.simulator.conftest import WA_ID, Business, Webhook
 
 IDENTITY = f"/v1/contacts/{WA_ID}/identity"
@@ -227,6 +227,40 @@ async def test_callback_faults_can_strike_one_user_alone(sim: Simulator, webhook
     assert [body["messages"][0]["text"]["body"] for body in webhook.bodies] == ["found"]
 
 
+def strikes(seed: int, fault: Fault, count: int = 1000) -> list[bool]:
+    faults = Faults(seed)
+    faults.add(fault)
+    return [faults.take("login", None) is not None for _ in range(count)]
+
+
+def test_a_fault_with_a_rate_strikes_that_share_the_same_ones_for_the_same_seed() -> None:
+    fault = Fault(operation="login", status=500, rate=0.3)
+    assert 250 < sum(strikes(1, fault)) < 350
+    assert strikes(1, fault) == strikes(1, fault) != strikes(2, fault)
+
+
+def test_a_fault_with_a_rate_counts_only_the_times_that_it_struck() -> None:
+    assert sum(strikes(1, Fault(operation="login", status=500, rate=0.1, times=3))) == 3
+
+
+def test_a_second_fault_draws_from_a_row_of_its_own() -> None:
+    faults = Faults(1)
+    for _ in range(2):
+        faults.add(Fault(operation="login", status=500, rate=0.5))
+    alone = [taken.status for _ in range(100) if (taken := faults.take("login", None))]
+    assert 60 < len(alone) < 90
+
+
+def test_a_jitter_lengthens_the_latency_by_chance() -> None:
+    faults = Faults(1)
+    faults.add(Fault(operation="callback", latency=1, jitter=2))
+    taken = [faults.take("callback_contacts", None) for _ in range(100)]
+    waits = [fault.latency for fault in taken if fault]
+    assert len(waits) == 100
+    assert 1 <= min(waits) < 1.2
+    assert 2.8 < max(waits) <= 3
+
+
 def test_a_fault_is_read_as_the_command_line_writes_it() -> None:
     fault = parse("identity_put:status=500,times=3,effect")
     assert fault == Fault(operation="identity_put", status=500, times=3, effect=True)
@@ -246,6 +280,9 @@ def test_a_fault_is_read_as_the_command_line_writes_it() -> None:
         "login:status=99",
         "login:drop=during",
         "login:lose",
+        "login:rate=0.5",
+        "login:status=500,rate=0",
+        "login:status=500,rate=1.1",
         "callback:status=500",
         "login:colour=red",
         "login:latency=-1",

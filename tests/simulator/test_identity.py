@@ -23,7 +23,7 @@ async def test_the_identity_is_read_as_metas_page_shows_it(
             "created_timestamp": 1600132094000,
             "acknowledged": True,
         },
-        "meta": {"api_status": "stable", "version": "v2.45.1"},
+        "meta": {"api_status": "stable", "version": "v2.41.3"},
     }
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from service.simulator import Simulator, certificate
 from service.simulator.limits import RateLimit
-from tests.simulator.conftest import WA_ID, Business, options
+from tests.simulator.conftest import WA_ID, Business, Webhook, options
+
+CA = "/v1/certificates/webhooks/ca"
 
 
 async def test_health_is_connected_until_it_is_set_otherwise(
@@ -175,3 +177,107 @@ async def test_a_taken_port_is_an_error_and_leaves_nothing_behind(
 
 async def test_an_ipv6_address_is_written_with_brackets(tmp_path: Path) -> None:
     assert Simulator(options(tmp_path, host="::1", port=9)).base_url == "http://[::1]:9"
+
+
+async def test_a_reset_of_the_settings_brings_a_new_clients_back(business: Business) -> None:
+    assert (await business.call("DELETE", "/v1/settings/application"))[0] == 200
+    _, body = await business.call("GET", "/v1/settings/application")
+    assert body["settings"]["application"] == {
+        "show_security_notifications": False,
+        "notify_user_change_number": True,
+        "callback_persist": True,
+        "callback_backoff_delay_ms": 3000,
+        "max_callback_backoff_delay_ms": 900000,
+        "webhooks": {"url": None, "max_concurrent_requests": 6},
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/settings/application"),
+        ("PATCH", "/v1/settings/application"),
+        ("DELETE", "/v1/settings/application"),
+        ("GET", CA),
+        ("POST", CA),
+        ("DELETE", CA),
+    ],
+)
+async def test_settings_and_certificates_are_for_an_admin_alone(
+    sim: Simulator, business: Business, method: str, path: str
+) -> None:
+    sim.change_settings(admin=False)
+    before = sim.settings.model_dump()
+    status, body = await business.call(method, path, {"callback_persist": False})
+    assert (status, body["errors"][0]["code"]) == (403, 1005)
+    assert sim.settings.model_dump() == before
+    assert (await business.call("GET", "/v1/health"))[0] == 200
+
+
+async def upload(business: Business, pem: str) -> int:
+    headers = {"Authorization": f"Bearer {business.token}", "Content-Type": "text/plain"}
+    async with business.session.post(CA, data=pem, headers=headers) as answer:
+        return answer.status
+
+
+async def test_the_webhooks_authority_is_shown_as_it_was_uploaded_and_taken_back(
+    sim: Simulator, business: Business, tmp_path: Path
+) -> None:
+    assert (await business.call("GET", CA))[0] == 404
+    assert (await business.call("DELETE", CA))[0] == 404
+    pem = certificate.ensure(tmp_path).ca.read_text()
+    assert await upload(business, pem) == 200
+    headers = {"Authorization": f"Bearer {business.token}"}
+    async with business.session.get(CA, headers=headers) as answer:
+        assert (answer.content_type, await answer.text()) == ("text/plain", pem)
+    assert sim.webhook_ca == pem
+    assert (await business.call("DELETE", CA))[0] == 200
+    assert sim.webhook_ca is None
+    assert (await business.call("GET", CA))[0] == 404
+
+
+@pytest.mark.parametrize("pem", ["", "\n"])
+async def test_an_empty_authority_changes_nothing(
+    sim: Simulator, business: Business, pem: str
+) -> None:
+    await business.login()
+    assert await upload(business, pem) == 400
+    assert sim.webhook_ca is None
+
+
+@pytest.mark.parametrize("sim", [{"restart_seconds": 0.2}], indirect=True)
+async def test_the_coreapps_restart_after_an_upload_and_are_not_ready_meanwhile(
+    sim: Simulator, business: Business, webhook: Webhook, tmp_path: Path
+) -> None:
+    await business.login()
+    assert await upload(business, certificate.ensure(tmp_path).ca.read_text()) == 200
+    sim.change_identity(WA_ID)
+    status, body = await business.send()
+    assert (status, body["errors"][0]["code"]) == (503, 1011)
+    _, body = await business.call("GET", "/v1/health")
+    assert body["health"] == {"gateway_status": "connecting"}
+    assert (await business.call("GET", "/v1/settings/application"))[0] == 200
+    assert webhook.raw == []
+    await sim.settled()
+    assert len(webhook.raw) == 1
+    assert (await business.call("GET", "/v1/health"))[1]["health"]["gateway_status"] == "connected"
+    assert (await business.identity())["acknowledged"] is False
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_pending_callbacks_outlive_a_restart_only_when_they_are_kept_on_disk(
+    sim: Simulator, business: Business, webhook: Webhook, tmp_path: Path, is_kept: bool
+) -> None:
+    webhook.statuses = [500] * 100
+    await business.call("PATCH", "/v1/settings/application", {"callback_persist": is_kept})
+    sim.change_identity(WA_ID)
+    while not sim.client.delivery.counts["failed_attempts"]:
+        await asyncio.sleep(0.01)
+    assert await upload(business, certificate.ensure(tmp_path).ca.read_text()) == 200
+    await sim.stop()
+    webhook.statuses = []
+    before = len(webhook.raw)
+    await sim.start()
+    await sim.settled()
+    assert len(webhook.raw) - before == (1 if is_kept else 0)
+    assert sim.client.delivery.counts["lost"] == (0 if is_kept else 1)

@@ -36,7 +36,7 @@ def test_a_byte_identical_redelivery_moves_nothing() -> None:
 
 
 def test_a_wa_id_stays_known_when_a_later_result_carries_none() -> None:
-    later = take(take_first(), "main", checked("processing", None), "second", NOW + 5)
+    later = take(take_first(), "main", checked("invalid", None), "second", NOW + 5)
     assert later is not None
     assert later.wa_id == WA_ID
 

@@ -1,38 +1,49 @@
 """Contact checks over the wire (Meta's page on the contacts node)."""
 
+import asyncio
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from service.simulator.answers import WireError, invalid, required
 from service.simulator.client import Client
+from service.simulator.contact_checks import Result
 from service.simulator.delivery import Callback
 from service.simulator.wire.keys import answered, client_of, json_object
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for, read from its body."""
+
+    texts: list[str]
+    waits: bool
+    forced: bool
 
 
 async def check_contacts(request: web.Request) -> web.Response:
     """Answer each number's status, waiting for it or reporting it later by callback."""
     client = client_of(request)
+    client.contacts.counts["requests"] += 1
     if not client.contacts_limit.allows():
+        client.contacts.counts["limited"] += 1
         raise WireError(429)
-    body = await json_object(request)
-    texts, waits = _contacts(body), _blocking(body)
-    open_texts = _to_check(client, texts, forced=body.get("force_check", False))
-    if open_texts and waits:
-        await client.pause(client.options.contact_check_seconds)
-        client.contacts.keep(open_texts)
-    elif open_texts:
-        _report_later(client, open_texts)
-    pending = [] if waits else open_texts
-    results = [
-        {"input": text, "status": "processing"} if text in pending else client.contacts.result(text)
-        for text in texts
-    ]
-    return answered(request, {"contacts": results})
+    asked = _read(await json_object(request))
+    results = client.contacts.known(dict.fromkeys(asked.texts), forced=asked.forced)
+    pending = [text for text in dict.fromkeys(asked.texts) if text not in results]
+    _count(client, asked, len(pending))
+    if asked.waits:
+        results |= await _looked_up(client, pending)
+    else:
+        results |= {text: client.contacts.pending(text) for text in pending}
+        _report_later(client, pending)
+    return answered(request, {"contacts": [results[text].of(text) for text in asked.texts]})
 
 
-def _contacts(body: dict[str, Any]) -> list[str]:
+def _read(body: dict[str, Any]) -> Asked:
     contacts = body.get("contacts")
     if contacts is None:
         raise required("contacts")
@@ -40,28 +51,47 @@ def _contacts(body: dict[str, Any]) -> list[str]:
         raise invalid("contacts", "not an array of phone numbers")
     if not all(isinstance(text, str) for text in contacts):
         raise invalid("contacts", "not all are strings")
-    return contacts
-
-
-def _blocking(body: dict[str, Any]) -> bool:
     blocking = body.get("blocking", "no_wait")
     if blocking not in ("wait", "no_wait"):
         raise invalid("blocking", "neither wait nor no_wait")
-    return bool(blocking == "wait")
-
-
-def _to_check(client: Client, texts: list[str], *, forced: object) -> list[str]:
+    forced = body.get("force_check", False)
     if not isinstance(forced, bool):
         raise invalid("force_check", "not a boolean")
-    if forced:
-        return texts
-    return [text for text in texts if not client.contacts.is_cached(text)]
+    return Asked(contacts, blocking == "wait", forced)
+
+
+def _count(client: Client, asked: Asked, looked_up: int) -> None:
+    counts = client.contacts.counts
+    counts["numbers"] += len(asked.texts)
+    counts["looked_up"] += looked_up
+    counts["forced"] += looked_up if asked.forced else 0
+
+
+async def _looked_up(client: Client, texts: list[str]) -> dict[str, Result]:
+    if texts:
+        await client.pause(client.options.contact_check_seconds)
+    results = {text: client.contacts.find(text) for text in texts}
+    client.contacts.keep(results)
+    return results
 
 
 def _report_later(client: Client, texts: list[str]) -> None:
-    """Call back with the pending contacts alone, in the form of the synchronous answer."""
-    results = [client.contacts.result(text) for text in texts]
-    client.contacts.keep(texts)
-    body = json.dumps({"contacts": results}).encode()
-    delay = client.options.contact_check_seconds
-    client.delivery.send(Callback("contacts", body, delay=delay))
+    """Call back with the pending contacts alone, in the form of the synchronous answer.
+
+    What is lost on its way is in the cache all the same, as it would be at the client.
+    """
+    checks, seconds = client.contacts, client.options.contact_check_seconds
+    results = {text: checks.find(text) for text in texts if not checks.is_stuck(text)}
+    asyncio.get_running_loop().call_later(seconds, checks.keep, results)
+    for part in _parts(list(results.items()), client.options.contacts_per_callback):
+        body = {"contacts": [result.of(text) for text, result in part]}
+        wa_id = part[0][1].wa_id if len(part) == 1 else None
+        client.delivery.send(Callback("contacts", json.dumps(body).encode(), wa_id, delay=seconds))
+
+
+def _parts(
+    results: list[tuple[str, Result]], most: int | None
+) -> Iterator[list[tuple[str, Result]]]:
+    size = most or max(1, len(results))
+    for start in range(0, len(results), size):
+        yield results[start : start + size]

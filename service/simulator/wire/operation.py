@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from service.simulator.answers import WireError, invalid, unreadable
-from service.simulator.application import CONCURRENCIES
+from service.simulator.application import CONCURRENCIES, ApplicationSettings
 from service.simulator.wire.keys import answered, client_of, json_object
 
 
@@ -15,7 +15,8 @@ async def get_health(request: web.Request) -> web.Response:
     client = client_of(request)
     if not client.health_limit.allows():
         raise WireError(429)
-    return answered(request, {"health": client.health})
+    health = {"gateway_status": "connecting"} if client.is_restarting else client.health
+    return answered(request, {"health": health})
 
 
 async def get_settings(request: web.Request) -> web.Response:
@@ -42,12 +43,38 @@ async def patch_settings(request: web.Request) -> web.Response:
     return answered(request, {})
 
 
-async def put_webhook_ca(request: web.Request) -> web.Response:
-    """Keep the authority that verifies the webhook's certificate: text/plain, PEM."""
+async def delete_settings(request: web.Request) -> web.Response:
+    """Reset the application settings to those of a new client, which knows no webhook."""
+    client_of(request).settings = ApplicationSettings()
+    return answered(request, {})
+
+
+async def get_webhook_ca(request: web.Request) -> web.Response:
+    """Answer the authority that verifies the webhook's certificate: text/plain, PEM."""
+    pem = client_of(request).webhook_ca
+    if pem is None:
+        raise WireError(404)
+    return web.Response(text=pem)
+
+
+async def post_webhook_ca(request: web.Request) -> web.Response:
+    """Keep the authority that verifies the webhook's certificate; the Coreapps restart."""
     if request.content_type != "text/plain":
         raise unreadable("Content-Type is not text/plain.")
+    client = client_of(request)
     try:
-        client_of(request).trust_webhook(await request.text())
+        client.trust_webhook(await request.text())
     except (ssl.SSLError, ValueError):
         raise invalid("certificate", "not PEM") from None
+    client.restart()
+    return answered(request, {})
+
+
+async def delete_webhook_ca(request: web.Request) -> web.Response:
+    """Verify the webhook's certificate by the system's authorities again; the Coreapps restart."""
+    client = client_of(request)
+    if client.webhook_ca is None:
+        raise WireError(404)
+    client.trust_webhook(None)
+    client.restart()
     return answered(request, {})

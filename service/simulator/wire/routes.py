@@ -1,7 +1,8 @@
 """The table of the client's routes, and what surrounds each call.
 
 From the outside in: the call is recorded and gets its `X-Request-ID`; a fault strikes, if one is
-switched on; an error becomes its envelope; the bearer token is checked; the route answers.
+switched on; an error becomes its envelope; the bearer token and the role are checked; the route
+answers, unless it needs the Coreapps while they restart.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from service.simulator.answers import WireError
+from service.simulator.answers import WireError, not_ready
 from service.simulator.calls import Call
 from service.simulator.faults import Fault
 from service.simulator.wire import contacts, identity, login, messages, operation
@@ -27,16 +28,24 @@ ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
     ("GET", "/v1/health"): ("health", operation.get_health),
     ("GET", "/v1/settings/application"): ("settings", operation.get_settings),
     ("PATCH", "/v1/settings/application"): ("settings", operation.patch_settings),
-    ("POST", "/v1/certificates/webhooks/ca"): ("certificates", operation.put_webhook_ca),
+    ("DELETE", "/v1/settings/application"): ("settings", operation.delete_settings),
+    ("GET", "/v1/certificates/webhooks/ca"): ("certificates", operation.get_webhook_ca),
+    ("POST", "/v1/certificates/webhooks/ca"): ("certificates", operation.post_webhook_ca),
+    ("DELETE", "/v1/certificates/webhooks/ca"): ("certificates", operation.delete_webhook_ca),
 }
 """By method and path: the operation, as faults and counts name it, and its handler."""
+
+OF_ADMINS = frozenset({"settings", "certificates"})
+"""The operations that Meta's pages ask the admin account for."""
+OF_COREAPPS = frozenset({"identity_get", "identity_put", "messages", "contacts"})
+"""The operations that wait for the Coreapps."""
 
 
 def add_routes(app: web.Application) -> None:
     """Give the application that is mounted under `/v1` the client's routes."""
     for (method, path), (_, handler) in ROUTES.items():
         app.router.add_route(method, path.removeprefix("/v1"), handler)
-    app.middlewares.extend([recorded, struck, enveloped, authenticated])
+    app.middlewares.extend([recorded, struck, enveloped, authenticated, available])
 
 
 def operation_of(request: web.Request) -> str:
@@ -140,7 +149,18 @@ def _failure(request: web.Request, error: WireError) -> web.Response:
 
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for a bearer token on every call but the login."""
-    if operation_of(request) != "login":
+    """Ask for a bearer token on every call but the login, and for an admin's on some."""
+    operation = operation_of(request)
+    if operation != "login":
         login.check_bearer(request)
+    if operation in OF_ADMINS and not client_of(request).options.admin:
+        raise WireError(403)
+    return await handler(request)
+
+
+@web.middleware
+async def available(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what needs the Coreapps while they restart."""
+    if operation_of(request) in OF_COREAPPS and client_of(request).is_restarting:
+        raise not_ready()
     return await handler(request)

@@ -1,0 +1,384 @@
+"""Contact checks that are asked for, as entries of the ledger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from service.ledger.book import NOTHING, Book, Wanted
+from service.model import contacts
+from service.model.budget import DAY_MS, Budget, Usage
+from service.model.checks import (
+    Asking,
+    Next,
+    Number,
+    come_due,
+    cost,
+    passed_on,
+    plan,
+    put_off,
+    renew,
+    without_opt_in,
+)
+from service.model.contacts import VALID, Contact, OptIn
+from service.model.events import ContactChecked
+from service.store.contact_checks import (
+    Known,
+    Repeat,
+    add_usage,
+    due_inputs,
+    find_request,
+    keep_answer,
+    keep_request,
+    known_numbers,
+    note_written,
+    usage,
+)
+from service.store.database import Transaction
+
+KEPT_MS = DAY_MS
+"""How long a request is known by its Idempotency-Key."""
+
+
+class _OfContacts:
+    """An entry whose faults are the asker's."""
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to who asked."""
+
+
+class Key(NamedTuple):
+    """A request that may be repeated: who made it, its Idempotency-Key, and what it asks."""
+
+    caller: str
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request is bound by; `unwritten` are messages that are not yet in the database."""
+
+    budget: Budget
+    require_opt_in: bool
+    unwritten: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The inputs to be asked now, each once; `checks` of them count for the budget."""
+
+    ask: tuple[str, ...]
+    checks: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget:
+    """Nothing was done: the numbers would cost more than there is left."""
+
+    usage: Usage
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoOptIn:
+    """Nothing was done: at these places of the request there is an input without an opt-in."""
+
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnotherRequest:
+    """Nothing was done: the Idempotency-Key was that of another request."""
+
+
+Plan = Planned | OverBudget | NoOptIn | AnotherRequest | Repeat
+
+
+@dataclass(slots=True)
+class PlanEntry(_OfContacts):
+    """Decides what is to be asked for a request, opens the checks, and counts them."""
+
+    account: str
+    numbers: Sequence[Number]
+    asking: Asking
+    limits: Limits
+    key: Key | None = None
+    known: dict[str, Known] = field(default_factory=dict)
+    is_paid: bool = False
+
+    @property
+    def weight(self) -> int:
+        """Some for each input."""
+        return 1 + 2 * len(self.numbers)
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want the inputs, literally."""
+        return Wanted(inputs=[(self.account, number.input) for number in self.numbers])
+
+    def apply(self, book: Book) -> Plan:
+        """Decide, and refuse the whole request where a part of it can't be."""
+        repeat = self._repeat(book)
+        if repeat is not None:
+            return repeat
+        connection = book.transaction.connection
+        forms = sorted({number.canonical for number in self.numbers} - {""})
+        self.known = known_numbers(connection, self.account, forms, book.now)
+        if self.limits.require_opt_in:
+            places = without_opt_in(self.numbers, self._opt_ins(book))
+            if places:
+                return NoOptIn(tuple(places))
+        return self._plan(book)
+
+    def _repeat(self, book: Book) -> Repeat | AnotherRequest | None:
+        if self.key is None:
+            return None
+        connection, (caller, key, digest) = book.transaction.connection, self.key
+        since = book.now - KEPT_MS
+        found = find_request(connection, self.account, caller, key, since)
+        if found is None:
+            return None
+        if found.digest != digest:
+            return AnotherRequest()
+        self.is_paid = True
+        return found if found.answer is not None else None
+
+    def _opt_ins(self, book: Book) -> dict[str, OptIn]:
+        found = {form: known.opt_in for form, known in self.known.items() if known.opt_in}
+        for number in self.numbers:
+            contact = book.contact(self.account, number.input)
+            opt_in = number.opt_in or (contact.opt_in if contact else None)
+            if opt_in is not None:
+                found[number.name] = opt_in
+        return found
+
+    def _plan(self, book: Book) -> Planned | OverBudget:
+        planned: dict[str, tuple[Number, Next, Contact]] = {}
+        for number in self.numbers:
+            known = book.contact(self.account, number.input)
+            todo, contact = plan(self.account, known, number, self.asking, book.now)
+            planned.setdefault(number.input, (number, todo, contact))
+        ask = [number for number, todo, _ in planned.values() if todo is Next.ASK]
+        checks = cost(ask, self._counted(book), force=self.asking.force)
+        refused = self._spend(book, checks)
+        if refused is not None:
+            return refused
+        for _, _, contact in planned.values():
+            if contact != book.contact(self.account, contact.input):
+                book.put_contact(contact)
+        if self.key is not None:
+            connection, (caller, key, digest) = book.transaction.connection, self.key
+            keep_request(connection, self.account, caller, key, digest, book.now)
+        return Planned(tuple(number.input for number in ask), checks)
+
+    def _counted(self, book: Book) -> set[str]:
+        """Name the numbers that cost nothing any more."""
+        counted = {form for form, known in self.known.items() if known.counted}
+        for number in self.numbers:
+            contact = book.contact(self.account, number.input)
+            if contact is not None and (contact.check is not None or contact.fresh(book.now)):
+                counted.add(number.name)
+        return counted
+
+    def _spend(self, book: Book, checks: int) -> OverBudget | None:
+        if not checks or self.is_paid:
+            return None
+        connection, budget = book.transaction.connection, self.limits.budget
+        used = usage(connection, self.account, budget.first_day(book.now)) + self.limits.unwritten
+        price = budget.price(checks, force=self.asking.force)
+        if price > budget.left(used):
+            return OverBudget(used, price)
+        spent = Usage(checks=checks, forced=checks if self.asking.force else 0)
+        add_usage(connection, self.account, book.now // DAY_MS, spent)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredEntry(_OfContacts):
+    """Keeps what a request was answered, to answer its repetitions."""
+
+    account: str
+    key: Key
+    answer: str
+    weight: int = 2
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want nothing."""
+        return NOTHING
+
+    def apply(self, book: Book) -> None:
+        """Keep it."""
+        connection, key = book.transaction.connection, self.key
+        keep_answer(connection, self.account, key.caller, key.key, self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedEntry(_OfContacts):
+    """What the client answered to a check; nothing where its effect is unknown.
+
+    What it did not answer stays open, and waits for a callback.
+    """
+
+    account: str
+    asked: Sequence[str]
+    results: Sequence[ContactChecked]
+    patience_ms: int
+
+    @property
+    def weight(self) -> int:
+        """One for each input."""
+        return 1 + len(self.asked)
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want the inputs, those asked and those answered."""
+        inputs = {*self.asked, *(result.input for result in self.results)}
+        return Wanted(inputs=[(self.account, input_) for input_ in inputs])
+
+    def apply(self, book: Book) -> None:
+        """Take the results, and let the others wait."""
+        for result in self.results:
+            known = book.contact(self.account, result.input)
+            taken = contacts.take(known, self.account, result, "", book.now)
+            if taken is not None:
+                book.put_contact(taken)
+        for input_ in self.asked:
+            contact = book.contact(self.account, input_)
+            if contact is not None and contact.check is not None:
+                book.put_contact(passed_on(contact, book.now, self.patience_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class NotPassedOnEntry(_OfContacts):
+    """A check that did not reach the client: it is asked later, at `due_at` (Unix ms)."""
+
+    account: str
+    asked: Sequence[str]
+    due_at: int
+
+    @property
+    def weight(self) -> int:
+        """One for each input."""
+        return 1 + len(self.asked)
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want the inputs."""
+        return Wanted(inputs=[(self.account, input_) for input_ in self.asked])
+
+    def apply(self, book: Book) -> None:
+        """Put them off."""
+        for input_ in self.asked:
+            contact = book.contact(self.account, input_)
+            if contact is not None and contact.check is not None:
+                book.put_contact(put_off(contact, self.due_at))
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The inputs to be asked again, plainly or past the client's cache; and how many are failed."""
+
+    plain: tuple[str, ...]
+    forced: tuple[str, ...]
+    failed: int
+
+
+@dataclass(slots=True)
+class DueEntry(_OfContacts):
+    """Takes checks that are due: to ask again, or to give up."""
+
+    account: str
+    limit: int
+    patience_ms: int
+    max_attempts: int
+    now: int
+    inputs: list[str] = field(default_factory=list)
+
+    @property
+    def weight(self) -> int:
+        """One for each input."""
+        return 1 + self.limit
+
+    def wants(self, transaction: Transaction) -> Wanted:
+        """Want those that are due."""
+        self.inputs = due_inputs(transaction.connection, self.account, self.now, self.limit)
+        return Wanted(inputs=[(self.account, input_) for input_ in self.inputs])
+
+    def apply(self, book: Book) -> Due:
+        """Take those that are still due: an entry before in the batch may have brought a result."""
+        asked: dict[bool, list[str]] = {False: [], True: []}
+        failed = 0
+        for input_ in self.inputs:
+            contact = book.contact(self.account, input_)
+            if contact is None or contact.check is None or contact.check.due_at > book.now:
+                continue
+            taken = come_due(contact, book.now, self.patience_ms, self.max_attempts)
+            book.put_contact(taken)
+            if taken.check is None:
+                failed += 1
+            else:
+                asked[taken.check.forced].append(input_)
+        return Due(tuple(asked[False]), tuple(asked[True]), failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """How many contacts are to be checked anew; `refused` where the budget did not suffice."""
+
+    count: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewEntry(_OfContacts):
+    """Opens checks of contacts that are about to expire, as far as the budget suffices."""
+
+    account: str
+    inputs: Sequence[str]
+    budget: Budget
+    unwritten: Usage
+
+    @property
+    def weight(self) -> int:
+        """One for each input."""
+        return 1 + len(self.inputs)
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want the inputs."""
+        return Wanted(inputs=[(self.account, input_) for input_ in self.inputs])
+
+    def apply(self, book: Book) -> Renewed:
+        """Open them."""
+        found = [book.contact(self.account, input_) for input_ in self.inputs]
+        closed = [c for c in found if c is not None and c.check is None and c.status == VALID]
+        connection = book.transaction.connection
+        used = usage(connection, self.account, self.budget.first_day(book.now)) + self.unwritten
+        some = closed[: int(self.budget.left(used))]
+        for contact in some:
+            book.put_contact(renew(contact, book.now))
+        if some:
+            add_usage(connection, self.account, book.now // DAY_MS, Usage(checks=len(some)))
+            book.checks.add(self.account)
+        return Renewed(len(some), len(closed) - len(some))
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesEntry(_OfContacts):
+    """Messages that callbacks told of: how many, and to whom the business wrote."""
+
+    account: str
+    counted: Usage
+    wa_ids: Sequence[str]
+
+    @property
+    def weight(self) -> int:
+        """One for each user."""
+        return 1 + len(self.wa_ids)
+
+    def wants(self, _: Transaction) -> Wanted:
+        """Want nothing: the rows are written without being looked at."""
+        return NOTHING
+
+    def apply(self, book: Book) -> None:
+        """Count, and note."""
+        connection = book.transaction.connection
+        if self.counted.sent or self.counted.delivered:
+            add_usage(connection, self.account, book.now // DAY_MS, self.counted)
+        note_written(connection, self.account, self.wa_ids, book.now)

@@ -1,0 +1,279 @@
+"""Queries of contact checks: what is open, what is about to expire, what was spent."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from service.model.budget import Usage
+from service.model.contacts import FRESH_MS, INVALID, VALID, OptIn
+from service.store.queries import CHUNK
+from service.store.tables import aliases, contact_days, contacts, idempotency, users
+
+WRITTEN_STEP_MS = 6 * 3_600_000
+"""A contact's `written_at` is moved only when it is older than this: few rows are written."""
+
+
+class Known(NamedTuple):
+    """What is known of a number in any spelling: a fresh result or an open check; an opt-in."""
+
+    counted: bool
+    opt_in: OptIn | None
+
+
+def known_numbers(
+    connection: Connection, account: str, forms: Sequence[str], now: int
+) -> dict[str, Known]:
+    """Tell what is known of numbers by their canonical form."""
+    found: dict[str, Known] = {}
+    fresh = and_(contacts.c.status.in_((VALID, INVALID)), contacts.c.checked_at > now - FRESH_MS)
+    counted = or_(fresh, contacts.c.due_at.is_not(None))
+    for start in range(0, len(forms), CHUNK):
+        query = (
+            select(
+                contacts.c.canonical,
+                case((counted, 1), else_=0),
+                contacts.c.opt_in_at,
+                contacts.c.opt_in_how,
+            )
+            .where(contacts.c.account == account)
+            .where(contacts.c.canonical.in_(forms[start : start + CHUNK]))
+        )
+        for form, is_counted, at, how in connection.execute(query):
+            before = found.get(form, Known(counted=False, opt_in=None))
+            opt_in = before.opt_in if at is None else OptIn(at, how)
+            found[form] = Known(before.counted or bool(is_counted), opt_in)
+    return found
+
+
+def due_inputs(connection: Connection, account: str, now: int, limit: int) -> list[str]:
+    """Give the inputs whose checks are due to be asked again, the longest due first."""
+    query = (
+        select(contacts.c.input)
+        .where(contacts.c.account == account, contacts.c.due_at <= now)
+        .order_by(contacts.c.due_at)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def next_due_check(connection: Connection, account: str) -> int | None:
+    """Tell when (Unix ms) the next check is to be asked again."""
+    query = select(func.min(contacts.c.due_at)).where(contacts.c.account == account)
+    return connection.execute(query.where(contacts.c.due_at.is_not(None))).scalar()
+
+
+def bring_checks_near(connection: Connection, account: str, now: int, latest: int) -> None:
+    """Let no check be due later than it could be if the clock is right; it was set back."""
+    late = and_(contacts.c.account == account, contacts.c.due_at > latest)
+    connection.execute(update(contacts).where(late).values(due_at=now))
+
+
+def open_checks(connection: Connection) -> dict[str, int]:
+    """Count the checks that are open, by account."""
+    query = select(contacts.c.account, func.count()).where(contacts.c.due_at.is_not(None))
+    return {row[0]: row[1] for row in connection.execute(query.group_by(contacts.c.account))}
+
+
+class Place(NamedTuple):
+    """Where a walk through the contacts is: after this time of a check (Unix ms) and this id."""
+
+    checked_at: int
+    id: int = 0
+
+
+class Expiring(NamedTuple):
+    """A stretch of a walk: the inputs to renew, and where it ended; None for the end of it all."""
+
+    inputs: list[str]
+    place: Place | None
+
+
+def expiring(
+    connection: Connection,
+    account: str,
+    after: Place,
+    until: int,
+    active_since: int,
+    *,
+    opted_in: bool,
+    limit: int,
+) -> Expiring:
+    """Look at some contacts last checked before `until`, and give those worth a new check.
+
+    That is: valid, no newer result or open check of the same wa_id, and the business wrote to it,
+    or it wrote, since then (Unix ms); where `opted_in` is asked for, with an opt-in.
+    """
+    other = contacts.alias()
+    newer = exists().where(
+        other.c.account == account,
+        other.c.wa_id == contacts.c.wa_id,
+        or_(
+            other.c.due_at.is_not(None),
+            other.c.checked_at > contacts.c.checked_at,
+            and_(other.c.checked_at == contacts.c.checked_at, other.c.id > contacts.c.id),
+        ),
+    )
+    wrote = exists().where(
+        aliases.c.account == account,
+        aliases.c.alias == contacts.c.wa_id,
+        users.c.id == aliases.c.user_id,
+        users.c.wrote_at >= active_since,
+    )
+    active = or_(contacts.c.written_at >= active_since, wrote)
+    wanted = and_(contacts.c.due_at.is_(None), active, ~newer)
+    if opted_in:
+        wanted = and_(wanted, contacts.c.opt_in_at.is_not(None))
+    query = (
+        select(
+            contacts.c.id,
+            contacts.c.checked_at,
+            contacts.c.input,
+            case((wanted, 1), else_=0),
+        )
+        .where(contacts.c.account == account, contacts.c.status == _literal(VALID))
+        .where(contacts.c.checked_at < until, contacts.c.checked_at >= after.checked_at)
+        .where(or_(contacts.c.checked_at > after.checked_at, contacts.c.id > after.id))
+        .order_by(contacts.c.checked_at, contacts.c.id)
+        .limit(limit)
+    )
+    rows = connection.execute(query).all()
+    inputs = [row[2] for row in rows if row[3]]
+    more = len(rows) == limit
+    return Expiring(inputs, Place(rows[-1][1], rows[-1][0]) if more else None)
+
+
+def _literal(value: str) -> object:
+    """Write a value into the statement itself, so that a partial index is seen to fit."""
+    return bindparam(None, value, literal_execute=True)
+
+
+def not_formed(connection: Connection, account: str, limit: int) -> list[str]:
+    """Give inputs whose canonical form nobody looked for yet."""
+    query = (
+        select(contacts.c.input)
+        .where(contacts.c.account == account, contacts.c.canonical.is_(None))
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def form(connection: Connection, account: str, forms: Iterable[tuple[str, str]]) -> None:
+    """Write down the canonical forms of inputs, empty for those that have none."""
+    rows = [{"of_input": input_, "form": form_} for input_, form_ in forms]
+    if rows:
+        statement = (
+            update(contacts)
+            .where(contacts.c.account == account, contacts.c.input == bindparam("of_input"))
+            .values(canonical=bindparam("form"))
+        )
+        connection.execute(statement, rows)
+
+
+def note_written(connection: Connection, account: str, wa_ids: Collection[str], now: int) -> None:
+    """Note that the business wrote to these, where that was not noted within some hours."""
+    if not wa_ids:
+        return
+    noted = contacts.c.written_at
+    statement = (
+        update(contacts)
+        .where(contacts.c.account == account, contacts.c.wa_id == bindparam("of_wa_id"))
+        .where(or_(noted.is_(None), noted < now - WRITTEN_STEP_MS))
+        .values(written_at=now)
+    )
+    connection.execute(statement, [{"of_wa_id": wa_id} for wa_id in wa_ids])
+
+
+def usage(connection: Connection, account: str, first_day: int) -> Usage:
+    """Sum up what an account did since a UTC day (of 1970), that day included."""
+    days = contact_days.c
+    query = select(*(func.sum(c) for c in (days.checks, days.forced, days.sent, days.delivered)))
+    row = connection.execute(query.where(days.account == account, days.day >= first_day)).one()
+    return Usage(*(int(value or 0) for value in row))
+
+
+def add_usage(connection: Connection, account: str, day: int, added: Usage) -> None:
+    """Add to what an account did on a UTC day (of 1970)."""
+    days = contact_days.c
+    values = {
+        "checks": added.checks,
+        "forced": added.forced,
+        "sent": added.sent,
+        "delivered": added.delivered,
+    }
+    # ON CONFLICT is the same on PostgreSQL; only the class that SQLAlchemy wants is another.
+    statement = insert(contact_days).values(account=account, day=day, **values)
+    summed = {name: days[name] + value for name, value in values.items()}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["account", "day"], set_=summed)
+    )
+
+
+class Repeat(NamedTuple):
+    """A request that came before: what it was, by its digest, and its answer, None while none."""
+
+    digest: str
+    answer: str | None
+
+
+def find_request(
+    connection: Connection, account: str, caller: str, key: str, since: int
+) -> Repeat | None:
+    """Find a request by its Idempotency-Key, if it is not older than this (Unix ms)."""
+    table = idempotency.c
+    query = select(table.digest, table.answer).where(
+        table.account == account,
+        table.caller == caller,
+        table.key == key,
+        table.created_at >= since,
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Repeat(row[0], row[1])
+
+
+def keep_request(
+    connection: Connection, account: str, caller: str, key: str, digest: str, now: int
+) -> None:
+    """Keep a request by its Idempotency-Key, in the place of one that is too old."""
+    statement = insert(idempotency).values(
+        account=account, caller=caller, key=key, digest=digest, created_at=now, answer=None
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["account", "caller", "key"],
+            set_={"digest": digest, "created_at": now, "answer": None},
+        )
+    )
+
+
+def keep_answer(connection: Connection, account: str, caller: str, key: str, answer: str) -> None:
+    """Keep what a request was answered."""
+    table = idempotency.c
+    connection.execute(
+        update(idempotency)
+        .where(table.account == account, table.caller == caller, table.key == key)
+        .values(answer=answer)
+    )
+
+
+def has_old_requests(connection: Connection, before: int) -> bool:
+    """Tell whether a request is older than this (Unix ms)."""
+    oldest = connection.execute(select(func.min(idempotency.c.created_at))).scalar()
+    return oldest is not None and oldest < before
+
+
+def forget_requests(connection: Connection, before: int, limit: int) -> int:
+    """Forget some requests that are older than this (Unix ms); give how many."""
+    table = idempotency.c
+    old = (
+        select(table.account, table.caller, table.key).where(table.created_at < before).limit(limit)
+    )
+    rows = connection.execute(old).all()
+    for account, caller, key in rows:
+        connection.execute(
+            delete(idempotency).where(
+                table.account == account, table.caller == caller, table.key == key
+            )
+        )
+    return len(rows)
