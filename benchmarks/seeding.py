@@ -66,7 +66,8 @@ def user(number: int) -> User:
 
 def contact(number: int) -> Contact:
     """Make what the client said of a user's number: one spelling of it, valid, and not stale."""
-    return Contact("main", phone_number(number), "valid", wa_id(number), _NOW_MS)
+    name = wa_id(number)
+    return Contact("main", phone_number(number), "valid", name, _NOW_MS, canonical=name)
 
 
 def phone_number(number: int) -> str:

@@ -1,9 +1,10 @@
 """May I write to this user now, and if not, why not?"""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from service.model.contacts import FRESH_MS
+from service.model.contacts import FRESH_MS, INVALID, PROCESSING
 from service.model.users import Link, State, User
 
 CLEARS_WHEN = {
@@ -148,16 +149,20 @@ def judge(
     wa_id: str | None, user: Recipient | None, checks: Sequence[Checked], situation: Situation
 ) -> Verdict:
     """Give the gate's answer from what is known of a user and of the checks of the number."""
-    newest = max(checks, key=lambda c: c.checked_at, default=None)
+    results = [check for check in checks if check.status != PROCESSING]
+    newest = max(results, key=_checked_at, default=None)
     known = newest is not None or (user is not None and user.heard_of)
     reasons = _of_user(user, situation.now) if user is not None else []
-    if newest is not None and newest.status == "invalid":
+    if newest is not None and newest.status == INVALID:
         reasons.append(Reason("contact_invalid", newest.checked_at))
     warnings = [] if known else [Reason(UNKNOWN, None)]
     if newest is not None and _is_stale(newest, user, situation.now):
         warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
     _add_situation(reasons, warnings, user, situation)
     return Verdict(wa_id, known, *situation.rules.sort(reasons, warnings))
+
+
+_checked_at = attrgetter("checked_at")
 
 
 def _of_user(user: Recipient, now: int) -> list[Reason]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from service.model.contacts import PROCESSING
 from service.model.gate import LastWord
 from service.model.names import storable, usable_alias
 from service.model.numbers import canonical
@@ -23,8 +24,16 @@ def _find(reads: Reads, account: str, country_of: str | None, asked: Iterable[st
     names = {text for text in texts if usable_alias(text)} | _told(checked)
     known = Known(reads.users(account, names), checked, {})
     known = _add_newest(reads, account, known, names)
-    strange = [t for t in texts if not any(t in found for found in known)]
+    strange = [text for text in texts if _is_strange(text, known)]
     return _add_alike(reads, account, country_of, known, strange) if strange else known
+
+
+def _is_strange(text: str, known: Known) -> bool:
+    """Tell whether nothing is known of a text as it stands, but that it is being checked."""
+    word = known.checked.get(text)
+    if word is not None and word.status != PROCESSING:
+        return False
+    return text not in known.users and text not in known.newest
 
 
 def _told(checked: dict[str, LastWord]) -> set[str]:

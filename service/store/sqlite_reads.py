@@ -18,14 +18,15 @@ _USERS = (
     "WHERE a.account = ? AND a.alias IN ({})"
 )
 _CHECKED = "SELECT input,wa_id,status,checked_at FROM contacts WHERE account = ? AND input IN ({})"
-# With max() alone among them SQLite takes the other columns from the row that holds it.
+# With max() alone among them SQLite takes the other columns from the row that holds it. What is
+# being checked for the first time has no result yet.
 _NEWEST = (
     "SELECT wa_id,wa_id,status,max(checked_at) FROM contacts "
-    "WHERE account = ? AND wa_id IN ({}) GROUP BY wa_id"
+    "WHERE account = ? AND wa_id IN ({}) AND status <> 'processing' GROUP BY wa_id"
 )
 _ALIKE = (
     "SELECT canonical,wa_id,status,max(checked_at) FROM contacts "
-    "WHERE account = ? AND canonical IN ({}) GROUP BY canonical"
+    "WHERE account = ? AND canonical IN ({}) AND status <> 'processing' GROUP BY canonical"
 )
 
 

@@ -186,8 +186,9 @@ async def test_what_the_client_delivers_again_after_the_downtime_counts(
 
 async def test_numbers_are_found_in_any_spelling_once_they_were_checked(install: Install) -> None:
     made = await install(accounts={"main": {"phone_number": "+16315550100"}})
-    element = {"input": "+1 (631) 555-3601", "status": "valid", "wa_id": WA_ID}
-    await made.deliver({"contacts": [element]})
+    check = {"contacts": ["+1 (631) 555-3601"], "blocking": "wait"}
+    status, answer = await made.api("POST", "/accounts/main/contacts", check)
+    assert (status, answer["items"][0]["wa_id"]) == (200, WA_ID)
     await made.change()
     spelled = [
         "+1 (631) 555-3601",
