@@ -131,18 +131,19 @@ class View(NamedTuple):
         and was also checked is judged as both: what a check of it said can add a reason, never
         take one away.
         """
-        users = self.known.users
         own = self.known.checked.get(asked)
+        if own is None and (user := self.known.users.get(asked)) is not None:
+            return self._judge(user.wa_id, user, None)
         names = _names(asked, own)
         if not names and own is None:
             dialable = canonical(asked, self.question.country_of) is not None
             return judge(None, None, (), self.situation) if dialable else None
-        found = [name for name in names if name in users] or names[:1]
-        return unite([self._judge(name, own) for name in found] or [self._judge(None, own)])
+        users = [self.known.users[name] for name in names if name in self.known.users]
+        if not users:
+            return self._judge(names[0] if names else None, None, own)
+        return unite([self._judge(user.wa_id, user, own) for user in users])
 
-    def _judge(self, name: str | None, own: LastWord | None) -> Verdict:
-        user = None if name is None else self.known.users.get(name)
-        wa_id = name if user is None else user.wa_id
+    def _judge(self, wa_id: str | None, user: Recipient | None, own: LastWord | None) -> Verdict:
         newest = None if wa_id is None else self.known.newest.get(wa_id)
         checks = [check for check in (own, newest) if check is not None]
         return judge(wa_id, user, checks, self.situation)
@@ -180,9 +181,8 @@ def _one(account: str, asked: str, view: View) -> bytes:
 
 
 def _many(account: str, asked: Sequence[str], view: View) -> bytes:
-    now = view.situation.now
-    items = [verdicts.item(account, one, view.judge(one), now) for one in asked]
-    return f'{{"items":[{",".join(items)}]}}'.encode()
+    given = [(one, view.judge(one)) for one in asked]
+    return verdicts.many(account, given, view.situation.now).encode()
 
 
 def _judge_closely(asked: str, view: View) -> Judged:

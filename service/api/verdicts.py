@@ -3,6 +3,7 @@
 `json.dumps` of the same takes five times as long.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 
@@ -20,32 +21,43 @@ _ERROR = (
 
 def one(account: str, given: Verdict, now: int) -> str:
     """Write the answer about one user; `now` is when it was so, in Unix milliseconds."""
-    return f"{{{_tail(account, given, _time(now))}"
+    return f"{{{_head(account)}{_rest(given)}{_time(now)}}}"
 
 
-def item(account: str, asked: str, given: Verdict | None, now: int) -> str:
-    """Write one answer of a lookup; an error where it can be no recipient."""
-    tail = _ERROR if given is None else _tail(account, given, _time(now))
-    return f'{{"input":{quoted(asked)},{tail}'
+def many(account: str, given: Iterable[tuple[str, Verdict | None]], now: int) -> str:
+    """Write the answers of a lookup, each with what was asked."""
+    head, as_of = _head(account), f"{_time(now)}}}"
+    items = [
+        f'{{"input":{quoted(asked)},'
+        + (_ERROR if verdict is None else f"{head}{_rest(verdict)}{as_of}")
+        for asked, verdict in given
+    ]
+    return f'{{"items":[{",".join(items)}]}}'
 
 
-def _tail(account: str, given: Verdict, as_of: str) -> str:
+def _head(account: str) -> str:
+    return f'"account":"{account}","wa_id":'
+
+
+def _rest(given: Verdict) -> str:
     wa_id, known, reasons, warnings = given
-    written = "null" if wa_id is None else quoted(wa_id)
+    return f"{'null' if wa_id is None else quoted(wa_id)}{_findings(known, reasons, warnings)}"
+
+
+@lru_cache(maxsize=1024)
+def _findings(known: bool, reasons: tuple[Reason, ...], warnings: tuple[Reason, ...]) -> str:
+    """Write what was found; for most it is the same."""
     return (
-        f'"account":"{account}","wa_id":{written},"known":{_BOOL[known]},'
-        f'"sendable":{_BOOL[not reasons]},"reasons":[{_reasons(reasons)}],'
-        f'"warnings":[{_reasons(warnings)}],"as_of":{as_of}}}'
+        f',"known":{_BOOL[known]},"sendable":{_BOOL[not reasons]},'
+        f'"reasons":[{_reasons(reasons)}],"warnings":[{_reasons(warnings)}],"as_of":'
     )
 
 
 def _reasons(reasons: tuple[Reason, ...]) -> str:
-    return ",".join([_reason(reason) for reason in reasons]) if reasons else ""
+    return ",".join([_reason(reason) for reason in reasons])
 
 
-@lru_cache(maxsize=1024)
 def _reason(reason: Reason) -> str:
-    """Write a reason; those of an account are the same for everybody."""
     code, since, wa_id, until, detail = reason
     more = "" if wa_id is None else f',"wa_id":{quoted(wa_id)}'
     if until is not None:

@@ -1,7 +1,6 @@
 """May I write to this user now, and if not, why not?"""
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from service.model.contacts import FRESH_MS, INVALID, PROCESSING
@@ -149,20 +148,36 @@ def judge(
     wa_id: str | None, user: Recipient | None, checks: Sequence[Checked], situation: Situation
 ) -> Verdict:
     """Give the gate's answer from what is known of a user and of the checks of the number."""
-    results = [check for check in checks if check.status != PROCESSING]
-    newest = max(results, key=_checked_at, default=None)
+    newest = _newest(checks)
     known = newest is not None or (user is not None and user.heard_of)
-    reasons = _of_user(user, situation.now) if user is not None else []
-    if newest is not None and newest.status == INVALID:
-        reasons.append(Reason("contact_invalid", newest.checked_at))
+    reasons = [] if user is None or _is_plain(user) else _of_user(user, situation.now)
     warnings = [] if known else [Reason(UNKNOWN, None)]
-    if newest is not None and _is_stale(newest, user, situation.now):
-        warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
+    if newest is not None:
+        if newest.status == INVALID:
+            reasons.append(Reason("contact_invalid", newest.checked_at))
+        if _is_stale(newest, user, situation.now):
+            warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
     _add_situation(reasons, warnings, user, situation)
     return Verdict(wa_id, known, *situation.rules.sort(reasons, warnings))
 
 
-_checked_at = attrgetter("checked_at")
+def _newest(checks: Sequence[Checked]) -> Checked | None:
+    """Give the last result; what is being checked for the first time has none yet."""
+    newest: Checked | None = None
+    for check in checks:
+        is_result = check.status != PROCESSING
+        if is_result and (newest is None or check.checked_at > newest.checked_at):
+            newest = check
+    return newest
+
+
+_NOTHING = (None, None, None)
+
+
+def _is_plain(user: Recipient) -> bool:
+    """Tell, for most, that nothing of the user blocks."""
+    settled = user.state is State.ACKNOWLEDGED or user.state is None
+    return settled and (user.blocked_since, user.moved_to, user.blocked) == _NOTHING
 
 
 def _of_user(user: Recipient, now: int) -> list[Reason]:

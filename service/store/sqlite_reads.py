@@ -18,15 +18,14 @@ _USERS = (
     "WHERE a.account = ? AND a.alias IN ({})"
 )
 _CHECKED = "SELECT input,wa_id,status,checked_at FROM contacts WHERE account = ? AND input IN ({})"
-# With max() alone among them SQLite takes the other columns from the row that holds it. What is
-# being checked for the first time has no result yet.
+# What is being checked for the first time has no result yet. The last of a key is the newest.
 _NEWEST = (
-    "SELECT wa_id,wa_id,status,max(checked_at) FROM contacts "
-    "WHERE account = ? AND wa_id IN ({}) AND status <> 'processing' GROUP BY wa_id"
+    "SELECT wa_id,wa_id,status,checked_at FROM contacts WHERE account = ? AND wa_id IN ({}) "
+    "AND status <> 'processing' ORDER BY wa_id,checked_at"
 )
 _ALIKE = (
-    "SELECT canonical,wa_id,status,max(checked_at) FROM contacts "
-    "WHERE account = ? AND canonical IN ({}) AND status <> 'processing' GROUP BY canonical"
+    "SELECT canonical,wa_id,status,checked_at FROM contacts WHERE account = ? "
+    "AND canonical IN ({}) AND status <> 'processing' ORDER BY canonical,checked_at"
 )
 
 
@@ -53,7 +52,7 @@ class SQLiteReads:
         return self._checks(_NEWEST, account, wa_ids)
 
     def _checks(self, sql: str, account: str, keys: Iterable[str]) -> dict[str, LastWord]:
-        return {row[0]: LastWord(*row[1:]) for row in self._rows(sql, account, keys)}
+        return {row[0]: LastWord._make(row[1:]) for row in self._rows(sql, account, keys)}
 
     def _rows(self, sql: str, account: str, keys: Iterable[str]) -> Iterator[tuple[Any, ...]]:
         for chunk in _chunks(keys):

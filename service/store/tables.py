@@ -220,7 +220,13 @@ contacts = Table(
 wrote, to within some hours.
 """
 
-Index("ix_contacts_account_wa_id", contacts.c.account, contacts.c.wa_id)
+Index(
+    "ix_contacts_newest",
+    contacts.c.account,
+    contacts.c.wa_id,
+    contacts.c.checked_at,
+    contacts.c.status,
+)
 Index("ix_contacts_account_canonical", contacts.c.account, contacts.c.canonical)
 OPEN_CHECK = "due_at IS NOT NULL"
 Index(

@@ -1,7 +1,6 @@
 """The gate's answers as JSON, written by hand: what a parser makes of them."""
 
 import json
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +61,7 @@ def test_whatever_the_texts_are_it_is_json_and_says_the_same(
     warnings: tuple[Reason, ...],
 ) -> None:
     verdict = Verdict(wa_id, known, given_reasons, warnings)
-    item: dict[str, Any] = json.loads(verdicts.item("main", asked, verdict, NOW))
+    [item] = json.loads(verdicts.many("main", [(asked, verdict)], NOW))["items"]
     assert (item["input"], item["wa_id"], item["known"]) == (asked, wa_id, known)
     assert item["sendable"] is not bool(given_reasons)
     for written, meant in (
@@ -76,7 +75,7 @@ def test_whatever_the_texts_are_it_is_json_and_says_the_same(
 
 
 def test_what_can_be_no_recipient_has_an_error_in_the_place_of_an_answer() -> None:
-    item = json.loads(verdicts.item("main", "\x00", None, NOW))
+    [item] = json.loads(verdicts.many("main", [("\x00", None)], NOW))["items"]
     assert item["input"] == "\x00"
     assert set(item) == {"input", "error"}
     assert item["error"]["title"]
