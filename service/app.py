@@ -197,10 +197,13 @@ class Service:
     async def _begin_heartbeat(self, parts: Services) -> None:
         def tell(reason: Reason | None) -> None:
             parts.catching_up = reason
+            if reason is not None and reason.until is not None and reason.since is not None:
+                seconds = (reason.until - reason.since) // 1000
+                log.info("catching up after a downtime", longest_seconds=seconds)
 
         self._heartbeat = Heartbeat(parts.ledger, parts.database, tell)
         await self._heartbeat.begin()
-        self._stack.push_async_callback(self._heartbeat.end)
+        self._stack.push_async_callback(self._heartbeat.beat)
 
     def _door(self, parts: Services) -> Door:
         server = self._settings.server

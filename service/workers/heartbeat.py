@@ -36,27 +36,24 @@ class Heartbeat:
     async def begin(self) -> None:
         """Find out since when the service was down, before anybody asks the gate."""
         self._well_at = await self._database.read(alive_at)
-        await self._beat()
+        await self._note()
 
     async def run(self) -> None:
         """Beat, again and again."""
         while True:
             await asyncio.sleep(EVERY_SECONDS)
-            try:
-                await self._beat()
-            except UnavailableError:
-                self._was_away = True
-            except Exception:
-                log.exception("noting that the service is alive failed")
+            await self.beat()
 
-    async def end(self) -> None:
-        """Beat once more: the door has just been closed."""
+    async def beat(self) -> None:
+        """Note that the service is alive, and whether callbacks were refused since."""
         try:
-            await self._beat()
+            await self._note()
         except UnavailableError:
-            return
+            self._was_away = True
+        except Exception:
+            log.exception("noting that the service is alive failed")
 
-    async def _beat(self) -> None:
+    async def _note(self) -> None:
         now, refused = self._ledger.clock(), self._ledger.refused
         is_well = refused == self._refused
         if is_well:

@@ -3,16 +3,22 @@
 import asyncio
 import sqlite3
 import time
+from collections.abc import AsyncIterator
 from contextlib import closing
+from typing import Any
 
+import aiohttp
 import pytest
+from yarl import URL
 
 from tests.acceptance.conftest import (
     WA_ID,
     Install,
     Installation,
     Json,
+    Spawn,
     blocked,
+    digest_of,
     notice,
     until,
     wrote,
@@ -81,6 +87,99 @@ async def test_who_waits_hears_of_the_acknowledgement_no_later_than_who_acknowle
     assert status == 200
     await asyncio.wait_for(waiter, 1)
     assert heard == ["gate"]
+
+
+# The short way, past the router, on connections that stay open
+
+KEYS = {"crm": {"role": "gate", "sha256": digest_of("the key of the crm")}}
+PATH = f"/api/v1/accounts/main/recipients/{WA_ID}"
+TOO_MANY = 50
+
+
+@pytest.fixture
+async def staying() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def ask(
+    session: aiohttp.ClientSession, made: Installation, path: str = PATH, key: str | None = None
+) -> tuple[int, Json]:
+    headers = {"Authorization": f"Bearer {key or 'the key of the crm'}"}
+    async with session.get(URL(made.inside or made.base).join(URL(path)), headers=headers) as got:
+        assert got.content_type in {"application/json", "application/problem+json"}
+        assert "Date" in got.headers
+        return got.status, await got.json(content_type=None)
+
+
+async def keyed(install: Install, **over: Any) -> Installation:
+    made = await install(api={"keys": KEYS}, **over)
+    made.key = "the key of the crm"
+    return made
+
+
+async def test_a_question_on_a_connection_that_stays_open_gets_the_same_answer(
+    install: Install, staying: aiohttp.ClientSession
+) -> None:
+    made = await keyed(install)
+    await made.change()
+    for _ in range(3):
+        status, answer = await ask(staying, made)
+        routed = await made.gate()
+        assert (status, answer | {"as_of": ""}) == (200, routed | {"as_of": ""})
+        assert codes(answer, "reasons") == ["identity_pending"]
+
+
+async def test_many_questions_at_once_are_each_answered_with_their_own(
+    install: Install, staying: aiohttp.ClientSession
+) -> None:
+    made = await keyed(install)
+    await made.change()
+    many = [WA_ID if n % 2 else f"1631{n:06}" for n in range(TOO_MANY)]
+    paths = [PATH.replace(WA_ID, wa_id) for wa_id in many]
+    answers = await asyncio.gather(*(ask(staying, made, path) for path in paths))
+    assert [answer["wa_id"] for _, answer in answers] == many
+    assert [answer["sendable"] for _, answer in answers] == [wa_id != WA_ID for wa_id in many]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        (PATH, "another key", 401),
+        (PATH.replace("main", "nobody"), None, 404),
+        (PATH.replace(WA_ID, "x" * 141), None, 422),
+        (PATH + "/", None, 404),
+        (PATH + "?wait=61", None, 422),
+        (PATH + "?wait=1", None, 200),
+    ],
+)
+async def test_on_the_short_way_the_checks_are_the_same(
+    install: Install, staying: aiohttp.ClientSession, path: str, key: str | None, status: int
+) -> None:
+    made = await keyed(install)
+    answered = await ask(staying, made, path, key)
+    assert (answered[0], answered[1].get("status", 200)) == (status, status)
+
+
+async def test_questions_are_counted_whichever_way_they_take(
+    install: Install, staying: aiohttp.ClientSession
+) -> None:
+    made = await keyed(install)
+    for path, key in ((PATH, None), (PATH + "?wait=1", None), (PATH, "another key")):
+        await ask(staying, made, path, key)
+    _, text = await made.api("GET", "/metrics")
+    route = 'ackgate_requests_total{route="GET /api/v1/accounts/{account}/recipients/{user}"'
+    assert f'{route},status="200"}} 2.0' in text
+    assert f'{route},status="401"}} 1.0' in text
+
+
+async def test_with_an_address_of_its_own_for_the_api_the_door_answers_no_question(
+    install: Install, staying: aiohttp.ClientSession
+) -> None:
+    made = await keyed(install, server={"internal": {"port": 0}})
+    assert (await ask(staying, made))[0] == 200
+    async with staying.get(URL(made.base).join(URL(PATH))) as answered:
+        assert answered.status == 404
 
 
 # Which reasons block
@@ -179,6 +278,15 @@ async def test_what_the_client_delivers_again_after_the_downtime_counts(
     user = manual.sim.users[WA_ID]
     await manual.deliver(notice(WA_ID, changed, user.created_timestamp))
     assert await manual.reasons() == ["identity_pending"]
+
+
+async def test_after_a_kill_the_gate_warns_too(prepare: Install, spawn: Spawn) -> None:
+    made = await prepare()
+    first = await spawn(made.tree)
+    assert (await first.gate())["warnings"][-1]["code"] != "catching_up"
+    await first.kill()
+    second = await spawn(made.tree)
+    assert "catching_up" in codes(await second.gate())
 
 
 # Numbers as the business holds them

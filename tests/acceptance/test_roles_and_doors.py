@@ -46,6 +46,8 @@ ROUTES: list[tuple[str, str, str, Any, int]] = [
     ("operator", "POST", f"{IDENTITY}/acknowledge", DECISION, 409),
     ("operator", "POST", f"{IDENTITY}/hold", DECISION, 409),
     ("operator", "POST", f"{IDENTITY}/refresh", None, 200),
+    ("operator", "PUT", f"/accounts/main/recipients/{WA_ID}/block", {"reason": "x"}, 200),
+    ("operator", "DELETE", f"/accounts/main/recipients/{OTHER_ID}/block", None, 404),
     ("admin", "POST", "/journal/1/replay", None, 200),
 ]
 
