@@ -110,6 +110,7 @@ class Service:
         self._ends_at: float | None = None
         self._heartbeat: Heartbeat | None = None
         self.parts: Services | None = None
+        self.upkeep: Upkeep
 
     async def start(self, *, migrate: bool) -> None:
         """Take the addresses and the database, then open the door, then begin to work."""
@@ -275,9 +276,9 @@ class Service:
             again = Rechecks(checker, ledger=ledger, database=database, metrics=parts.metrics)
             self._loops.append(asyncio.create_task(again.run()))
         countries = {name: one.phone_number for name, one in self._settings.accounts.items()}
-        upkeep = Upkeep(countries, parts.tally, ledger=ledger, database=database)
-        self._loops.append(asyncio.create_task(upkeep.run()))
-        self._stack.push_async_callback(upkeep.finish)
+        self.upkeep = Upkeep(countries, parts.tally, ledger=ledger, database=database)
+        self._loops.append(asyncio.create_task(self.upkeep.run()))
+        self._stack.push_async_callback(self.upkeep.finish)
 
     async def _say_started(self, database: Database) -> None:
         settings = self._settings

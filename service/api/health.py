@@ -8,7 +8,9 @@ from sqlalchemy import Connection
 
 from service.api.room import LOW_DISK_BYTES
 from service.api.services import Services, services
+from service.model.budget import Usage
 from service.observability import metrics as prometheus
+from service.store.contact_checks import open_checks, usage
 from service.store.database import UnavailableError
 from service.store.queries import backlogs, count_states, oldest_pending
 from service.store.retention import oldest_entry
@@ -53,6 +55,8 @@ async def status(request: web.Request) -> web.Response:
         checks |= await _work_checks(parts)
     except UnavailableError:
         checks["work"] = _check(False, "the database can't be read")
+    with suppress(UnavailableError):
+        checks |= await _budget_checks(parts)
     for name, client in parts.clients.items():
         reached = client.reachability
         checks[f"client:{name}"] = _check(
@@ -93,6 +97,23 @@ async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
     return checks
 
 
+async def _usages(parts: Services) -> dict[str, Usage]:
+    """Give what each account spent on contact checks, and the messages it may go by."""
+    now = parts.ledger.clock()
+    days = {name: checker.budget.first_day(now) for name, checker in parts.checkers.items()}
+    found = await parts.database.read(lambda c: {name: usage(c, name, days[name]) for name in days})
+    return {name: used + parts.tally.counted(name) for name, used in found.items()}
+
+
+async def _budget_checks(parts: Services) -> dict[str, dict[str, Any]]:
+    checks = {}
+    for name, used in (await _usages(parts)).items():
+        budget = parts.checkers[name].budget
+        within = not used.checks or budget.used(used) < budget.warn_at
+        checks[f"contacts:{name}"] = _check(within, budget.explain(used), otherwise="warn")
+    return checks
+
+
 async def metrics(request: web.Request) -> web.Response:
     """Give the metrics, the state of the tables freshly counted."""
     parts = services(request)
@@ -106,16 +127,17 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def _count(parts: Services, now: int) -> None:
-    def load(connection: Connection) -> tuple[Any, int | None, Any, int | None, Any]:
+    def load(connection: Connection) -> tuple[Any, int | None, Any, int | None, Any, Any]:
         return (
             count_states(connection),
             oldest_pending(connection),
             backlogs(connection, now),
             oldest_entry(connection),
             count_unverified(connection),
+            open_checks(connection),
         )
 
-    counts, oldest, work, arrived, left = await parts.database.read(load)
+    counts, oldest, work, arrived, left, open_ = await parts.database.read(load)
     shown = parts.metrics
     for state, count in counts.items():
         shown.identities.labels(state.value).set(count)
@@ -123,6 +145,11 @@ async def _count(parts: Services, now: int) -> None:
     shown.journal_oldest.set(0 if arrived is None else max(0, now - arrived) / 1000)
     for name in parts.clients:
         shown.unverified.labels(name).set(left.get(name, 0))
+        shown.contacts_open.labels(name).set(open_.get(name, 0))
+    for name, used in (await _usages(parts)).items():
+        shown.budget_used.labels(name).set(parts.checkers[name].budget.used(used))
+        shown.budget_checks.labels(name).set(used.checks)
+        shown.budget_messages.labels(name).set(used.messages)
     shown.outbox.clear()
     shown.overdue.clear()
     for (account, kind), backlog in work.items():

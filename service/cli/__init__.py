@@ -13,6 +13,7 @@ from service.cli.config import check_config
 from service.cli.serve import serve
 
 GROUPS = {
+    "contacts": "service.cli.contacts",
     "db": "service.cli.database",
     "policy": "service.cli.policy",
     "simulate": "service.simulator.command",
@@ -61,9 +62,9 @@ def root(
 ) -> None:
     """Keep every callback of a WhatsApp client, and acknowledge changed identities.
 
-    'serve' is the service. 'status', 'accounts', 'gate', 'identities' and 'acknowledge' ask a
-    running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'db', 'check-config' and 'policy'
-    read the configuration file, and work without it running.
+    'serve' is the service. 'status', 'accounts', 'gate', 'identities', 'acknowledge' and
+    'contacts' ask a running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'db',
+    'check-config' and 'policy' read the configuration file, and work without it running.
     """
 
 

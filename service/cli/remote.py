@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 90
 """More than a refresh takes, for which the service itself asks the WhatsApp client."""
 
-Query = Mapping[str, str | int]
+Query = Mapping[str, str | int] | Sequence[tuple[str, str]]
 
 
 class NoAnswerError(Exception):
@@ -35,6 +35,7 @@ class RefusedError(Exception):
     """The service answered with a problem (RFC 9457); the text is one line."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
         self.problem = problem
         super().__init__(_sentence(status, problem))
 
@@ -73,9 +74,10 @@ class Api:
         body: Mapping[str, Any] | None = None,
         query: Query | None = None,
         patience: float = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Have something done; the service may take `patience` seconds longer than usual."""
-        return await self._call("POST", path, query or {}, body, patience)
+        return await self._call("POST", path, query or {}, body, patience, headers)
 
     async def _call(
         self,
@@ -84,6 +86,7 @@ class Api:
         query: Query,
         body: Mapping[str, Any] | None = None,
         patience: float = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         limits = aiohttp.ClientTimeout(
             total=ANSWER_SECONDS + patience, sock_connect=CONNECT_SECONDS
@@ -93,6 +96,7 @@ class Api:
                 method,
                 URL(_url(self._server.url, path, query), encoded=True),
                 json=body,
+                headers=headers,
                 allow_redirects=False,
                 timeout=limits,
             ) as response:

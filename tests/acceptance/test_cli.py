@@ -399,3 +399,61 @@ async def test_an_operator_can_back_up_and_check_while_the_service_runs(
     await child.start()
     shown = await run("identities", "show", "main", WA_ID, "--json", url=child.base)
     assert parsed(shown)["hash"] == HASH_A
+
+
+def results(file: Path) -> list[list[str]]:
+    return [line.split(",") for line in file.read_text().splitlines()]
+
+
+async def test_the_numbers_of_a_file_are_checked_and_written_in_its_order(
+    install: Install, tmp_path: Path
+) -> None:
+    service = await install()
+    service.sim.set_contacts(unknown={"4915123456780"})
+    file = tmp_path / "customers.csv"
+    file.write_text("name,Phone\nA,+49 1512 3456789\nB,+4915123456780\nA again,+49 1512 3456789\n")
+    done = await run("contacts", "check", str(file), url=service.base)
+    assert "valid" in done.stdout
+    written = tmp_path / "customers.checked.csv"
+    assert [row[:3] for row in results(written)] == [
+        ["input", "status", "wa_id"],
+        ["+49 1512 3456789", "valid", "4915123456789"],
+        ["+4915123456780", "invalid", ""],
+        ["+49 1512 3456789", "valid", "4915123456789"],
+    ]
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert not await asyncio.to_thread(lambda: list(tmp_path.glob("*.part")))
+    as_json = await run("contacts", "check", str(file), "--json", url=service.base)
+    assert parsed(as_json)["numbers"] == 3
+    items = json.loads((tmp_path / "customers.checked.json").read_text())
+    assert [item["status"] for item in items] == ["valid", "invalid", "valid"]
+
+
+async def test_a_check_of_a_file_goes_on_where_it_left_off(
+    install: Install, tmp_path: Path
+) -> None:
+    service = await install(accounts={"main": {"contacts": {"free_checks": 250}}})
+    file = tmp_path / "numbers.csv"
+    file.write_text("\n".join(f"+1631556{n:04}" for n in range(300)))
+    command = ("contacts", "check", str(file), "--account", "main")
+    stopped = await run(*command, url=service.base, expect=1)
+    assert "429 Too Many Requests: the budget" in stopped.stderr
+    assert "run the command again to go on" in stopped.stderr
+    await service.stop()
+    await service.start(accounts={"main": {"contacts": {"free_checks": 300}}})
+    asked = service.sim.client.contacts.counts["numbers"]
+    await run(*command, url=service.base)
+    assert len(results(tmp_path / "numbers.checked.csv")) == 301
+    assert service.sim.client.contacts.counts["numbers"] == asked + 100
+
+
+async def test_a_file_that_cannot_be_checked_is_named(install: Install, tmp_path: Path) -> None:
+    service = await install()
+    gone = tmp_path / "gone.csv"
+    line = await refused("contacts", "check", str(gone), url=service.base, expect=2)
+    assert "No such file" in line
+    gone.write_text("name,phone\n")
+    line = await refused(
+        "contacts", "check", str(gone), "--column", "mobil", url=service.base, expect=2
+    )
+    assert "has no column mobil" in line

@@ -39,7 +39,9 @@ def test_spellings_of_a_number_share_one_form(text: str) -> None:
         ("5162837151", None),
     ],
 )
-def test_without_a_plus_sign_the_country_is_the_accounts(text: str, form: str | None) -> None:
+def test_without_a_plus_sign_the_canonical_form_has_the_country_of_the_account(
+    text: str, form: str | None
+) -> None:
     assert canonical(text, INDIA) == form
 
 
