@@ -200,7 +200,7 @@ class Service:
             parts.catching_up = reason
             if reason is not None and reason.until is not None and reason.since is not None:
                 seconds = (reason.until - reason.since) // 1000
-                log.info("catching up after a downtime", longest_seconds=seconds)
+                log.info("catching up after a downtime", at_most=f"{seconds} s")
 
         self._heartbeat = Heartbeat(parts.ledger, parts.database, tell)
         await self._heartbeat.begin()
