@@ -67,7 +67,7 @@ class Recipient(NamedTuple):
 
     id: int
     wa_id: str
-    state: State | None
+    state: str | None
     received_at: int | None = None
     blocked_since: int | None = None
     moved_to: Link | None = None
@@ -149,7 +149,7 @@ def judge(
 ) -> Verdict:
     """Give the gate's answer from what is known of a user and of the checks of the number."""
     newest = _newest(checks)
-    known = newest is not None or (user is not None and user.heard_of)
+    known = newest is not None or (user is not None and bool(user.heard_of))
     reasons = [] if user is None or _is_plain(user) else _of_user(user, situation.now)
     warnings = [] if known else [Reason(UNKNOWN, None)]
     if newest is not None:
@@ -176,14 +176,14 @@ _NOTHING = (None, None, None)
 
 def _is_plain(user: Recipient) -> bool:
     """Tell, for most, that nothing of the user blocks."""
-    settled = user.state is State.ACKNOWLEDGED or user.state is None
+    settled = user.state is None or user.state == State.ACKNOWLEDGED
     return settled and (user.blocked_since, user.moved_to, user.blocked) == _NOTHING
 
 
 def _of_user(user: Recipient, now: int) -> list[Reason]:
     reasons = []
     state = user.state
-    if state is not None and state is not State.ACKNOWLEDGED:
+    if state is not None and state != State.ACKNOWLEDGED:
         reasons.append(Reason(f"identity_{state}", user.received_at))
     if user.blocked_since is not None:
         reasons.append(Reason("send_blocked", user.blocked_since))

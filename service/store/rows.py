@@ -40,11 +40,13 @@ OUTBOX_COLUMNS = (
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
 RECIPIENT_COLUMNS = (
-    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "u.wrote_at", "u.links",
-    "u.confirmed_at", "u.acknowledged_at", "u.checked_at", "b.since", "b.until", "b.reason",
-    "v.user_id",
+    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "NULL", "u.wrote_at",
+    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
+    "v.user_id IS NOT NULL", "NULL", "u.links", "u.confirmed_at", "u.acknowledged_at",
+    "b.since", "b.until", "b.reason",
 )  # fmt: skip
-"""Of a user, of the block that a person put on the user, and whether unverified, where so."""
+"""The fields of a `Recipient`; then what makes those two that few have, and that are null here."""
+_FIELDS = len(Recipient._fields)
 CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
     "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
@@ -302,28 +304,14 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
 
 
 def recipient_of(row: Sequence[Any]) -> Recipient:
-    """Build a recipient from an alias and a row in the order of RECIPIENT_COLUMNS."""
-    (
-        _, id_, wa_id, state, received_at, blocked_since, wrote_at, links, confirmed_at,
-        acknowledged_at, checked_at, since, until, reason, unverified,
-    ) = row  # fmt: skip
-    moved = None
+    """Build a recipient from a row in the order of RECIPIENT_COLUMNS."""
+    recipient = Recipient._make(row[:_FIELDS])
+    links, confirmed_at, acknowledged_at, since, until, reason = row[_FIELDS:]
     if links is not None:
         answered = max(confirmed_at or 0, acknowledged_at or 0)
         moved = moved_to([_link_of(item) for item in _loads(links)], answered)
-    facts = (state, blocked_since, wrote_at, links, checked_at)
-    return Recipient(
-        id_,
-        wa_id,
-        _STATES[state],
-        received_at,
-        blocked_since,
-        moved,
-        wrote_at,
-        facts != _NO_FACTS,
-        unverified is not None,
-        None if since is None else Reason("blocked", since, until=until, detail=reason),
-    )
-
-
-_NO_FACTS = (None,) * 5
+        recipient = recipient._replace(moved_to=moved)
+    if since is not None:
+        blocked = Reason("blocked", since, until=until, detail=reason)
+        recipient = recipient._replace(blocked=blocked)
+    return recipient

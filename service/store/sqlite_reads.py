@@ -37,7 +37,7 @@ class SQLiteReads:
 
     def users(self, account: str, names: Iterable[str]) -> dict[str, Recipient]:
         """Give users by what they are called."""
-        return {row[0]: recipient_of(row) for row in self._rows(_USERS, account, names)}
+        return {row[0]: recipient_of(row[1:]) for row in self._rows(_USERS, account, names)}
 
     def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by the literal text that was asked about."""
@@ -54,10 +54,12 @@ class SQLiteReads:
     def _checks(self, sql: str, account: str, keys: Iterable[str]) -> dict[str, LastWord]:
         return {row[0]: LastWord._make(row[1:]) for row in self._rows(sql, account, keys)}
 
-    def _rows(self, sql: str, account: str, keys: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, sql: str, account: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
         for chunk in _chunks(keys):
             marks = ",".join("?" * len(chunk))
-            yield from self._raw.execute(sql.format(marks), (account, *chunk))
+            rows += self._raw.execute(sql.format(marks), (account, *chunk)).fetchall()
+        return rows
 
 
 def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
