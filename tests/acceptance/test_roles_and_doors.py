@@ -46,8 +46,8 @@ ROUTES: list[tuple[str, str, str, Any, int]] = [
     ("operator", "POST", f"{IDENTITY}/acknowledge", DECISION, 409),
     ("operator", "POST", f"{IDENTITY}/hold", DECISION, 409),
     ("operator", "POST", f"{IDENTITY}/refresh", None, 200),
+    ("operator", "DELETE", f"/accounts/main/recipients/{WA_ID}/block", None, 404),
     ("operator", "PUT", f"/accounts/main/recipients/{WA_ID}/block", {"reason": "x"}, 200),
-    ("operator", "DELETE", f"/accounts/main/recipients/{WA_ID}/block", None, 200),
     ("admin", "POST", "/journal/1/replay", None, 200),
 ]
 
