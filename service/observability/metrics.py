@@ -57,7 +57,10 @@ class Metrics:
             ("account", "event"),
             registry=registry,
         )
-        self.callback_tally, self.event_tally = LateCounter(self.callbacks), LateCounter(self.events)
+        self.callback_tally, self.event_tally = (
+            LateCounter(self.callbacks),
+            LateCounter(self.events),
+        )
         self.callback_seconds = Histogram(
             "ackgate_callback_seconds",
             "From the head of a callback to its answer",

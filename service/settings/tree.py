@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from service.model.budget import Budget
 from service.model.policy import Policies
+from service.settings.gate import GateSettings
 from service.settings.policy import AccountPolicy, PolicySettings
 from service.settings.types import (
     AuthorityFile,
@@ -133,6 +134,7 @@ class AccountSettings(Table):
     timeout_seconds: SomeSeconds = 60.0
     max_in_flight: Annotated[int, Field(ge=1, le=1_024)] = 16
     policy: AccountPolicy = AccountPolicy()
+    gate: GateSettings = GateSettings()
     contacts: ContactsSettings = ContactsSettings()
 
 
