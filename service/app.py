@@ -40,6 +40,7 @@ from service.store.unverified import unverified_accounts
 from service.whatsapp.client import Client
 from service.workers.acknowledger import acknowledge
 from service.workers.health import watch
+from service.workers.inspector import Inspector, expected_of
 from service.workers.leasing import Worker
 from service.workers.reconciler import ask, sweep
 from service.workers.retention import Retention
@@ -153,6 +154,15 @@ class Service:
         room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
         parts = Services(settings, database, ledger, clients, metrics, Changes(), room)
         ledger.listeners.append(parts.changes.hear)
+        parts.inspectors |= {
+            name: Inspector(
+                client,
+                expected_of(settings, name),
+                ledger,
+                every_seconds=settings.inspector.every_seconds,
+            )
+            for name, client in clients.items()
+        }
         self.parts = parts
         return parts
 
@@ -225,6 +235,7 @@ class Service:
                 per_second=reconciler.sweep_per_second,
             )
             self._loops += [asyncio.create_task(sweeping), asyncio.create_task(watch(client))]
+        self._loops += [asyncio.create_task(i.run()) for i in parts.inspectors.values() if i.wanted]
         self._loops += [asyncio.create_task(_verify(parts, name)) for name in parts.verifiers]
         retention = Retention(self._settings.retention, parts.ledger, parts.database, parts.metrics)
         if retention.wanted:

@@ -14,6 +14,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.client import Client
+from service.workers.inspector import Inspector
 from service.workers.verifier import Verifier
 
 
@@ -53,7 +54,10 @@ class Changes:
 
 @dataclass(slots=True)
 class Services:
-    """The parts of one running service; a verifier for each account that is unverified."""
+    """The parts of one running service.
+
+    A verifier for each account that is unverified, an inspector for each there is.
+    """
 
     settings: Settings
     database: Database
@@ -63,6 +67,7 @@ class Services:
     changes: Changes
     room: Room
     verifiers: dict[str, Verifier] = field(default_factory=dict)
+    inspectors: dict[str, Inspector] = field(default_factory=dict)
     ready: bool = False
 
 

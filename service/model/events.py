@@ -67,10 +67,12 @@ class Fault(NamedTuple):
 class Reading(NamedTuple):
     """What a dialect made of a body: events, faults, and how many elements it let pass.
 
-    `more_faults` counts those that are not named.
+    `more_faults` counts those that are not named. `synthetic` is what we sent ourselves, to see
+    whether the door can be reached: it says nothing.
     """
 
     events: tuple[Event, ...] = ()
     faults: tuple[Fault, ...] = ()
     others: int = 0
     more_faults: int = 0
+    synthetic: bool = False

@@ -19,3 +19,7 @@ class NoReplyError(CallError):
 
 class LoginRefusedError(CallError):
     """The client does not let us in: nothing was sent, and the account pauses."""
+
+
+class ForbiddenError(CallError):
+    """The client answered, and this login may not do that: it is no admin's."""
