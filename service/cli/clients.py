@@ -25,7 +25,7 @@ async def client_at(name: str, account: AccountSettings) -> AsyncIterator[Client
 def quiet_logs() -> Iterator[None]:
     """Log nothing meanwhile: what a command finds out it says itself."""
     before = structlog.get_config()
-    silent = structlog.make_filtering_bound_logger(logging.CRITICAL + 1)
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=silent)
     try:
         yield

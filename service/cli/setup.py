@@ -19,7 +19,7 @@ from service.workers.inspector import expected_of
 T = TypeVar("T")
 AS_ADMIN = (
     "this takes an admin's login, which may come from the environment for once: "
-    "ACKGATE_ACCOUNTS__NAME__USERNAME and …__PASSWORD"
+    "ACKGATE_ACCOUNTS__{}__USERNAME and …__PASSWORD"
 )
 RESTART = "the client takes the certificate once its Coreapps have been restarted"
 
@@ -89,7 +89,7 @@ def _at(settings: Settings, name: str, act: Callable[[Client], Coroutine[Any, An
         with quiet_logs():
             return asyncio.run(do())
     except ForbiddenError as error:
-        fail(f"{name}: {error}; {AS_ADMIN.replace('NAME', name.upper())}")
+        fail(f"{name}: {error}; {AS_ADMIN.format(name.upper())}")
     except CallError as error:
         fail(f"{name}: {error}")
 

@@ -97,7 +97,9 @@ def test_what_is_as_good_or_not_told_and_right_by_default_is_no_issue(
     assert codes(replace(RIGHT, **change)) == []
 
 
-def test_without_a_public_url_only_a_missing_webhook_url_is_told_and_setup_can_not_mend_it() -> None:
+def test_without_a_public_url_only_a_missing_webhook_url_is_told_and_setup_can_not_mend_it() -> (
+    None
+):
     unknown = replace(EXPECTED, webhook_url=None)
     elsewhere = replace(RIGHT, webhook_url="https://elsewhere.example.com")
     assert codes(elsewhere, unknown) == []
@@ -105,7 +107,10 @@ def test_without_a_public_url_only_a_missing_webhook_url_is_told_and_setup_can_n
 
 
 def test_a_publicly_known_certificate_needs_no_upload() -> None:
-    assert codes(replace(RIGHT, authorities=frozenset()), replace(EXPECTED, authorities=frozenset())) == []
+    assert (
+        codes(replace(RIGHT, authorities=frozenset()), replace(EXPECTED, authorities=frozenset()))
+        == []
+    )
 
 
 def test_every_code_has_its_cure_and_no_cure_is_without_code() -> None:
