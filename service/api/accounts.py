@@ -91,7 +91,7 @@ def _waiting(backlog: Backlog | None) -> dict[str, Any]:
 def _settings(parts: Services, name: str) -> dict[str, Any]:
     inspector = parts.inspectors[name]
     return {
-        "checked_at": rfc3339(inspector.checked_at),
+        "read_at": rfc3339(inspector.read_at),
         "client_version": inspector.told.version if inspector.told else None,
         "issues": [issue.code for issue in inspector.found],
     }

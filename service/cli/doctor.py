@@ -20,7 +20,7 @@ from service.cli.options import AsJson, Config, loaded
 from service.cli.output import fail, print_json, print_table, printable
 from service.settings import Settings
 
-app = typer.Typer(rich_markup_mode="markdown")
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 ORDER = tuple(STYLES)
 

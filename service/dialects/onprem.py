@@ -37,7 +37,7 @@ from service.model.names import storable
 SEND_BLOCKED_CODE = 480
 MAX_INPUT_CHARACTERS = 256
 MAX_ID_CHARACTERS = 256
-SYNTHETIC = "ackgate_doctor"
+SYNTHETIC = "ackgate-doctor"
 """The one key of a callback of our own, which no client sends and which has no effect."""
 MAX_FAULTS = 10
 """Faults that are named; the others are counted."""

@@ -41,7 +41,7 @@ def expected_of(settings: Settings, account: str) -> Expected:
 class Inspector:
     """Looks after the settings of one account's client.
 
-    `checked_at` (Unix ms) is when they were last read, or refused to be; None before. `told` is
+    `read_at` (Unix ms) is when they were last read, or refused to be; None before. `told` is
     what they were then.
     """
 
@@ -58,7 +58,7 @@ class Inspector:
         self._ledger = ledger
         self._every = every_seconds
         self._found: dict[str, Issue] = {}
-        self.checked_at: int | None = None
+        self.read_at: int | None = None
         self.told: ClientSettings | None = None
 
     @property
@@ -93,7 +93,7 @@ class Inspector:
     def _note(self, found: list[tuple[str, str]]) -> None:
         """Keep what is wrong, since when it was first seen, and log what is new or gone."""
         name, now, before = self._client.name, self._ledger.clock(), self._found
-        self.checked_at = now
+        self.read_at = now
         self._found = {
             code: Issue(code, name, before[code].since if code in before else now, detail)
             for code, detail in found

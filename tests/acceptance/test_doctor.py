@@ -122,7 +122,7 @@ async def test_its_callback_is_kept_as_synthetic_counted_apart_and_has_no_effect
     assert entry["state"] == "synthetic"
     assert entry["reason"] is None
     _, shown = await whole.api("GET", f"/journal/{entry['id']}")
-    assert "ackgate_doctor" in shown["body"]
+    assert "ackgate-doctor" in shown["body"]
     assert await whole.quarantined() == []
     _, text = await whole.api("GET", "/metrics")
     assert 'ackgate_callbacks_total{account="main",result="synthetic"} 1.0' in text

@@ -65,7 +65,7 @@ async def test_a_client_that_is_set_right_has_no_issue_anywhere(made: Installati
     _, account = await made.api("GET", "/accounts/main")
     assert account["settings"]["issues"] == []
     assert account["settings"]["client_version"] == made.sim.options.version
-    assert account["settings"]["checked_at"].endswith("Z")
+    assert account["settings"]["read_at"].endswith("Z")
 
 
 async def test_security_notifications_that_are_off_are_found_and_told_everywhere(
