@@ -295,7 +295,8 @@ def _clock(client: Client) -> list[Check]:
     skew = client.skew_seconds
     if skew is None:
         return []
-    name, told = client.name, f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours"
+    name, seconds = client.name, f"{abs(skew):.0f} s"
     if abs(skew) <= MAX_SKEW_SECONDS:
-        return [Check("clock", name, "pass", told)]
-    return [Check("clock", name, "fail", f"the client's is {told}", CURES["clock_skew"])]
+        return [Check("clock", name, "pass", f"within {seconds} of ours" if skew else "as ours")]
+    told = f"the client's is {seconds} {'ahead of' if skew > 0 else 'behind'} ours"
+    return [Check("clock", name, "fail", told, CURES["clock_skew"])]
