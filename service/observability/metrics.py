@@ -144,6 +144,12 @@ class Metrics:
             ("account",),
             registry=registry,
         )
+        self.issues = Gauge(
+            "ackgate_issues",
+            "1 for each thing that is wrong with an account",
+            ("account", "code"),
+            registry=registry,
+        )
 
     def _define_state(self) -> None:
         registry = self.registry
