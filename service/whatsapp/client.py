@@ -59,7 +59,7 @@ class Client:
         self.name = name
         self.max_in_flight = account.max_in_flight
         self.timeout_seconds = account.timeout_seconds
-        self._metrics = metrics
+        self._reachable = metrics.reachable.labels(name)
         self._transport = Transport(name, account, metrics)
         self.session = Session(name, account, self._transport)
         self.reachability = Reachability()
@@ -164,7 +164,7 @@ class Client:
     def _note_failure(self, error: CallError) -> None:
         state = self.reachability
         state.last_error = str(error)
-        self._metrics.reachable.labels(self.name).set(0)
+        self._reachable.set(0)
         if state.unreachable_since is None:
             state.unreachable_since = time.time_ns() // 1_000_000
             refused = isinstance(error, LoginRefusedError)
@@ -172,7 +172,7 @@ class Client:
 
     def _note_reply(self) -> None:
         state = self.reachability
-        self._metrics.reachable.labels(self.name).set(1)
+        self._reachable.set(1)
         if state.unreachable_since is not None:
             log.info("client reachable again", account=self.name)
         state.unreachable_since = state.last_error = None

@@ -4,8 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +38,7 @@ class Transport:
     def __init__(self, name: str, account: AccountSettings, metrics: Metrics) -> None:
         self._name = name
         self._metrics = metrics
-        self._base = URL(str(account.base_url).rstrip("/"))
+        self._base = str(URL(str(account.base_url).rstrip("/")))
         self._slots = asyncio.Semaphore(account.max_in_flight)
         self._timeout = account.timeout_seconds
         self._http = aiohttp.ClientSession(
@@ -66,40 +65,43 @@ class Transport:
 
         Raises NotSentError where it had no effect for sure, NoReplyError where that is unknown.
         """
-        async with self._slot():
-            started = time.perf_counter()
-            outcome = "no_reply"
-            try:
-                reply = await self._call(method, path, headers, body)
-                outcome = str(reply.status)
-            except NotSentError:
-                outcome = "not_sent"
-                raise
-            finally:
-                seconds = time.perf_counter() - started
-                self._metrics.observe_call(self._name, operation, outcome, seconds)
+        await self._take_slot()
+        started = time.perf_counter()
+        outcome = "no_reply"
+        try:
+            reply = await self._call(method, path, headers, body)
+            outcome = str(reply.status)
+        except NotSentError:
+            outcome = "not_sent"
+            raise
+        finally:
+            self._slots.release()
+            seconds = time.perf_counter() - started
+            self._metrics.observe_call(self._name, operation, outcome, seconds)
         return reply
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def _take_slot(self) -> None:
         """Wait for a place among the calls under way, but not longer than a call may take."""
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
         try:
             async with asyncio.timeout(self._timeout):
                 await self._slots.acquire()
         except TimeoutError:
             raise NotSentError("too many calls are under way") from None
-        try:
-            yield
-        finally:
-            self._slots.release()
 
     async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Reply:
         url = URL(f"{self._base}{path}", encoded=True)
         request_id = structlog.contextvars.get_contextvars().get("request_id")
-        sent = dict(headers) | ({"X-Request-ID": request_id} if request_id else {})
+        sent = {**headers, "X-Request-ID": request_id} if request_id else {**headers}
+        content = None
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+            content = json.dumps(body).encode()
         try:
             async with self._http.request(
-                method, url, headers=sent, json=body, allow_redirects=False
+                method, url, headers=sent, data=content, allow_redirects=False
             ) as response:
                 return Reply(response.status, _json(await _read(response)))
         except aiohttp.ClientConnectorError as error:

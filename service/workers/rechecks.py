@@ -13,7 +13,7 @@ import structlog
 from service.ledger.book import Commit
 from service.ledger.contact_checks import KEPT_MS, DueEntry, MessagesEntry, RenewEntry
 from service.ledger.ledger import Ledger
-from service.ledger.tally import Tally
+from service.ledger.messages import Messages
 from service.model.budget import Usage
 from service.model.checks import patience_after
 from service.model.contacts import DAY_MS, FRESH_MS
@@ -183,10 +183,15 @@ class Upkeep:
     """Writes what was counted, finds the forms of numbers, and forgets old requests."""
 
     def __init__(
-        self, countries: dict[str, str | None], tally: Tally, *, ledger: Ledger, database: Database
+        self,
+        countries: dict[str, str | None],
+        messages: Messages,
+        *,
+        ledger: Ledger,
+        database: Database,
     ) -> None:
         self._countries = countries
-        self._tally = tally
+        self._messages = messages
         self._ledger = ledger
         self._database = database
 
@@ -218,7 +223,7 @@ class Upkeep:
     async def write(self) -> None:
         """Write the messages that were counted; a little at a time, for callbacks wait for it."""
         for account in self._countries:
-            counted, wa_ids = self._tally.take(account)
+            counted, wa_ids = self._messages.take(account)
             if counted == Usage():
                 continue
             for some in _some(sorted(filter(usable_alias, wa_ids))):

@@ -288,7 +288,7 @@ async def test_contacts_of_the_release_before_are_brought_along(tmp_path: Path) 
         assert found["+1"] == Contact("main", "+1", "valid", None, NOW)
     finally:
         await opened.close()
-    assert path.with_name("ackgate.db.before-0002").exists()
+    assert path.with_name("ackgate.db.before-0004").exists()
     with closing(sqlite3.connect(path)) as raw:
         (oldest,) = raw.execute(
             "SELECT value FROM installation WHERE key = 'oldest_migration'"

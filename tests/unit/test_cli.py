@@ -215,10 +215,10 @@ class TestCheckConfig:
 
 class TestDatabase:
     def test_an_upgrade_makes_it_and_then_finds_nothing_to_do(self) -> None:
-        assert "from nothing to 0002" in run("db", "upgrade").stdout
+        assert "from nothing to 0004" in run("db", "upgrade").stdout
         assert "nothing to do" in run("db", "upgrade").stdout
         done = parsed(run("db", "upgrade", "--json"))
-        assert done == {"file": "var/ackgate.db", "before": "0002", "after": "0002"}
+        assert done == {"file": "var/ackgate.db", "before": "0004", "after": "0004"}
 
     def test_a_check_prints_what_it_found(self, path: Path) -> None:
         assert parsed(run("db", "check", "--json"))["faults"] == []

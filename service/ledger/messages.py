@@ -23,7 +23,7 @@ class _Counted:
         self.wa_ids: set[str] = set()
 
 
-class Tally:
+class Messages:
     """What is not yet written, for each account. It lives on the event loop alone."""
 
     def __init__(self) -> None:
