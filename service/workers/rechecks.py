@@ -4,7 +4,6 @@ Beside it what checks need is looked after: messages counted, forms found, old r
 """
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -226,11 +225,16 @@ class Upkeep:
             counted, wa_ids = self._messages.take(account)
             if counted == Usage():
                 continue
-            for some in _some(sorted(filter(usable_alias, wa_ids))):
-                points.reached("messages.before_write")
-                await self._ledger.submit(MessagesEntry(account, counted, some))
-                points.reached("messages.after_write")
-                counted = Usage()
+            left = sorted(filter(usable_alias, wa_ids))
+            try:
+                while left or counted != Usage():
+                    points.reached("messages.before_write")
+                    await self._ledger.submit(MessagesEntry(account, counted, left[:ROWS]))
+                    points.reached("messages.after_write")
+                    counted, left = Usage(), left[ROWS:]
+            except UnavailableError:
+                self._messages.give_back(account, counted, left)
+                raise
 
     async def _form(self, account: str, country: str | None) -> None:
         """Find the canonical forms of inputs that callbacks brought, and nobody asked for."""
@@ -248,9 +252,3 @@ def _forms(inputs: list[str], country: str | None) -> list[tuple[str, str]]:
 
 def _form(transaction: Transaction, account: str, forms: list[tuple[str, str]]) -> None:
     form(transaction.connection, account, forms)
-
-
-def _some(wa_ids: list[str]) -> Iterator[list[str]]:
-    """Cut them into pieces, one at least."""
-    for start in range(0, max(1, len(wa_ids)), ROWS):
-        yield wa_ids[start : start + ROWS]
