@@ -29,7 +29,7 @@ from service.ingress.door import DIALECTS, Door, Entrance, address_of, expect
 from service.ingress.kept import Kept, stays_open
 from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.ledger.ledger import Ledger
-from service.ledger.tally import Tally
+from service.ledger.messages import Messages
 from service.model.gate import Reason
 from service.model.policy import Policies
 from service.model.users import AuditEntry, Kind
@@ -162,19 +162,19 @@ class Service:
             clients[name] = Client(name, account, metrics)
             self._stack.push_async_callback(clients[name].close)
         room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
-        tally = Tally()
+        messages = Messages()
         checkers = {
             name: Checker(
                 client,
                 settings.accounts[name].contacts,
                 ledger=ledger,
                 metrics=metrics,
-                tally=tally,
+                messages=messages,
             )
             for name, client in clients.items()
         }
         parts = Services(
-            settings, database, ledger, clients, metrics, Changes(), room, tally, checkers
+            settings, database, ledger, clients, metrics, Changes(), room, messages, checkers
         )
         ledger.listeners.append(parts.changes.hear)
         parts.inspectors |= {
@@ -225,7 +225,7 @@ class Service:
             timeout_seconds=server.body_timeout_seconds,
         )
         entrances = _entrances(self._settings)
-        return Door(entrances, parts.ledger, intake, parts.metrics, parts.tally)
+        return Door(entrances, parts.ledger, intake, parts.metrics, parts.messages)
 
     async def _listen(
         self,
@@ -287,7 +287,7 @@ class Service:
             again = Rechecks(checker, ledger=ledger, database=database, metrics=parts.metrics)
             self._loops.append(asyncio.create_task(again.run()))
         countries = {name: one.phone_number for name, one in self._settings.accounts.items()}
-        self.upkeep = Upkeep(countries, parts.tally, ledger=ledger, database=database)
+        self.upkeep = Upkeep(countries, parts.messages, ledger=ledger, database=database)
         self._loops.append(asyncio.create_task(self.upkeep.run()))
         self._stack.push_async_callback(self.upkeep.finish)
 

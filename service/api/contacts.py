@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Annotated, Any, Literal, NoReturn
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from service.api import shapes
 from service.api.access import CALLER
@@ -58,11 +58,21 @@ class ContactBody(BaseModel):
     opt_in: OptInBody | None = None
 
 
+def _as_contact(value: Any) -> Any:
+    """Take a text for a number without an opt-in of its own."""
+    return {"input": value} if isinstance(value, str) else value
+
+
+Given = Annotated[
+    ContactBody, BeforeValidator(_as_contact, json_schema_input_type=Input | ContactBody)
+]
+
+
 class CheckBody(BaseModel):
     """Numbers in any dialable format; `opt_in` holds for those that bring none of their own."""
 
     model_config = ConfigDict(extra="forbid")
-    contacts: Annotated[list[Input | ContactBody], Field(min_length=1, max_length=MAX_CONTACTS)]
+    contacts: Annotated[list[Given], Field(min_length=1, max_length=MAX_CONTACTS)]
     blocking: Literal["wait", "no_wait"] = "no_wait"
     force_check: bool = False
     opt_in: OptInBody | None = None
@@ -144,12 +154,9 @@ async def _numbers(parts: Services, account: str, body: CheckBody) -> list[Numbe
     """Read the numbers, each with its form and its opt-in."""
     country = parts.settings.accounts[account].phone_number
     latest = parts.ledger.clock() + AHEAD_MS
-    given = [
-        one if isinstance(one, ContactBody) else ContactBody(input=one) for one in body.contacts
-    ]
     wrong = [
-        (f"contacts.{place}", "no usable text")
-        for place, one in enumerate(given)
+        (f"contacts.{place}.input", "no usable text")
+        for place, one in enumerate(body.contacts)
         if not storable(one.input)
     ]
     if wrong:
@@ -162,10 +169,10 @@ async def _numbers(parts: Services, account: str, body: CheckBody) -> list[Numbe
                 canonical(one.input, country) or "",
                 _opt_in(one.opt_in or body.opt_in, latest),
             )
-            for one in given
+            for one in body.contacts
         ]
 
-    return read() if len(given) <= MAX_ON_LOOP else await asyncio.to_thread(read)
+    return read() if len(body.contacts) <= MAX_ON_LOOP else await asyncio.to_thread(read)
 
 
 def _opt_in(body: OptInBody | None, latest: int) -> OptIn | None:

@@ -113,7 +113,7 @@ async def _usages(parts: Services) -> dict[str, Usage]:
     now = parts.ledger.clock()
     days = {name: checker.budget.first_day(now) for name, checker in parts.checkers.items()}
     found = await parts.database.read(lambda c: {name: usage(c, name, days[name]) for name in days})
-    return {name: used + parts.tally.counted(name) for name, used in found.items()}
+    return {name: used + parts.messages.counted(name) for name, used in found.items()}
 
 
 async def _budget_checks(parts: Services) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from aiohttp import web
 from service.api.room import Room
 from service.ledger.book import Commit
 from service.ledger.ledger import Ledger
-from service.ledger.tally import Tally
+from service.ledger.messages import Messages
 from service.model.gate import Reason
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -84,7 +84,7 @@ class Services:
     metrics: Metrics
     changes: Changes
     room: Room
-    tally: Tally
+    messages: Messages
     checkers: Mapping[str, Checker]
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     inspectors: dict[str, Inspector] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from service.dialects import onprem
 from service.ingress.bodies import BodyError, Intake, Reservation, problem
 from service.ingress.received import Dialect, Received
 from service.ledger.ledger import FullError, Ledger
-from service.ledger.tally import Tally
+from service.ledger.messages import Messages
 from service.model.events import Reading
 from service.observability.metrics import Metrics
 from service.store.database import UnavailableError
@@ -56,13 +56,13 @@ class Door:
         ledger: Ledger,
         intake: Intake,
         metrics: Metrics,
-        tally: Tally,
+        messages: Messages,
     ) -> None:
         self._entrances = entrances
         self._ledger = ledger
         self._intake = intake
         self._metrics = metrics
-        self._tally = tally
+        self._messages = messages
         self._callbacks = metrics.callback_tally
         self._events = metrics.event_tally
         self._nobody = Entrance("", secrets.token_urlsafe(32), onprem.read)
@@ -137,7 +137,7 @@ class Door:
         if reading.others:
             self._events.inc(entrance.account, "Other", by=reading.others)
         if reading.sent or reading.delivered:
-            self._tally.note(entrance.account, reading)
+            self._messages.note(entrance.account, reading)
 
 
 def _unavailable(retry_after: int) -> web.Response:

@@ -16,7 +16,7 @@ from service.ledger.contact_checks import (
     Planned,
 )
 from service.ledger.ledger import Ledger
-from service.ledger.tally import Tally
+from service.ledger.messages import Messages
 from service.model.budget import Budget, Usage
 from service.model.checks import Asking, Number
 from service.observability import points
@@ -55,7 +55,7 @@ class Checker:
         *,
         ledger: Ledger,
         metrics: Metrics,
-        tally: Tally,
+        messages: Messages,
     ) -> None:
         self.account = client.name
         self.client = client
@@ -63,7 +63,7 @@ class Checker:
         self.patience_ms = round(settings.answer_seconds * 1000)
         self._ledger = ledger
         self._metrics = metrics
-        self._tally = tally
+        self._messages = messages
         self._calls: dict[str, _Call] = {}
 
     @property
@@ -74,7 +74,7 @@ class Checker:
     @property
     def unwritten(self) -> Usage:
         """The messages that callbacks told of, and that are not yet in the database."""
-        return self._tally.counted(self.account)
+        return self._messages.counted(self.account)
 
     async def check(
         self, numbers: Sequence[Number], *, wait: bool, force: bool, key: Key | None = None

@@ -4,7 +4,6 @@ Beside it what checks need is looked after: messages counted, forms found, old r
 """
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -13,7 +12,7 @@ import structlog
 from service.ledger.book import Commit
 from service.ledger.contact_checks import KEPT_MS, DueEntry, MessagesEntry, RenewEntry
 from service.ledger.ledger import Ledger
-from service.ledger.tally import Tally
+from service.ledger.messages import Messages
 from service.model.budget import Usage
 from service.model.checks import patience_after
 from service.model.contacts import DAY_MS, FRESH_MS
@@ -183,10 +182,15 @@ class Upkeep:
     """Writes what was counted, finds the forms of numbers, and forgets old requests."""
 
     def __init__(
-        self, countries: dict[str, str | None], tally: Tally, *, ledger: Ledger, database: Database
+        self,
+        countries: dict[str, str | None],
+        messages: Messages,
+        *,
+        ledger: Ledger,
+        database: Database,
     ) -> None:
         self._countries = countries
-        self._tally = tally
+        self._messages = messages
         self._ledger = ledger
         self._database = database
 
@@ -218,14 +222,19 @@ class Upkeep:
     async def write(self) -> None:
         """Write the messages that were counted; a little at a time, for callbacks wait for it."""
         for account in self._countries:
-            counted, wa_ids = self._tally.take(account)
+            counted, wa_ids = self._messages.take(account)
             if counted == Usage():
                 continue
-            for some in _some(sorted(filter(usable_alias, wa_ids))):
-                points.reached("messages.before_write")
-                await self._ledger.submit(MessagesEntry(account, counted, some))
-                points.reached("messages.after_write")
-                counted = Usage()
+            left = sorted(filter(usable_alias, wa_ids))
+            try:
+                while left or counted != Usage():
+                    points.reached("messages.before_write")
+                    await self._ledger.submit(MessagesEntry(account, counted, left[:ROWS]))
+                    points.reached("messages.after_write")
+                    counted, left = Usage(), left[ROWS:]
+            except UnavailableError:
+                self._messages.give_back(account, counted, left)
+                raise
 
     async def _form(self, account: str, country: str | None) -> None:
         """Find the canonical forms of inputs that callbacks brought, and nobody asked for."""
@@ -243,9 +252,3 @@ def _forms(inputs: list[str], country: str | None) -> list[tuple[str, str]]:
 
 def _form(transaction: Transaction, account: str, forms: list[tuple[str, str]]) -> None:
     form(transaction.connection, account, forms)
-
-
-def _some(wa_ids: list[str]) -> Iterator[list[str]]:
-    """Cut them into pieces, one at least."""
-    for start in range(0, max(1, len(wa_ids)), ROWS):
-        yield wa_ids[start : start + ROWS]

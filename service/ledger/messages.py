@@ -5,6 +5,7 @@ is worth a row a user every few hours, and no write of its own: so they are gath
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from service.model.budget import Usage
 from service.model.events import Reading
@@ -23,8 +24,8 @@ class _Counted:
         self.wa_ids: set[str] = set()
 
 
-class Tally:
-    """What is not yet written, for each account. It lives on the event loop alone."""
+class Messages:
+    """The messages that are not yet written, by account. It lives on the event loop alone."""
 
     def __init__(self) -> None:
         self._accounts: defaultdict[str, _Counted] = defaultdict(_Counted)
@@ -47,3 +48,10 @@ class Tally:
         """Give what is not yet written, and forget it."""
         usage = self.counted(account)
         return usage, self._accounts.pop(account, _Counted()).wa_ids
+
+    def give_back(self, account: str, counted: Usage, wa_ids: Iterable[str]) -> None:
+        """Take again what could not be written."""
+        known = self._accounts[account]
+        known.sent += counted.sent
+        known.delivered += counted.delivered
+        known.wa_ids.update(wa_ids)
