@@ -45,6 +45,7 @@ from service.workers.acknowledger import acknowledge
 from service.workers.checker import Checker
 from service.workers.health import watch
 from service.workers.heartbeat import Heartbeat
+from service.workers.inspector import Inspector, expected_of
 from service.workers.leasing import Worker
 from service.workers.rechecks import Rechecks, Upkeep
 from service.workers.reconciler import ask, sweep
@@ -176,6 +177,15 @@ class Service:
             settings, database, ledger, clients, metrics, Changes(), room, tally, checkers
         )
         ledger.listeners.append(parts.changes.hear)
+        parts.inspectors |= {
+            name: Inspector(
+                client,
+                expected_of(settings, name),
+                ledger,
+                every_seconds=settings.inspector.every_seconds,
+            )
+            for name, client in clients.items()
+        }
         self.parts = parts
         return parts
 
@@ -262,6 +272,7 @@ class Service:
             )
             self._loops += [asyncio.create_task(sweeping), asyncio.create_task(watch(client))]
         self._start_checks(parts)
+        self._loops += [asyncio.create_task(i.run()) for i in parts.inspectors.values() if i.wanted]
         self._loops += [asyncio.create_task(_verify(parts, name)) for name in parts.verifiers]
         if self._heartbeat is not None:
             self._loops.append(asyncio.create_task(self._heartbeat.run()))

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from service import __version__
-from service.api import accounts, contacts, health, identities, journal, recipients
+from service.api import accounts, contacts, health, identities, issues, journal, recipients
 from service.api.access import Resource, guarded
 from service.api.problems import MEDIA_TYPE, ProblemError
 from service.ingress.door import expect
@@ -79,6 +79,7 @@ API: tuple[Route, ...] = (
     ),
     Route("PUT", _BLOCK, "operator", recipients.block, recipients.BlockBody),
     Route("DELETE", _BLOCK, "operator", recipients.unblock),
+    Route("GET", "/issues", "reader", issues.list_),
     Route("GET", "/journal", "reader", journal.list_, query=("state", "account", *_PAGE)),
     Route("GET", "/journal/{id}", "reader", journal.show),
     Route("POST", "/journal/{id}/replay", "admin", journal.replay),

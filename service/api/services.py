@@ -19,6 +19,7 @@ from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.client import Client
 from service.workers.checker import Checker
+from service.workers.inspector import Inspector
 from service.workers.verifier import Verifier
 
 
@@ -70,9 +71,10 @@ class Changes:
 
 @dataclass(slots=True)
 class Services:
-    """The parts of one running service; a verifier for each account that is unverified.
+    """The parts of one running service.
 
-    `catching_up` says that callbacks of the time when the service was down may be under way.
+    A verifier for each account that is unverified, an inspector for each there is; `catching_up`
+    says that callbacks of the time when the service was down may be under way.
     """
 
     settings: Settings
@@ -85,6 +87,7 @@ class Services:
     tally: Tally
     checkers: Mapping[str, Checker]
     verifiers: dict[str, Verifier] = field(default_factory=dict)
+    inspectors: dict[str, Inspector] = field(default_factory=dict)
     catching_up: Reason | None = None
     ready: bool = False
 

@@ -5,8 +5,9 @@ from codecs import BOM_UTF8
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 MAX_DEPTH = 100
-_decode = json.JSONDecoder().decode
 
 
 class UnreadableError(Exception):
@@ -41,6 +42,14 @@ def _is_json(content_type: str) -> bool:
 
 def _parse(body: bytes) -> Any:
     try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _parse_liberally(body)
+
+
+def _parse_liberally(body: bytes) -> Any:
+    """Read what the fast parser refuses: a lone surrogate must not cost its neighbours."""
+    try:
         text = (body.removeprefix(BOM_UTF8)).decode()
     except UnicodeDecodeError:
         raise UnreadableError("the body is no valid UTF-8") from None
@@ -55,7 +64,7 @@ def _parse(body: bytes) -> Any:
 def _loads(text: str) -> Any:
     """Parse; integers too long for Python become None, so that only their element suffers."""
     try:
-        return _decode(text)
+        return json.loads(text)
     except json.JSONDecodeError:
         raise
     except ValueError:

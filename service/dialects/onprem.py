@@ -32,11 +32,13 @@ from service.model.events import (
     UserWrote,
 )
 from service.model.moments import LATEST_MS, Moment
-from service.model.names import storable, usable_alias
+from service.model.names import storable
 
 SEND_BLOCKED_CODE = 480
 MAX_INPUT_CHARACTERS = 256
 MAX_ID_CHARACTERS = 256
+SYNTHETIC = "ackgate-doctor"
+"""The one key of a callback of our own, which no client sends and which has no effect."""
 MAX_FAULTS = 10
 """Faults that are named; the others are counted."""
 
@@ -56,26 +58,19 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
         elements = callback.get(key)
         if elements is not None:
             _read_elements(key, elements, reader, found)
-            if key == "statuses":
-                _note_messages(elements, found)
-    return Reading(
-        tuple(found.events),
-        tuple(found.faults),
-        found.others,
-        found.more_faults,
-        found.sent,
-        found.delivered,
-    )
+    if not (found.events or found.others or found.faults) and callback.keys() == {SYNTHETIC}:
+        return Reading(synthetic=True)
+    faults = tuple(found.faults)
+    sent, delivered = _messages(callback.get("statuses"))
+    return Reading(tuple(found.events), faults, found.others, found.more_faults, sent, delivered)
 
 
 class _Found:
     """What has been read of a body so far."""
 
-    __slots__ = ("delivered", "events", "faults", "more_faults", "others", "sent")
+    __slots__ = ("events", "faults", "more_faults", "others")
 
     def __init__(self) -> None:
-        self.sent: tuple[str, ...] = ()
-        self.delivered: tuple[str, ...] = ()
         self.events: list[Event] = []
         self.faults: list[Fault] = []
         self.others = self.more_faults = 0
@@ -197,22 +192,23 @@ def _read_status(element: dict[str, Any]) -> list[Event]:
     return [SendBlocked(wa_id, second(element.get("timestamp")), message_id)]
 
 
-def _note_messages(elements: Any, found: _Found) -> None:
-    """Note to whom messages were sent and delivered: no event, for it changes nothing by itself."""
+def _messages(elements: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell to whom messages were sent and delivered: no event, for it changes nothing by itself.
+
+    Whether a recipient can be a user is looked at when it is written, not in every status.
+    """
+    if not isinstance(elements, list):
+        return (), ()
     sent: list[str] = []
     delivered: list[str] = []
-    for element in elements if isinstance(elements, list) else ():
+    for element in elements:
         status = element.get("status") if isinstance(element, dict) else None
-        if status == "sent":
-            sent += _recipient(element)
-        elif status == "delivered":
-            delivered += _recipient(element)
-    found.sent, found.delivered = tuple(sent), tuple(delivered)
-
-
-def _recipient(element: dict[str, Any]) -> tuple[str, ...]:
-    wa_id = element.get("recipient_id")
-    return (wa_id,) if isinstance(wa_id, str) and usable_alias(wa_id) else ()
+        if status not in ("sent", "delivered"):
+            continue
+        wa_id = element.get("recipient_id")
+        if isinstance(wa_id, str) and len(wa_id) <= MAX_ID_CHARACTERS:
+            (sent if status == "sent" else delivered).append(wa_id)
+    return tuple(sent), tuple(delivered)
 
 
 def _has_code(element: dict[str, Any], code: int) -> bool:

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -63,8 +63,8 @@ class Door:
         self._intake = intake
         self._metrics = metrics
         self._tally = tally
-        self._callbacks = cache(metrics.callbacks.labels)
-        self._events = cache(metrics.events.labels)
+        self._callbacks = metrics.callback_tally
+        self._events = metrics.event_tally
         self._nobody = Entrance("", secrets.token_urlsafe(32), onprem.read)
         self._large = asyncio.Lock()
 
@@ -82,7 +82,7 @@ class Door:
         started = time.perf_counter()
         entrance = self._admit(account, token)
         if entrance is None:
-            self._callbacks("", "refused").inc()
+            self._callbacks.inc("", "refused")
             raise web.HTTPNotFound
         reservation = Reservation()
         try:
@@ -113,7 +113,7 @@ class Door:
         return None
 
     def _count(self, entrance: Entrance, result: str) -> None:
-        self._callbacks(entrance.account, result).inc()
+        self._callbacks.inc(entrance.account, result)
 
     def _admit(self, account: str, token: str) -> Entrance | None:
         """Find the door that the token opens; an unknown account costs the same comparison."""
@@ -133,9 +133,9 @@ class Door:
 
     def _note(self, entrance: Entrance, reading: Reading) -> None:
         for event in reading.events:
-            self._events(entrance.account, type(event).__name__).inc()
+            self._events.inc(entrance.account, type(event).__name__)
         if reading.others:
-            self._events(entrance.account, "Other").inc(reading.others)
+            self._events.inc(entrance.account, "Other", by=reading.others)
         if reading.sent or reading.delivered:
             self._tally.note(entrance.account, reading)
 

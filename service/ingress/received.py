@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from service.ledger.book import Book, Entry, Wanted
-from service.ledger.callbacks import QUARANTINED, CallbackEntry, slices, state_of
+from service.ledger.callbacks import (
+    MAX_SLICE,
+    QUARANTINED,
+    CallbackEntry,
+    first_slice,
+    other_slices,
+    state_of,
+)
 from service.model.events import Reading
 from service.observability.logs import request_id
 from service.store.database import JournalRow, Transaction
@@ -67,8 +74,10 @@ class Received:
             reason,
         )
         known_as = request_id(self.headers.get("X-Request-ID")) if self.reading.events else None
-        self.first, *self.rest = slices(row, self.reading, known_as)
-        return self.first
+        self.first = first = first_slice(row, self.reading, known_as)
+        if len(self.reading.events) > MAX_SLICE:
+            self.rest = other_slices(first, self.reading)
+        return first
 
     def _labels(self) -> tuple[str, str]:
         headers = self.headers

@@ -22,7 +22,7 @@ from service.model.events import (
 from service.model.identities import see
 from service.model.links import link
 from service.model.users import AuditEntry, By, Context
-from service.store.database import JournalRow, Transaction
+from service.store.database import SYNTHETIC, JournalRow, Transaction
 from service.store.tables import journal
 
 MAX_SLICE = 1000
@@ -136,15 +136,22 @@ def _note_replay(book: Book, account: str, replay: Replay) -> None:
     book.add_audit(account, AuditEntry(book.now, "replayed", by=replay.by, reason=reason))
 
 
-def slices(row: JournalRow, reading: Reading, request_id: str | None) -> list[CallbackEntry]:
-    """Cut a callback into entries, to be written one after another; the last one's 200 counts."""
-    events = reading.events
-    first = CallbackEntry(
-        row.account, row.received_at, row.body, events[:MAX_SLICE], row, request_id=request_id
+def first_slice(row: JournalRow, reading: Reading, request_id: str | None) -> CallbackEntry:
+    """Make a callback an entry: the whole, or of a large one the first slice."""
+    return CallbackEntry(
+        row.account,
+        row.received_at,
+        row.body,
+        reading.events[:MAX_SLICE],
+        row,
+        request_id=request_id,
     )
-    if len(events) <= MAX_SLICE:
-        return [first]
-    return [first] + [
+
+
+def other_slices(first: CallbackEntry, reading: Reading) -> list[CallbackEntry]:
+    """Cut what is left of a large callback, to be written after the first; the last 200 counts."""
+    events = reading.events
+    return [
         replace(first, events=events[start : start + MAX_SLICE], keeps_row=False)
         for start in range(MAX_SLICE, len(events), MAX_SLICE)
     ]
@@ -168,6 +175,6 @@ def digest_of(body: bytes) -> str:
 def state_of(reading: Reading) -> tuple[str, str | None]:
     """Give the journal state for what was read, and the reason where a part could not be."""
     if not reading.faults:
-        return APPLIED, None
+        return (SYNTHETIC if reading.synthetic else APPLIED), None
     named = "; ".join(str(fault) for fault in reading.faults)
     return QUARANTINED, f"{named}; and {reading.more_faults} more" if reading.more_faults else named

@@ -90,9 +90,14 @@ def passed_on(contact: Contact, now: int, patience_ms: int) -> Contact:
     check = contact.check
     if check is None:
         return contact
-    patience = min(patience_ms << min(check.attempts, 16), MAX_PATIENCE_MS)
+    patience = patience_after(patience_ms, check.attempts)
     tried = check._replace(attempts=check.attempts + 1, due_at=now + patience)
     return replace(contact, check=tried)
+
+
+def patience_after(patience_ms: int, attempts: int) -> int:
+    """Tell how long (ms) the client has after so many tries: each time twice as long."""
+    return max(patience_ms, min(patience_ms << min(attempts, 16), MAX_PATIENCE_MS))
 
 
 def put_off(contact: Contact, due_at: int) -> Contact:

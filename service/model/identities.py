@@ -46,6 +46,8 @@ def _place(user: User, hash_: str, dating: Dating, context: Context) -> None:
     if latest is None:
         begin(user, change_of(hash_, dating, context), context)
         return
+    if latest.hash == hash_ and moment in latest.seen:
+        return  # the same sighting again, as every message brings it
     if _claimed_before(user, hash_, dating):
         return
     place = locate(latest, user.history, hash_, moment)

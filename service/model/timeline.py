@@ -145,6 +145,8 @@ def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> li
 
 def count_within(latest: Change, history: list[Change], per_seconds: float) -> int:
     """Count the changes in the window that ends with the latest, the latest included."""
+    if not history:
+        return 1
     since = latest.changed.at - per_seconds * SECOND_MS
     return 1 + sum(since < c.changed.at <= latest.changed.at for c in history)
 

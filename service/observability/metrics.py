@@ -1,11 +1,35 @@
 """What Prometheus reads. No label ever holds what a caller chose: no number, hash or path."""
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class LateCounter:
+    """What is counted for every callback: added up here, and handed over when it is read.
+
+    An increment of prometheus_client's takes a lock and several calls, some of them several times
+    a callback.
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def inc(self, *labels: str, by: int = 1) -> None:
+        """Count; to be called on the event loop alone."""
+        self._counts[labels] = self._counts.get(labels, 0) + by
+
+    def hand_over(self) -> None:
+        """Add what was counted to the metric."""
+        counts, self._counts = self._counts, {}
+        for labels, count in counts.items():
+            self._counter.labels(*labels).inc(count)
 
 
 class Metrics:
@@ -32,6 +56,10 @@ class Metrics:
             "Events read from callbacks",
             ("account", "event"),
             registry=registry,
+        )
+        self.callback_tally, self.event_tally = (
+            LateCounter(self.callbacks),
+            LateCounter(self.events),
         )
         self.callback_seconds = Histogram(
             "ackgate_callback_seconds",
@@ -102,6 +130,8 @@ class Metrics:
             buckets=_CALLS,
             registry=registry,
         )
+        self._calls = cache(self.client_calls.labels)
+        self._call_seconds = cache(self.client_seconds.labels)
         self.outcomes = Counter(
             "ackgate_outcomes_total",
             "What leased work came to",
@@ -112,6 +142,12 @@ class Metrics:
             "ackgate_account_reachable",
             "1 while the account's WhatsApp client answers and lets us in",
             ("account",),
+            registry=registry,
+        )
+        self.issues = Gauge(
+            "ackgate_issues",
+            "1 for each thing that is wrong with an account",
+            ("account", "code"),
             registry=registry,
         )
 
@@ -205,9 +241,11 @@ class Metrics:
 
     def observe_call(self, account: str, operation: str, outcome: str, seconds: float) -> None:
         """Note one call to a WhatsApp client."""
-        self.client_calls.labels(account, operation, outcome).inc()
-        self.client_seconds.labels(operation).observe(seconds)
+        self._calls(account, operation, outcome).inc()
+        self._call_seconds(operation).observe(seconds)
 
     def render(self) -> bytes:
         """Write the metrics as Prometheus text."""
+        self.callback_tally.hand_over()
+        self.event_tally.hand_over()
         return generate_latest(self.registry)

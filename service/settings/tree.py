@@ -58,6 +58,7 @@ class ServerSettings(Table):
     tls_key_file: ReadableFile | None = None
     max_body_bytes: Count = 4_194_304
     public_url: Url | None = None
+    public_ca_file: AuthorityFile | None = None
     drain_seconds: Seconds = 2.0
     shutdown_seconds: Seconds = 10.0
     body_timeout_seconds: SomeSeconds = 10.0
@@ -120,6 +121,12 @@ class ContactsSettings(Table):
         )
 
 
+class InspectorSettings(Table):
+    """How often each client is asked whether it is set as it should be; 0 is never."""
+
+    every_seconds: Seconds = 300.0
+
+
 class AccountSettings(Table):
     """One WhatsApp client of the On-Premises API, and the door for its callbacks."""
 
@@ -165,6 +172,7 @@ class Settings(Table):
     database: DatabaseSettings = DatabaseSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
     retention: RetentionSettings = RetentionSettings()
+    inspector: InspectorSettings = InspectorSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()
     accounts: dict[Name, AccountSettings] = Field(default_factory=dict)
@@ -192,6 +200,12 @@ class Settings(Table):
     def public_hosts(self) -> tuple[str, ...]:
         """The keys of the listening hosts that other machines can reach."""
         return tuple(key for key, host in self.hosts.items() if not is_loopback(host))
+
+    def door(self, account: str, at: str) -> str:
+        """Return the webhook URL of an account, where the service is found at a URL."""
+        token = self.accounts[account].webhook_token
+        url = f"{at}/webhooks/{account}"
+        return url if token is None else f"{url}/{token.get_secret_value()}"
 
     def policies(self, account: str) -> Policies:
         """Return what the changes of an account are decided by. KeyError: no such account."""

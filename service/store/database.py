@@ -11,6 +11,9 @@ from service.model.users import AuditEntry, Kind, User
 
 T = TypeVar("T")
 
+SYNTHETIC = "synthetic"
+"""The journal state of what `ackgate doctor` sent: kept, and no sign of life of the client."""
+
 Alias = tuple[str, str]
 """An account, and what a user of it is called."""
 

@@ -7,7 +7,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    func,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+    update,
+)
 
 from service.model.contacts import Contact
 from service.model.retries import MAX_DELAY_SECONDS
@@ -105,18 +118,37 @@ def list_identities(
     connection: Connection, wanted: IdentityFilter, after: Place | None, limit: int
 ) -> list[User]:
     """Give a page of identities, oldest change first, without history and work."""
-    by_update = wanted.updated_since is not None
-    order = users.c.updated_at if by_update else users.c.changed_at
-    query = select(*_USER).where(users.c.state.is_not(None)).order_by(order, users.c.id)
+    if wanted.updated_since is not None:
+        query = _page(wanted, (), users.c.updated_at, after, limit)
+        query = query.where(users.c.updated_at >= wanted.updated_since)
+        if wanted.states:
+            # Within an expression, else SQLite takes the index of states and sorts all they have.
+            names = [str(state) for state in wanted.states]
+            query = query.where(func.coalesce(users.c.state, "").in_(names))
+        return [user_of(row) for row in connection.execute(query)]
+    # Each state's identities come in order from the index: a page of all is made of one of each.
+    states = dict.fromkeys(wanted.states or State)
+    pages = [_page(wanted, [state], users.c.changed_at, after, limit) for state in states]
+    together = union_all(*(select(page.subquery()) for page in pages)).subquery()
+    query = select(together).order_by(together.c.changed_at, together.c.id).limit(limit)
+    return [user_of(row) for row in connection.execute(query)]
+
+
+def _page(
+    wanted: IdentityFilter,
+    states: Sequence[State],
+    order: ColumnElement[Any],
+    after: Place | None,
+    limit: int,
+) -> Select[Any]:
+    query = select(*_USER).where(users.c.state.is_not(None))
+    if states:
+        query = query.where(users.c.state.in_([str(state) for state in states]))
     if wanted.account is not None:
         query = query.where(users.c.account == wanted.account)
-    if wanted.states:
-        query = query.where(users.c.state.in_([str(state) for state in wanted.states]))
-    if by_update:
-        query = query.where(order >= wanted.updated_since)
     if after is not None:
         query = query.where(tuple_(order, users.c.id) > after)
-    return [user_of(row) for row in connection.execute(query.limit(limit))]
+    return query.order_by(order, users.c.id).limit(limit)
 
 
 def count_states(connection: Connection) -> dict[State, int]:

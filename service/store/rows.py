@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from service.model.contacts import Check, Contact, OptIn
 from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
 from service.model.timeline import Change
-from service.model.users import AuditEntry, Kind, Link, State, User, Work, moved_to
+from service.model.users import AuditEntry, By, Kind, Link, State, User, Work, moved_to
 
 FRESH_COLUMNS = (
     "id", "account", "wa_id", "created_at", "hash", "changed_at", "changed_precision",
@@ -74,7 +75,21 @@ def _dump_seen(seen: list[Moment]) -> str:
     return _dumps(seen)
 
 
+def _load_by(text: str | None) -> By | None:
+    """Read who decided; few do, so that each is read once. Nobody changes what is given."""
+    return None if text is None else _read_by(text)
+
+
+@lru_cache(maxsize=256)
+def _read_by(text: str) -> By:
+    by: By = _loads(text)
+    return by
+
+
 def _load_seen(text: str) -> list[Moment]:
+    if text.count(",") == 1:
+        at, _, precision = text[2:-2].partition(",")
+        return [Moment(int(at), _PRECISIONS[int(precision)])]
     return [Moment(at, _PRECISIONS[precision]) for at, precision in _loads(text)]
 
 
@@ -94,7 +109,7 @@ def user_of(row: Sequence[Any]) -> User:
             received_at,
             _load_seen(seen),
             load(claims) or [],
-            decided_by=load(decided_by),
+            decided_by=_load_by(decided_by),
             decided_at=decided_at,
             acknowledged_at=acknowledged_at,
             touched=False,
@@ -133,7 +148,6 @@ def _link_of(item: list[Any]) -> Link:
 def user_row(user: User) -> tuple[Any, ...]:
     """Write a user in the order of USER_COLUMNS."""
     latest = user.latest
-    links = [(x.wa_id, x.relation, x.since.at, x.since.precision) for x in user.links]
     return (
         user.id,
         user.account,
@@ -147,7 +161,7 @@ def user_row(user: User) -> tuple[Any, ...]:
         user.checked_at,
         int(user.work is not None),
         user.wrote_at,
-        dump(links),
+        _dump_links(user.links) if user.links else None,
         user.blocked_since,
         dump(user.blocked_ids),
         dump(latest.claims) if latest else None,
@@ -160,6 +174,10 @@ def user_row(user: User) -> tuple[Any, ...]:
         user.history_count,
         int(user.ask is not None),
     )
+
+
+def _dump_links(links: list[Link]) -> str | None:
+    return dump([(x.wa_id, x.relation, x.since.at, x.since.precision) for x in links])
 
 
 def _latest_columns(latest: Change | None) -> tuple[Any, ...]:
@@ -189,7 +207,7 @@ def change_of(row: Sequence[Any]) -> Change:
         _load_seen(seen),
         load(claims) or [],
         outcome,
-        load(decided_by),
+        _load_by(decided_by),
         decided_at,
         acknowledged_at,
         id_,

@@ -18,7 +18,7 @@ from service.observability import points
 from service.store import schema
 from service.store.database import Known, Question, StoreError, Transaction, UnavailableError
 from service.store.recipients import find_known
-from service.store.sqlite_checkpoints import Checkpoints, checkpoint
+from service.store.sqlite_checkpoints import Checkpoints, checkpoint, yield_to_others
 from service.store.sqlite_files import BUSY_TIMEOUT_MS, FileLock, connect, prepare_file
 from service.store.sqlite_reads import SQLiteReads
 from service.store.sqlite_statements import SQLiteTransaction
@@ -98,6 +98,7 @@ class SQLiteDatabase:
             await self._writer.open()
             self._next_user_id = await self._writer.run(self._first_free_user_id)
             await self._copier.open()
+            await self._copier.run(yield_to_others)
             for reader in self._all_readers():
                 await reader.open()
         except (sqlite3.Error, DBAPIError) as error:

@@ -6,7 +6,10 @@ meanwhile is copied with the writer waiting, so that the log begins anew and sta
 """
 
 import asyncio
+import os
 import sqlite3
+import sys
+import threading
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -20,6 +23,9 @@ _PASSIVE = "PRAGMA wal_checkpoint(PASSIVE)"
 
 log = structlog.get_logger(__name__)
 
+YIELDING = 10
+"""The niceness of the thread that copies: on a single core the callbacks go first."""
+
 Checkpoint = Callable[[], Awaitable[tuple[int, int]]]
 """Copies what it can: tells how many pages the log has, and how many of them are copied."""
 
@@ -28,6 +34,12 @@ def checkpoint(raw: sqlite3.Connection) -> tuple[int, int]:
     """Copy what can be copied without waiting for anybody."""
     _, pages, copied = raw.execute(_PASSIVE).fetchone()
     return pages, copied
+
+
+def yield_to_others() -> None:
+    """Let the calling thread have the processor only where nobody else in the process wants it."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), YIELDING)
 
 
 class Checkpoints:

@@ -100,7 +100,6 @@ users = Table(
 """The users of every account, each with its latest identity, where it has one."""
 
 Index("ix_users_state_changed_at", users.c.state, users.c.changed_at, users.c.id)
-Index("ix_users_changed_at", users.c.changed_at, users.c.id)
 Index("ix_users_updated_at", users.c.updated_at, users.c.id)
 UNSETTLED = "state IN ('pending', 'held', 'failed')"
 Index(
@@ -120,8 +119,6 @@ aliases = Table(
     sqlite_with_rowid=False,
 )
 """What a user is called: a wa_id, on the Cloud API also a user id. Old ones stay."""
-
-Index("ix_aliases_user_id", aliases.c.user_id)
 
 changes = Table(
     "changes",
@@ -244,13 +241,6 @@ Index(
     contacts.c.id,
     sqlite_where=text(VALID),
     postgresql_where=text(VALID),
-)
-NOT_FORMED = "canonical IS NULL"
-Index(
-    "ix_contacts_not_formed",
-    contacts.c.account,
-    sqlite_where=text(NOT_FORMED),
-    postgresql_where=text(NOT_FORMED),
 )
 
 contact_days = Table(

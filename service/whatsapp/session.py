@@ -60,6 +60,8 @@ class Session:
 
         Raises LoginRefusedError, and NotSentError where the login is not answered.
         """
+        if instead_of is None and self._token is not None and not self._aging():
+            return self._token
         unanswered = self._unanswered
         async with self._lock:
             if self._token is not None and self._token != instead_of:

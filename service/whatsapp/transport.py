@@ -4,8 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +21,15 @@ MAX_REPLY_BYTES = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: its status, and its JSON body, None where it has none that is readable."""
+    """An answer: its status, and its JSON body, None where it has none that is readable.
+
+    `raw` is the body as it came, `date` the header of that name.
+    """
 
     status: int
     payload: Any
+    raw: bytes = b""
+    date: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -39,7 +43,7 @@ class Transport:
     def __init__(self, name: str, account: AccountSettings, metrics: Metrics) -> None:
         self._name = name
         self._metrics = metrics
-        self._base = URL(str(account.base_url).rstrip("/"))
+        self._base = str(URL(str(account.base_url).rstrip("/")))
         self._slots = asyncio.Semaphore(account.max_in_flight)
         self._timeout = account.timeout_seconds
         self._http = aiohttp.ClientSession(
@@ -61,47 +65,54 @@ class Transport:
         *,
         headers: Mapping[str, str],
         body: Any = None,
+        text: str | None = None,
     ) -> Reply:
-        """Make one call. `path` is percent-encoded already.
+        """Make one call, with a JSON `body` or with plain `text`. `path` is percent-encoded.
 
         Raises NotSentError where it had no effect for sure, NoReplyError where that is unknown.
         """
-        async with self._slot():
-            started = time.perf_counter()
-            outcome = "no_reply"
-            try:
-                reply = await self._call(method, path, headers, body)
-                outcome = str(reply.status)
-            except NotSentError:
-                outcome = "not_sent"
-                raise
-            finally:
-                seconds = time.perf_counter() - started
-                self._metrics.observe_call(self._name, operation, outcome, seconds)
+        await self._take_slot()
+        started = time.perf_counter()
+        outcome = "no_reply"
+        try:
+            reply = await self._call(method, path, headers, body, text)
+            outcome = str(reply.status)
+        except NotSentError:
+            outcome = "not_sent"
+            raise
+        finally:
+            self._slots.release()
+            seconds = time.perf_counter() - started
+            self._metrics.observe_call(self._name, operation, outcome, seconds)
         return reply
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def _take_slot(self) -> None:
         """Wait for a place among the calls under way, but not longer than a call may take."""
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
         try:
             async with asyncio.timeout(self._timeout):
                 await self._slots.acquire()
         except TimeoutError:
             raise NotSentError("too many calls are under way") from None
-        try:
-            yield
-        finally:
-            self._slots.release()
 
-    async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Reply:
+    async def _call(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any, text: str | None
+    ) -> Reply:
         url = URL(f"{self._base}{path}", encoded=True)
         request_id = structlog.contextvars.get_contextvars().get("request_id")
-        sent = dict(headers) | ({"X-Request-ID": request_id} if request_id else {})
+        sent = {**headers, "X-Request-ID": request_id} if request_id else {**headers}
+        content: bytes | str | None = text
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+            content = json.dumps(body).encode()
         try:
             async with self._http.request(
-                method, url, headers=sent, json=body, allow_redirects=False
+                method, url, headers=sent, data=content, allow_redirects=False
             ) as response:
-                return Reply(response.status, _json(await _read(response)))
+                raw = await _read(response)
+                return Reply(response.status, _json(raw), raw, response.headers.get("Date"))
         except aiohttp.ClientConnectorError as error:
             raise NotSentError(f"no connection ({type(error).__name__})") from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

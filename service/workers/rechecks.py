@@ -15,7 +15,9 @@ from service.ledger.contact_checks import KEPT_MS, DueEntry, MessagesEntry, Rene
 from service.ledger.ledger import Ledger
 from service.ledger.tally import Tally
 from service.model.budget import Usage
+from service.model.checks import patience_after
 from service.model.contacts import DAY_MS, FRESH_MS
+from service.model.names import usable_alias
 from service.model.numbers import canonical
 from service.model.retries import delay_seconds
 from service.observability import points
@@ -108,22 +110,20 @@ class Rechecks:
         if self._settings.renew and self._ledger.clock() >= self._look_at:
             await self._look()
         due = await self._database.read(partial(next_due_check, account=self._account))
-        if due is None:
-            self._failures = 0
-            return LONGEST_SLEEP_SECONDS
-        if due <= self._ledger.clock():
-            await self._ask_due()
-            self._failures = 0
-            return SHORTEST_SLEEP_SECONDS
-        seconds = (due - self._ledger.clock()) / 1000
+        # What is asked meanwhile is due no earlier than that.
         longest = min(LONGEST_SLEEP_SECONDS, self._settings.answer_seconds)
+        seconds = longest if due is None else (due - self._ledger.clock()) / 1000
+        if seconds <= 0:
+            await self._ask_due()
+        self._failures = 0
         return min(max(seconds, SHORTEST_SLEEP_SECONDS), longest)
 
     async def _heed_clock(self) -> None:
         """When the clock was set back, bring near what now lies too far ahead."""
         now = self._ledger.clock()
         if now < self._seen_at or not self._seen_at:
-            latest = now + (self._checker.patience_ms << self._settings.max_attempts)
+            patience = self._checker.patience_ms
+            latest = now + patience_after(patience, self._settings.max_attempts)
             account = self._account
             await self._database.write(
                 lambda t: bring_checks_near(t.connection, account, now, latest)
@@ -221,7 +221,7 @@ class Upkeep:
             counted, wa_ids = self._tally.take(account)
             if counted == Usage():
                 continue
-            for some in _some(sorted(wa_ids)):
+            for some in _some(sorted(filter(usable_alias, wa_ids))):
                 points.reached("messages.before_write")
                 await self._ledger.submit(MessagesEntry(account, counted, some))
                 points.reached("messages.after_write")

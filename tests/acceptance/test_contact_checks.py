@@ -66,6 +66,9 @@ async def test_a_check_is_answered_with_one_contact_an_input_in_their_order(
 async def test_what_is_processing_is_resolved_by_the_callback(service: Installation) -> None:
     [item] = await ask(service, GERMAN)
     assert (item["status"], item["checking"], item["wa_id"]) == ("processing", True, None)
+    path = "/accounts/main/recipients/lookup"
+    _, gate = await service.api("POST", path, {"recipients": [GERMAN]})
+    assert [w["code"] for w in gate["items"][0]["warnings"]] == ["contact_unknown"]
     contact = await becomes(service, GERMAN, "valid")
     assert contact["wa_id"] == "4915123456789"
 

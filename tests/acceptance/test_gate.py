@@ -157,7 +157,8 @@ async def test_a_contact_says_what_the_client_last_said_of_an_input(
     await manual.deliver(checked("+1 631 555 1001", "valid", "16315551001"))
     found = await contact(manual, "%2B1%20631%20555%201001")
     assert (found["account"], found["status"], found["wa_id"]) == ("main", "valid", "16315551001")
-    assert set(found) == {"account", "input", "wa_id", "status", "checked_at", "expires_at"}
+    fields = {"account", "input", "wa_id", "status", "checked_at", "expires_at"}
+    assert set(found) == fields | {"checking", "canonical", "opt_in"}
     for query in ("input=%2B1%20631%20555%201001", "wa_id=16315551001"):
         _, listed = await manual.api("GET", f"/accounts/main/contacts?{query}")
         assert listed == {"items": [found], "next_cursor": None}

@@ -95,6 +95,8 @@ async def test_twenty_thousand_numbers_all_end_although_callbacks_go_astray(
 
 
 async def test_the_rate_limit_of_the_client_is_never_exceeded(service: Installation) -> None:
+    service.sim.options.contact_check_seconds = 0
+
     async def one(number: int) -> int:
         body = {"contacts": [spelled(number)], "blocking": "wait"}
         return (await service.api("POST", PATH, body))[0]

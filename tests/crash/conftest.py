@@ -60,6 +60,8 @@ password = "development-only"
 ca_file = "{ca_file}"
 webhook_token = "{token}"
 timeout_seconds = 5
+[accounts.main.contacts]
+answer_seconds = 0.5
 [accounts.main.policy]
 mode = "auto"
 [[accounts.main.policy.rules]]

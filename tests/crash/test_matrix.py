@@ -7,6 +7,7 @@ from this range; three of them for the ledger, whose batches are of many kinds. 
 |---|---|
 | `start.*` | test_a_kill_while_it_starts |
 | `stop.*` | test_a_kill_while_it_stops |
+| `check.*`, `recheck.*`, `messages.*` | those of `test_contact_checks.py` |
 | all others | test_a_kill_under_load |
 | `ledger.after_commit` | test_a_kill_between_two_slices_of_a_large_callback, too |
 | none | test_every_point_of_the_code_is_in_the_matrix |
@@ -71,10 +72,21 @@ MATRIX = {
     "ask.after_outcome": GETS,
     "sweep.before_write": SLOW,
     "sweep.after_write": SLOW,
+    "check.before_plan": (),
+    "check.after_plan": (),
+    "check.before_post": (),
+    "check.after_post": (),
+    "check.after_answer": (),
+    "recheck.before_due": (),
+    "recheck.after_due": (),
+    "messages.before_write": (),
+    "messages.after_write": (),
     "stop.before_close": (),
     "stop.after_close": (),
 }
-UNDER_LOAD = [name for name in MATRIX if not name.startswith(("start.", "stop."))]
+CONTACTS = ("check.", "recheck.", "messages.")
+"""Points of contact checks, which `test_contact_checks.py` comes to."""
+UNDER_LOAD = [name for name in MATRIX if not name.startswith(("start.", "stop.", *CONTACTS))]
 STARTING = [name for name in MATRIX if name.startswith("start.")]
 STOPPING = [name for name in MATRIX if name.startswith("stop.")]
 

@@ -17,8 +17,9 @@ from service.ledger.callbacks import (
     QUARANTINED,
     CallbackEntry,
     Replay,
+    first_slice,
+    other_slices,
     replays,
-    slices,
     state_of,
 )
 from service.ledger.decisions import DecisionEntry, RefreshEntry
@@ -162,6 +163,11 @@ async def journal_states(database: Gated) -> list[tuple[str, str | None]]:
     query = select(journal.c.state, journal.c.reason).order_by(journal.c.id)
     rows = await database.read(lambda connection: connection.execute(query).all())
     return [(state, reason) for state, reason in rows]
+
+
+def slices(row: JournalRow, reading: Reading, request_id: str) -> list[CallbackEntry]:
+    first = first_slice(row, reading, request_id)
+    return [first, *other_slices(first, reading)]
 
 
 @dataclass
@@ -702,3 +708,24 @@ class TestTheSweep:
         await ledger.submit(callback(seen()))
         assert await ledger.submit(SweepEntry("main", clock(), 10)) == 0
         assert await ledger.submit(SweepEntry("auto", clock() + 1, 10)) == 0
+
+
+class TestGathering:
+    async def test_all_who_are_about_to_submit_share_one_commit(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
+        async def sender(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await ledger.submit(callback(seen(f"1631555{turns:04}")))
+
+        await asyncio.gather(*(sender(turns) for turns in range(20)))
+        assert await count(database, users) == 20
+        assert database.writes == 1
+
+    async def test_it_waits_for_nobody_who_is_not_there(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
+        for turn in range(3):
+            await ledger.submit(callback(seen(f"1631555{turn:04}")))
+        assert database.writes == 3

@@ -97,7 +97,7 @@ PAYLOAD_READINGS = {
     "text": Reading(
         (UserWrote("79944065555", Moment(1_628_770_488_000, Precision.SECOND)),), others=1
     ),
-    "status-delivered": Reading(others=1),
+    "status-delivered": Reading(others=1, delivered=("16315555555",)),
     "error": Reading(others=1),
 }
 
@@ -106,6 +106,20 @@ PAYLOAD_READINGS = {
 def test_metas_own_examples_are_understood(name: str) -> None:
     body = (PAYLOADS / f"{name}.json").read_bytes()
     assert onprem.read("application/json", "", body) == PAYLOAD_READINGS[name]
+
+
+class TestWhatWeSendOurselves:
+    def test_a_callback_of_the_doctor_says_nothing_and_is_known_as_that(self) -> None:
+        assert read({"ackgate-doctor": {"id": "1"}}) == Reading(synthetic=True)
+
+    @pytest.mark.parametrize("other", [{"messages": []}, {"anything": 1}])
+    def test_whatever_else_is_in_a_body_makes_it_a_callback_like_any(self, other: Json) -> None:
+        assert not read({"ackgate-doctor": {}, **other}).synthetic
+
+    def test_its_key_hides_no_event(self) -> None:
+        reading = read({"ackgate-doctor": {}, "statuses": [blocked()]})
+        assert not reading.synthetic
+        assert reading.events
 
 
 class TestIdentityChanged:
@@ -334,7 +348,7 @@ class TestStatus:
     @pytest.mark.parametrize(
         "status",
         [
-            blocked(status="delivered"),
+            blocked(status="read"),
             blocked(status=None),
             blocked(errors=[{"code": 470}]),
             blocked(errors=[]),
@@ -346,6 +360,13 @@ class TestStatus:
     )
     def test_everything_else_is_let_pass(self, status: Json) -> None:
         assert read({"statuses": [status]}) == Reading(others=1)
+
+    def test_to_whom_messages_were_sent_and_delivered_is_noted(self) -> None:
+        sent = {"status": "sent", "recipient_id": WA_ID}
+        delivered = {"status": "delivered", "recipient_id": "16315550002"}
+        noted = read({"statuses": [sent, delivered, sent, sent | {"recipient_id": 7}, 7]})
+        assert (noted.sent, noted.delivered) == ((WA_ID, WA_ID), ("16315550002",))
+        assert not noted.events
 
     @pytest.mark.parametrize("recipient_id", [None, "a/b", ""])
     def test_without_a_usable_recipient_it_is_a_fault(self, recipient_id: Any) -> None:

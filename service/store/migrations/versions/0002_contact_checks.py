@@ -27,7 +27,6 @@ def upgrade() -> None:
     op.create_index("ix_contacts_account_canonical", "contacts", ["account", "canonical"])
     _create_partial_index("ix_contacts_open", ["account", "due_at"], "due_at IS NOT NULL")
     _create_partial_index("ix_contacts_valid", ["account", "checked_at", "id"], "status = 'valid'")
-    _create_partial_index("ix_contacts_not_formed", ["account"], "canonical IS NULL")
     op.create_table(
         "contact_days",
         sa.Column("account", sa.Text(), nullable=False),

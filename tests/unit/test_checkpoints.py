@@ -1,0 +1,109 @@
+"""The write-ahead log is copied back beside the writer, and stays small."""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from service.store.database import JournalRow, Transaction
+from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite_checkpoints import FEW_PAGES, MAX_PASSES, ROWS, Checkpoints
+
+PAGE = 4096
+
+
+class Copier:
+    """Stands for the two connections: tells what the log holds, and notes who was asked."""
+
+    def __init__(self, pages: Sequence[int] = (100,), error: Exception | None = None) -> None:
+        self.pages = list(pages)
+        self.error = error
+        self.asked: list[str] = []
+        self.done = asyncio.Event()
+
+    async def beside(self) -> tuple[int, int]:
+        self.asked.append("beside")
+        if self.error is not None:
+            self.done.set()
+            raise self.error
+        pages = self.pages.pop(0) if len(self.pages) > 1 else self.pages[0]
+        return pages, pages
+
+    async def within(self) -> tuple[int, int]:
+        self.asked.append("within")
+        self.done.set()
+        return 0, 0
+
+
+async def run(copier: Copier, changes: int) -> Checkpoints:
+    checkpoints = Checkpoints(copier.beside, copier.within)
+    checkpoints.note(changes)
+    await checkpoints.close()
+    return checkpoints
+
+
+async def test_nothing_is_copied_until_enough_rows_were_changed() -> None:
+    copier = Copier()
+    await run(copier, ROWS - 1)
+    assert copier.asked == []
+
+
+async def test_the_writer_waits_only_for_what_came_while_the_rest_was_copied() -> None:
+    copier = Copier()
+    await run(copier, ROWS)
+    assert copier.asked == ["beside", "beside", "within"]
+
+
+async def test_as_long_as_much_comes_meanwhile_it_is_copied_beside() -> None:
+    copier = Copier([5_000, 10_000, 15_000, 15_000 + FEW_PAGES])
+    await run(copier, ROWS)
+    assert copier.asked == ["beside"] * 4 + ["within"]
+
+
+async def test_the_log_does_not_grow_for_ever_under_a_load_that_never_ends() -> None:
+    copier = Copier([n * 10_000 for n in range(100)])
+    await run(copier, ROWS)
+    assert copier.asked == ["beside"] * (MAX_PASSES + 1) + ["within"]
+
+
+async def test_a_second_one_begins_only_after_as_many_rows_again() -> None:
+    copier = Copier()
+    checkpoints = await run(copier, ROWS)
+    checkpoints.note(2 * ROWS - 1)
+    await checkpoints.close()
+    assert copier.asked.count("within") == 1
+    checkpoints.note(2 * ROWS)
+    await checkpoints.close()
+    assert copier.asked.count("within") == 2
+
+
+async def test_one_that_fails_is_told_and_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
+    copier = Copier(error=sqlite3.OperationalError("disk I/O error"))
+    checkpoints = await run(copier, ROWS)
+    copier.error = None
+    checkpoints.note(2 * ROWS)
+    await checkpoints.close()
+    assert copier.asked[-1] == "within"
+    assert "disk I/O error" in capsys.readouterr().out
+
+
+async def test_a_real_log_begins_anew(tmp_path: Path) -> None:
+    database = SQLiteDatabase(tmp_path / "ackgate.db")
+    await database.open()
+    body = b"x" * 500
+    rows = [JournalRow("main", 1, "applied", "", "", "[]", body) for _ in range(1000)]
+
+    def add(transaction: Transaction) -> None:
+        transaction.add_journal(rows)
+
+    log = tmp_path / "ackgate.db-wal"
+    sizes = []
+    for _ in range(5 * ROWS // len(rows)):
+        await database.write(add)
+        await database._checkpoints.close()
+        sizes.append(log.stat().st_size)
+    await database.close()
+    # Without a checkpoint the log would hold every page of the five times ten thousand rows.
+    assert max(sizes) < 2 * ROWS * PAGE // 6
