@@ -314,17 +314,6 @@ async def test_numbers_are_found_in_any_spelling_once_they_were_checked(install:
     assert [codes(item, "reasons") for item in found["items"]] == [["identity_pending"]] * 6
 
 
-async def test_the_literal_input_comes_before_another_spelling(install: Install) -> None:
-    made = await install(accounts={"main": {"phone_number": "+16315550100"}})
-    await made.deliver(
-        {"contacts": [{"input": "+16315551001", "status": "valid", "wa_id": "16315551001"}]},
-        {"contacts": [{"input": "631 555 1001", "status": "invalid"}]},
-    )
-    body = {"recipients": ["+16315551001", "631 555 1001"]}
-    _, found = await made.api("POST", "/accounts/main/recipients/lookup", body)
-    assert [item["sendable"] for item in found["items"]] == [True, False]
-
-
 async def test_a_number_never_checked_is_unknown_and_has_no_wa_id(manual: Installation) -> None:
     body = {"recipients": ["+1 631 555 7001"]}
     _, found = await manual.api("POST", "/accounts/main/recipients/lookup", body)

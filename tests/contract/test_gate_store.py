@@ -137,6 +137,58 @@ async def test_a_number_leads_to_its_user_and_to_the_newest_word_on_any_spelling
     assert list(found.users) == [WA_ID]
 
 
+async def formed(
+    database: SQLiteDatabase, *contacts: tuple[str, str, str | None, int, str]
+) -> None:
+    made = [
+        Contact("main", input_, status, wa_id, at, canonical=form)
+        for input_, status, wa_id, at, form in contacts
+    ]
+    await database.write(lambda transaction: transaction.save_contacts(made))
+
+
+async def test_a_number_that_was_never_asked_so_is_found_by_the_newest_word_on_another_spelling(
+    database: SQLiteDatabase,
+) -> None:
+    await save(database)
+    await formed(
+        database,
+        ("+1 631 555 0001", "invalid", None, NOW - 9, WA_ID),
+        ("+1 (631) 555-0001", "valid", WA_ID, NOW - 5, WA_ID),
+        ("1 631 5550001", "processing", None, NOW, WA_ID),
+    )
+    asked = ("631-555-0001", "+16315550001", "1 631 5550001")
+    found = await known(database, *asked)
+    assert found.checked == dict.fromkeys(asked, LastWord(WA_ID, "valid", NOW - 5))
+    assert list(found.users) == [WA_ID]
+
+
+async def test_the_literal_input_comes_before_another_spelling(database: SQLiteDatabase) -> None:
+    await formed(
+        database,
+        ("+1 631 555 0001", "invalid", None, NOW - 9, WA_ID),
+        ("+1 (631) 555-0001", "valid", WA_ID, NOW, WA_ID),
+    )
+    found = await known(database, "+1 631 555 0001")
+    assert found.checked == {"+1 631 555 0001": LastWord(None, "invalid", NOW - 9)}
+
+
+async def test_who_is_known_by_the_wa_id_is_not_looked_for_as_a_number_of_the_country(
+    database: SQLiteDatabase,
+) -> None:
+    user = "6315550001"
+    await save(database, user)
+    await saved(database, ("x", "valid", "6315550002", NOW))
+    await formed(
+        database,
+        ("+16315550001", "invalid", WA_ID, NOW, WA_ID),
+        ("+16315550002", "invalid", OTHER_ID, NOW, OTHER_ID),
+    )
+    found = await known(database, user, "6315550002")
+    assert (found.checked, list(found.users)) == ({}, [user])
+    assert set(found.newest) == {"6315550002"}
+
+
 async def test_many_recipients_are_found_in_one_question(database: SQLiteDatabase) -> None:
     many = [f"1631{n:07}" for n in range(CHUNK + 100)]
     await saved(database, *((f"+{wa_id}", "valid", wa_id, NOW) for wa_id in many))
