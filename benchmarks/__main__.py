@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarks import accept, end_to_end, growth, idle
+from benchmarks import accept, end_to_end, gate, growth, idle
 from benchmarks.options import Effort
 from benchmarks.peers import compare
 from benchmarks.processes import BenchmarkError
@@ -16,6 +16,7 @@ PARTS: dict[str, Callable[[Effort], Section]] = {
     "accept": accept.measure,
     "peers": compare.measure,
     "end_to_end": end_to_end.measure,
+    "gate": gate.measure,
     "growth": growth.measure,
     "idle": idle.measure,
 }

@@ -21,6 +21,9 @@ NEW_USERS = 100_000_000
 NAMES, SPREAD = 10**10, 6_180_339_887
 """Names there are, and a number without a factor in common with that."""
 
+RECIPIENTS = 1_000
+"""Of one lookup."""
+
 Bodies = Iterator[bytes]
 
 
@@ -174,10 +177,20 @@ def traffic(first: int, users: int) -> Bodies:
         yield kind(chance.randrange(users), number)
 
 
+def lookups(first: int, users: int) -> Bodies:
+    """Write lookups of a thousand: one half by wa_id, one by number as the business holds it."""
+    chance = random.Random(first)
+    while True:
+        asked = [wa_id(chance.randrange(users)) for _ in range(RECIPIENTS)]
+        asked[::2] = [f"+{name}" for name in asked[::2]]
+        yield json.dumps({"recipients": asked}).encode()
+
+
 Work = Callable[[int, int, int], Bodies]
 WORKS: dict[str, Work] = {
     "identities": lambda first, now_ms, _: identity_changes(first, now_ms),
     "everyday": everyday,
     "traffic": lambda first, _, users: traffic(first, users),
+    "lookups": lambda first, _, users: lookups(first, users),
 }
 """What can be sent, by name: of (first number, Unix ms, users)."""

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Table
 
 from benchmarks.bodies import FIRST_SEEN_MS, everyday, hash_of, wa_id
+from service.model.contacts import Contact
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import BY_CLIENT, AuditEntry, State, User
@@ -25,6 +26,7 @@ DISTINCT_BODIES = 50_000
 ENTRIES_A_USER = 5
 JOURNAL_MS = 20 * 86_400_000
 """The time that the journal spans, younger than what retention takes away."""
+_NOW_MS = time.time_ns() // 1_000_000
 SOME = 5_000
 """Rows from which on a bar shows how far it is."""
 
@@ -35,6 +37,7 @@ class Size:
 
     users: int
     entries: int
+    contacts: int = 0
 
     @classmethod
     def of(cls, users: int) -> "Size":
@@ -61,6 +64,17 @@ def user(number: int) -> User:
     )  # fmt: skip
 
 
+def contact(number: int) -> Contact:
+    """Make what the client said of a user's number: one spelling of it, valid, and not stale."""
+    name = wa_id(number)
+    return Contact("main", phone_number(number), "valid", name, _NOW_MS, canonical=name)
+
+
+def phone_number(number: int) -> str:
+    """Give the number of a user as the business holds it."""
+    return f"+{wa_id(number)}"
+
+
 def seed(path: Path, size: Size) -> None:
     """Make a database; the schema is the service's own."""
     asyncio.run(_prepare(path))
@@ -74,7 +88,9 @@ def seed(path: Path, size: Size) -> None:
         TimeElapsedColumn(),
     )
     with Progress(*columns, disable=size.users < SOME) as progress:
-        bar = progress.add_task(f"{size.users:,} identities", total=4 * size.users + size.entries)
+        bar = progress.add_task(
+            f"{size.users:,} identities", total=4 * size.users + size.entries + size.contacts
+        )
         for sql, made in _all_rows(size):
             _insert(raw, sql, made, lambda count: progress.advance(bar, count))
     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -96,6 +112,7 @@ def _all_rows(size: Size) -> Iterator[tuple[str, Iterable[tuple[Any, ...]]]]:
     yield hot.INSERT_ALIAS, (("main", alias, id_) for alias, id_ in aliases)
     for what in (entry, done):
         yield hot.INSERT_AUDIT, (rows.audit_row("main", n + 1, what) for n in numbers)
+    yield hot.UPSERT_CONTACT, (rows.contact_row(contact(n)) for n in range(size.contacts))
     yield _journal(size)
 
 

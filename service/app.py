@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from service.api.access import counted, loopback_only
+from service.api.gate import GATE, Gate
 from service.api.problems import problem_of, problems
 from service.api.queries import MAX_BODY_BYTES
 from service.api.room import Room
@@ -29,6 +30,7 @@ from service.ingress.kept import Kept, stays_open
 from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
+from service.model.gate import Reason
 from service.model.policy import Policies
 from service.model.users import AuditEntry, Kind
 from service.observability.logs import configure
@@ -42,6 +44,8 @@ from service.whatsapp.client import Client
 from service.workers.acknowledger import acknowledge
 from service.workers.checker import Checker
 from service.workers.health import watch
+from service.workers.heartbeat import Heartbeat
+from service.workers.inspector import Inspector, expected_of
 from service.workers.leasing import Worker
 from service.workers.rechecks import Rechecks, Upkeep
 from service.workers.reconciler import ask, sweep
@@ -105,6 +109,7 @@ class Service:
         self._sites: list[BoundedSite] = []
         self._runners: list[web.AppRunner] = []
         self._ends_at: float | None = None
+        self._heartbeat: Heartbeat | None = None
         self.parts: Services | None = None
         self.upkeep: Upkeep
 
@@ -126,16 +131,18 @@ class Service:
         await database.write(partial(_note_start, policies=policies))
         parts = self._build(database, policies)
         await self._add_verifiers(parts)
+        await self._begin_heartbeat(parts)
         app = _application(parts)
         door = self._door(parts)
+        gate = Gate(parts)
         _add_door(app, door)
         if inside is None:
-            add_routes(app)
-        await self._listen(app, parts, outside, tls, door)
+            _add_api(app, gate)
+        await self._listen(app, outside, tls, door, gate if inside is None else None)
         if inside is not None:
             internal = _application(parts)
-            add_routes(internal)
-            await self._listen(internal, parts, inside, None)
+            _add_api(internal, gate)
+            await self._listen(internal, inside, None, None, gate)
         self._start_workers(parts)
         await self._say_started(database)
         parts.ready = True
@@ -170,6 +177,15 @@ class Service:
             settings, database, ledger, clients, metrics, Changes(), room, messages, checkers
         )
         ledger.listeners.append(parts.changes.hear)
+        parts.inspectors |= {
+            name: Inspector(
+                client,
+                expected_of(settings, name),
+                ledger,
+                every_seconds=settings.inspector.every_seconds,
+            )
+            for name, client in clients.items()
+        }
         self.parts = parts
         return parts
 
@@ -189,6 +205,17 @@ class Service:
             if name in known
         }
 
+    async def _begin_heartbeat(self, parts: Services) -> None:
+        def tell(reason: Reason | None) -> None:
+            parts.catching_up = reason
+            if reason is not None and reason.until is not None and reason.since is not None:
+                seconds = (reason.until - reason.since) // 1000
+                log.info("catching up after a downtime", at_most=f"{seconds} s")
+
+        self._heartbeat = Heartbeat(parts.ledger, parts.database, tell)
+        await self._heartbeat.begin()
+        self._stack.push_async_callback(self._heartbeat.beat)
+
     def _door(self, parts: Services) -> Door:
         server = self._settings.server
         intake = Intake(
@@ -203,17 +230,18 @@ class Service:
     async def _listen(
         self,
         app: web.Application,
-        parts: Services,
         taken: socket.socket,
         tls: ssl.SSLContext | None,
-        door: Door | None = None,
+        door: Door | None,
+        gate: Gate | None,
     ) -> None:
+        parts = app[SERVICES]
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)
         server = runner.server
-        if door is not None and server is not None and not parts.settings.open_to_loopback_only:
-            server.request_handler = _door_first(door, server.request_handler)
+        if server is not None and not parts.settings.open_to_loopback_only:
+            server.request_handler = _plainly(door, gate, server.request_handler)
         site = BoundedSite(
             runner, parts.metrics, max_connections=descriptors.connections(self._settings)
         )
@@ -244,7 +272,10 @@ class Service:
             )
             self._loops += [asyncio.create_task(sweeping), asyncio.create_task(watch(client))]
         self._start_checks(parts)
+        self._loops += [asyncio.create_task(i.run()) for i in parts.inspectors.values() if i.wanted]
         self._loops += [asyncio.create_task(_verify(parts, name)) for name in parts.verifiers]
+        if self._heartbeat is not None:
+            self._loops.append(asyncio.create_task(self._heartbeat.run()))
         retention = Retention(self._settings.retention, parts.ledger, parts.database, parts.metrics)
         if retention.wanted:
             self._loops.append(asyncio.create_task(retention.run()))
@@ -337,21 +368,29 @@ def _application(parts: Services) -> web.Application:
 Handler = Callable[[Any], Awaitable[Any]]
 
 
-def _door_first(door: Door, otherwise: Handler) -> Handler:
-    """Hand plain callbacks straight to the door: the router costs a quarter of the whole way."""
+def _plainly(door: Door | None, gate: Gate | None, otherwise: Handler) -> Handler:
+    """Hand callbacks and questions to the gate straight on: the router costs a quarter of them."""
     kept = Kept()
 
     async def handle(request: web.Request) -> Any:
-        named = address_of(request)
-        if named is None or not stays_open(request):
+        if not stays_open(request):
             return await otherwise(request)
-        try:
-            refused = await door.take(request, *named)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
-            return problem_of(error)
-        return kept if refused is None else refused
+        if door is not None and (named := address_of(request)) is not None:
+            try:
+                refused = await door.take(request, *named)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
+                return problem_of(error)
+            return kept if refused is None else refused
+        if gate is not None and (asked := gate.plainly_asked(request)) is not None:
+            return await gate.take(request, *asked)
+        return await otherwise(request)
 
     return handle
+
+
+def _add_api(app: web.Application, gate: Gate) -> None:
+    app[GATE] = gate
+    add_routes(app)
 
 
 def _add_door(app: web.Application, door: Door) -> None:

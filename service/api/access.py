@@ -3,14 +3,14 @@
 import functools
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from service.api.problems import ProblemError
 from service.api.services import services
-from service.settings import Role
+from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
 
 ROLES: tuple[Role, ...] = ("gate", "reader", "operator", "admin")
@@ -32,20 +32,25 @@ def guarded(role: Role, resource: Resource) -> Handler:
 
     @functools.wraps(resource)
     async def handler(request: web.Request) -> web.StreamResponse:
-        name, has = _authenticate(request)
-        if ROLES.index(has) < ROLES.index(role):
-            raise ProblemError(403, f"the role {role} is needed, this key has {has}")
+        name, has = admit(services(request).settings, request.headers, role)
         request[CALLER], request[CALLER_ROLE] = name, has
         return await resource(request)
 
     return handler
 
 
-def _authenticate(request: web.Request) -> tuple[str, Role]:
-    keys = services(request).settings.api.keys
+def admit(settings: Settings, headers: Mapping[str, str], role: Role) -> tuple[str, Role]:
+    """Give name and role of the key, if it has this role or one above it; else 401 or 403."""
+    name, has = _authenticate(settings.api.keys, headers.get("Authorization", ""))
+    if ROLES.index(has) < ROLES.index(role):
+        raise ProblemError(403, f"the role {role} is needed, this key has {has}")
+    return name, has
+
+
+def _authenticate(keys: Mapping[str, ApiKeySettings], authorization: str) -> tuple[str, Role]:
     if not keys:
         return LOCAL, "admin"
-    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, presented = authorization.partition(" ")
     digest = hashlib.sha256(presented.strip().encode(errors="replace")).hexdigest()
     found: tuple[str, Role] | None = None
     for name, key in keys.items():

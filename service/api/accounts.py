@@ -62,6 +62,7 @@ async def _accounts(parts: Services) -> list[dict[str, Any]]:
             "backlog": {kind.value: _waiting(work.get((name, kind))) for kind in Kind},
             "login": _login(parts, name),
             "health": _health(parts, name),
+            "settings": _settings(parts, name),
             "unverified": _unverified(parts, name, left.get(name, 0)),
         }
         for name, account in parts.settings.accounts.items()
@@ -85,6 +86,15 @@ def _waiting(backlog: Backlog | None) -> dict[str, Any]:
     backlog = backlog or Backlog(0, 0, None)
     oldest = rfc3339(backlog.oldest_due)
     return {"waiting": backlog.waiting, "overdue": backlog.overdue, "oldest_due_at": oldest}
+
+
+def _settings(parts: Services, name: str) -> dict[str, Any]:
+    inspector = parts.inspectors[name]
+    return {
+        "read_at": rfc3339(inspector.read_at),
+        "client_version": inspector.told.version if inspector.told else None,
+        "issues": [issue.code for issue in inspector.found],
+    }
 
 
 def _login(parts: Services, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from service.store.database import UnavailableError
 from service.store.queries import backlogs, count_states, oldest_pending
 from service.store.retention import oldest_entry
 from service.store.unverified import count_unverified
+from service.workers.inspector import Inspector
 
 MEBIBYTE = 1_048_576
 OVERDUE_MS = 60_000
@@ -67,8 +68,18 @@ async def status(request: web.Request) -> web.Response:
         checks[f"login:{name}"] = _check(
             not client.session.refused, "the login is refused", otherwise="warn"
         )
+    checks |= {f"settings:{name}": _settings_check(i) for name, i in parts.inspectors.items()}
     worst = max((c["status"] for c in checks.values()), key=("pass", "warn", "fail").index)
     return web.json_response({"status": worst, "checks": checks})
+
+
+def _settings_check(inspector: Inspector) -> dict[str, Any]:
+    """Name what is wrong with a client's settings; the rest is for who has a key."""
+    found = inspector.found
+    wrong = [issue.code for issue in found if not issue.is_notice]
+    check = _check(not wrong, ", ".join(wrong), otherwise="warn")
+    notices = [issue.detail for issue in found if issue.is_notice]
+    return check | {"detail": "; ".join(notices)} if notices else check
 
 
 async def _disk_check(parts: Services) -> dict[str, Any]:
@@ -121,9 +132,18 @@ async def metrics(request: web.Request) -> web.Response:
     now = parts.ledger.clock()
     shown.waiting.set(parts.ledger.waiting)
     shown.disk_free.set(await parts.room.free_bytes())
+    _count_issues(parts)
     with suppress(UnavailableError):
         await _count(parts, now)
     return web.Response(body=shown.render(), headers={"Content-Type": prometheus.CONTENT_TYPE})
+
+
+def _count_issues(parts: Services) -> None:
+    parts.metrics.issues.clear()
+    for inspector in parts.inspectors.values():
+        for issue in inspector.issues():
+            if not issue.is_notice:
+                parts.metrics.issues.labels(issue.account, issue.code).set(1)
 
 
 async def _count(parts: Services, now: int) -> None:

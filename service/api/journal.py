@@ -17,9 +17,10 @@ from service.api.services import rfc3339, services
 from service.ingress.door import DIALECTS
 from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, replays, state_of
 from service.model.users import by_key
+from service.store.database import SYNTHETIC
 from service.store.queries import audit_entry_of, journal_entry, list_audit, list_journal
 
-STATES = frozenset({APPLIED, QUARANTINED})
+STATES = frozenset({APPLIED, QUARANTINED, SYNTHETIC})
 
 
 async def list_(request: web.Request) -> web.Response:

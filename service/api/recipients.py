@@ -1,153 +1,96 @@
-"""The gate: may I write to this user now, and if not, why not?"""
+"""The gate: may I write to this user now, and if not, why not? And blocks that a person puts."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from datetime import datetime
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from sqlalchemy import Connection
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from service.api import shapes
-from service.api.problems import field_problem
-from service.api.queries import need_account, read_body
-from service.api.services import services
-from service.model.contacts import Contact
-from service.model.gate import Verdict, judge, unite
-from service.model.names import storable, usable_alias
-from service.model.users import User
-from service.store.queries import find_contacts, find_users, newest_contacts
-from service.store.unverified import find_unverified
+from service.api.access import CALLER
+from service.api.gate import GATE
+from service.api.identities import MAX_WAIT_SECONDS, Words
+from service.api.problems import ProblemError, field_problem
+from service.api.queries import need_account, number, read_body
+from service.api.services import rfc3339, services
+from service.ledger.blocks import BlockEntry, UnblockEntry
+from service.model.moments import LATEST_MS
+from service.model.names import usable_alias
+from service.model.users import by_key
 
 MAX_RECIPIENTS = 1000
 Recipient = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_JSON = {"Content-Type": "application/json"}
 
 
 class LookupBody(BaseModel):
-    """Users by their aliases, or phone numbers as they were checked."""
+    """Users by their aliases, or phone numbers as the business holds them."""
 
     model_config = ConfigDict(extra="forbid")
     recipients: Annotated[list[Recipient], Field(max_length=MAX_RECIPIENTS)]
 
 
+class BlockBody(BaseModel):
+    """Why nobody is to write to the user, and until when; without a time until it is ended."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: Words
+    until: AwareDatetime | None = None
+
+
 async def show(request: web.Request) -> web.Response:
-    """Give the gate's answer about one user."""
-    asked = request.match_info["user"]
-    if not usable_alias(asked):
-        raise field_problem(("user", "a wa_id or another alias of a user"))
-    account = need_account(request)
-    [answer] = await _answers(request, account, [asked])
-    return web.json_response(answer)
+    """Give the gate's answer about one user; with `wait`, as soon as it turns sendable."""
+    asked = _need_user(request)
+    wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
+    account, gate = need_account(request), request.config_dict[GATE]
+    answer = await (gate.wait(account, asked, wait) if wait else gate.one(account, asked))
+    return web.Response(body=answer, headers=_JSON)
 
 
 async def lookup(request: web.Request) -> web.Response:
-    """Give the gate's answers about up to 1,000 users, in the order of the request."""
+    """Give the gate's answers about up to 1,000 recipients, in the order of the request."""
     body = await read_body(request, LookupBody)
     account = need_account(request)
-    answers = await _answers(request, account, body.recipients)
-    items = [
-        {"input": asked} | answer for asked, answer in zip(body.recipients, answers, strict=True)
-    ]
-    return web.json_response({"items": items})
+    answer = await request.config_dict[GATE].many(account, body.recipients)
+    return web.Response(body=answer, headers=_JSON)
 
 
-async def _answers(
-    request: web.Request, account: str, asked: Sequence[str]
-) -> list[dict[str, Any]]:
-    parts = services(request)
-    now = parts.ledger.clock()
-    client = parts.clients.get(account)
-    since = client.reachability.unreachable_since if client else None
-    verifier = parts.verifiers.get(account)
-    restored = None if verifier is None else verifier.since
-    verdicts, unverified = await parts.database.read(
-        partial(
-            _judge_all,
-            account=account,
-            asked=asked,
-            now=now,
-            unreachable_since=since,
-            restored_at=restored,
-        )
-    )
-    if verifier is not None:
-        verifier.want(unverified)
-    return [
-        _error() if verdict is None else shapes.verdict(account, verdict, now)
-        for verdict in verdicts
-    ]
+async def block(request: web.Request) -> web.Response:
+    """Block a user, also one never heard of."""
+    body = await read_body(request, BlockBody)
+    user, until = _need_user(request), _milliseconds(body.until)
+    ledger = services(request).ledger
+    if until is not None and not ledger.clock() < until <= LATEST_MS:
+        raise field_problem(("until", "a time in the future"))
+    account = need_account(request)
+    note = None if until is None else f"until {rfc3339(until)}"
+    by = by_key(request[CALLER])
+    await ledger.submit(BlockEntry(account, user, body.reason, by, until, note))
+    return await _answer(request, account, user)
 
 
-def _error() -> dict[str, Any]:
-    detail = "neither a usable alias nor a phone number that was checked"
-    return {"error": {"type": "about:blank", "title": "Unprocessable Entity", "detail": detail}}
+async def unblock(request: web.Request) -> web.Response:
+    """End a person's block of a user."""
+    user, account = _need_user(request), need_account(request)
+    entry = UnblockEntry(account, user, by_key(request[CALLER]))
+    if not await services(request).ledger.submit(entry):
+        raise ProblemError(404, "the user is not blocked")
+    return await _answer(request, account, user)
 
 
-def _judge_all(
-    connection: Connection,
-    account: str,
-    asked: Sequence[str],
-    now: int,
-    unreachable_since: int | None,
-    restored_at: int | None,
-) -> tuple[list[Verdict | None], frozenset[int]]:
-    """Judge each recipient; None for one that can be neither an alias nor a checked number.
-
-    Beside the verdicts come the ids of the users whom the client is still to be asked about, where
-    the account is unverified since it was restored.
-
-    A number that is a user's alias and was also checked is judged as both: what a check of it
-    said can add a reason, never take one away.
-    """
-    checked = find_contacts(connection, account, [one for one in asked if storable(one)])
-    names = {one: _names(one, checked) for one in asked}
-    users = find_users(connection, account, sorted(set().union(*names.values())))
-    wa_ids = {
-        users[name].wa_id if name in users else name for found in names.values() for name in found
-    }
-    newest = newest_contacts(connection, account, sorted(wa_ids))
-    unverified: frozenset[int] = frozenset()
-    if restored_at is not None:
-        ids = list({user.id: None for user in users.values()})
-        unverified = find_unverified(connection, account, ids)
-    found = _Found(users, checked, newest, now, unreachable_since, restored_at, unverified)
-    return [found.judge(one, names[one]) for one in asked], unverified
+async def _answer(request: web.Request, account: str, user: str) -> web.Response:
+    return web.Response(body=await request.config_dict[GATE].one(account, user), headers=_JSON)
 
 
-def _names(asked: str, checked: Mapping[str, Contact]) -> list[str]:
-    """Give what the recipient may be called: as the client told of the number, and as asked."""
-    contact = checked.get(asked)
-    told = [contact.wa_id] if contact is not None and contact.wa_id is not None else []
-    return [*told, asked] if usable_alias(asked) and asked not in told else told
+def _need_user(request: web.Request) -> str:
+    user: Any = request.match_info["user"]
+    if not usable_alias(user):
+        raise field_problem(("user", "a wa_id or another alias of a user"))
+    return str(user)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What is known of all recipients of one question."""
-
-    users: Mapping[str, User]
-    checked: Mapping[str, Contact]
-    newest: Mapping[str, Contact]
-    now: int
-    unreachable_since: int | None
-    restored_at: int | None
-    unverified: frozenset[int]
-
-    def judge(self, asked: str, names: Sequence[str]) -> Verdict | None:
-        """Judge one recipient by every name that leads to a user, else by the first."""
-        own = self.checked.get(asked)
-        if not names and own is None:
-            return None
-        known = [name for name in names if name in self.users] or list(names[:1])
-        verdicts = [self._judge(name, own) for name in known] or [self._judge(None, own)]
-        return unite(verdicts)
-
-    def _judge(self, name: str | None, own: Contact | None) -> Verdict:
-        user = None if name is None else self.users.get(name)
-        wa_id = name if user is None else user.wa_id
-        newest = None if wa_id is None else self.newest.get(wa_id)
-        contacts = [contact for contact in (own, newest) if contact is not None]
-        verified = user is not None and user.id not in self.unverified
-        since = None if verified else self.restored_at
-        return judge(wa_id, user, contacts, self.now, self.unreachable_since, since)
+def _milliseconds(at: datetime | None) -> int | None:
+    """Give Unix milliseconds; a time before the calendar's first second of UTC is long ago."""
+    try:
+        return None if at is None else int(at.timestamp() * 1000)
+    except (OverflowError, ValueError):
+        return 0

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from service import __version__
-from service.api import accounts, contacts, health, identities, journal, recipients
+from service.api import accounts, contacts, health, identities, issues, journal, recipients
 from service.api.access import Resource, guarded
 from service.api.problems import MEDIA_TYPE, ProblemError
 from service.ingress.door import expect
@@ -37,6 +37,7 @@ class Route:
 
 _PAGE = ("limit", "cursor")
 _IDENTITY = "/accounts/{account}/identities/{user}"
+_BLOCK = "/accounts/{account}/recipients/{user}/block"
 
 API: tuple[Route, ...] = (
     Route("GET", "/status", "reader", accounts.status),
@@ -68,7 +69,7 @@ API: tuple[Route, ...] = (
         query=("input", "wa_id", *_PAGE),
     ),
     Route("POST", "/accounts/{account}/contacts", "operator", contacts.check, contacts.CheckBody),
-    Route("GET", "/accounts/{account}/recipients/{user}", "gate", recipients.show),
+    Route("GET", "/accounts/{account}/recipients/{user}", "gate", recipients.show, query=("wait",)),
     Route(
         "POST",
         "/accounts/{account}/recipients/lookup",
@@ -76,6 +77,9 @@ API: tuple[Route, ...] = (
         recipients.lookup,
         recipients.LookupBody,
     ),
+    Route("PUT", _BLOCK, "operator", recipients.block, recipients.BlockBody),
+    Route("DELETE", _BLOCK, "operator", recipients.unblock),
+    Route("GET", "/issues", "reader", issues.list_),
     Route("GET", "/journal", "reader", journal.list_, query=("state", "account", *_PAGE)),
     Route("GET", "/journal/{id}", "reader", journal.show),
     Route("POST", "/journal/{id}/replay", "admin", journal.replay),

@@ -1,9 +1,11 @@
 """What the resources work with, as the composition root hands it to them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -11,11 +13,13 @@ from service.api.room import Room
 from service.ledger.book import Commit
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
+from service.model.gate import Reason
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.client import Client
 from service.workers.checker import Checker
+from service.workers.inspector import Inspector
 from service.workers.verifier import Verifier
 
 
@@ -52,10 +56,26 @@ class Changes:
         if not events:
             del self._waiting[user_id]
 
+    @contextmanager
+    def watching(self, user_ids: Iterable[int]) -> Iterator[asyncio.Event]:
+        """Wait for any of some users, as long as the block lasts."""
+        event, watched = asyncio.Event(), list(user_ids)
+        for user_id in watched:
+            self._waiting.setdefault(user_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            for user_id in watched:
+                self.unwatch(user_id, event)
+
 
 @dataclass(slots=True)
 class Services:
-    """The parts of one running service; a verifier for each account that is unverified."""
+    """The parts of one running service.
+
+    A verifier for each account that is unverified, an inspector for each there is; `catching_up`
+    says that callbacks of the time when the service was down may be under way.
+    """
 
     settings: Settings
     database: Database
@@ -67,6 +87,8 @@ class Services:
     messages: Messages
     checkers: Mapping[str, Checker]
     verifiers: dict[str, Verifier] = field(default_factory=dict)
+    inspectors: dict[str, Inspector] = field(default_factory=dict)
+    catching_up: Reason | None = None
     ready: bool = False
 
 
@@ -80,7 +102,9 @@ def services(request: web.Request) -> Services:
 
 def rfc3339(at: int | None) -> str | None:
     """Write Unix milliseconds as RFC 3339 in UTC with milliseconds."""
-    if at is None:
-        return None
-    moment = datetime.fromtimestamp(at // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+    return None if at is None else f"{_second(at // 1000)}.{at % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}"

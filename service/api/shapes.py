@@ -4,7 +4,6 @@ from typing import Any
 
 from service.api.services import rfc3339
 from service.model.contacts import Contact
-from service.model.gate import Reason, Verdict
 from service.model.timeline import Change
 from service.model.users import AuditEntry, State, User
 
@@ -78,25 +77,3 @@ def contact(known: Contact) -> dict[str, Any]:
         "canonical": known.canonical or None,
         "opt_in": known.opt_in and {"at": rfc3339(known.opt_in.at), "how": known.opt_in.how},
     }
-
-
-def verdict(account: str, given: Verdict, now: int) -> dict[str, Any]:
-    """Write the gate's answer."""
-    return {
-        "account": account,
-        "wa_id": given.wa_id,
-        "known": given.known,
-        "sendable": given.sendable,
-        "reasons": [_reason(reason) for reason in given.reasons],
-        "warnings": [_reason(reason) for reason in given.warnings],
-        "as_of": rfc3339(now),
-    }
-
-
-def _reason(reason: Reason) -> dict[str, Any]:
-    written = {
-        "code": reason.code,
-        "since": rfc3339(reason.since),
-        "clears_when": reason.clears_when,
-    }
-    return written if reason.wa_id is None else written | {"wa_id": reason.wa_id}

@@ -6,19 +6,23 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 from service.cli import identities, overview
 from service.cli.config import check_config
 from service.cli.serve import serve
 
 GROUPS = {
+    "accounts": "service.cli.accounts",
     "contacts": "service.cli.contacts",
     "db": "service.cli.database",
     "policy": "service.cli.policy",
     "simulate": "service.simulator.command",
 }
 """Commands whose modules take long to load, and are loaded when they are asked for."""
+
+COMMANDS = {"doctor": "service.cli.doctor"}
+"""Likewise, without commands of their own."""
 
 
 class _Root(TyperGroup):
@@ -28,11 +32,13 @@ class _Root(TyperGroup):
         """Give a command by its name."""
         if cmd_name in GROUPS and cmd_name not in self.commands:
             self.commands[cmd_name] = get_group(import_module(GROUPS[cmd_name]).app)
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = get_command(import_module(COMMANDS[cmd_name]).app)
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all of them, in the order of the help text."""
-        return list(dict.fromkeys([*super().list_commands(ctx), *GROUPS]))
+        return list(dict.fromkeys([*super().list_commands(ctx), *COMMANDS, *GROUPS]))
 
 
 app = typer.Typer(
@@ -63,7 +69,8 @@ def root(
     """Keep every callback of a WhatsApp client, and acknowledge changed identities.
 
     'serve' is the service. 'status', 'accounts', 'gate', 'identities', 'acknowledge' and
-    'contacts' ask a running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'db',
+    'contacts' ask a running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor',
+    'accounts setup', 'db',
     'check-config' and 'policy' read the configuration file, and work without it running.
     """
 
@@ -71,7 +78,6 @@ def root(
 app.command()(serve)
 app.command("check-config")(check_config)
 app.command()(overview.status)
-app.command()(overview.accounts)
 app.command()(overview.gate)
 app.add_typer(identities.app)
 app.command()(identities.acknowledge)

@@ -214,9 +214,11 @@ class Work:
                     progress.update(bar, completed=len(self.done))
                     if len(self.open) > MAX_OPEN:
                         await self._wait(progress, bar, MAX_OPEN // 2)
-            finally:
-                # Also where the rest was refused: what was asked about is worth keeping.
+            except RefusedError:
+                # What was asked about before is worth keeping.
                 await self._wait(progress, bar, 0)
+                raise
+            await self._wait(progress, bar, 0)
 
     async def _ask(self, rows: Sequence[Row]) -> list[Item]:
         """Have some checked; a request that failed is repeated, which costs nothing."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from service.cli.options import AsJson, Config, loaded
-from service.cli.output import fail, note, print_json, print_pairs, show
+from service.cli.output import confirm, fail, note, print_json, print_pairs, show
 from service.store import maintenance
 from service.store.database import StoreError
 
@@ -144,22 +144,13 @@ def restore(
     """
     path = loaded(config).database.path
     if not yes:
-        _confirm(f"Put {file} in the place of {path}?")
+        confirm(f"Put {file} in the place of {path}?")
     with _explained(), _bar("restoring") as progress:
         kept = maintenance.restore(path, file, datetime.now(UTC), progress)
     show({"file": str(path), "kept": kept and str(kept)}, f"{path}: restored", as_json=as_json)
     if kept:
         note(f"the database as it was: {kept}")
     note("its users are unverified until the service has asked the WhatsApp client about each")
-
-
-def _confirm(question: str) -> None:
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
-        fail("nothing was changed: where nobody can answer, give --yes")
-    if not agreed:
-        fail("nothing was changed")
 
 
 @contextmanager

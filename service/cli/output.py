@@ -31,6 +31,16 @@ def fail(line: str, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
+def confirm(question: str) -> None:
+    """Go on only after a yes."""
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        fail("nothing was changed: where nobody can answer, give --yes")
+    if not agreed:
+        fail("nothing was changed")
+
+
 def show(document: Mapping[str, Any], line: str, *, as_json: bool) -> None:
     """Print what was done, as JSON or as a line."""
     if as_json:
@@ -50,7 +60,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: st
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
+        table.add_row(*(v if isinstance(v, Text) else Text(_cell(v)) for v in row))
     _print(table)
 
 

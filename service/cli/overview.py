@@ -1,4 +1,4 @@
-"""`ackgate status`, `accounts` and `gate`: how things stand, asked of a running service."""
+"""`ackgate status` and `gate`: how things stand, asked of a running service."""
 
 from service.cli.options import URL, Account, AsJson, CaFile, KeyFile, Url, User
 from service.cli.output import print_json, print_pairs
@@ -16,19 +16,6 @@ def status(
         print_json(answer)
     else:
         print_pairs(answer)
-
-
-def accounts(
-    url: Url = URL, key_file: KeyFile = None, ca_file: CaFile = None, as_json: AsJson = False
-) -> None:
-    """Show each account: its callbacks, backlog and login, and the health of its client."""
-    server = server_at(url, key_file, ca_file)
-    answer = talk(server, lambda api: api.get("accounts"), as_json=as_json)
-    if as_json:
-        print_json(answer)
-        return
-    for account in answer.get("items") or ():
-        print_pairs(account, title=str(account.get("account")))
 
 
 def gate(

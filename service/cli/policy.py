@@ -7,15 +7,14 @@ from typing import Any
 
 import typer
 
-from service.cli.options import Account, AsJson, Config, User, loaded
+from service.cli.options import Account, AsJson, Config, User, loaded, need_account
 from service.cli.output import fail, note, print_json, print_pairs
 from service.model.moments import Moment
 from service.model.names import usable_alias
-from service.model.policy import Policies, Policy, judge
+from service.model.policy import Policy, judge
 from service.model.timeline import Change, count_within
 from service.model.users import State
 from service.model.users import User as KnownUser
-from service.settings import Settings
 from service.store.database import StoreError
 from service.store.maintenance import reading
 from service.store.queries import find_user, history_of
@@ -44,7 +43,8 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
     many of them make a change wait for a person. The service may run or not.
     """
     settings = loaded(config)
-    policies = _policies(settings, account)
+    need_account(settings, account)
+    policies = settings.policies(account)
     if not usable_alias(user):
         fail("USER must be a wa_id, as WhatsApp gives it: without plus sign, spaces and slashes")
     past, problem = _past(settings.database.path, account, user)
@@ -64,14 +64,6 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
         print_pairs(document)
     if problem:
         note(f"{problem}; so what would become of a change now is not known")
-
-
-def _policies(settings: Settings, account: str) -> Policies:
-    try:
-        return settings.policies(account)
-    except KeyError:
-        known = ", ".join(sorted(settings.accounts)) or "none"
-        fail(f"{account}: no such account in the configuration, which has: {known}")
 
 
 def _past(path: Path, account: str, user: str) -> tuple[_Past | None, str]:

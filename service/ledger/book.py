@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
+from service.model.blocks import Block
 from service.model.contacts import Contact
 from service.model.policy import Policies, Policy
 from service.model.users import AuditEntry, Context, Kind, User
+from service.store.blocks import find_block, put_block
 from service.store.database import Alias, JournalRow, Transaction
 
 T_co = TypeVar("T_co", covariant=True)
@@ -70,6 +72,7 @@ class Book:
         self._contacts: dict[Alias, Contact] = {}
         self._changed_contacts: dict[Alias, Contact] = {}
         self._journal: list[JournalRow] = []
+        self._blocks: dict[int, Block | None] = {}
         self.checks: set[str] = set()
 
     def load(self, wanted: Iterable[Wanted]) -> None:
@@ -122,6 +125,16 @@ class Book:
         key = contact.account, contact.input
         self._contacts[key] = self._changed_contacts[key] = contact
 
+    def block_of(self, user: User) -> Block | None:
+        """Give the block that a person has put on a user, in force or not."""
+        if user.id in self._blocks or user.is_new:
+            return self._blocks.get(user.id)
+        return find_block(self.transaction.connection, user.id)
+
+    def put_block(self, user: User, block: Block | None) -> None:
+        """Keep a user's block, or none any more."""
+        self._blocks[user.id] = block
+
     def add_journal(self, row: JournalRow) -> None:
         """Append a callback to the journal."""
         self._journal.append(row)
@@ -138,6 +151,8 @@ class Book:
         self.transaction.save_users(users)
         if self._changed_contacts:
             self.transaction.save_contacts(self._changed_contacts.values())
+        for user_id, block in self._blocks.items():
+            put_block(self.transaction.connection, user_id, block)
         commit = Commit(checks=self.checks)
         for user in users:
             if user.changed:

@@ -22,7 +22,7 @@ from service.model.events import (
 from service.model.identities import see
 from service.model.links import link
 from service.model.users import AuditEntry, By, Context
-from service.store.database import JournalRow, Transaction
+from service.store.database import SYNTHETIC, JournalRow, Transaction
 from service.store.tables import journal
 
 MAX_SLICE = 1000
@@ -175,6 +175,6 @@ def digest_of(body: bytes) -> str:
 def state_of(reading: Reading) -> tuple[str, str | None]:
     """Give the journal state for what was read, and the reason where a part could not be."""
     if not reading.faults:
-        return APPLIED, None
+        return (SYNTHETIC if reading.synthetic else APPLIED), None
     named = "; ".join(str(fault) for fault in reading.faults)
     return QUARANTINED, f"{named}; and {reading.more_faults} more" if reading.more_faults else named

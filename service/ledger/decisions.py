@@ -10,7 +10,7 @@ from service.store.database import Transaction
 from service.store.unverified import verify_account, verify_user
 
 
-class _OneUser:
+class OneUser:
     """An entry that concerns one user, and is of one event's weight."""
 
     account: str
@@ -26,7 +26,7 @@ class _OneUser:
 
 
 @dataclass(frozen=True)
-class DecisionEntry(_OneUser):
+class DecisionEntry(OneUser):
     """A decision about a user; answered with its result and the user as it is then."""
 
     account: str
@@ -52,7 +52,7 @@ class Refreshed:
 
 
 @dataclass(frozen=True)
-class RefreshEntry(_OneUser):
+class RefreshEntry(OneUser):
     """What the client answered to a question asked now; `version` as it was when asked.
 
     `answer` is None where the client knows no identity of the user.

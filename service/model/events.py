@@ -69,6 +69,7 @@ class Reading(NamedTuple):
 
     `more_faults` counts those that are not named. `sent` and `delivered` are the recipients of
     messages of the business, as often as a status tells so; they are counted, and are no events.
+    `synthetic` is what we sent ourselves, to see whether the door can be reached: it says nothing.
     """
 
     events: tuple[Event, ...] = ()
@@ -77,3 +78,4 @@ class Reading(NamedTuple):
     more_faults: int = 0
     sent: tuple[str, ...] = ()
     delivered: tuple[str, ...] = ()
+    synthetic: bool = False

@@ -1,10 +1,10 @@
 """May I write to this user now, and if not, why not?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-from service.model.contacts import FRESH_MS, PROCESSING, Contact
-from service.model.users import State, User
+from service.model.contacts import FRESH_MS, INVALID, PROCESSING
+from service.model.users import Link, State, User
 
 CLEARS_WHEN = {
     "identity_pending": "a person acknowledges the identity",
@@ -14,22 +14,29 @@ CLEARS_WHEN = {
     "identity_failed": "a person acknowledges the identity again",
     "send_blocked": "the client says that the identity is acknowledged",
     "number_changed": "you write to the new number instead",
+    "blocked": "the block ends, or a person ends it",
     "contact_invalid": "a contact check finds the number valid",
     "contact_unknown": "the number is checked, or the user writes",
     "contact_stale": "the number is checked again",
     "account_unreachable": "the WhatsApp client answers again",
+    "catching_up": "the client has delivered again what it could not during the downtime",
     "unverified": "the WhatsApp client has been asked about the user",
     "account_unverified": "the WhatsApp client has been asked about every user",
 }
+UNKNOWN = "contact_unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why not, since when (Unix ms), and what would clear it."""
+class Reason(NamedTuple):
+    """Why not, since when and until when (Unix ms), and what would clear it.
+
+    `wa_id` is whom to write to instead; `detail` are the words of the person who blocked.
+    """
 
     code: str
     since: int | None
     wa_id: str | None = None
+    until: int | None = None
+    detail: str | None = None
 
     @property
     def clears_when(self) -> str:
@@ -37,8 +44,7 @@ class Reason:
         return CLEARS_WHEN[self.code]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The gate's answer about one recipient."""
 
     wa_id: str | None
@@ -52,68 +58,170 @@ class Verdict:
         return not self.reasons
 
 
-def judge(
-    wa_id: str | None,
-    user: User | None,
-    contacts: Sequence[Contact],
-    now: int,
-    unreachable_since: int | None = None,
-    unverified_since: int | None = None,
-) -> Verdict:
-    """Give the gate's answer from what is known of a user and of the checks of the number.
+class Recipient(NamedTuple):
+    """A user, as far as the gate goes by one.
 
-    `unverified_since`: the database was restored then, and the client not yet asked about this
-    user; or, where nothing is known of the user, not yet about everybody.
+    `blocked` is a person's block, with its end; `heard_of` is false where that block is all that
+    is known. `unverified`: the client was not asked since a restore. Times are Unix milliseconds.
     """
-    told = (contact for contact in contacts if contact.status != PROCESSING)
-    newest = max(told, key=lambda c: c.checked_at, default=None)
-    known = user is not None or newest is not None
-    reasons = [*_of_identity(user), *_of_contact(newest)]
-    warnings = [*_of_freshness(user, newest, known, now)]
-    if unverified_since is not None and user is not None:
-        reasons.append(Reason("unverified", unverified_since))
-    elif unverified_since is not None:
-        warnings.append(Reason("account_unverified", unverified_since))
-    if unreachable_since is not None:
-        warnings.append(Reason("account_unreachable", unreachable_since))
-    return Verdict(wa_id, known, tuple(reasons), tuple(warnings))
+
+    id: int
+    wa_id: str
+    state: str | None
+    received_at: int | None = None
+    blocked_since: int | None = None
+    moved_to: Link | None = None
+    wrote_at: int | None = None
+    heard_of: bool = True
+    unverified: bool = False
+    blocked: Reason | None = None
+
+    @classmethod
+    def of(cls, user: User) -> "Recipient":
+        """Take what the gate goes by from a user."""
+        return cls(
+            user.id,
+            user.wa_id,
+            user.state,
+            None if user.latest is None else user.latest.received_at,
+            user.blocked_since,
+            user.moved_to,
+            user.wrote_at,
+        )
+
+
+class Checked(Protocol):
+    """What the client last said of a number."""
+
+    @property
+    def status(self) -> str:
+        """Its word, `invalid` for what is no WhatsApp account."""
+
+    @property
+    def checked_at(self) -> int:
+        """When it said so, in Unix milliseconds."""
+
+
+class LastWord(NamedTuple):
+    """What the client last said of a number, as far as the gate goes by it."""
+
+    wa_id: str | None
+    status: str
+    checked_at: int
+
+
+class Rules(NamedTuple):
+    """Which reasons only warn at an account, and which warnings block."""
+
+    warn: frozenset[str] = frozenset()
+    block: frozenset[str] = frozenset()
+
+    def sort(
+        self, reasons: Sequence[Reason], warnings: Sequence[Reason]
+    ) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
+        """Put each on the side where the account wants it."""
+        if not self.warn and not self.block:
+            return tuple(reasons), tuple(warnings)
+        blocking = [reason for reason in reasons if reason.code not in self.warn]
+        blocking += [reason for reason in warnings if reason.code in self.block]
+        warning = [reason for reason in reasons if reason.code in self.warn]
+        warning += [reason for reason in warnings if reason.code not in self.block]
+        return tuple(blocking), tuple(warning)
+
+
+class Situation(NamedTuple):
+    """How things stand at an account, whoever the recipient is. Times are Unix milliseconds.
+
+    `unreachable_since`: the client does not answer. `restored_at`: the database was restored, and
+    the client not yet asked about everybody. `catching_up`: callbacks may still be under way that
+    the client could not deliver during a downtime.
+    """
+
+    now: int
+    unreachable_since: int | None = None
+    restored_at: int | None = None
+    catching_up: Reason | None = None
+    rules: Rules = Rules()
+
+
+def judge(
+    wa_id: str | None, user: Recipient | None, checks: Sequence[Checked], situation: Situation
+) -> Verdict:
+    """Give the gate's answer from what is known of a user and of the checks of the number."""
+    newest = _newest(checks)
+    known = newest is not None or (user is not None and bool(user.heard_of))
+    reasons = [] if user is None or _is_plain(user) else _of_user(user, situation.now)
+    warnings = [] if known else [Reason(UNKNOWN, None)]
+    if newest is not None:
+        if newest.status == INVALID:
+            reasons.append(Reason("contact_invalid", newest.checked_at))
+        if _is_stale(newest, user, situation.now):
+            warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
+    _add_situation(reasons, warnings, user, situation)
+    return Verdict(wa_id, known, *situation.rules.sort(reasons, warnings))
+
+
+def _newest(checks: Sequence[Checked]) -> Checked | None:
+    """Give the last result; what is being checked for the first time has none yet."""
+    newest: Checked | None = None
+    for check in checks:
+        is_result = check.status != PROCESSING
+        if is_result and (newest is None or check.checked_at > newest.checked_at):
+            newest = check
+    return newest
+
+
+_NOTHING = (None, None, None)
+
+
+def _is_plain(user: Recipient) -> bool:
+    """Tell, for most, that nothing of the user blocks."""
+    settled = user.state is None or user.state == State.ACKNOWLEDGED
+    return settled and (user.blocked_since, user.moved_to, user.blocked) == _NOTHING
+
+
+def _of_user(user: Recipient, now: int) -> list[Reason]:
+    reasons = []
+    state = user.state
+    if state is not None and state != State.ACKNOWLEDGED:
+        reasons.append(Reason(f"identity_{state}", user.received_at))
+    if user.blocked_since is not None:
+        reasons.append(Reason("send_blocked", user.blocked_since))
+    if user.moved_to is not None:
+        reasons.append(Reason("number_changed", user.moved_to.since.at, user.moved_to.wa_id))
+    blocked = user.blocked
+    if blocked is not None and (blocked.until is None or now < blocked.until):
+        reasons.append(blocked)
+    return reasons
+
+
+def _is_stale(newest: Checked, user: Recipient | None, now: int) -> bool:
+    if newest.checked_at + FRESH_MS > now:
+        return False
+    wrote_at = None if user is None else user.wrote_at
+    return wrote_at is None or wrote_at + FRESH_MS <= now
+
+
+def _add_situation(
+    reasons: list[Reason], warnings: list[Reason], user: Recipient | None, situation: Situation
+) -> None:
+    restored_at, catching_up = situation.restored_at, situation.catching_up
+    if restored_at is not None and user is None:
+        warnings.append(Reason("account_unverified", restored_at))
+    elif restored_at is not None and user is not None and user.unverified:
+        reasons.append(Reason("unverified", restored_at))
+    if situation.unreachable_since is not None:
+        warnings.append(Reason("account_unreachable", situation.unreachable_since))
+    if catching_up is not None and situation.now < (catching_up.until or situation.now):
+        warnings.append(catching_up)
 
 
 def unite(verdicts: Sequence[Verdict]) -> Verdict:
     """Make one answer of those about the same recipient by several names: every reason counts."""
     first = verdicts[0]
+    if len(verdicts) == 1:
+        return first
     reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
     warnings = dict.fromkeys(warning for verdict in verdicts for warning in verdict.warnings)
     known = any(verdict.known for verdict in verdicts)
     return Verdict(first.wa_id, known, tuple(reasons), tuple(warnings))
-
-
-def _of_identity(user: User | None) -> list[Reason]:
-    if user is None:
-        return []
-    reasons = []
-    if user.state is not None and user.state is not State.ACKNOWLEDGED and user.latest:
-        reasons.append(Reason(f"identity_{user.state}", user.latest.received_at))
-    if user.blocked_since is not None:
-        reasons.append(Reason("send_blocked", user.blocked_since))
-    if user.moved_to is not None:
-        moved = user.moved_to
-        reasons.append(Reason("number_changed", moved.since.at, moved.wa_id))
-    return reasons
-
-
-def _of_contact(newest: Contact | None) -> list[Reason]:
-    if newest is None or newest.status != "invalid":
-        return []
-    return [Reason("contact_invalid", newest.checked_at)]
-
-
-def _of_freshness(user: User | None, newest: Contact | None, known: bool, now: int) -> list[Reason]:
-    if not known:
-        return [Reason("contact_unknown", None)]
-    if newest is None or newest.expires_at > now:
-        return []
-    wrote_at = user.wrote_at if user is not None else None
-    if wrote_at is not None and wrote_at + FRESH_MS > now:
-        return []
-    return [Reason("contact_stale", newest.expires_at)]

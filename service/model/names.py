@@ -20,4 +20,6 @@ def usable_hash(text: str) -> bool:
 
 def storable(text: str) -> bool:
     """Tell whether a database can hold the text: a lone surrogate or NUL matches nothing."""
-    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+    if "\0" in text:
+        return False
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)

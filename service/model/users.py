@@ -1,6 +1,6 @@
 """A user of an account, as the rules see one: the latest identity, its history, its work."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -158,21 +158,9 @@ class User:
 
     @property
     def moved_to(self) -> Link | None:
-        """The number that the user has now.
-
-        A callback that says that somebody has this number again is not enough to forget it: the
-        client must have answered since that the identity is acknowledged.
-        """
-        left = self._newest("successor")
-        back = self._newest("predecessor")
-        if left is None or back is None or back.since.at <= left.since.at:
-            return left
+        """The number that the user has now."""
         answered = max(self.confirmed_at or 0, (self.latest and self.latest.acknowledged_at) or 0)
-        return None if answered > back.since.at else left
-
-    def _newest(self, relation: str) -> Link | None:
-        found = [link for link in self.links if link.relation == relation]
-        return max(found, key=lambda link: link.since.at, default=None)
+        return moved_to(self.links, answered)
 
     def touch(self, now: int) -> None:
         """Mark a change that readers see."""
@@ -183,6 +171,24 @@ class User:
         """Add an entry to the audit trail."""
         self.audit.append(entry)
         self.changed = True
+
+
+def moved_to(links: Sequence[Link], answered: int) -> Link | None:
+    """Give the number that a user has now; None where it is still the same.
+
+    A callback that says that somebody has this number again is not enough to forget it: the
+    client must have answered since (`answered`, Unix ms) that the identity is acknowledged.
+    """
+    left = _newest(links, "successor")
+    back = _newest(links, "predecessor")
+    if left is None or back is None or back.since.at <= left.since.at:
+        return left
+    return None if answered > back.since.at else left
+
+
+def _newest(links: Sequence[Link], relation: str) -> Link | None:
+    found = [link for link in links if link.relation == relation]
+    return max(found, key=lambda link: link.since.at, default=None)
 
 
 def by_policy(name: str) -> By:

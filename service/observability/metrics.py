@@ -10,7 +10,7 @@ _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-class Tally:
+class LateCounter:
     """What is counted for every callback: added up here, and handed over when it is read.
 
     An increment of prometheus_client's takes a lock and several calls, some of them several times
@@ -57,7 +57,10 @@ class Metrics:
             ("account", "event"),
             registry=registry,
         )
-        self.callback_tally, self.event_tally = Tally(self.callbacks), Tally(self.events)
+        self.callback_tally, self.event_tally = (
+            LateCounter(self.callbacks),
+            LateCounter(self.events),
+        )
         self.callback_seconds = Histogram(
             "ackgate_callback_seconds",
             "From the head of a callback to its answer",
@@ -139,6 +142,12 @@ class Metrics:
             "ackgate_account_reachable",
             "1 while the account's WhatsApp client answers and lets us in",
             ("account",),
+            registry=registry,
+        )
+        self.issues = Gauge(
+            "ackgate_issues",
+            "1 for each thing that is wrong with an account",
+            ("account", "code"),
             registry=registry,
         )
 

@@ -22,6 +22,8 @@ def problems(settings: Settings) -> Iterator[Problem]:
         if not account.verify_tls and not is_loopback(host_of(account.base_url)):
             key = f"accounts.{name}.verify_tls"
             yield key, "may be false for a loopback host alone; set ca_file instead"
+        for code in sorted(set(account.gate.warn) & set(account.gate.block)):
+            yield f"accounts.{name}.gate.warn", f"{code} is in gate.block too; choose one"
     yield from _api_keys(settings)
     yield from _openness(settings)
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from service.model.budget import Budget
 from service.model.policy import Policies
+from service.settings.gate import GateSettings
 from service.settings.policy import AccountPolicy, PolicySettings
 from service.settings.types import (
     AuthorityFile,
@@ -57,6 +58,7 @@ class ServerSettings(Table):
     tls_key_file: ReadableFile | None = None
     max_body_bytes: Count = 4_194_304
     public_url: Url | None = None
+    public_ca_file: AuthorityFile | None = None
     drain_seconds: Seconds = 2.0
     shutdown_seconds: Seconds = 10.0
     body_timeout_seconds: SomeSeconds = 10.0
@@ -119,6 +121,12 @@ class ContactsSettings(Table):
         )
 
 
+class InspectorSettings(Table):
+    """How often each client is asked whether it is set as it should be; 0 is never."""
+
+    every_seconds: Seconds = 300.0
+
+
 class AccountSettings(Table):
     """One WhatsApp client of the On-Premises API, and the door for its callbacks."""
 
@@ -133,6 +141,7 @@ class AccountSettings(Table):
     timeout_seconds: SomeSeconds = 60.0
     max_in_flight: Annotated[int, Field(ge=1, le=1_024)] = 16
     policy: AccountPolicy = AccountPolicy()
+    gate: GateSettings = GateSettings()
     contacts: ContactsSettings = ContactsSettings()
 
 
@@ -163,6 +172,7 @@ class Settings(Table):
     database: DatabaseSettings = DatabaseSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
     retention: RetentionSettings = RetentionSettings()
+    inspector: InspectorSettings = InspectorSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()
     accounts: dict[Name, AccountSettings] = Field(default_factory=dict)
@@ -190,6 +200,12 @@ class Settings(Table):
     def public_hosts(self) -> tuple[str, ...]:
         """The keys of the listening hosts that other machines can reach."""
         return tuple(key for key, host in self.hosts.items() if not is_loopback(host))
+
+    def door(self, account: str, at: str) -> str:
+        """Return the webhook URL of an account, where the service is found at a URL."""
+        token = self.accounts[account].webhook_token
+        url = f"{at}/webhooks/{account}"
+        return url if token is None else f"{url}/{token.get_secret_value()}"
 
     def policies(self, account: str) -> Policies:
         """Return what the changes of an account are decided by. KeyError: no such account."""

@@ -1,14 +1,18 @@
 """What the steps ask of a database, whichever it is."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from service.model.contacts import Contact
+from service.model.gate import LastWord, Recipient
 from service.model.users import AuditEntry, Kind, User
 
 T = TypeVar("T")
+
+SYNTHETIC = "synthetic"
+"""The journal state of what `ackgate doctor` sent: kept, and no sign of life of the client."""
 
 Alias = tuple[str, str]
 """An account, and what a user of it is called."""
@@ -67,6 +71,46 @@ class Transaction(Protocol):
         """Give the users whose work is due and in nobody's hands, the longest due first."""
 
 
+class Question(NamedTuple):
+    """What the gate is asked: may these recipients of an account be written to?
+
+    `country_of` is a number whose country holds for those that name none.
+    """
+
+    account: str
+    country_of: str | None
+    asked: Sequence[str]
+
+
+class Known(NamedTuple):
+    """What a question is answered from.
+
+    `users` by what they are called. `checked` is the client's last word on a number as it was
+    asked, or, where nothing else is known of that text, on another spelling of it. `newest` is for
+    each wa_id the last word on any number that led to it.
+    """
+
+    users: Mapping[str, Recipient]
+    checked: Mapping[str, LastWord]
+    newest: Mapping[str, LastWord]
+
+
+class Reads(Protocol):
+    """The statements of the gate, each for many recipients of an account at once."""
+
+    def users(self, account: str, names: Iterable[str]) -> dict[str, Recipient]:
+        """Give users by what they are called."""
+
+    def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
+        """Give the last word on numbers, by the literal text that was asked about."""
+
+    def alike(self, account: str, numbers: Iterable[str]) -> dict[str, LastWord]:
+        """Give the last word on numbers, by their canonical form."""
+
+    def newest(self, account: str, wa_ids: Iterable[str]) -> dict[str, LastWord]:
+        """Give for each wa_id the last word on any number that led to it."""
+
+
 class Database(Protocol):
     """One database: transactions that write, one after another, and readers beside them."""
 
@@ -80,6 +124,12 @@ class Database(Protocol):
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run the work on a snapshot of the database; raises like `write`."""
+
+    async def look_up(self, question: Question, then: Callable[[Known], T]) -> T:
+        """Find what is known of recipients, and answer from it; raises like `write`.
+
+        Out of the way of slower queries; questions that wait are asked together.
+        """
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the database."""

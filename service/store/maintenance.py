@@ -51,11 +51,15 @@ def upgrade(path: Path) -> tuple[str | None, str | None]:
         return before, _schema_of(path)
 
 
-def check(path: Path) -> Report:
-    """Look at every page and every reference of a file, and at its schema; a service may run."""
+def check(path: Path, *, quick: bool = False) -> Report:
+    """Look at every page and every reference of a file, and at its schema; a service may run.
+
+    A `quick` look takes a fraction of the time: it leaves out references, and whether the indexes
+    agree with the tables.
+    """
     with _explained(path), closing(_open(path)) as raw:
         found, latest = schema.current(raw), schema.latest()
-        faults = [*_damage(raw), *_unfit(raw)]
+        faults = [*(_quick_damage(raw) if quick else _damage(raw)), *_unfit(raw)]
         if not faults and found is not None and found < latest:
             faults.append(
                 f"the schema is at {found}, this release needs {latest}: run 'ackgate db upgrade'"
@@ -187,6 +191,12 @@ def _contents(raw: sqlite3.Connection) -> Contents:
         }
         last = connection.execute(select(func.max(accounts.c.last_callback_at))).scalar()
     return Contents(rows, last)
+
+
+def _quick_damage(raw: sqlite3.Connection) -> Iterator[str]:
+    for (said,) in raw.execute(f"PRAGMA quick_check({MAX_FAULTS})"):
+        if said != "ok":
+            yield f"damaged: {said}"
 
 
 def _damage(raw: sqlite3.Connection) -> Iterator[str]:

@@ -349,6 +349,21 @@ def free_reserve(connection: Connection, now: int) -> None:
     connection.execute(installation.insert().values(key="probed_at", value=str(now)))
 
 
+def alive_at(connection: Connection) -> int | None:
+    """Tell when (Unix ms) the service last noted that it was alive."""
+    query = select(installation.c.value).where(installation.c.key == "alive_at")
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
+
+
+def note_alive(connection: Connection, now: int) -> None:
+    """Note that the service is alive."""
+    mine = installation.c.key == "alive_at"
+    changed = connection.execute(update(installation).where(mine).values(value=str(now)))
+    if changed.rowcount == 0:
+        connection.execute(installation.insert().values(key="alive_at", value=str(now)))
+
+
 def note_policies(connection: Connection, policies: Iterable[tuple[str, str]]) -> list[str]:
     """Keep each account's policy as it is now; give the accounts whose policy changed."""
     changed = []

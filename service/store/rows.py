@@ -6,9 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 from service.model.contacts import Check, Contact, OptIn
+from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
 from service.model.timeline import Change
-from service.model.users import AuditEntry, By, Kind, Link, State, User, Work
+from service.model.users import AuditEntry, By, Kind, Link, State, User, Work, moved_to
 
 FRESH_COLUMNS = (
     "id", "account", "wa_id", "created_at", "hash", "changed_at", "changed_precision",
@@ -39,6 +40,14 @@ OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
+RECIPIENT_COLUMNS = (
+    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "NULL", "u.wrote_at",
+    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
+    "v.user_id IS NOT NULL", "NULL", "u.links", "u.confirmed_at", "u.acknowledged_at",
+    "b.since", "b.until", "b.reason",
+)  # fmt: skip
+"""The fields of a `Recipient`; then what makes those two that few have, and that are null here."""
+_FIELDS = len(Recipient._fields)
 CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
     "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
@@ -310,3 +319,17 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
         *((None,) * 4 if check is None else check),
         *((None,) * 2 if opt_in is None else opt_in),
     )
+
+
+def recipient_of(row: Sequence[Any]) -> Recipient:
+    """Build a recipient from a row in the order of RECIPIENT_COLUMNS."""
+    recipient = Recipient._make(row[:_FIELDS])
+    links, confirmed_at, acknowledged_at, since, until, reason = row[_FIELDS:]
+    if links is not None:
+        answered = max(confirmed_at or 0, acknowledged_at or 0)
+        moved = moved_to([_link_of(item) for item in _loads(links)], answered)
+        recipient = recipient._replace(moved_to=moved)
+    if since is not None:
+        blocked = Reason("blocked", since, until=until, detail=reason)
+        recipient = recipient._replace(blocked=blocked)
+    return recipient

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import aiosqlite
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -16,12 +16,19 @@ from sqlalchemy.pool import StaticPool
 
 from service.observability import points
 from service.store import schema
-from service.store.database import StoreError, Transaction, UnavailableError
+from service.store.database import Known, Question, StoreError, Transaction, UnavailableError
+from service.store.recipients import find_known
 from service.store.sqlite_checkpoints import Checkpoints, checkpoint, yield_to_others
 from service.store.sqlite_files import BUSY_TIMEOUT_MS, FileLock, connect, prepare_file
+from service.store.sqlite_reads import SQLiteReads
 from service.store.sqlite_statements import SQLiteTransaction
 
 T = TypeVar("T")
+K = TypeVar("K")
+W = TypeVar("W")
+
+_Attempted = tuple[Any, BaseException | None]
+"""What a piece of work came to, or why it came to nothing."""
 
 READERS = 2
 BUSY_STEP_SECONDS = 0.01
@@ -71,6 +78,7 @@ class SQLiteDatabase:
         self._lock = FileLock(path)
         self._writer = _Threaded(partial(connect, path), 64)
         self._readers = [_Reader(path) for _ in range(READERS)]
+        self._gate = _Gate(path)
         self._next_user_id = 1
         self._turn = asyncio.Lock()
         self._copier = _Threaded(partial(connect, path), 64)
@@ -91,7 +99,7 @@ class SQLiteDatabase:
             self._next_user_id = await self._writer.run(self._first_free_user_id)
             await self._copier.open()
             await self._copier.run(yield_to_others)
-            for reader in self._readers:
+            for reader in self._all_readers():
                 await reader.open()
         except (sqlite3.Error, DBAPIError) as error:
             await self.close()
@@ -152,6 +160,9 @@ class SQLiteDatabase:
         await self._writer.run(partial(_commit, transaction))
         return result
 
+    def _all_readers(self) -> "list[_Gathering[Any]]":
+        return [*self._readers, self._gate]
+
     def _take_user_id(self) -> int:
         """Give the next id; one process only writes to the file, so counting here is enough."""
         taken = self._next_user_id
@@ -163,12 +174,16 @@ class SQLiteDatabase:
         reader = min(self._readers, key=lambda r: r.waiting)
         return await reader.read(work)
 
+    async def look_up(self, question: Question, then: Callable[[Known], T]) -> T:
+        """Find what is known of recipients, and answer from it; see `Database.look_up`."""
+        return await self._gate.look_up(question, then)
+
     async def close(self) -> None:
         """Finish what was begun, and let the file go."""
         points.reached("stop.before_close")
         await self._checkpoints.close()
         await self._copier.close()
-        for reader in self._readers:
+        for reader in self._all_readers():
             await reader.close()
         async with self._turn:
             await self._writer.close()
@@ -202,12 +217,12 @@ def _commit(transaction: SQLiteTransaction) -> None:
     points.reached("store.after_commit")
 
 
-class _Reader:
-    """A read-only connection that gathers what waits and runs it in one hop."""
+class _Gathering(Generic[W]):
+    """A read-only connection that gathers what waits and does it in one hop."""
 
     def __init__(self, path: Path) -> None:
         self._connection = _Threaded(partial(connect, path, read_only=True), 64)
-        self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -220,13 +235,13 @@ class _Reader:
         await self._connection.open()
         self._connection.begin_with("BEGIN")
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run the work along with what else waits."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    def add(self, work: W) -> asyncio.Future[Any]:
+        """Do a piece of work along with what else waits."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-        return await future
+        return future
 
     async def _run(self) -> None:
         try:
@@ -234,21 +249,23 @@ class _Reader:
                 batch = self._waiting[:MAX_READS_AT_ONCE]
                 del self._waiting[: len(batch)]
                 works = [work for work, _ in batch]
-                results = await self._connection.run(partial(self._read_all, works))
+                results = await self._connection.run(partial(self._do_all, works))
                 for (_, future), (value, error) in zip(batch, results, strict=True):
                     _resolve(future, value, error)
         finally:
             self._running = None
 
-    def _read_all(
-        self, works: list[Callable[[Connection], Any]]
-    ) -> list[tuple[Any, BaseException | None]]:
+    def _do_all(self, works: list[W]) -> list[_Attempted]:
         try:
-            with self._connection.engine.begin() as connection:
-                return [_attempt(work, connection) for work in works]
+            return self._on_snapshot(works)
         except (sqlite3.Error, DBAPIError) as error:
             unavailable = UnavailableError(_cause(error))
             return [(None, unavailable) for _ in works]
+        except Exception as error:  # noqa: BLE001  nobody may be left waiting
+            return [(None, error) for _ in works]
+
+    def _on_snapshot(self, works: list[W]) -> list[_Attempted]:
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Finish the reads that wait, and let go."""
@@ -258,24 +275,64 @@ class _Reader:
         await self._connection.close()
 
 
-def _attempt(
-    work: Callable[[Connection], T], connection: Connection
-) -> tuple[T | None, BaseException | None]:
+class _Reader(_Gathering[Callable[[Connection], Any]]):
+    """Does queries, whatever they are."""
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run the work along with what else waits."""
+        found: T = await self.add(work)
+        return found
+
+    def _on_snapshot(self, works: list[Callable[[Connection], Any]]) -> list[_Attempted]:
+        with self._connection.engine.begin() as connection:
+            return [_attempt(work, connection) for work in works]
+
+
+class _Gate(_Gathering[tuple[Question, Callable[[Known], Any]]]):
+    """Answers the questions of the gate, those that wait from the same statements."""
+
+    async def look_up(self, question: Question, then: Callable[[Known], T]) -> T:
+        """Ask along with who else waits."""
+        found: T = await self.add((question, then))
+        return found
+
+    def _on_snapshot(
+        self, works: list[tuple[Question, Callable[[Known], Any]]]
+    ) -> list[_Attempted]:
+        try:
+            found = self._find([question for question, _ in works])
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) or len(works) == 1:
+                raise
+            return [attempted for work in works for attempted in self._do_all([work])]
+        return [_attempt(then, known) for (_, then), known in zip(works, found, strict=True)]
+
+    def _find(self, questions: list[Question]) -> list[Known]:
+        raw = self._connection.raw
+        raw.execute("BEGIN")
+        try:
+            return find_known(SQLiteReads(raw), questions)
+        finally:
+            if raw.in_transaction:
+                raw.execute("COMMIT")
+
+
+def _attempt(work: Callable[[K], Any], known: K) -> _Attempted:
     try:
-        return work(connection), None
+        return work(known), None
     except (sqlite3.Error, DBAPIError) as error:
         return None, UnavailableError(_cause(error))
     except Exception as error:  # noqa: BLE001  one reader's fault is its own
         return None, error
 
 
-def _resolve(future: asyncio.Future[T], value: T | None, error: BaseException | None) -> None:
+def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
     if future.done():
         return
     if error is not None:
         future.set_exception(error)
     else:
-        future.set_result(value)  # type: ignore[arg-type] # without an error it is a T
+        future.set_result(value)
 
 
 def _driver_error(error: Exception) -> BaseException | None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from service.model.contacts import Contact
 from service.model.users import AuditEntry, Kind, User
-from service.store.database import Alias, JournalRow
+from service.store.database import SYNTHETIC, Alias, JournalRow
 from service.store.rows import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
@@ -292,7 +292,8 @@ class SQLiteTransaction:
         self._add(rows, INSERT_JOURNAL, INSERT_PLAIN_JOURNAL, (None,))
         spans: dict[str, list[int]] = {}
         for row in rows:
-            spans.setdefault(row.account, []).append(row.received_at)
+            if row.state != SYNTHETIC:
+                spans.setdefault(row.account, []).append(row.received_at)
         self._many(NOTE_CALLBACK, [(name, min(at), max(at)) for name, at in spans.items()])
 
     def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:

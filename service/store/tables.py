@@ -217,7 +217,13 @@ contacts = Table(
 wrote, to within some hours.
 """
 
-Index("ix_contacts_account_wa_id", contacts.c.account, contacts.c.wa_id)
+Index(
+    "ix_contacts_newest",
+    contacts.c.account,
+    contacts.c.wa_id,
+    contacts.c.checked_at,
+    contacts.c.status,
+)
 Index("ix_contacts_account_canonical", contacts.c.account, contacts.c.canonical)
 OPEN_CHECK = "due_at IS NOT NULL"
 Index(
@@ -263,6 +269,17 @@ idempotency = Table(
 """Requests that named an Idempotency-Key, and what they were answered."""
 
 Index("ix_idempotency_created_at", idempotency.c.created_at)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("user_id", Big, ForeignKey("users.id"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", Big, nullable=False),
+    Column("until", Big),
+    Column("decided_by", Text, nullable=False),
+)
+"""The users whom a person has blocked, with no identity change at hand; some until a time."""
 
 unverified = Table(
     "unverified",

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,20 +14,24 @@ from pydantic import BaseModel, ValidationError
 from service.dialects.fields import FieldError, identity_hash, millisecond, table, truth
 from service.dialects.onprem import read_checks
 from service.model.answers import Answer
+from service.model.client_settings import ClientSettings
 from service.model.events import ContactChecked
 from service.observability.metrics import Metrics
 from service.settings import AccountSettings
 from service.whatsapp.errors import (
     BusyError,
     CallError,
+    ForbiddenError,
     LoginRefusedError,
     NoReplyError,
     NotSentError,
 )
 from service.whatsapp.rate import Rate, SaturatedError
 from service.whatsapp.session import UNAUTHORIZED, Session
+from service.whatsapp.settings import SETTINGS, WEBHOOK_CA, fingerprints, settings_of, skew_of
 from service.whatsapp.transport import Reply, Transport
 
+FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_MANY = 429
 UNAVAILABLE = 503
@@ -65,6 +69,8 @@ class Client:
         self.reachability = Reachability()
         self._rate = Rate()
         self._checking = asyncio.Semaphore(max(1, account.max_in_flight // CHECKING_SHARE))
+        self.skew_seconds: float | None = None
+        """How far its clock is ahead, when it was last asked for its settings."""
 
     def paused_for(self) -> float:
         """Tell how long (s) the client is not to be called, because it refused the login."""
@@ -140,15 +146,54 @@ class Client:
         payload = reply.payload if isinstance(reply.payload, dict) else {}
         self.reachability.gateway = _gateway(payload.get("health"))
 
-    async def _call(self, operation: str, method: str, path: str, body: Any = None) -> Reply:
+    async def settings(self) -> ClientSettings:
+        """Ask for the application settings, and for the webhook's authority.
+
+        Raises ForbiddenError where the login may not read them, CallError where there is no answer.
+        """
+        began = time.time()
+        reply = await self._call("settings", "GET", SETTINGS)
+        self.skew_seconds = skew_of(reply.date, began, time.time())
+        _demand(reply, "GET settings")
+        told = settings_of(reply, await self._authorities(), self.skew_seconds)
+        if told is None:
+            raise NoReplyError("GET settings was answered with no settings")
+        return told
+
+    async def _authorities(self) -> frozenset[str] | None:
+        """Ask which certificates verify the webhook; None where that is not told."""
+        reply = await self._call("certificates", "GET", WEBHOOK_CA)
+        if reply.status == NOT_FOUND:
+            return frozenset()
+        try:
+            return fingerprints(reply.raw.decode()) if reply.ok else None
+        except ValueError:
+            return None
+
+    async def change_settings(self, patch: Mapping[str, Any]) -> None:
+        """Change a part of the application settings. Raises as `settings` does."""
+        reply = await self._call("settings", "PATCH", SETTINGS, body=dict(patch))
+        _demand(reply, "PATCH settings")
+
+    async def upload_authority(self, pem: str) -> None:
+        """Give the client the certificates that verify the webhook. Raises as `settings` does.
+
+        They take the place of those that it has, and count once the Coreapps have restarted.
+        """
+        reply = await self._call("certificates", "POST", WEBHOOK_CA, text=pem)
+        _demand(reply, "POST certificate")
+
+    async def _call(
+        self, operation: str, method: str, path: str, body: Any = None, text: str | None = None
+    ) -> Reply:
         """Call with a token; log in again, once, when it is refused."""
         try:
             token = await self.session.token()
-            reply = await self._send(operation, method, path, token, body)
+            reply = await self._send(operation, method, path, token, body, text)
             if reply.status == UNAUTHORIZED:
                 fresh = await self.session.token(instead_of=token)
                 if fresh != token:
-                    reply = await self._send(operation, method, path, fresh, body)
+                    reply = await self._send(operation, method, path, fresh, body, text)
         except CallError as error:
             self._note_failure(error)
             raise
@@ -157,9 +202,12 @@ class Client:
         self._note_reply()
         return reply
 
-    async def _send(self, operation: str, method: str, path: str, token: str, body: Any) -> Reply:
+    async def _send(
+        self, operation: str, method: str, path: str, token: str, body: Any, text: str | None
+    ) -> Reply:
         headers = {"Authorization": f"Bearer {token}"}
-        return await self._transport.call(operation, method, path, headers=headers, body=body)
+        call = self._transport.call
+        return await call(operation, method, path, headers=headers, body=body, text=text)
 
     def _note_failure(self, error: CallError) -> None:
         state = self.reachability
@@ -180,6 +228,13 @@ class Client:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+
+def _demand(reply: Reply, what: str) -> None:
+    if reply.status == FORBIDDEN:
+        raise ForbiddenError(f"{what} was answered with 403: the login is no admin's")
+    if not reply.ok:
+        raise NoReplyError(f"{what} was answered with {reply.status}")
 
 
 def _identity_path(wa_id: str) -> str:

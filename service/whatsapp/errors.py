@@ -27,3 +27,7 @@ class BusyError(NotSentError):
     def __init__(self, text: str, seconds: float) -> None:
         super().__init__(text)
         self.seconds = seconds
+
+
+class ForbiddenError(CallError):
+    """The client answered, and this login may not do that: it is no admin's."""

@@ -21,10 +21,15 @@ MAX_REPLY_BYTES = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: its status, and its JSON body, None where it has none that is readable."""
+    """An answer: its status, and its JSON body, None where it has none that is readable.
+
+    `raw` is the body as it came, `date` the header of that name.
+    """
 
     status: int
     payload: Any
+    raw: bytes = b""
+    date: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -60,8 +65,9 @@ class Transport:
         *,
         headers: Mapping[str, str],
         body: Any = None,
+        text: str | None = None,
     ) -> Reply:
-        """Make one call. `path` is percent-encoded already.
+        """Make one call, with a JSON `body` or with plain `text`. `path` is percent-encoded.
 
         Raises NotSentError where it had no effect for sure, NoReplyError where that is unknown.
         """
@@ -69,7 +75,7 @@ class Transport:
         started = time.perf_counter()
         outcome = "no_reply"
         try:
-            reply = await self._call(method, path, headers, body)
+            reply = await self._call(method, path, headers, body, text)
             outcome = str(reply.status)
         except NotSentError:
             outcome = "not_sent"
@@ -91,11 +97,13 @@ class Transport:
         except TimeoutError:
             raise NotSentError("too many calls are under way") from None
 
-    async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Reply:
+    async def _call(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any, text: str | None
+    ) -> Reply:
         url = URL(f"{self._base}{path}", encoded=True)
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         sent = {**headers, "X-Request-ID": request_id} if request_id else {**headers}
-        content = None
+        content: bytes | str | None = text
         if body is not None:
             sent["Content-Type"] = "application/json"
             content = json.dumps(body).encode()
@@ -103,7 +111,8 @@ class Transport:
             async with self._http.request(
                 method, url, headers=sent, data=content, allow_redirects=False
             ) as response:
-                return Reply(response.status, _json(await _read(response)))
+                raw = await _read(response)
+                return Reply(response.status, _json(raw), raw, response.headers.get("Date"))
         except aiohttp.ClientConnectorError as error:
             raise NotSentError(f"no connection ({type(error).__name__})") from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

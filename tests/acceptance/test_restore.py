@@ -111,10 +111,12 @@ async def test_a_user_never_heard_of_may_be_written_to_with_a_warning(install: I
     made = await restored(install)
     gate = await made.gate(STRANGER)
     assert (gate["sendable"], gate["known"]) == (True, False)
-    assert [w["code"] for w in gate["warnings"]] == ["contact_unknown", "account_unverified"]
+    codes = [warning["code"] for warning in gate["warnings"]]
+    assert codes == ["contact_unknown", "account_unverified", "catching_up"]
     made.sim.clear_faults()
     await verified(made)
-    assert [w["code"] for w in (await made.gate(STRANGER))["warnings"]] == ["contact_unknown"]
+    codes = [warning["code"] for warning in (await made.gate(STRANGER))["warnings"]]
+    assert codes == ["contact_unknown", "catching_up"]
 
 
 async def test_a_change_that_came_in_after_the_backup_is_found(manual: Installation) -> None:

@@ -236,7 +236,7 @@ async def test_inputs_without_a_form_are_found_until_they_have_one(
         ("ix_contacts_open", lambda c: bring_checks_near(c, "main", NOW, NOW)),
         ("ix_contacts_account_canonical", lambda c: not_formed(c, "main", 10)),
         ("ix_contacts_account_canonical", lambda c: known_numbers(c, "main", ["1"], NOW)),
-        ("ix_contacts_account_wa_id", lambda c: note_written(c, "main", ["1"], NOW)),
+        ("ix_contacts_newest", lambda c: note_written(c, "main", ["1"], NOW)),
         (
             "ix_contacts_valid",
             lambda c: expiring(c, "main", Place(1), 2, 3, opted_in=True, limit=9),
@@ -288,7 +288,7 @@ async def test_contacts_of_the_release_before_are_brought_along(tmp_path: Path) 
         assert found["+1"] == Contact("main", "+1", "valid", None, NOW)
     finally:
         await opened.close()
-    assert path.with_name("ackgate.db.before-0004").exists()
+    assert path.with_name(f"ackgate.db.before-{schema.latest()}").exists()
     with closing(sqlite3.connect(path)) as raw:
         (oldest,) = raw.execute(
             "SELECT value FROM installation WHERE key = 'oldest_migration'"

@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from service.model.timeline import Change
 from service.model.users import AuditEntry, Kind, Link, State, User, Work, by_key
 from service.store import schema
 from service.store.database import JournalRow, StoreError, Transaction, UnavailableError
+from service.store.evidence import is_kept, newest_entry
 from service.store.queries import (
     account_rows,
     audit_of,
@@ -489,6 +491,36 @@ class TestJournalAndAudit:
         known = await database.read(account_rows)
         main = known["main"]
         assert (main.first_callback_at, main.last_callback_at) == (NOW, NOW + 20)
+
+    async def test_what_we_sent_ourselves_is_kept_and_is_no_callback_of_the_client(
+        self, database: Database
+    ) -> None:
+        mine = self.row(state="synthetic", received_at=NOW + 99, body=b"mine")
+        await database.write(lambda t: t.add_journal([self.row(), mine]))
+        main = (await database.read(account_rows))["main"]
+        assert (main.first_callback_at, main.last_callback_at) == (NOW, NOW)
+        await database.write(lambda t: t.add_journal([mine]))
+        assert (await database.read(account_rows))["main"].last_callback_at == NOW
+        listed = await database.read(lambda c: list_journal(c, "synthetic", "main", 0, 100))
+        assert len(listed) == 2
+
+    async def test_what_was_sent_to_the_door_is_found_by_its_body_after_an_entry(
+        self, database: Database
+    ) -> None:
+        assert await database.read(newest_entry) == 0
+        mine = self.row(state="synthetic", body=b"mine")
+        theirs = self.row(state="applied", body=b"theirs")
+        await database.write(lambda t: t.add_journal([mine, theirs]))
+        assert await database.read(newest_entry) == 2
+        for account, body, after, kept in (
+            ("main", b"mine", 0, True),
+            ("main", b"mine", 1, False),
+            ("main", b"other", 0, False),
+            ("main", b"theirs", 0, False),
+            ("other", b"mine", 0, False),
+        ):
+            found = await database.read(partial(is_kept, account=account, body=body, after=after))
+            assert found is kept
 
     async def test_audit_entries_come_back_in_their_order(self, database: Database) -> None:
         entries = [

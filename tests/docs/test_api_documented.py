@@ -11,12 +11,14 @@ from aiohttp import web
 
 from service.api import health, shapes
 from service.api.access import ROLES
+from service.api.journal import STATES as JOURNAL_STATES
 from service.api.queries import MAX_BODY_BYTES, MAX_LIMIT
 from service.api.routes import API, OPEN, PREFIX, Route
 from service.app import _add_door
 from service.ingress.door import Door
 from service.model.contacts import Contact
 from service.model.gate import CLEARS_WHEN
+from service.model.issues import CURES, NOTICES
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import AuditEntry, State, User
@@ -115,6 +117,18 @@ def test_every_event_of_the_audit_trail_is_documented_and_no_other() -> None:
     known = set(events())
     assert {"changed", "decided", "held", "acknowledged"} <= known
     assert {bare(row[0]) for row in table(PAGE, "event", "meaning")} == known
+
+
+def test_every_issue_is_documented_with_its_cure_and_no_other() -> None:
+    named = {bare(row[0]): bare(row[2]) for row in table(PAGE, "issue", "means", "cure")}
+    assert named == CURES
+    notices = {bare(r[0]) for r in table(PAGE, "issue", "means", "cure") if "a notice" in r[1]}
+    assert notices == NOTICES
+
+
+def test_every_state_of_the_journal_is_documented() -> None:
+    text = SECTIONS["`GET /api/v1/journal`"]
+    assert not [state for state in JOURNAL_STATES if f"`{state}`" not in text]
 
 
 def test_the_checks_of_readiness_are_documented() -> None:

@@ -20,6 +20,8 @@ def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "list_commands"):
         yield " ".join(path), command
         return
+    if command.invoke_without_command and path:
+        yield " ".join(path), command
     for name in command.list_commands(None):
         yield from walk(command.get_command(None, name), (*path, name))
 

@@ -1,9 +1,20 @@
 """May I write to this user now, and if not, why not?"""
 
+from typing import Any
+
 import pytest
 
 from service.model.contacts import DAY_MS, Contact
-from service.model.gate import CLEARS_WHEN, Reason, judge
+from service.model.gate import (
+    CLEARS_WHEN,
+    Reason,
+    Recipient,
+    Rules,
+    Situation,
+    Verdict,
+    unite,
+)
+from service.model.gate import judge as judge_recipient
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import Link, State, User
@@ -22,6 +33,17 @@ def user(state: State | None = None) -> User:
 
 def contact(status: str = "valid", checked_at: int = NOW) -> Contact:
     return Contact("main", "+16315550001", status, WA_ID, checked_at)
+
+
+def judge(
+    wa_id: str | None,
+    known: User | Recipient | None,
+    contacts: list[Contact],
+    now: int,
+    **situation: Any,
+) -> Verdict:
+    recipient = Recipient.of(known) if isinstance(known, User) else known
+    return judge_recipient(wa_id, recipient, contacts, Situation(now, **situation))
 
 
 def codes(reasons: tuple[Reason, ...]) -> list[str]:
@@ -132,13 +154,67 @@ def test_every_reason_says_what_would_clear_it() -> None:
 def test_whom_the_client_was_not_asked_about_since_a_restore_is_blocked(
     state: State | None,
 ) -> None:
-    verdict = judge(WA_ID, user(state), [], NOW, unverified_since=NOW - 3)
+    left = Recipient.of(user(state))._replace(unverified=True)
+    verdict = judge(WA_ID, left, [], NOW, restored_at=NOW - 3)
     assert verdict.reasons == (Reason("unverified", NOW - 3),)
     assert verdict.warnings == ()
+    assert judge(WA_ID, user(state), [], NOW, restored_at=NOW - 3).sendable
 
 
 def test_whom_nobody_ever_heard_of_is_not_blocked_by_a_restore() -> None:
-    verdict = judge(WA_ID, None, [], NOW, unverified_since=NOW - 3)
+    verdict = judge(WA_ID, None, [], NOW, restored_at=NOW - 3)
     assert verdict.sendable
     assert codes(verdict.warnings) == ["contact_unknown", "account_unverified"]
-    assert judge(WA_ID, None, [contact()], NOW, unverified_since=NOW - 3).sendable
+    assert judge(WA_ID, None, [contact()], NOW, restored_at=NOW - 3).sendable
+
+
+def blocked(until: int | None) -> Recipient:
+    reason = Reason("blocked", NOW - 9, until=until, detail="asked us to stop")
+    return Recipient.of(user(State.ACKNOWLEDGED))._replace(blocked=reason)
+
+
+def test_a_person_s_block_blocks_until_it_ends_by_itself() -> None:
+    assert codes(judge(WA_ID, blocked(None), [], NOW).reasons) == ["blocked"]
+    [reason] = judge(WA_ID, blocked(NOW + 1), [], NOW).reasons
+    assert (reason.since, reason.until, reason.detail) == (NOW - 9, NOW + 1, "asked us to stop")
+    assert judge(WA_ID, blocked(NOW), [], NOW).sendable
+
+
+def test_who_is_known_by_a_block_alone_is_still_unknown() -> None:
+    stranger = blocked(NOW)._replace(state=None, heard_of=False)
+    verdict = judge(WA_ID, stranger, [], NOW)
+    assert (verdict.known, codes(verdict.warnings)) == (False, ["contact_unknown"])
+    assert judge(WA_ID, stranger, [contact()], NOW).known
+
+
+def test_catching_up_warns_until_it_ends() -> None:
+    reason = Reason("catching_up", NOW - 5, until=NOW + 5)
+    assert judge(WA_ID, user(), [], NOW, catching_up=reason).warnings == (reason,)
+    assert judge(WA_ID, user(), [], NOW + 5, catching_up=reason).warnings == ()
+
+
+def test_an_account_says_which_reasons_only_warn_and_which_warnings_block() -> None:
+    rules = Rules(frozenset({"identity_held"}), frozenset({"account_unreachable"}))
+    verdict = judge(WA_ID, user(State.HELD), [], NOW, unreachable_since=NOW - 3, rules=rules)
+    assert codes(verdict.reasons) == ["account_unreachable"]
+    assert codes(verdict.warnings) == ["identity_held"]
+    pending = judge(WA_ID, user(State.PENDING), [], NOW, rules=rules)
+    assert codes(pending.reasons) == ["identity_pending"]
+
+
+def test_an_account_may_refuse_whom_nobody_ever_heard_of() -> None:
+    rules = Rules(block=frozenset({"contact_unknown"}))
+    verdict = judge(WA_ID, None, [], NOW, rules=rules)
+    assert (verdict.known, codes(verdict.reasons), verdict.warnings) == (
+        False, ["contact_unknown"], ()
+    )  # fmt: skip
+    assert judge(WA_ID, user(), [], NOW, rules=rules).sendable
+
+
+def test_by_several_names_every_reason_counts_once() -> None:
+    one = Verdict(WA_ID, False, (Reason("blocked", 1),), (Reason("contact_stale", 1),))
+    other = Verdict(NEW, True, (Reason("blocked", 1), Reason("send_blocked", 2)), ())
+    both = unite([one, other])
+    assert (both.wa_id, both.known) == (WA_ID, True)
+    assert codes(both.reasons) == ["blocked", "send_blocked"]
+    assert codes(both.warnings) == ["contact_stale"]

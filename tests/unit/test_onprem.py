@@ -108,6 +108,20 @@ def test_metas_own_examples_are_understood(name: str) -> None:
     assert onprem.read("application/json", "", body) == PAYLOAD_READINGS[name]
 
 
+class TestWhatWeSendOurselves:
+    def test_a_callback_of_the_doctor_says_nothing_and_is_known_as_that(self) -> None:
+        assert read({"ackgate-doctor": {"id": "1"}}) == Reading(synthetic=True)
+
+    @pytest.mark.parametrize("other", [{"messages": []}, {"anything": 1}])
+    def test_whatever_else_is_in_a_body_makes_it_a_callback_like_any(self, other: Json) -> None:
+        assert not read({"ackgate-doctor": {}, **other}).synthetic
+
+    def test_its_key_hides_no_event(self) -> None:
+        reading = read({"ackgate-doctor": {}, "statuses": [blocked()]})
+        assert not reading.synthetic
+        assert reading.events
+
+
 class TestIdentityChanged:
     def test_it_says_who_has_which_hash_since_when(self) -> None:
         reading = read({"messages": [identity_changed()]})

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from service.model.gate import Rules
 from service.settings import Settings, SettingsError, keys, load
 
 ROOT = Path(__file__).parents[2]
@@ -732,3 +733,36 @@ def _paths(value: Any, path: str) -> list[str]:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [found for element in value for found in _paths(element, f"{path}[]")]
     return [path]
+
+
+class TestGate:
+    def test_an_account_says_what_blocks_and_what_only_warns(self, tmp_path: Path) -> None:
+        plain = settings(tmp_path, ACCOUNT).accounts["main"].gate
+        assert plain.rules == Rules()
+        toml = ACCOUNT + "gate = {warn=['contact_invalid'], block=['catching_up']}"
+        assert settings(tmp_path, toml).accounts["main"].gate.rules == Rules(
+            frozenset({"contact_invalid"}), frozenset({"catching_up"})
+        )
+
+    def test_an_account_may_refuse_whom_nobody_ever_heard_of(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, ACCOUNT + "gate.unknown_sendable = false").accounts["main"].gate
+        assert got.rules == Rules(block=frozenset({"contact_unknown"}))
+
+    @pytest.mark.parametrize(
+        ("gate", "key", "why"),
+        [
+            ("gate.warn = ['colour']", "accounts.main.gate.warn[0]", "a code of the gate"),
+            ("gate.block = ['contact_unknown']", "accounts.main.gate.block[0]", "unknown_sendable"),
+            (
+                "gate = {warn=['blocked'], block=['blocked']}",
+                "accounts.main.gate.warn",
+                "blocked is in gate.block too",
+            ),
+        ],
+    )
+    def test_a_code_that_is_none_or_on_both_sides_stops_the_start(
+        self, tmp_path: Path, gate: str, key: str, why: str
+    ) -> None:
+        said = refusal(tmp_path, ACCOUNT + gate)
+        assert said.startswith(key)
+        assert why in said

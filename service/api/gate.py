@@ -1,0 +1,220 @@
+"""The gate behind its routes: what is asked, what is known, and the wait until it opens."""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from aiohttp import web
+
+from service.api import verdicts
+from service.api.access import admit
+from service.api.problems import ProblemError, problem_of
+from service.api.services import Services
+from service.api.written import Written
+from service.model.gate import LastWord, Recipient, Rules, Situation, Verdict, judge, unite
+from service.model.names import usable_alias
+from service.model.numbers import canonical
+from service.store.database import Known, Question
+
+T = TypeVar("T")
+
+LOOK_AGAIN_SECONDS = 0.5
+"""How often to look while it is not a change of the user alone that would open the gate."""
+HEARD = ("identity_", "send_blocked", "number_changed", "blocked")
+"""How the codes begin that only a change of the user takes away: a commit tells of it."""
+
+_PLAIN = re.compile(r"/api/v1/accounts/([a-z0-9_]+)/recipients/([A-Za-z0-9][A-Za-z0-9._-]{0,139})")
+ROUTE = "GET /api/v1/accounts/{account}/recipients/{user}"
+
+
+class Judged(NamedTuple):
+    """An answer, the users whose change may make it another, and when it was so (Unix ms)."""
+
+    verdict: Verdict
+    users: frozenset[int]
+    at: int
+
+
+class Gate:
+    """Answers about recipients; `judge` and `look_up` on the reader's thread."""
+
+    def __init__(self, parts: Services) -> None:
+        self._parts = parts
+        self._rules: Mapping[str, Rules] = {
+            name: account.gate.rules for name, account in parts.settings.accounts.items()
+        }
+        self._answered = parts.metrics.requests.labels(ROUTE, "200")
+
+    def plainly_asked(self, request: web.BaseRequest) -> tuple[str, str] | None:
+        """Read account and user off a plain question's path; None for what needs the router."""
+        if request.method != "GET" or "Expect" in request.headers:
+            return None
+        plain = _PLAIN.fullmatch(request.raw_path)
+        return None if plain is None else (plain[1], plain[2])
+
+    async def take(
+        self, request: web.BaseRequest, account: str, user: str
+    ) -> web.Response | Written:
+        """Answer a plain question, without the router: it costs a quarter of the whole way."""
+        try:
+            admit(self._parts.settings, request.headers, "gate")
+            answer = await self.one(account, user)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
+            problem = problem_of(error)
+            self._parts.metrics.requests.labels(ROUTE, str(problem.status)).inc()
+            return problem
+        self._answered.inc()
+        return Written(answer)
+
+    async def one(self, account: str, asked: str) -> bytes:
+        """Answer about one user."""
+        return await self._ask(account, [asked], partial(_one, account, asked))
+
+    async def many(self, account: str, asked: Sequence[str]) -> bytes:
+        """Answer about many, in their order."""
+        return await self._ask(account, asked, partial(_many, account, asked))
+
+    async def wait(self, account: str, asked: str, seconds: float) -> bytes:
+        """Answer about one user as soon as it is sendable, or when the time is up."""
+        ends_at = time.monotonic() + seconds
+        judge_it = partial(_judge_closely, asked)
+        found = await self._ask(account, [asked], judge_it)
+        changes = self._parts.changes
+        while not found.verdict.sendable and not changes.closing:
+            with changes.watching(found.users) as changed:
+                # What came between the first look and the watch is not missed.
+                users, found = found.users, await self._ask(account, [asked], judge_it)
+                left = ends_at - time.monotonic()
+                if found.verdict.sendable or left <= 0:
+                    break
+                if found.users == users:
+                    await _pause(changed, min(left, _look_again(found)))
+        return verdicts.one(account, found.verdict, found.at).encode()
+
+    async def _ask(self, account: str, asked: Sequence[str], then: "Then[T]") -> T:
+        parts = self._parts
+        configured = parts.settings.accounts.get(account)
+        if configured is None:
+            raise ProblemError(404, "there is no such account")
+        verifier = parts.verifiers.get(account)
+        situation = Situation(
+            parts.ledger.clock(),
+            parts.clients[account].reachability.unreachable_since,
+            None if verifier is None else verifier.since,
+            parts.catching_up,
+            self._rules[account],
+        )
+        question = Question(account, configured.phone_number, asked)
+        answer, unverified = await parts.database.look_up(
+            question, partial(_answer, then, question, situation)
+        )
+        if verifier is not None:
+            verifier.want(unverified)
+        return answer
+
+
+class View(NamedTuple):
+    """What is known of the recipients of a question, and how things stand at the account."""
+
+    question: Question
+    known: Known
+    situation: Situation
+
+    def judge(self, asked: str) -> Verdict | None:
+        """Judge a recipient by every name that leads to a user, else by the first.
+
+        None for what can be neither an alias nor a phone number. A number that is a user's alias
+        and was also checked is judged as both: what a check of it said can add a reason, never
+        take one away.
+        """
+        own = self.known.checked.get(asked)
+        if own is None and (user := self.known.users.get(asked)) is not None:
+            return self._judge(user.wa_id, user, None)
+        names = _names(asked, own)
+        if not names and own is None:
+            dialable = canonical(asked, self.question.country_of) is not None
+            return judge(None, None, (), self.situation) if dialable else None
+        users = [self.known.users[name] for name in names if name in self.known.users]
+        if not users:
+            return self._judge(names[0] if names else None, None, own)
+        return unite([self._judge(user.wa_id, user, own) for user in users])
+
+    def _judge(self, wa_id: str | None, user: Recipient | None, own: LastWord | None) -> Verdict:
+        newest = None if wa_id is None else self.known.newest.get(wa_id)
+        checks = [check for check in (own, newest) if check is not None]
+        return judge(wa_id, user, checks, self.situation)
+
+    def users_of(self, asked: str) -> list[Recipient]:
+        """Give the users whom the recipient's names lead to."""
+        names = _names(asked, self.known.checked.get(asked))
+        return [self.known.users[name] for name in names if name in self.known.users]
+
+
+Then = Callable[[View], T]
+"""Makes an answer of what is known."""
+
+
+def _names(asked: str, own: LastWord | None) -> list[str]:
+    """Give what the recipient may be called: as the client told of the number, and as asked."""
+    told = [own.wa_id] if own is not None and own.wa_id is not None else []
+    return [*told, asked] if asked not in told and usable_alias(asked) else told
+
+
+def _answer(
+    then: "Then[T]", question: Question, situation: Situation, known: Known
+) -> tuple[T, list[int]]:
+    """Make the answer, and tell whom of those asked about the client is still to be asked about."""
+    view = View(question, known, situation)
+    unverified: list[int] = []
+    if situation.restored_at is not None:
+        users = [user for asked in question.asked for user in view.users_of(asked)]
+        unverified = [user.id for user in users if user.unverified]
+    return then(view), unverified
+
+
+def _one(account: str, asked: str, view: View) -> bytes:
+    return verdicts.one(account, _judged(asked, view), view.situation.now).encode()
+
+
+def _many(account: str, asked: Sequence[str], view: View) -> bytes:
+    given = [(one, view.judge(one)) for one in asked]
+    return verdicts.many(account, given, view.situation.now).encode()
+
+
+def _judge_closely(asked: str, view: View) -> Judged:
+    return Judged(
+        _judged(asked, view),
+        frozenset(user.id for user in view.users_of(asked)),
+        view.situation.now,
+    )
+
+
+def _judged(asked: str, view: View) -> Verdict:
+    verdict = view.judge(asked)
+    if verdict is None:  # unreachable: whoever asks about one has an alias
+        raise ProblemError(422, "no recipient")
+    return verdict
+
+
+def _look_again(found: Judged) -> float:
+    """Tell after how long (s) to look again, though no change is heard of."""
+    reasons = found.verdict.reasons
+    ends = [reason.until - found.at for reason in reasons if reason.until is not None]
+    seconds = max(0, min(ends)) / 1000 if ends else math.inf
+    heard = all(reason.code.startswith(HEARD) for reason in reasons)
+    return seconds if heard else min(seconds, LOOK_AGAIN_SECONDS)
+
+
+async def _pause(changed: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        pass
+
+
+GATE = web.AppKey("gate", Gate)

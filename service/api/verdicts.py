@@ -1,0 +1,71 @@
+"""The gate's answers as JSON, written by hand: a lookup has a thousand, and a second has thousands.
+
+`json.dumps` of the same takes five times as long.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted
+
+from service.api.services import rfc3339
+from service.model.gate import CLEARS_WHEN, Reason, Verdict
+
+_BOOL = {True: "true", False: "false"}
+_CODES = {code: f'{{"code":"{code}","since":' for code in CLEARS_WHEN}
+_CLEARS = {code: f',"clears_when":{quoted(text)}' for code, text in CLEARS_WHEN.items()}
+_ERROR = (
+    '"error":{"type":"about:blank","title":"Unprocessable Entity",'
+    '"detail":"neither a usable alias nor a phone number"}}'
+)
+
+
+def one(account: str, given: Verdict, now: int) -> str:
+    """Write the answer about one user; `now` is when it was so, in Unix milliseconds."""
+    return f"{{{_head(account)}{_rest(given)}{_time(now)}}}"
+
+
+def many(account: str, given: Iterable[tuple[str, Verdict | None]], now: int) -> str:
+    """Write the answers of a lookup, each with what was asked."""
+    head, as_of = _head(account), f"{_time(now)}}}"
+    items = [
+        f'{{"input":{quoted(asked)},'
+        + (_ERROR if verdict is None else f"{head}{_rest(verdict)}{as_of}")
+        for asked, verdict in given
+    ]
+    return f'{{"items":[{",".join(items)}]}}'
+
+
+def _head(account: str) -> str:
+    return f'"account":"{account}","wa_id":'
+
+
+def _rest(given: Verdict) -> str:
+    wa_id, known, reasons, warnings = given
+    return f"{'null' if wa_id is None else quoted(wa_id)}{_findings(known, reasons, warnings)}"
+
+
+@lru_cache(maxsize=1024)
+def _findings(known: bool, reasons: tuple[Reason, ...], warnings: tuple[Reason, ...]) -> str:
+    """Write what was found; for most it is the same."""
+    return (
+        f',"known":{_BOOL[known]},"sendable":{_BOOL[not reasons]},'
+        f'"reasons":[{_reasons(reasons)}],"warnings":[{_reasons(warnings)}],"as_of":'
+    )
+
+
+def _reasons(reasons: tuple[Reason, ...]) -> str:
+    return ",".join([_reason(reason) for reason in reasons])
+
+
+def _reason(reason: Reason) -> str:
+    code, since, wa_id, until, detail = reason
+    more = "" if wa_id is None else f',"wa_id":{quoted(wa_id)}'
+    if until is not None:
+        more += f',"until":{_time(until)}'
+    if detail is not None:
+        more += f',"detail":{quoted(detail)}'
+    return f"{_CODES[code]}{_time(since)}{_CLEARS[code]}{more}}}"
+
+
+def _time(at: int | None) -> str:
+    return "null" if at is None else f'"{rfc3339(at)}"'

@@ -1,0 +1,43 @@
+"""A person blocks a user, with no identity change at hand; it ends by itself, or by a person."""
+
+from dataclasses import dataclass, replace
+
+from service.model.users import AuditEntry, By, Context, User
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why nobody is to write to a user, since when, and until when (Unix ms); None: for good."""
+
+    reason: str
+    since: int
+    by: By
+    until: int | None = None
+
+    def in_force(self, now: int) -> bool:
+        """Tell whether it has not ended by itself."""
+        return self.until is None or now < self.until
+
+
+def block(
+    user: User, known: Block | None, wanted: Block, context: Context, note: str | None = None
+) -> Block:
+    """Block a user, and leave one audit entry with the note; give the block as it is then.
+
+    Asked for again, it stays as it is. One that says something else takes its place, and has been
+    in force since the first.
+    """
+    if known is not None and known.in_force(context.now):
+        if (known.reason, known.until) == (wanted.reason, wanted.until):
+            return known
+        wanted = replace(wanted, since=known.since)
+    user.record(AuditEntry(context.now, "blocked", user.hash, wanted.by, wanted.reason, note))
+    return wanted
+
+
+def unblock(user: User, known: Block | None, by: By, context: Context) -> bool:
+    """End a block, and leave one audit entry; tell whether there was one in force."""
+    if known is None or not known.in_force(context.now):
+        return False
+    user.record(AuditEntry(context.now, "unblocked", user.hash, by))
+    return True

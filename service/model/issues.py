@@ -1,0 +1,48 @@
+"""What is wrong with an account, in a form that people and programs read, and how to cure it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Issue(NamedTuple):
+    """One thing that is wrong. `since` is Unix milliseconds, first seen by this process."""
+
+    code: str
+    account: str
+    since: int
+    detail: str
+
+    @property
+    def cure(self) -> str:
+        """What to do."""
+        return CURES[self.code].replace("ACCOUNT", self.account)
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether it only tells something, and is no alarm."""
+        return self.code in NOTICES
+
+
+CURES: Mapping[str, str] = {
+    "security_notifications_off": "run 'ackgate accounts setup ACCOUNT'; if that does not last, "
+    "the client is too old for identity changes: upgrade it",
+    "webhook_url": "run 'ackgate accounts setup ACCOUNT', or mend server.public_url",
+    "webhook_ca": "run 'ackgate accounts setup ACCOUNT', then restart the client's Coreapps",
+    "callback_persist_off": "run 'ackgate accounts setup ACCOUNT'",
+    "number_notifications_off": "run 'ackgate accounts setup ACCOUNT'",
+    "sent_status_off": "run 'ackgate accounts setup ACCOUNT'",
+    "callback_backoff": "run 'ackgate accounts setup ACCOUNT'",
+    "webhook_concurrency": "raise server.max_connections, or lower "
+    "webhooks.max_concurrent_requests at the client",
+    "clock_skew": "set the clocks of both machines (NTP)",
+    "settings_unreadable": "nothing needs to be done; to have them checked, give the account the "
+    "login of an admin",
+    "login_refused": "mend username and password of the account, then restart; or unlock the "
+    "login at the client",
+    "client_unreachable": "is the client running, and reachable at base_url of the account? does "
+    "ca_file verify its certificate?",
+}
+"""Every code of an issue, with its cure."""
+
+NOTICES = frozenset({"settings_unreadable"})
+"""The codes that tell something, and are no alarm."""

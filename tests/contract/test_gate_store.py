@@ -1,0 +1,216 @@
+"""What every database promises the gate: all that is known of recipients, by any name."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, insert
+
+from service.model.blocks import Block
+from service.model.contacts import Contact
+from service.model.gate import LastWord, Reason
+from service.model.moments import Moment
+from service.model.timeline import Change
+from service.model.users import Link, State, User, by_key
+from service.store.blocks import find_block, put_block
+from service.store.database import Known, Question, Transaction, UnavailableError
+from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite_reads import CHUNK
+from service.store.tables import unverified
+from tests.contract.test_store import opening
+
+NOW = 1_600_000_000_000
+WA_ID, OTHER_ID = "16315550001", "16315550002"
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
+    async with opening(SQLiteDatabase(tmp_path / "ackgate.db")) as opened:
+        yield opened
+
+
+async def save(database: SQLiteDatabase, wa_id: str = WA_ID, account: str = "main") -> User:
+    """Save a user with everything that the gate goes by."""
+
+    def work(transaction: Transaction) -> User:
+        moment = Moment(NOW - 9)
+        user = User(
+            transaction.new_user_id(),
+            account,
+            wa_id,
+            NOW,
+            Change("A", moment, NOW - 8, [moment], acknowledged_at=NOW - 7),
+            state=State.HELD,
+            blocked_since=NOW - 6,
+            wrote_at=NOW - 5,
+            links=[Link(OTHER_ID, "successor", Moment(NOW - 4))],
+            is_new=True,
+            changed=True,
+        )
+        transaction.save_users([user])
+        return user
+
+    return await database.write(work)
+
+
+async def saved(database: SQLiteDatabase, *contacts: tuple[str, str, str | None, int]) -> None:
+    made = [Contact("main", input_, status, wa_id, at) for input_, status, wa_id, at in contacts]
+    await database.write(lambda transaction: transaction.save_contacts(made))
+
+
+async def known(database: SQLiteDatabase, *asked: str, account: str = "main") -> Known:
+    question = Question(account, "+16315550100", asked)
+    return await database.look_up(question, lambda found: found)
+
+
+async def test_a_user_comes_with_all_that_the_gate_goes_by(database: SQLiteDatabase) -> None:
+    user = await save(database)
+    found = (await known(database, WA_ID, "1")).users
+    assert list(found) == [WA_ID]
+    recipient = found[WA_ID]
+    assert (recipient.id, recipient.wa_id, recipient.state) == (user.id, WA_ID, State.HELD)
+    assert (recipient.received_at, recipient.blocked_since) == (NOW - 8, NOW - 6)
+    assert (recipient.moved_to, recipient.wrote_at) == (user.links[0], NOW - 5)
+    assert recipient.heard_of
+    assert not recipient.unverified
+    assert recipient.blocked is None
+
+
+async def test_a_user_of_whom_nothing_is_known_was_never_heard_of(
+    database: SQLiteDatabase,
+) -> None:
+    def add(transaction: Transaction) -> None:
+        user = User(transaction.new_user_id(), "main", WA_ID, NOW, is_new=True, changed=True)
+        transaction.save_users([user])
+
+    await database.write(add)
+    assert not (await known(database, WA_ID)).users[WA_ID].heard_of
+
+
+async def test_each_account_has_its_own(database: SQLiteDatabase) -> None:
+    await save(database)
+    other = await save(database, account="shop")
+    assert (await known(database, WA_ID, account="shop")).users[WA_ID].id == other.id
+    assert (await known(database, WA_ID, account="none")).users == {}
+
+
+async def test_a_block_is_kept_in_the_place_of_the_one_before_until_it_is_ended(
+    database: SQLiteDatabase,
+) -> None:
+    user = await save(database)
+    first, second = Block("x", NOW, by_key("crm")), Block("fraud", NOW + 1, by_key("crm"), NOW + 9)
+    for block in (first, second):
+        await database.write(lambda t, block=block: put_block(t.connection, user.id, block))  # type: ignore[misc] # mypy infers no lambda with a default
+        assert await database.read(lambda c: find_block(c, user.id)) == block
+    recipient = (await known(database, WA_ID)).users[WA_ID]
+    assert recipient.blocked == Reason("blocked", NOW + 1, until=NOW + 9, detail="fraud")
+    await database.write(lambda t: put_block(t.connection, user.id, None))
+    assert await database.read(lambda c: find_block(c, user.id)) is None
+    assert (await known(database, WA_ID)).users[WA_ID].blocked is None
+
+
+async def test_who_is_unverified_is_told(database: SQLiteDatabase) -> None:
+    user = await save(database)
+    row = {"account": "main", "user_id": user.id}
+    await database.write(lambda t: t.connection.execute(insert(unverified).values(row)))
+    assert (await known(database, WA_ID)).users[WA_ID].unverified
+    await database.write(lambda t: t.connection.execute(delete(unverified)))
+    assert not (await known(database, WA_ID)).users[WA_ID].unverified
+
+
+async def test_a_number_leads_to_its_user_and_to_the_newest_word_on_any_spelling(
+    database: SQLiteDatabase,
+) -> None:
+    await save(database)
+    await saved(
+        database,
+        ("+1 631 555 0001", "valid", WA_ID, NOW - 9),
+        ("+16315550001", "invalid", WA_ID, NOW),
+        ("(631) 555-0001", "valid", WA_ID, NOW - 5),
+    )
+    found = await known(database, "+1 631 555 0001")
+    assert found.checked == {"+1 631 555 0001": LastWord(WA_ID, "valid", NOW - 9)}
+    assert found.newest == {WA_ID: LastWord(WA_ID, "invalid", NOW)}
+    assert list(found.users) == [WA_ID]
+
+
+async def test_many_recipients_are_found_in_one_question(database: SQLiteDatabase) -> None:
+    many = [f"1631{n:07}" for n in range(CHUNK + 100)]
+    await saved(database, *((f"+{wa_id}", "valid", wa_id, NOW) for wa_id in many))
+    for wa_id in (many[0], many[CHUNK], many[-1]):
+        await save(database, wa_id)
+    found = await known(database, *many, *(f"+{wa_id}" for wa_id in many))
+    assert set(found.users) == {many[0], many[CHUNK], many[-1]}
+    assert set(found.newest) == set(many)
+    assert set(found.checked) == {f"+{wa_id}" for wa_id in many}
+
+
+@pytest.mark.parametrize("odd", ["", "\x00", "\ud800", "😀", "x" * 300, "'; DROP TABLE users"])
+async def test_what_can_be_no_recipient_is_not_found_and_spoils_no_other(
+    database: SQLiteDatabase, odd: str
+) -> None:
+    await save(database)
+    found = await known(database, odd, WA_ID)
+    assert (list(found.users), found.checked) == ([WA_ID], {})
+
+
+async def test_questions_that_wait_are_each_answered_with_their_own(
+    database: SQLiteDatabase,
+) -> None:
+    users = [await save(database, f"1631{n}") for n in range(20)]
+
+    async def ask(number: int) -> int:
+        question = Question("main", None, [f"1631{number}"])
+        return await database.look_up(question, lambda found: found.users[f"1631{number}"].id)
+
+    assert await asyncio.gather(*map(ask, range(20))) == [user.id for user in users]
+
+
+async def test_what_one_answer_fails_with_is_its_own(database: SQLiteDatabase) -> None:
+    await save(database)
+
+    def fail(_: Known) -> None:
+        raise KeyError("mine")
+
+    question = Question("main", None, [WA_ID])
+    failed, answered = await asyncio.gather(
+        database.look_up(question, fail),
+        database.look_up(question, lambda found: len(found.users)),
+        return_exceptions=True,
+    )
+    assert isinstance(failed, KeyError)
+    assert answered == 1
+
+
+async def test_a_question_that_fails_spoils_no_other(
+    database: SQLiteDatabase,
+) -> None:
+    await save(database)
+    good = Question("main", None, [WA_ID])
+    bad = Question("main", None, [None])  # type: ignore[list-item] # what should never come
+    questions = [good, bad, good]
+    found = await asyncio.gather(
+        *(database.look_up(question, lambda f: len(f.users)) for question in questions),
+        return_exceptions=True,
+    )
+    assert (found[0], found[2]) == (1, 1)
+    assert isinstance(found[1], Exception)
+
+
+async def test_a_database_that_can_not_be_read_is_told(database: SQLiteDatabase) -> None:
+    def drop() -> None:
+        with closing(sqlite3.connect(database._path)) as raw:
+            raw.execute("DROP TABLE blocks")
+
+    await asyncio.to_thread(drop)
+    with pytest.raises(UnavailableError):
+        await known(database, WA_ID)
+
+
+async def test_what_was_committed_before_the_question_is_known(database: SQLiteDatabase) -> None:
+    for number in range(50):
+        await save(database, f"1631{number}")
+        assert (await known(database, f"1631{number}")).users

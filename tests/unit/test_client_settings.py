@@ -1,0 +1,204 @@
+"""What a client must be set to: each wrong setting is told, and only those."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from service.model.client_settings import (
+    ClientSettings,
+    Expected,
+    Wrong,
+    origin,
+    patch_of,
+    same_url,
+    wrong_settings,
+)
+from service.model.issues import CURES, NOTICES, Issue
+
+TOKEN = "a-token-nobody-may-see"
+DOOR = f"https://hooks.example.com/webhooks/main/{TOKEN}"
+EXPECTED = Expected(DOOR, frozenset({"aa"}), 100)
+RIGHT = ClientSettings(
+    security_notifications=True,
+    number_notifications=True,
+    callback_persist=True,
+    sent_status=True,
+    webhook_url=DOOR,
+    max_concurrent_requests=24,
+    max_backoff_ms=900_000,
+    authorities=frozenset({"aa", "bb"}),
+    skew_seconds=0.4,
+    version="v2.45.1",
+    webhooks={"url": DOOR, "max_concurrent_requests": 24},
+)
+
+
+def codes(told: ClientSettings, expected: Expected = EXPECTED) -> list[str]:
+    return [each.code for each in wrong_settings(told, expected)]
+
+
+def the(told: ClientSettings, expected: Expected = EXPECTED) -> Wrong:
+    [found] = wrong_settings(told, expected)
+    return found
+
+
+def test_a_client_that_is_set_as_it_should_be_has_no_issue() -> None:
+    assert codes(RIGHT) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"security_notifications": False}, "security_notifications_off"),
+        ({"security_notifications": None}, "security_notifications_off"),
+        ({"webhook_url": None}, "webhook_url"),
+        ({"webhook_url": ""}, "webhook_url"),
+        ({"webhook_url": "https://elsewhere.example.com/in"}, "webhook_url"),
+        ({"webhook_url": DOOR[:-1]}, "webhook_url"),
+        ({"webhook_url": DOOR + "/"}, "webhook_url"),
+        ({"webhook_url": DOOR.replace("https", "http")}, "webhook_url"),
+        ({"webhook_url": "https://[nothing"}, "webhook_url"),
+        ({"authorities": frozenset()}, "webhook_ca"),
+        ({"authorities": frozenset({"cc"})}, "webhook_ca"),
+        ({"callback_persist": False}, "callback_persist_off"),
+        ({"number_notifications": False}, "number_notifications_off"),
+        ({"sent_status": False}, "sent_status_off"),
+        ({"max_backoff_ms": 900_001}, "callback_backoff"),
+        ({"max_concurrent_requests": 101}, "webhook_concurrency"),
+        ({"skew_seconds": 61.0}, "clock_skew"),
+        ({"skew_seconds": -61.0}, "clock_skew"),
+    ],
+)
+def test_what_breaks_the_business_silently_is_told_by_its_code(
+    change: dict[str, Any], code: str
+) -> None:
+    assert codes(replace(RIGHT, **change)) == [code]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"callback_persist": None},
+        {"number_notifications": None},
+        {"sent_status": None},
+        {"max_backoff_ms": None},
+        {"max_concurrent_requests": None},
+        {"authorities": None},
+        {"skew_seconds": None},
+        {"skew_seconds": 60.0},
+        {"max_concurrent_requests": 100},
+        {"webhook_url": DOOR.replace("hooks.example.com", "HOOKS.example.com:443")},
+    ],
+)
+def test_what_is_as_good_or_not_told_and_right_by_default_is_no_issue(
+    change: dict[str, Any],
+) -> None:
+    assert codes(replace(RIGHT, **change)) == []
+
+
+def test_without_a_public_url_only_a_missing_webhook_url_is_told_and_setup_can_not_mend_it() -> (
+    None
+):
+    unknown = replace(EXPECTED, webhook_url=None)
+    elsewhere = replace(RIGHT, webhook_url="https://elsewhere.example.com")
+    assert codes(elsewhere, unknown) == []
+    assert the(replace(RIGHT, webhook_url=None), unknown).setting is None
+
+
+def test_a_publicly_known_certificate_needs_no_upload() -> None:
+    assert (
+        codes(replace(RIGHT, authorities=frozenset()), replace(EXPECTED, authorities=frozenset()))
+        == []
+    )
+
+
+def test_every_code_has_its_cure_and_no_cure_is_without_code() -> None:
+    nothing = ClientSettings(
+        callback_persist=False,
+        number_notifications=False,
+        sent_status=False,
+        max_backoff_ms=10**9,
+        max_concurrent_requests=10**9,
+        authorities=frozenset(),
+        skew_seconds=1e9,
+    )
+    told = set(codes(nothing))
+    assert set(CURES) == told | NOTICES | {"login_refused", "client_unreachable"}
+
+
+def test_a_cure_names_the_account() -> None:
+    issue = Issue("webhook_url", "shop", 0, "…")
+    assert "setup shop" in issue.cure
+    assert not issue.is_notice
+    assert Issue("settings_unreadable", "shop", 0, "…").is_notice
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://u:secret@elsewhere.example.com:8443/secret?secret#secret",
+        f"https://hooks.example.com/other/{TOKEN}",
+    ],
+)
+def test_no_token_or_password_of_a_url_is_ever_shown(url: str) -> None:
+    wrong = the(replace(RIGHT, webhook_url=url))
+    shown = f"{wrong.detail} {wrong.now} {wrong.wanted}"
+    assert "secret" not in shown
+    assert TOKEN not in shown
+    assert wrong.value == DOOR
+    assert wrong.wanted == "https://hooks.example.com/webhooks/main/…"
+
+
+def test_the_detail_tells_another_host_from_another_token() -> None:
+    elsewhere = the(replace(RIGHT, webhook_url="https://elsewhere.example.com:8443/x"))
+    assert "leads to https://elsewhere.example.com:8443:" in elsewhere.detail
+    assert "another token" in the(replace(RIGHT, webhook_url=DOOR[:-1])).detail
+    assert "no webhook URL" in the(replace(RIGHT, webhook_url=None)).detail
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.example.com:443/x", "https://a.example.com"),
+        ("http://[::1]:8080/x", "http://[::1]:8080"),
+        ("nothing", "an address that is none"),
+        ("https://a:99999", "an address that is none"),
+    ],
+)
+def test_the_origin_is_all_that_is_shown(url: str, shown: str) -> None:
+    assert origin(url) == shown
+
+
+def test_an_address_that_is_none_is_not_the_door() -> None:
+    assert not same_url("https://[nothing", "https://[nothing")
+
+
+class TestThePatch:
+    def test_sets_what_is_wrong_and_nothing_else(self) -> None:
+        wrong = wrong_settings(
+            replace(RIGHT, security_notifications=False, skew_seconds=99.0), EXPECTED
+        )
+        assert patch_of(wrong, RIGHT.webhooks) == {"show_security_notifications": True}
+
+    def test_sends_the_webhooks_whole_since_a_client_may_not_put_parts_together(self) -> None:
+        told = replace(
+            RIGHT,
+            webhook_url=None,
+            sent_status=False,
+            sent_setting="webhooks.message.sent",
+            webhooks={"max_concurrent_requests": 12, "message": {"sent": False, "read": True}},
+        )
+        patch = patch_of(wrong_settings(told, EXPECTED), told.webhooks)
+        assert patch == {
+            "webhooks": {
+                "url": DOOR,
+                "max_concurrent_requests": 12,
+                "message": {"sent": True, "read": True},
+            }
+        }
+        assert told.webhooks["message"] == {"sent": False, "read": True}
+
+    def test_holds_no_certificate(self) -> None:
+        wrong = wrong_settings(replace(RIGHT, authorities=frozenset()), EXPECTED)
+        assert patch_of(wrong, RIGHT.webhooks) == {}
