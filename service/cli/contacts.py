@@ -208,11 +208,16 @@ class Work:
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
             bar = progress.add_task("", total=len(todo), completed=len(todo) - len(left))
-            for chunk in _chunks(left, CHUNK):
-                self._take(await self._ask(chunk), [row.input for row in chunk])
-                progress.update(bar, completed=len(self.done))
-                if len(self.open) > MAX_OPEN:
-                    await self._wait(progress, bar, MAX_OPEN // 2)
+            try:
+                for chunk in _chunks(left, CHUNK):
+                    self._take(await self._ask(chunk), [row.input for row in chunk])
+                    progress.update(bar, completed=len(self.done))
+                    if len(self.open) > MAX_OPEN:
+                        await self._wait(progress, bar, MAX_OPEN // 2)
+            except RefusedError:
+                # What was asked about before is worth keeping.
+                await self._wait(progress, bar, 0)
+                raise
             await self._wait(progress, bar, 0)
 
     async def _ask(self, rows: Sequence[Row]) -> list[Item]:
