@@ -120,7 +120,7 @@ class Ledger:
         """Let everybody submit who is about to: one commit for all of them, and no timer.
 
         The answers to the batch before have to go out first, then those who sent again meanwhile
-        are heard: hence two turns of the event loop without news.
+        are heard: hence a few turns of the event loop without news.
         """
         quiet = 0
         while quiet < QUIET_TURNS and len(self._queue) < MAX_ENTRIES:

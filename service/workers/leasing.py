@@ -57,6 +57,7 @@ class Worker:
         self._metrics = metrics
         self._perform = perform
         self._paused_for = paused_for
+        # What is leased ahead waits here, without a limit: a transport's place is soon given up.
         self._slots = asyncio.Semaphore(max_in_flight)
         self._max_leased = LEASED_AHEAD * max_in_flight
         self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
