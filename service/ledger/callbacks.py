@@ -73,9 +73,9 @@ class CallbackEntry:
             if isinstance(event, ContactChecked):
                 inputs.append((self.account, event.input))
                 continue
-            aliases.append((self.account, event.wa_id))
+            aliases.append((self.account, event.user))
             if isinstance(event, NumberChanged):
-                aliases.append((self.account, event.new_wa_id))
+                aliases.append((self.account, event.new_user))
         return Wanted(aliases, inputs=inputs)
 
     def apply(self, book: Book) -> None:
@@ -96,7 +96,7 @@ class CallbackEntry:
         if isinstance(event, ContactChecked):
             self._check(book, event)
             return
-        user = book.user(self.account, event.wa_id)
+        user = book.user(self.account, event.user)
         match event:
             case IdentitySeen():
                 see(user, event, context)
@@ -105,7 +105,7 @@ class CallbackEntry:
             case SendBlocked():
                 block(user, event, context)
             case NumberChanged():
-                link(user, book.user(self.account, event.new_wa_id), event, context)
+                link(user, book.user(self.account, event.new_user), event, context)
 
     def _check(self, book: Book, event: ContactChecked) -> None:
         known = book.contact(self.account, event.input)

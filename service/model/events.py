@@ -1,4 +1,7 @@
-"""What a callback says, in words that hold for every API of WhatsApp."""
+"""What a callback says, in words that hold for every API of WhatsApp.
+
+A `user` is named by any alias: a wa_id, or on the Cloud API a user id.
+"""
 
 from typing import NamedTuple
 
@@ -12,7 +15,7 @@ class IdentitySeen(NamedTuple):
     `acknowledged` is what the message claims, None where it claims nothing.
     """
 
-    wa_id: str
+    user: str
     hash: str
     changed: Moment | None
     said: Moment | None = None
@@ -22,23 +25,34 @@ class IdentitySeen(NamedTuple):
 class SendBlocked(NamedTuple):
     """A message to the user failed with 480: an identity is not acknowledged."""
 
-    wa_id: str
+    user: str
+    at: Moment | None
+    message_id: str | None
+
+
+class HashRefused(NamedTuple):
+    """Cloud API: a message was refused with 137000, for the user has another hash than it named.
+
+    The user may not be named; then an earlier status of the same message tells who it was for.
+    """
+
+    user: str | None
     at: Moment | None
     message_id: str | None
 
 
 class NumberChanged(NamedTuple):
-    """The user of the old wa_id now has the new one."""
+    """The user is now found under another alias: the number changed, or the user id did."""
 
-    wa_id: str
-    new_wa_id: str
+    user: str
+    new_user: str
     at: Moment | None
 
 
 class UserWrote(NamedTuple):
     """The user wrote to the business."""
 
-    wa_id: str
+    user: str
     at: Moment | None
 
 
@@ -50,7 +64,39 @@ class ContactChecked(NamedTuple):
     wa_id: str | None
 
 
-Event = IdentitySeen | SendBlocked | NumberChanged | UserWrote | ContactChecked
+class Named(NamedTuple):
+    """Cloud API: all that one element calls one user; it comes before the events about that user.
+
+    `user_id` is the business-scoped user id, the strongest alias, and what those events use; a
+    `parent` id holds across linked businesses. `heard_of` is false where the element alone is no
+    reason to keep a user of whom nothing is known.
+    """
+
+    user_id: str
+    wa_id: str | None
+    parent: str | None
+    at: Moment | None
+    heard_of: bool = True
+
+
+class MessageSent(NamedTuple):
+    """Cloud API: the message with this id was for this user, which the id itself does not tell."""
+
+    user: str
+    message_id: str
+    at: Moment | None
+
+
+Event = (
+    Named
+    | IdentitySeen
+    | UserWrote
+    | HashRefused
+    | MessageSent
+    | NumberChanged
+    | SendBlocked
+    | ContactChecked
+)
 
 
 class Fault(NamedTuple):
@@ -65,7 +111,7 @@ class Fault(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a dialect made of a body: events, faults, and how many elements it let pass.
+    """What a dialect made of a body for one account: events, faults, and elements it let pass.
 
     `more_faults` counts those that are not named. `sent` and `delivered` are the recipients of
     messages of the business, as often as a status tells so; they are counted, and are no events.

@@ -5,12 +5,18 @@ import re
 ALIAS_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,139}$"
 MAX_HASH_CHARACTERS = 1024
 
+_USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9.]{1,128}")
 _ALIAS = re.compile(ALIAS_PATTERN.removesuffix("$") + r"\Z")
 
 
 def usable_alias(text: str) -> bool:
     """Tell whether the text can name a user: a wa_id, or on the Cloud API a user id."""
     return _ALIAS.match(text) is not None
+
+
+def is_user_id(alias: str) -> bool:
+    """Tell a user id of the Cloud API from a wa_id by its form, such as `US.1349`."""
+    return _USER_ID.fullmatch(alias) is not None
 
 
 def usable_hash(text: str) -> bool:

@@ -90,7 +90,7 @@ def apply(users: Users, events: Iterable[Event], policy: Policy) -> Users:
     """Let events arrive, as the ledger does."""
     context = Context(NOW, Policies((), policy), NOW)
     for event in events:
-        who = users[event.wa_id]
+        who = users[event.user]
         match event:
             case IdentitySeen():
                 see(who, event, context)
@@ -99,7 +99,7 @@ def apply(users: Users, events: Iterable[Event], policy: Policy) -> Users:
             case SendBlocked():
                 block(who, event, context)
             case NumberChanged():
-                link(who, users[event.new_wa_id], event, context)
+                link(who, users[event.new_user], event, context)
     return users
 
 
@@ -247,7 +247,7 @@ def dense_stories(draw: st.DrawFn) -> Story:
 def asked_where_due(users: Users, delivered: Iterable[Event]) -> bool:
     """Tell whether the client will be asked wherever a callback left a doubt."""
     for event in delivered:
-        who = users[event.wa_id]
+        who = users[event.user]
         if who.blocked_since is not None and who.ask is None:
             return False
         if not isinstance(event, IdentitySeen) or not event.acknowledged or not event.changed:

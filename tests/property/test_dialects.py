@@ -138,18 +138,18 @@ def keepable(event: Event) -> bool:
     match event:
         case ContactChecked():
             texts = [event.input, event.status]
-            aliases = [event.wa_id]
+            aliases = [event.user]
             moments: list[Moment | None] = []
         case NumberChanged():
-            texts, aliases, moments = [], [event.wa_id, event.new_wa_id], [event.at]
+            texts, aliases, moments = [], [event.user, event.new_user], [event.at]
         case SendBlocked():
             texts = [event.message_id or ""]
-            aliases, moments = [event.wa_id], [event.at]
+            aliases, moments = [event.user], [event.at]
         case UserWrote():
-            texts, aliases, moments = [], [event.wa_id], [event.at]
+            texts, aliases, moments = [], [event.user], [event.at]
         case IdentitySeen():
             assert usable_hash(event.hash)
-            texts, aliases, moments = [event.hash], [event.wa_id], [event.changed, event.said]
+            texts, aliases, moments = [event.hash], [event.user], [event.changed, event.said]
     return (
         all("\x00" not in text and text.encode() is not None for text in texts)
         and all(alias is None or usable_alias(alias) for alias in aliases)

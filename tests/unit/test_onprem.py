@@ -306,7 +306,7 @@ class TestMessage:
     def test_it_never_speaks_of_the_contact_beside_it(self) -> None:
         card = {"profile": {"name": "Kerry"}, "wa_id": NEW}
         reading = read({"contacts": [card], "messages": [message({"hash": HASH})]})
-        assert {event.wa_id for event in reading.events} == {WA_ID}
+        assert {event.user for event in reading.events} == {WA_ID}
         assert reading.others == 1
 
     def test_without_a_sender_and_a_stamp_it_is_nothing_of_ours(self) -> None:
