@@ -178,7 +178,7 @@ async def _wait(parts: Services, user: User, seconds: float) -> web.Response:
 
 
 async def _reload(parts: Services, user: User) -> User:
-    found = await parts.database.read(partial(find_user, account=user.account, alias=user.wa_id))
+    found = await parts.database.read(partial(find_user, account=user.account, alias=user.alias))
     return found or user
 
 
@@ -190,7 +190,7 @@ async def refresh(request: web.Request) -> web.Response:
     parts = services(request)
     for _ in range(MAX_ASKS):
         known = await parts.database.read(partial(find_user, account=account, alias=alias))
-        wa_id = alias if known is None else known.wa_id
+        wa_id = alias if known is None else known.alias
         answer = await _ask(parts, account, wa_id)
         version = 0 if known is None else known.version
         refreshed = await parts.ledger.submit(RefreshEntry(account, wa_id, version, answer))

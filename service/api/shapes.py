@@ -4,6 +4,7 @@ from typing import Any
 
 from service.api.services import rfc3339
 from service.model.contacts import Contact
+from service.model.names import is_user_id
 from service.model.timeline import Change
 from service.model.users import AuditEntry, State, User
 
@@ -14,7 +15,7 @@ def identity(user: User) -> dict[str, Any]:
     return {
         "account": user.account,
         "wa_id": user.wa_id,
-        "user_id": None,
+        "user_id": user.user_id,
         "hash": user.hash,
         "state": user.state,
         "blocking": user.state is not State.ACKNOWLEDGED,
@@ -34,8 +35,15 @@ def identity(user: User) -> dict[str, Any]:
 def links(user: User) -> list[dict[str, Any]]:
     """Write the other sides of a user's number changes."""
     return [
-        {"wa_id": x.wa_id, "relation": x.relation, "since": rfc3339(x.since.at)} for x in user.links
+        {**named(x.alias), "relation": x.relation, "since": rfc3339(x.since.at)} for x in user.links
     ]
+
+
+def named(alias: str) -> dict[str, str | None]:
+    """Write an alias as what it is."""
+    if is_user_id(alias):
+        return {"wa_id": None, "user_id": alias}
+    return {"wa_id": alias, "user_id": None}
 
 
 def change(entry: Change) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
     if not usable_alias(user):
         fail("USER must be a wa_id, as WhatsApp gives it: without plus sign, spaces and slashes")
     past, problem = _past(settings.database.path, account, user)
-    wa_id = past.user.wa_id if past and past.user else user
+    wa_id = past.user.alias if past and past.user else user
     policy = policies.of(wa_id)
     document = {
         "account": account,

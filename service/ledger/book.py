@@ -4,8 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
+from service.model.aliases import Known, name
 from service.model.blocks import Block
 from service.model.contacts import Contact
+from service.model.events import Named
+from service.model.names import is_user_id
 from service.model.policy import Policies, Policy
 from service.model.users import AuditEntry, Context, Kind, User
 from service.store.blocks import find_block, put_block
@@ -73,6 +76,9 @@ class Book:
         self._changed_contacts: dict[Alias, Contact] = {}
         self._journal: list[JournalRow] = []
         self._blocks: dict[int, Block | None] = {}
+        self._owned: dict[Alias, int] = {}
+        self._merged: list[tuple[int, int]] = []
+        self._recipients: dict[Alias, str] = {}
         self.checks: set[str] = set()
 
     def load(self, wanted: Iterable[Wanted]) -> None:
@@ -106,15 +112,44 @@ class Book:
         """Give a user that was loaded by its id."""
         return self._by_id.get(user_id)
 
-    def user(self, account: str, wa_id: str) -> User:
+    def user(self, account: str, alias: str) -> User:
         """Give a user, a new one if need be."""
-        known = self._users.get((account, wa_id))
+        known = self._users.get((account, alias))
         if known is None:
-            known = User(
-                self.transaction.new_user_id(), account, wa_id, self.now, is_new=True, changed=True
-            )
-            self._users[account, wa_id] = self._by_id[known.id] = known
+            id_ = self.transaction.new_user_id()
+            if is_user_id(alias):
+                known = User(id_, account, None, self.now, user_id=alias, is_new=True, changed=True)
+                self._owned[account, alias] = id_
+            else:
+                known = User(id_, account, alias, self.now, is_new=True, changed=True)
+            self._users[account, alias] = self._by_id[known.id] = known
         return known
+
+    def name(self, account: str, named: Named, context: Context) -> None:
+        """Learn what a user is called."""
+        known = Known(
+            self.find(account, named.user_id),
+            self.find(account, named.wa_id) if named.wa_id else None,
+            self.find(account, named.parent) if named.parent else None,
+        )
+        naming = name(named, known, context, lambda alias: self.user(account, alias))
+        if naming is None:
+            return
+        user = naming.user
+        for alias in naming.owned:
+            if self._users.get((account, alias)) is not user or user.is_new:
+                self._users[account, alias] = user
+                self._owned[account, alias] = user.id
+        if naming.merged is not None:
+            self._merged.append((naming.merged.id, user.id))
+
+    def note_recipient(self, account: str, message_id: str, alias: str) -> None:
+        """Note for whom a message was."""
+        self._recipients[account, message_id] = alias
+
+    def recipient_of(self, account: str, message_id: str) -> str | None:
+        """Tell for whom a message was that an entry of this very batch tells of."""
+        return self._recipients.get((account, message_id))
 
     def contact(self, account: str, input_: str) -> Contact | None:
         """Give a contact that is known."""
@@ -149,12 +184,20 @@ class Book:
         if self._journal:
             self.transaction.add_journal(self._journal)
         self.transaction.save_users(users)
+        if self._owned:
+            self.transaction.save_aliases(self._owned)
+            self.transaction.merge_users(self._merged)
+        if self._recipients:
+            self.transaction.save_recipients(self._recipients, self.now)
         if self._changed_contacts:
             self.transaction.save_contacts(self._changed_contacts.values())
         for user_id, block in self._blocks.items():
             put_block(self.transaction.connection, user_id, block)
+        return self._changes()
+
+    def _changes(self) -> Commit:
         commit = Commit(checks=self.checks)
-        for user in users:
+        for user in self._by_id.values():
             if user.changed:
                 commit.users.add(user.id)
                 for work in (user.work, user.ask):

@@ -1,7 +1,7 @@
 """Callbacks as entries of the ledger: kept as they came, and in effect."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from sqlalchemy import update
@@ -13,7 +13,10 @@ from service.model.doubts import block
 from service.model.events import (
     ContactChecked,
     Event,
+    HashRefused,
     IdentitySeen,
+    MessageSent,
+    Named,
     NumberChanged,
     Reading,
     SendBlocked,
@@ -21,8 +24,9 @@ from service.model.events import (
 )
 from service.model.identities import see
 from service.model.links import link
+from service.model.refusals import refuse
 from service.model.users import AuditEntry, By, Context
-from service.store.database import SYNTHETIC, JournalRow, Transaction
+from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
 from service.store.tables import journal
 
 MAX_SLICE = 1000
@@ -46,7 +50,8 @@ class Replay:
 class CallbackEntry:
     """A callback, or a slice of a large one: only the first slice keeps the journal row.
 
-    `digest` is of the whole callback's `body`, to know a byte-identical redelivery by.
+    `digest` is of the whole callback's `body`, to know a byte-identical redelivery by; `recipients`
+    says for whom earlier messages were that a status names by their ids alone.
     """
 
     account: str
@@ -58,25 +63,38 @@ class CallbackEntry:
     replay: Replay | None = None
     request_id: str | None = None
     digest: str | None = None
+    recipients: Mapping[Alias, str] = field(default_factory=dict)
 
     @property
     def weight(self) -> int:
         """One for the row, and one for each event."""
         return 1 + len(self.events)
 
-    def wants(self, _: Transaction) -> Wanted:
+    def wants(self, transaction: Transaction) -> Wanted:
         """Want the users and contacts that the events speak of."""
         if not self.events:
             return NOTHING
-        aliases, inputs = [], []
+        names: list[str] = []
+        inputs: list[Alias] = []
+        nameless: list[Alias] = []
         for event in self.events:
-            if isinstance(event, ContactChecked):
-                inputs.append((self.account, event.input))
-                continue
-            aliases.append((self.account, event.user))
-            if isinstance(event, NumberChanged):
-                aliases.append((self.account, event.new_user))
-        return Wanted(aliases, inputs=inputs)
+            match event:
+                case IdentitySeen() | UserWrote() | SendBlocked() | MessageSent():
+                    names.append(event.user)
+                case Named():
+                    names += filter(None, (event.user_id, event.wa_id, event.parent))
+                case NumberChanged():
+                    names += (event.user, event.new_user)
+                case ContactChecked():
+                    inputs.append((self.account, event.input))
+                case HashRefused(None, _, str(message_id)):
+                    nameless.append((self.account, message_id))
+                case HashRefused(str(user)):
+                    names.append(user)
+        if nameless:
+            self.recipients = transaction.recipients_of(nameless)
+            names += self.recipients.values()
+        return Wanted([(self.account, name) for name in names], inputs=inputs)
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
@@ -93,19 +111,34 @@ class CallbackEntry:
             self._apply_event(book, event, context)
 
     def _apply_event(self, book: Book, event: Event, context: Context) -> None:
-        if isinstance(event, ContactChecked):
-            self._check(book, event)
-            return
-        user = book.user(self.account, event.user)
         match event:
             case IdentitySeen():
-                see(user, event, context)
+                see(book.user(self.account, event.user), event, context)
             case UserWrote():
-                write(user, event, context)
+                write(book.user(self.account, event.user), event, context)
+            case Named():
+                book.name(self.account, event, context)
+            case ContactChecked():
+                self._check(book, event)
             case SendBlocked():
-                block(user, event, context)
+                block(book.user(self.account, event.user), event, context)
             case NumberChanged():
-                link(user, book.user(self.account, event.new_user), event, context)
+                new = book.user(self.account, event.new_user)
+                link(book.user(self.account, event.user), new, event, context)
+            case MessageSent():
+                book.note_recipient(self.account, event.message_id, event.user)
+            case HashRefused():
+                self._refuse(book, event, context)
+
+    def _refuse(self, book: Book, refused: HashRefused, context: Context) -> None:
+        """Find the one whom the refused message was for; there is no message to a stranger."""
+        alias = refused.user
+        if alias is None and refused.message_id is not None:
+            alias = book.recipient_of(self.account, refused.message_id)
+            alias = alias or self.recipients.get((self.account, refused.message_id))
+        user = None if alias is None else book.find(self.account, alias)
+        if user is not None:
+            refuse(user, refused, context)
 
     def _check(self, book: Book, event: ContactChecked) -> None:
         known = book.contact(self.account, event.input)

@@ -117,7 +117,7 @@ def _put_off(user: User, kind: Kind, due_at: int) -> None:
 def _task(user: User, work: Work, holder: str) -> Task:
     return Task(
         user.account,
-        user.wa_id,
+        user.alias,
         user.id,
         work.kind,
         holder,

@@ -6,6 +6,7 @@ from service.model.doubts import unblock
 from service.model.identities import (
     begin,
     change_of,
+    finish,
     install,
     just_after,
     record_change,
@@ -16,7 +17,7 @@ from service.model.identities import (
 )
 from service.model.moments import Moment, date
 from service.model.timeline import Change, Place, locate, repeat
-from service.model.users import BY_CLIENT, AuditEntry, Context, State, User
+from service.model.users import BY_CLIENT, Context, State, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +115,3 @@ def _confirm(user: User, latest: Change, context: Context) -> None:
     if user.state is not State.ACKNOWLEDGING:
         latest.decided_by, latest.decided_at = dict(BY_CLIENT), context.now
     finish(user, latest, context)
-
-
-def finish(user: User, latest: Change, context: Context) -> None:
-    """Write down that the latest hash is acknowledged; an answer under way is too old now."""
-    user.version += 1
-    user.state = State.ACKNOWLEDGED
-    user.work, user.due_at, user.last_error = None, None, None
-    user.after_hold = False
-    latest.acknowledged_at = context.now
-    latest.touched = True
-    user.record(AuditEntry(context.now, "acknowledged", latest.hash, latest.decided_by))
-    unblock(user, context)
-    user.touch(context.now)

@@ -19,10 +19,13 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A person's decision about the hash that they saw, and what it rests on."""
+    """A person's decision about the hash that they saw, and what it rests on.
+
+    On the Cloud API the hash may be None: that of a change whose hash nobody knows yet.
+    """
 
     verb: Verb
-    hash: str
+    hash: str | None
     by: By
     note: str | None = None
     evidence: Mapping[str, str] | None = None
@@ -56,12 +59,14 @@ _EFFECTS: dict[tuple[Verb, State], _Effect] = {
     (Verb.ACKNOWLEDGE, State.FAILED): _Effect.START,
     (Verb.ACKNOWLEDGE, State.ACKNOWLEDGING): _Effect.UNCHANGED,
     (Verb.ACKNOWLEDGE, State.ACKNOWLEDGED): _Effect.UNCHANGED,
+    (Verb.ACKNOWLEDGE, State.AWAITING_HASH): _Effect.UNCHANGED,
     (Verb.HOLD, State.PENDING): _Effect.HOLD,
     (Verb.HOLD, State.SCHEDULED): _Effect.HOLD,
     (Verb.HOLD, State.HELD): _Effect.HOLD,
     (Verb.HOLD, State.FAILED): _Effect.HOLD,
     (Verb.HOLD, State.ACKNOWLEDGING): _Effect.HOLD_BETWEEN_TRIES,
     (Verb.HOLD, State.ACKNOWLEDGED): _Effect.TOO_LATE,
+    (Verb.HOLD, State.AWAITING_HASH): _Effect.HOLD,
 }
 
 
@@ -79,8 +84,8 @@ def decide(user: User, decision: Decision, context: Context) -> Result:
     if effect is _Effect.TOO_LATE:
         return Result.TOO_LATE
     if effect is _Effect.START:
-        start(user, latest, decision.by, context)
         user.record(_entry("decided", decision, context))
+        start(user, latest, decision.by, context)
     elif effect is _Effect.HOLD:
         _hold(user, latest, decision, context)
         user.record(_entry("held", decision, context))

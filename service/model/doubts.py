@@ -11,12 +11,19 @@ def block(user: User, blocked: SendBlocked, context: Context) -> None:
     """Take a message that failed with 480."""
     if user.state not in (None, State.ACKNOWLEDGED):
         return
-    if blocked.message_id is not None:
-        if blocked.message_id in user.blocked_ids:
-            return
-        user.blocked_ids = [*user.blocked_ids, blocked.message_id][-MAX_BLOCKED_IDS:]
-        user.changed = True
-    _suspect(user, context)
+    if not known_already(user, blocked.message_id):
+        _suspect(user, context)
+
+
+def known_already(user: User, message_id: str | None) -> bool:
+    """Tell whether this failed message has been heeded before; from now on it has."""
+    if message_id is None:
+        return False
+    if message_id in user.blocked_ids:
+        return True
+    user.blocked_ids = [*user.blocked_ids, message_id][-MAX_BLOCKED_IDS:]
+    user.changed = True
+    return False
 
 
 def heed_claim(user: User, claimed: bool, said: Moment | None, context: Context) -> None:
@@ -46,8 +53,8 @@ def _suspect(user: User, context: Context) -> None:
 
 
 def want_answer(user: User, reason: str, context: Context) -> None:
-    """Put a GET into the outbox, one at a time for a user."""
-    if user.ask is None:
+    """Put a GET into the outbox, one at a time for a user; none where there is no client to ask."""
+    if user.ask is None and not context.policies.local:
         user.ask = Work(Kind.ASK, context.now, reason=reason, request_id=context.request_id)
         user.changed = True
 

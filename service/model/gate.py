@@ -81,7 +81,7 @@ class Recipient(NamedTuple):
         """Take what the gate goes by from a user."""
         return cls(
             user.id,
-            user.wa_id,
+            user.alias,
             user.state,
             None if user.latest is None else user.latest.received_at,
             user.blocked_since,
@@ -172,23 +172,25 @@ def _newest(checks: Sequence[Checked]) -> Checked | None:
 
 
 _NOTHING = (None, None, None)
+_OPEN = {None, State.ACKNOWLEDGED, State.AWAITING_HASH}
+"""The states of an identity that let messages through."""
 
 
 def _is_plain(user: Recipient) -> bool:
     """Tell, for most, that nothing of the user blocks."""
-    settled = user.state is None or user.state == State.ACKNOWLEDGED
+    settled = user.state in _OPEN
     return settled and (user.blocked_since, user.moved_to, user.blocked) == _NOTHING
 
 
 def _of_user(user: Recipient, now: int) -> list[Reason]:
     reasons = []
     state = user.state
-    if state is not None and state != State.ACKNOWLEDGED:
+    if state not in _OPEN:
         reasons.append(Reason(f"identity_{state}", user.received_at))
     if user.blocked_since is not None:
         reasons.append(Reason("send_blocked", user.blocked_since))
     if user.moved_to is not None:
-        reasons.append(Reason("number_changed", user.moved_to.since.at, user.moved_to.wa_id))
+        reasons.append(Reason("number_changed", user.moved_to.since.at, user.moved_to.alias))
     blocked = user.blocked
     if blocked is not None and (blocked.until is None or now < blocked.until):
         reasons.append(blocked)

@@ -5,7 +5,7 @@ A callback may close the gate; only the client's own answer opens it.
 
 from bisect import insort
 
-from service.model.doubts import heed_claim, want_answer
+from service.model.doubts import heed_claim, unblock, want_answer
 from service.model.events import IdentitySeen
 from service.model.moments import Dating, Moment, Precision, date
 from service.model.policy import Verdict, judge
@@ -46,6 +46,9 @@ def _place(user: User, hash_: str, dating: Dating, context: Context) -> None:
     if latest is None:
         begin(user, change_of(hash_, dating, context), context)
         return
+    if latest.hash is None:
+        _take_awaited(user, latest, change_of(hash_, dating, context), context)
+        return
     if latest.hash == hash_ and moment in latest.seen:
         return  # the same sighting again, as every message brings it
     if _claimed_before(user, hash_, dating):
@@ -64,7 +67,34 @@ def _place(user: User, hash_: str, dating: Dating, context: Context) -> None:
             _dispute(user, latest, change_of(hash_, dating, context), context)
 
 
-def change_of(hash_: str, dating: Dating, context: Context) -> Change:
+def _take_awaited(user: User, unknown: Change, sighted: Change, context: Context) -> None:
+    """Take a hash while all that is known of the latest change is that there was one (Cloud API).
+
+    Whatever was seen after the change before is taken for the hash of this one.
+    """
+    moment = sighted.first
+    before = user.history[-1] if user.history else None
+    if locate(unknown, user.history, sighted.hash, moment) is Place.REPEAT:
+        repeat(unknown, user.history, sighted.hash, moment)
+    elif before is not None and moment.until < before.last.at:
+        _earlier(user, unknown, sighted, context)
+    elif user.state is State.AWAITING_HASH:
+        _fill_in(user, unknown, sighted, context)
+    else:
+        if not moment.after(unknown.last):
+            sighted.seen = [_behind(unknown)]
+        succeed(user, unknown, sighted, context)
+
+
+def _fill_in(user: User, unknown: Change, sighted: Change, context: Context) -> None:
+    """Trust the hash that came of the message that a person approved; the decider stays."""
+    unknown.hash, unknown.changed = sighted.hash, sighted.changed
+    unknown.seen, unknown.claims = sighted.seen, sighted.claims
+    record_change(user, unknown, context, "the hash that was awaited")
+    finish(user, unknown, context)
+
+
+def change_of(hash_: str | None, dating: Dating, context: Context) -> Change:
     """Begin a change with its first sighting."""
     claims = [] if dating.claimed_ahead is None else [dating.claimed_ahead]
     return Change(hash_, dating.moment, context.arrived, [dating.moment], claims)
@@ -90,6 +120,8 @@ def _earlier(user: User, latest: Change, sighted: Change, context: Context) -> N
         record_change(user, change, context, "an earlier change, seen late")
     if parted is not None:
         _renew(user, latest, parted, context)
+    elif gained and on_first_use(latest, context):
+        apply_policy(user, latest, context)
     elif gained:
         _ask_guard_again(user, latest, context)
 
@@ -126,9 +158,20 @@ def _ask_guard_again(user: User, latest: Change, context: Context) -> None:
 
 
 def begin(user: User, change: Change, context: Context) -> None:
-    """Take the first change of a user."""
+    """Take the first change of a user, where the account says so on trust."""
     install(user, change, context)
-    _apply_policy(user, change, context)
+    first_use = context.policies.first_use
+    if first_use is None:
+        apply_policy(user, change, context)
+        return
+    user.record(AuditEntry(context.now, "first_use", change.hash, by_policy(first_use.name)))
+    start(user, change, by_policy(first_use.name), context)
+
+
+def on_first_use(change: Change, context: Context) -> bool:
+    """Tell whether a change was trusted for being the first, and for nothing else."""
+    first_use = context.policies.first_use
+    return first_use is not None and change.decided_by == by_policy(first_use.name)
 
 
 def succeed(user: User, old: Change, change: Change, context: Context) -> None:
@@ -142,7 +185,7 @@ def succeed(user: User, old: Change, change: Change, context: Context) -> None:
 def _go_on(user: User, change: Change, context: Context, *, held: bool) -> None:
     """Let the policy decide about a change, or a person where the one before was held."""
     if not held:
-        _apply_policy(user, change, context)
+        apply_policy(user, change, context)
         return
     user.after_hold = True
     wait_for_person(user, change, context)
@@ -201,15 +244,21 @@ def _claims_later(latest: Change, dating: Dating) -> bool:
 
 def just_after(latest: Change, dating: Dating) -> Dating:
     """Place a sighting right behind the latest, where its own time is not to go by."""
-    return dating._replace(moment=Moment(latest.last.until + 1, Precision.ARRIVAL))
+    return dating._replace(moment=_behind(latest))
+
+
+def _behind(latest: Change) -> Moment:
+    return Moment(latest.last.until + 1, Precision.ARRIVAL)
 
 
 def _judge(user: User, change: Change, context: Context) -> Verdict:
-    policy = context.policies.of(user.wa_id)
+    policy = context.policies.of(user.alias)
     return judge(policy, count_within(change, user.history, policy.per_seconds))
 
 
-def _apply_policy(user: User, change: Change, context: Context) -> None:
+def apply_policy(user: User, change: Change, context: Context) -> None:
+    """Let the policy decide about a change, whatever was decided before."""
+    change.decided_by = change.decided_at = change.acknowledged_at = None
     verdict = _judge(user, change, context)
     delay_ms = round(verdict.policy.delay_seconds * 1000)
     record_change(user, change, context, verdict.reason)
@@ -223,9 +272,9 @@ def _apply_policy(user: User, change: Change, context: Context) -> None:
 
 
 def _go_ahead(user: User, change: Change, verdict: Verdict, context: Context) -> None:
-    start(user, change, by_policy(verdict.policy.name), context)
-    by = change.decided_by
+    by = by_policy(verdict.policy.name)
     user.record(AuditEntry(context.now, "decided", change.hash, by, verdict.reason))
+    start(user, change, by, context)
 
 
 def wait_for_person(user: User, change: Change, context: Context) -> None:
@@ -243,11 +292,23 @@ def stop(user: User, change: Change, reason: str, context: Context) -> None:
 
 
 def start(user: User, change: Change, by: By, context: Context) -> None:
-    """Begin to acknowledge: decided, with work that is due at once."""
+    """Begin to acknowledge: decided, with work that is due at once. Our own decision is in effect.
+
+    Where nobody knows the new hash, one message is approved that is sent without.
+    """
     known_as = context.request_id or (user.work.request_id if user.work else None)
-    user.state, user.due_at = State.ACKNOWLEDGING, None
-    user.attempts, user.last_error, user.after_hold = 0, None, False
+    user.attempts, user.last_error, user.after_hold, user.due_at = 0, None, False, None
     change.decided_by, change.decided_at = by, context.now
+    if context.policies.local:
+        user.disputed = False
+        if change.hash is None:
+            user.state, user.work = State.AWAITING_HASH, None
+            change.touched = True
+            user.touch(context.now)
+        else:
+            finish(user, change, context)
+        return
+    user.state = State.ACKNOWLEDGING
     user.work = Work(Kind.ACKNOWLEDGE, context.now, change.hash, request_id=known_as)
     user.touch(context.now)
 
@@ -263,3 +324,16 @@ def come_due(user: User, context: Context) -> bool:
         return False
     _go_ahead(user, change, verdict, context)
     return True
+
+
+def finish(user: User, latest: Change, context: Context) -> None:
+    """Write down that the latest hash is acknowledged; an answer under way is too old now."""
+    user.version += 1
+    user.state = State.ACKNOWLEDGED
+    user.work, user.due_at, user.last_error = None, None, None
+    user.after_hold = False
+    latest.acknowledged_at = context.now
+    latest.touched = True
+    user.record(AuditEntry(context.now, "acknowledged", latest.hash, latest.decided_by))
+    unblock(user, context)
+    user.touch(context.now)

@@ -12,8 +12,8 @@ MAX_LINKS = 16
 def link(old: User, new: User, changed: NumberChanged, context: Context) -> None:
     """Link the two users of a number change; the new one inherits nothing."""
     since = date(changed.at, context.arrived).moment
-    unknown = _add_link(old, Link(new.wa_id, "successor", since), context)
-    _add_link(new, Link(old.wa_id, "predecessor", since), context)
+    unknown = _add_link(old, Link(new.alias, "successor", since), context)
+    _add_link(new, Link(old.alias, "predecessor", since), context)
     if not unknown:
         return
     old.record(AuditEntry(context.now, "number_changed", old.hash, reason="has another number now"))
@@ -24,7 +24,7 @@ def link(old: User, new: User, changed: NumberChanged, context: Context) -> None
 
 def _add_link(user: User, new: Link, context: Context) -> bool:
     """Add a link, or tell one that is known more precisely; tell whether it was unknown."""
-    known = [x for x in user.links if (x.wa_id, x.relation) == (new.wa_id, new.relation)]
+    known = [x for x in user.links if (x.alias, x.relation) == (new.alias, new.relation)]
     same = next((x for x in known if _same_event(x.since, new.since)), None)
     if same is None:
         user.links = sorted([*user.links, new], key=lambda x: x.since.at)[-MAX_LINKS:]

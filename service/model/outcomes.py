@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import ClassVar
 
-from service.model.answers import Answer, finish, heed, unknown_there
+from service.model.answers import Answer, heed, unknown_there
+from service.model.identities import finish
 from service.model.retries import delay_seconds
 from service.model.timeline import Change
 from service.model.users import AuditEntry, Context, State, User, Work

@@ -35,10 +35,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """An account's rules in their order, and what holds where none matches."""
+    """An account's rules in their order, and what holds where none matches.
+
+    `local`: acknowledging is our own decision, for there is no client to ask (Cloud API).
+    `first_use` is the policy by which the first hash of a user is trusted, None where none is.
+    """
 
     rules: tuple[Rule, ...]
     default: Policy
+    local: bool = False
+    first_use: Policy | None = None
 
     def of(self, wa_id: str) -> Policy:
         """Give the policy of the first rule that names the user, else the default."""

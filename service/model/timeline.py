@@ -21,10 +21,11 @@ class Change:
     """This user has this hash, since this time; and what became of it.
 
     `seen` are the moments at which the hash was seen, in their order; `claims` the event times
-    (ms) that lay too far ahead to be believed, to know a repeat by.
+    (ms) that lay too far ahead to be believed, to know a repeat by. The hash is None where the
+    Cloud API said that there is another one, and not which.
     """
 
-    hash: str
+    hash: str | None
     changed: Moment
     received_at: int
     seen: list[Moment] = field(default_factory=list)
@@ -91,7 +92,7 @@ class Place(Enum):
     """It can't be told from the end of the latest's span."""
 
 
-def locate(latest: Change, history: list[Change], hash_: str, moment: Moment) -> Place:
+def locate(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> Place:
     """Tell where a sighting falls. `history` is sorted by the first sighting."""
     if latest.hash == hash_:
         return _locate_again(latest, history, moment)
@@ -111,7 +112,7 @@ def _locate_again(latest: Change, history: list[Change], moment: Moment) -> Plac
     return Place.EARLIER if history[-1].last.at > moment.at else Place.REPEAT
 
 
-def repeat(latest: Change, history: list[Change], hash_: str, moment: Moment) -> None:
+def repeat(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> None:
     """Take a repeat: the latest's span grows; one in the history is only told more precisely."""
     if latest.hash == hash_:
         latest.absorb(moment)
@@ -144,11 +145,16 @@ def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> li
 
 
 def count_within(latest: Change, history: list[Change], per_seconds: float) -> int:
-    """Count the changes in the window that ends with the latest, the latest included."""
+    """Count the changes in the window that ends with the latest, the latest included.
+
+    A change whose hash was not known is the same one as that which brought the hash.
+    """
     if not history:
         return 1
     since = latest.changed.at - per_seconds * SECOND_MS
-    return 1 + sum(since < c.changed.at <= latest.changed.at for c in history)
+    return 1 + sum(
+        c.hash is not None and since < c.changed.at <= latest.changed.at for c in history
+    )
 
 
 def _touch(first: int, last: int, moment: Moment) -> bool:

@@ -22,6 +22,8 @@ class State(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     HELD = "held"
     FAILED = "failed"
+    AWAITING_HASH = "awaiting_hash"
+    """Cloud API: one message without a hash is approved; the status about it tells the new hash."""
 
 
 By = dict[str, str]
@@ -77,9 +79,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The other side of a number change: the `successor` of a user, or the `predecessor`."""
+    """The other side of a number change: the `successor` of a user, or the `predecessor`.
 
-    wa_id: str
+    `alias` is the other's wa_id, on the Cloud API a user id where no wa_id is known.
+    """
+
+    alias: str
     relation: Literal["successor", "predecessor"]
     since: Moment
 
@@ -117,13 +122,15 @@ class User:
     The rules change it in memory; the ledger loads and saves it, and keeps for itself what it
     found (`is_new`, `history_count`, `had_work`, `had_ask`). `history` holds the newest thousand
     entries at most. `version` counts the changes of the latest identity, `blocked_ids` are the
-    failed messages (480) that a GET has been asked about, `restored` are history entries that are
-    the latest again, `audit` the entries to be added. Times are Unix milliseconds.
+    failed messages (480, 137000) that have been heeded, `restored` are history entries that are the
+    latest again, `audit` the entries to be added. On the Cloud API there may be a `user_id`, or
+    that alone; `named_at` is when both were last used together, `merged_into` the user that this
+    one turned out to be. Times are Unix milliseconds.
     """
 
     id: int
     account: str
-    wa_id: str
+    wa_id: str | None
     created_at: int
     latest: Change | None = None
     history: list[Change] = field(default_factory=list)
@@ -141,6 +148,9 @@ class User:
     blocked_ids: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     wrote_at: int | None = None
+    user_id: str | None = None
+    named_at: int | None = None
+    merged_into: int | None = None
     work: Work | None = None
     ask: Work | None = None
     restored: list[Change] = field(default_factory=list)
@@ -152,8 +162,13 @@ class User:
     had_ask: bool = False
 
     @property
+    def alias(self) -> str:
+        """What the user is called: by the wa_id where there is one."""
+        return self.wa_id or self.user_id or ""
+
+    @property
     def hash(self) -> str | None:
-        """The latest hash."""
+        """The latest hash; None too where a change is known and its hash is not (Cloud API)."""
         return None if self.latest is None else self.latest.hash
 
     @property

@@ -58,6 +58,18 @@ class Transaction(Protocol):
     def save_users(self, users: Iterable[User]) -> None:
         """Write what the rules changed: users, history, audit trail, outbox."""
 
+    def save_aliases(self, owned: Mapping[Alias, int]) -> None:
+        """Let aliases lead to these users from now on, wherever they led before."""
+
+    def merge_users(self, merged: Iterable[tuple[int, int]]) -> None:
+        """Move what hangs on users, given first, to those that they turned out to be."""
+
+    def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
+        """Tell by account and message id for whom messages were, as far as it was noted."""
+
+    def save_recipients(self, recipients: Mapping[Alias, str], now: int) -> None:
+        """Note by account and message id for whom messages were."""
+
     def save_contacts(self, contacts: Iterable[Contact]) -> None:
         """Write contacts, new or known."""
 

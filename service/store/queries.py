@@ -87,8 +87,13 @@ def history_of(connection: Connection, user_id: int, limit: int = 1000) -> list[
 
 
 def audit_of(connection: Connection, user_id: int, limit: int = 1000) -> list[AuditEntry]:
-    """Give the newest entries of a user's audit trail, in their order."""
-    query = select(audit).where(audit.c.user_id == user_id).order_by(audit.c.id.desc()).limit(limit)
+    """Give the newest entries of a user's audit trail, in their order.
+
+    What happened to those who turned out to be this user is part of it.
+    """
+    merged = select(users.c.id).where(users.c.merged_into == user_id)
+    whose = [user_id, *connection.execute(merged).scalars()]
+    query = select(audit).where(audit.c.user_id.in_(whose)).order_by(audit.c.id.desc()).limit(limit)
     return [audit_entry_of(row) for row in reversed(connection.execute(query).all())]
 
 

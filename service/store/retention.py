@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, text
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, text
 
-from service.store.tables import journal
+from service.store.tables import journal, message_recipients
 
 QUARANTINED = "quarantined"
 
@@ -89,6 +89,32 @@ def delete_entries(connection: Connection, ids: Sequence[int], limits: Limits) -
         and_(~is_quarantined, old < limits.applied), and_(is_quarantined, old < limits.quarantined)
     )
     return connection.execute(delete(journal).where(journal.c.id.in_(ids), gone)).rowcount
+
+
+def forget_recipients(connection: Connection, before: int, limit: int) -> int:
+    """Delete some notes of whom messages were for, those from before a time; tell how many."""
+    old = (
+        select(message_recipients.c.account, message_recipients.c.message_id)
+        .where(message_recipients.c.at < before)
+        .order_by(message_recipients.c.at)
+        .limit(limit)
+    )
+    gone = [row._asdict() for row in connection.execute(old)]
+    if gone:
+        ours = message_recipients.c
+        connection.execute(
+            delete(message_recipients).where(
+                ours.account == bindparam("account"), ours.message_id == bindparam("message_id")
+            ),
+            gone,
+        )
+    return len(gone)
+
+
+def has_old_recipients(connection: Connection, before: int) -> bool:
+    """Tell whether there are notes of whom messages were for, from before a time."""
+    query = select(exists().where(message_recipients.c.at < before))
+    return bool(connection.execute(query).scalar())
 
 
 def oldest_entry(connection: Connection) -> int | None:

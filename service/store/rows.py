@@ -19,7 +19,8 @@ FRESH_COLUMNS = (
 LATER_COLUMNS = {
     "wrote_at": None, "links": None, "blocked_since": None, "blocked_ids": None, "claims": None,
     "acknowledged_at": None, "confirmed_at": None, "attempts": 0, "last_error": None,
-    "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0,
+    "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0, "user_id": None,
+    "named_at": None, "merged_into": None,
 }  # fmt: skip
 """What a user's first callback leaves as it is, and how.
 
@@ -99,10 +100,11 @@ def user_of(row: Sequence[Any]) -> User:
         id_, account, wa_id, created_at, hash_, changed_at, changed_precision, received_at, seen,
         decided_by, decided_at, state, version, updated_at, due_at, checked_at, has_work,
         wrote_at, links, blocked_since, blocked_ids, claims, acknowledged_at, confirmed_at,
-        attempts, last_error, after_hold, disputed, history_count, has_ask,
+        attempts, last_error, after_hold, disputed, history_count, has_ask, user_id, named_at,
+        merged_into,
     ) = row  # fmt: skip
     latest = None
-    if hash_ is not None:
+    if state is not None:
         latest = Change(
             hash_,
             Moment(changed_at, _PRECISIONS[changed_precision]),
@@ -117,7 +119,10 @@ def user_of(row: Sequence[Any]) -> User:
     return User(
         id=id_,
         account=account,
-        wa_id=wa_id,
+        wa_id=wa_id or None,
+        user_id=user_id,
+        named_at=named_at,
+        merged_into=merged_into,
         created_at=created_at,
         latest=latest,
         state=_STATES[state],
@@ -141,8 +146,8 @@ def user_of(row: Sequence[Any]) -> User:
 
 
 def _link_of(item: list[Any]) -> Link:
-    wa_id, relation, at, precision = item
-    return Link(wa_id, relation, Moment(at, _PRECISIONS[precision]))
+    alias, relation, at, precision = item
+    return Link(alias, relation, Moment(at, _PRECISIONS[precision]))
 
 
 def user_row(user: User) -> tuple[Any, ...]:
@@ -151,7 +156,7 @@ def user_row(user: User) -> tuple[Any, ...]:
     return (
         user.id,
         user.account,
-        user.wa_id,
+        user.wa_id or "",
         user.created_at,
         *_latest_columns(latest),
         None if user.state is None else str(user.state),
@@ -173,11 +178,14 @@ def user_row(user: User) -> tuple[Any, ...]:
         int(user.disputed),
         user.history_count,
         int(user.ask is not None),
+        user.user_id,
+        user.named_at,
+        user.merged_into,
     )
 
 
 def _dump_links(links: list[Link]) -> str | None:
-    return dump([(x.wa_id, x.relation, x.since.at, x.since.precision) for x in links])
+    return dump([(x.alias, x.relation, x.since.at, x.since.precision) for x in links])
 
 
 def _latest_columns(latest: Change | None) -> tuple[Any, ...]:
@@ -201,7 +209,7 @@ def change_of(row: Sequence[Any]) -> Change:
         decided_by, decided_at, acknowledged_at,
     ) = row  # fmt: skip
     return Change(
-        hash_,
+        hash_ or None,
         Moment(changed_at, _PRECISIONS[changed_precision]),
         received_at,
         _load_seen(seen),
@@ -219,7 +227,7 @@ def change_row(user_id: int, change: Change) -> tuple[Any, ...]:
     """Write an entry of the history in the order of CHANGE_COLUMNS."""
     return (
         user_id,
-        change.hash,
+        change.hash or "",
         change.first.at,
         change.changed.at,
         int(change.changed.precision),

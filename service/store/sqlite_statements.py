@@ -66,6 +66,14 @@ _CHANGES = ",".join(CHANGE_COLUMNS)
 INSERT_USER = _insert("users", USER_COLUMNS)
 INSERT_FRESH_USER = _insert("users", FRESH_COLUMNS, LATER_COLUMNS)
 INSERT_ALIAS = "INSERT INTO aliases (account, alias, user_id) VALUES (?, ?, ?)"
+UPSERT_ALIAS = f"{INSERT_ALIAS} ON CONFLICT DO UPDATE SET user_id = excluded.user_id"
+INSERT_RECIPIENT = (
+    "INSERT OR IGNORE INTO message_recipients (account, message_id, alias, at) VALUES (?, ?, ?, ?)"
+)
+MERGE = (
+    "UPDATE changes SET user_id = ? WHERE user_id = ?",
+    "UPDATE OR IGNORE blocks SET user_id = ? WHERE user_id = ?",
+)
 INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
 UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS, ("id",))
 DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
@@ -133,7 +141,7 @@ class SQLiteTransaction:
             self._raw.execute("ROLLBACK")
 
     def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
-        """Load users, each under every alias asked for and its own wa_id."""
+        """Load users, each under every alias asked for and what it is called now."""
         by_id: dict[int, User] = {}
         found: dict[Alias, User] = {}
         for account, names in _by_account(aliases).items():
@@ -144,7 +152,7 @@ class SQLiteTransaction:
             for row in self._raw.execute(sql, chunk):
                 by_id[row[0]] = self._keep_user(row)
         for user in by_id.values():
-            found[user.account, user.wa_id] = user
+            found[user.account, user.alias] = user
         self._load_history(by_id)
         self._load_work(by_id)
         return found
@@ -221,13 +229,44 @@ class SQLiteTransaction:
         known = [user for user in dirty if not user.is_new]
         if new:
             self._add([user_row(u) for u in new], INSERT_USER, INSERT_FRESH_USER, _LATER)
-            self._many(INSERT_ALIAS, [(u.account, u.wa_id, u.id) for u in new])
+            self._many(
+                INSERT_ALIAS, [(u.account, u.wa_id, u.id) for u in new if u.wa_id and not u.user_id]
+            )
         self._update(
             "users", USER_COLUMNS, ("id",), [(self._users[u.id], user_row(u)) for u in known]
         )
         self._insert_history(with_history)
         self._add_audit([audit_row(u.account, u.id, e) for u in dirty for e in u.audit])
         self._save_work(dirty)
+
+    def save_aliases(self, owned: Mapping[Alias, int]) -> None:
+        """Let aliases lead to these users from now on: all those of users with a user id."""
+        rows = [(account, alias, user_id) for (account, alias), user_id in owned.items()]
+        self._many(UPSERT_ALIAS, rows)
+
+    def merge_users(self, merged: Iterable[tuple[int, int]]) -> None:
+        """Move what hangs on users, given first, to those that they turned out to be."""
+        for gone, user_id in merged:
+            for statement in MERGE:
+                self._raw.execute(statement, (user_id, gone))
+
+    def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
+        """Tell by account and message id for whom messages were, as far as it was noted."""
+        found: dict[Alias, str] = {}
+        for account, ids in _by_account(message_ids).items():
+            for chunk in _chunks(ids):
+                sql = (
+                    "SELECT message_id, alias FROM message_recipients "  # noqa: S608  names of ours only
+                    f"WHERE account = ? AND message_id IN ({_marks(len(chunk))})"
+                )
+                for message_id, alias in self._raw.execute(sql, (account, *chunk)):
+                    found[account, message_id] = alias
+        return found
+
+    def save_recipients(self, recipients: Mapping[Alias, str], now: int) -> None:
+        """Note by account and message id for whom messages were."""
+        rows = [(account, id_, alias, now) for (account, id_), alias in recipients.items()]
+        self._many(INSERT_RECIPIENT, rows)
 
     def _save_history(self, dirty: list[User]) -> None:
         gone = [(c.id,) for u in dirty for c in u.restored if c.id is not None]

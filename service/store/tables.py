@@ -96,8 +96,22 @@ users = Table(
     Column("history_count", Integer, nullable=False),
     Column("has_work", Boolean, nullable=False),
     Column("has_ask", Boolean, nullable=False),
+    Column("user_id", Text),
+    Column("named_at", Big),
+    Column("merged_into", Big),
 )
-"""The users of every account, each with its latest identity, where it has one."""
+"""The users of every account, each with its latest identity, where it has one.
+
+`wa_id` is empty where a user is known by a user id alone. An identity whose hash is not known yet
+(Cloud API) has a state and no hash; in the history its hash is empty.
+"""
+MERGED = "merged_into IS NOT NULL"
+Index(
+    "ix_users_merged",
+    users.c.merged_into,
+    sqlite_where=text(MERGED),
+    postgresql_where=text(MERGED),
+)
 
 Index("ix_users_state_changed_at", users.c.state, users.c.changed_at, users.c.id)
 Index("ix_users_updated_at", users.c.updated_at, users.c.id)
@@ -255,6 +269,19 @@ contact_days = Table(
     sqlite_with_rowid=False,
 )
 """What the budget of contact checks goes by: numbers checked and messages, by UTC day (of 1970)."""
+
+message_recipients = Table(
+    "message_recipients",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("alias", Text, nullable=False),
+    Column("at", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""For whom a message was, where its id does not tell: a later status may name nobody."""
+
+Index("ix_message_recipients_at", message_recipients.c.at)
 
 idempotency = Table(
     "idempotency",

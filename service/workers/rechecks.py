@@ -33,6 +33,7 @@ from service.store.contact_checks import (
     not_formed,
 )
 from service.store.database import Database, Transaction, UnavailableError
+from service.store.retention import forget_recipients, has_old_recipients
 from service.whatsapp.errors import CallError
 from service.workers.checker import BATCH, Checker
 
@@ -49,6 +50,8 @@ ROWS = 500
 WRITE_EVERY_SECONDS = 60.0
 """How often the messages that were counted are written; so much of them a crash may lose."""
 HOUR_MS = 3_600_000
+RECIPIENTS_KEPT_MS = 30 * DAY_MS
+"""So long a message may wait for its user's phone, and a status of it come in."""
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +182,7 @@ class Rechecks:
 
 
 class Upkeep:
-    """Writes what was counted, finds the forms of numbers, and forgets old requests."""
+    """Writes what was counted, finds the forms of numbers, and forgets what is too old."""
 
     def __init__(
         self,
@@ -213,6 +216,9 @@ class Upkeep:
         before = self._ledger.clock() - KEPT_MS
         if await self._database.read(partial(has_old_requests, before=before)):
             await self._database.write(lambda t: forget_requests(t.connection, before, ROWS))
+        before = self._ledger.clock() - RECIPIENTS_KEPT_MS
+        while await self._database.read(partial(has_old_recipients, before=before)):
+            await self._database.write(partial(_forget_recipients, before=before))
 
     async def finish(self) -> None:
         """Write what was counted, for the service stops."""
@@ -244,6 +250,10 @@ class Upkeep:
                 return
             forms = await asyncio.to_thread(_forms, inputs, country)
             await self._database.write(partial(_form, account=account, forms=forms))
+
+
+def _forget_recipients(transaction: Transaction, before: int) -> None:
+    forget_recipients(transaction.connection, before, ROWS)
 
 
 def _forms(inputs: list[str], country: str | None) -> list[tuple[str, str]]:

@@ -39,7 +39,9 @@ POLICIES = {
 }
 NO_CLAIMS = st.none()
 CLAIMS = st.sampled_from([None, True, False])
-STATES = (None, *State)
+STATES = (None, *(state for state in State if state is not State.AWAITING_HASH))
+CLOUD_STATES = (None, State.PENDING, State.SCHEDULED, State.HELD, State.ACKNOWLEDGED)
+FIRST_USE = st.sampled_from([None, Policy("trust_first_use", "auto")])
 
 Event = IdentitySeen | NumberChanged | SendBlocked | UserWrote
 Users = dict[str, User]
@@ -52,13 +54,13 @@ class Story:
     before: Users
     happened: list[Event]
     delivered: list[Event]
-    policy: Policy
+    policies: Policies
 
     def _repr_pretty_(self, printer: Any, _: bool) -> None:
         """Say it shortly: hypothesis prints it where an order matters that must not."""
         before = self.before[OLD]
         lines = [f"before: {before.state} {before.hash} {before.latest and before.latest.seen}"]
-        lines += [f"policy: {self.policy.mode}, {self.policy.delay_seconds:g} s"]
+        lines += [f"policies: {self.policies}"]
         lines += ["happened:", *(f"  {event}" for event in self.happened)]
         lines += ["delivered:", *(f"  {event}" for event in self.delivered)]
         printer.text("\n".join(lines))
@@ -86,9 +88,9 @@ def users_with(state: State | None, hash_: str, at: int) -> Users:
     return users
 
 
-def apply(users: Users, events: Iterable[Event], policy: Policy) -> Users:
+def apply(users: Users, events: Iterable[Event], policies: Policies) -> Users:
     """Let events arrive, as the ledger does."""
-    context = Context(NOW, Policies((), policy), NOW)
+    context = Context(NOW, policies, NOW)
     for event in events:
         who = users[event.user]
         match event:
@@ -118,7 +120,7 @@ def state_of(who: User) -> dict[str, Any]:
         "history": [(c.hash, c.changed, c.outcome) for c in who.history],
         "blocked": who.blocked_since is not None,
         "moved_to": who.moved_to,
-        "links": sorted(who.links, key=lambda x: (x.since.at, x.wa_id, x.relation)),
+        "links": sorted(who.links, key=lambda x: (x.since.at, x.alias, x.relation)),
         "wrote_at": who.wrote_at,
         "work": None if who.work is None else (who.work.kind, who.work.hash),
         "asks": who.ask is not None,
@@ -209,6 +211,7 @@ def stories(
     claims: st.SearchStrategy[Any] = NO_CLAIMS,
     moves: tuple[tuple[str, str], ...] = ((OLD, NEW), (OLD, OTHER)),
     policies: tuple[str, ...] = tuple(POLICIES),
+    cloud: bool = False,
 ) -> Story:
     """Give a story whose events are far enough apart for hashes to come again."""
     slots = draw(st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=7, unique=True))
@@ -218,16 +221,20 @@ def stories(
     )
     happened: list[Event] = []
     for slot in sorted(others):
-        happened += draw(happenings(slot, hashes, claims, moves))
+        told = draw(happenings(slot, hashes, claims, moves))
+        happened += [event for event in told if not (cloud and isinstance(event, SendBlocked))]
     repeats = draw(st.lists(st.sampled_from(happened), max_size=4)) if happened else []
     delivered = draw(st.permutations(happened + repeats))
     policy = POLICIES[draw(st.sampled_from(policies))]
-    return Story(before, sorted(happened, key=time_of), delivered, policy)
+    of_account = Policies((), policy)
+    if cloud:
+        of_account = Policies((), policy, local=True, first_use=draw(FIRST_USE))
+    return Story(before, sorted(happened, key=time_of), delivered, of_account)
 
 
 def outcomes(story: Story) -> tuple[Users, Users]:
-    in_order = apply(deepcopy(story.before), story.happened, story.policy)
-    as_delivered = apply(deepcopy(story.before), story.delivered, story.policy)
+    in_order = apply(deepcopy(story.before), story.happened, story.policies)
+    as_delivered = apply(deepcopy(story.before), story.delivered, story.policies)
     return in_order, as_delivered
 
 
@@ -241,7 +248,7 @@ def dense_stories(draw: st.DrawFn) -> Story:
     repeats = draw(st.lists(st.sampled_from(happened), max_size=4)) if happened else []
     delivered = draw(st.permutations(happened + repeats))
     policy = POLICIES[draw(st.sampled_from(tuple(POLICIES)))]
-    return Story(before, list(happened), delivered, policy)
+    return Story(before, list(happened), delivered, Policies((), policy))
 
 
 def asked_where_due(users: Users, delivered: Iterable[Event]) -> bool:
@@ -270,6 +277,14 @@ def but_for_questions(states: dict[str, Any]) -> dict[str, Any]:
 def test_every_order_of_delivery_with_any_repeats_ends_in_the_same_state(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
+
+
+@thorough
+@given(stories(before_hash="Z", states=CLOUD_STATES, policies=("manual", "delayed"), cloud=True))
+def test_on_the_cloud_api_every_order_of_delivery_ends_in_the_same_state(story: Story) -> None:
+    in_order, as_delivered = outcomes(story)
+    assert shown(as_delivered) == shown(in_order)
+    assert not any(who.ask for who in as_delivered.values()), "there is no client to ask"
 
 
 @thorough
@@ -305,9 +320,9 @@ def test_what_is_scheduled_is_the_same_whenever_a_number_change_is_heard_of(stor
 @thorough
 @given(stories(claims=CLAIMS))
 def test_what_was_delivered_changes_nothing_when_it_is_delivered_once_more(story: Story) -> None:
-    once = apply(deepcopy(story.before), story.delivered, story.policy)
+    once = apply(deepcopy(story.before), story.delivered, story.policies)
     known = deepcopy(everything(once))
-    twice = apply(once, story.delivered, story.policy)
+    twice = apply(once, story.delivered, story.policies)
     assert everything(twice) == known
 
 
@@ -316,5 +331,5 @@ def test_who_ever_left_a_number_is_not_scheduled_whenever_that_is_heard_of() -> 
     left, back = NumberChanged(OLD, NEW, exact(1, 0)), NumberChanged(NEW, OLD, exact(2, 0))
     changed = IdentitySeen(OLD, "A", exact(6, 0))
     for order in permutations([left, back, changed]):
-        users = apply(deepcopy(before), order, POLICIES["delayed"])
+        users = apply(deepcopy(before), order, Policies((), POLICIES["delayed"]))
         assert (users[OLD].state, users[OLD].work) == (State.PENDING, None)

@@ -138,7 +138,7 @@ def keepable(event: Event) -> bool:
     match event:
         case ContactChecked():
             texts = [event.input, event.status]
-            aliases = [event.user]
+            aliases = [event.wa_id]
             moments: list[Moment | None] = []
         case NumberChanged():
             texts, aliases, moments = [], [event.user, event.new_user], [event.at]

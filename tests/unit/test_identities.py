@@ -494,7 +494,7 @@ class TestANumberChange:
         known = user()
         for n in range(100):
             link(known, user(f"new{n}"), NumberChanged(WA_ID, f"new{n}", exact(n)), context())
-        assert [x.wa_id for x in known.links] == [f"new{n}" for n in range(100 - MAX_LINKS, 100)]
+        assert [x.alias for x in known.links] == [f"new{n}" for n in range(100 - MAX_LINKS, 100)]
 
 
 class TestAnAnswer:

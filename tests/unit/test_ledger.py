@@ -446,8 +446,8 @@ class TestCallbacks:
             )
         )
         known = await database.read(lambda c: find_users(c, "main", [WA_ID, "4912"]))
-        assert [x.wa_id for x in known[WA_ID].links] == ["4912"]
-        assert [x.wa_id for x in known["4912"].links] == [WA_ID]
+        assert [x.alias for x in known[WA_ID].links] == ["4912"]
+        assert [x.alias for x in known["4912"].links] == [WA_ID]
         assert known[WA_ID].wrote_at is not None
         found = await database.read(lambda c: find_contacts(c, "main", inputs=["+1 631"]))
         contact = found["+1 631"]

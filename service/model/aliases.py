@@ -1,0 +1,151 @@
+"""Cloud API: who is who. A user is a set of aliases; the user id is the strongest of them.
+
+What an element calls one user may so far have been two, and a wa_id may have changed hands.
+"""
+
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from service.model.events import Named
+from service.model.identities import apply_policy, on_first_use, stop
+from service.model.moments import date
+from service.model.timeline import Change
+from service.model.users import AuditEntry, Context, State, User
+
+NAMED_EVERY_MS = 3_600_000
+"""So closely it is kept when a user's names were last used together, where nothing else changed."""
+
+_IDENTITY = (
+    "latest", "state", "version", "updated_at", "due_at", "attempts", "last_error", "after_hold",
+    "disputed", "confirmed_at", "checked_at", "blocked_since", "work", "ask",
+)  # fmt: skip
+"""What belongs to the latest identity, whose user it is."""
+
+
+class Known(NamedTuple):
+    """The users whom an element's names lead to so far."""
+
+    by_user_id: User | None
+    by_wa_id: User | None
+    by_parent: User | None
+
+
+@dataclass(slots=True)
+class Naming:
+    """What became of an element's names: the user they lead to from now on.
+
+    `owned` are the names that are this user's from now on, `merged` the one who turned out to be
+    the same person.
+    """
+
+    user: User
+    owned: list[str]
+    merged: User | None = None
+
+
+def name(
+    named: Named, known: Known, context: Context, new_user: Callable[[str], User]
+) -> Naming | None:
+    """Decide who is meant; None where nobody is known by these names and none is to be kept."""
+    user = known.by_user_id
+    holder = known.by_wa_id
+    if user is None and holder is not None and holder.user_id is None:
+        user = holder
+        user.user_id = named.user_id
+        user.touch(context.now)
+    if user is None:
+        if holder is None and not named.heard_of:
+            return None
+        user = new_user(named.user_id)
+    naming = Naming(user, [named.user_id])
+    if named.wa_id is not None:
+        _take_wa_id(naming, named.wa_id, holder, date(named.at, context.arrived).moment.at, context)
+    if named.parent is not None and (known.by_parent is None or known.by_parent is naming.merged):
+        naming.owned.append(named.parent)
+    return naming
+
+
+def _take_wa_id(naming: Naming, wa_id: str, holder: User | None, at: int, context: Context) -> None:
+    """Let the user have the wa_id, unless somebody else is known to have had it later."""
+    user = naming.user
+    if holder is not None and holder is not user:
+        if holder.user_id is None:
+            _merge(user, holder, context)
+            naming.merged = holder
+        elif at >= (holder.named_at or 0):
+            _lose(holder, context)
+        else:
+            return
+    naming.owned.append(wa_id)
+    if user.wa_id != wa_id and (user.wa_id is None or at >= (user.named_at or 0)):
+        user.wa_id, user.named_at = wa_id, at
+        user.touch(context.now)
+    elif user.wa_id == wa_id and at >= (user.named_at or 0) + NAMED_EVERY_MS:
+        user.named_at = at
+        user.changed = True
+
+
+def _lose(user: User, context: Context) -> None:
+    """Take a wa_id away from a user who has a user id: the number changed hands."""
+    user.wa_id = None
+    user.record(
+        AuditEntry(context.now, "alias_moved", user.hash, reason="another user id has the wa_id")
+    )
+    user.touch(context.now)
+
+
+def _merge(user: User, other: User, context: Context) -> None:
+    """Make two one person; the identity that was seen last is the latest."""
+    if other.latest is not None and (
+        user.latest is None or other.latest.last.at > user.latest.last.at
+    ):
+        for field in _IDENTITY:
+            mine, theirs = getattr(user, field), getattr(other, field)
+            setattr(user, field, theirs)
+            setattr(other, field, mine)
+    user.history_count += other.history_count
+    for change in other.history:
+        change.touched = True
+        insort(user.history, change, key=_first)
+    if other.latest is not None:
+        _fold(user, other.latest, other.state, context)
+    user.links = sorted({*user.links, *other.links}, key=lambda link: link.since.at)
+    user.wrote_at = max(filter(None, (user.wrote_at, other.wrote_at)), default=None)
+    user.record(AuditEntry(context.now, "merged", user.hash, reason="two turned out to be one"))
+    user.touch(context.now)
+    _empty(other, user)
+
+
+def _fold(user: User, change: Change, state: State | None, context: Context) -> None:
+    """Place the latest identity of the one who is no more among the other's."""
+    latest = user.latest
+    if latest is None:
+        raise AssertionError("the later of two identities is the latest")
+    if latest.hash == change.hash:
+        for moment in change.seen:
+            latest.absorb(moment)
+    else:
+        change.outcome, change.touched = "superseded", True
+        insort(user.history, change, key=_first)
+    if state is State.HELD and user.state is not State.HELD:
+        user.after_hold = True
+        stop(user, latest, "the identity before was held", context)
+    elif latest.hash != change.hash and on_first_use(latest, context):
+        apply_policy(user, latest, context)
+
+
+def _empty(other: User, user: User) -> None:
+    """Leave nothing but the trail of the one who is no more."""
+    other.merged_into = user.id
+    other.wa_id = None
+    other.latest, other.state, other.work, other.ask = None, None, None, None
+    other.history, other.history_count, other.links = [], 0, []
+    other.wrote_at = other.checked_at = other.blocked_since = other.due_at = None
+    other.version += 1
+    other.changed = True
+
+
+def _first(change: Change) -> int:
+    return change.first.at

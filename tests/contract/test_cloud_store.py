@@ -1,0 +1,242 @@
+"""What every database keeps of users of the Cloud API: their names, and identities without hash."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from service.ledger.blocks import BlockEntry
+from service.ledger.callbacks import CallbackEntry
+from service.ledger.decisions import DecisionEntry
+from service.ledger.ledger import Ledger
+from service.model.decisions import Decision, Verb
+from service.model.events import (
+    Event,
+    HashRefused,
+    IdentitySeen,
+    MessageSent,
+    Named,
+    NumberChanged,
+    UserWrote,
+)
+from service.model.moments import Moment, Precision
+from service.model.policy import Policies, Policy
+from service.model.users import State, User, by_key
+from service.observability.metrics import Metrics
+from service.store.blocks import find_block
+from service.store.queries import audit_of, find_user, history_of
+from service.store.retention import forget_recipients, has_old_recipients
+from service.store.sqlite import SQLiteDatabase
+from service.store.tables import aliases, message_recipients, users
+
+NOW = 1_700_000_000_000
+WA_ID, ID, OTHER_ID, PARENT = "16505551234", "US.1349", "US.2", "US.ENT.3"
+POLICIES = {
+    "shop": Policies((), Policy("default"), local=True, first_use=Policy("trust_first_use"))
+}
+
+
+def sqlite_in(folder: Path) -> SQLiteDatabase:
+    return SQLiteDatabase(folder / "ackgate.db")
+
+
+@pytest.fixture(params=[sqlite_in])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
+    opened: SQLiteDatabase = request.param(tmp_path)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@pytest.fixture
+async def ledger(database: SQLiteDatabase) -> AsyncIterator[Ledger]:
+    made = Ledger(database, POLICIES, Metrics(), max_waiting=100, clock=lambda: NOW)
+    yield made
+    await made.close()
+
+
+def at(second: int) -> Moment:
+    return Moment(NOW - 1_000_000 + second * 1000, Precision.SECOND)
+
+
+async def take(ledger: Ledger, *events: Event) -> None:
+    await ledger.submit(CallbackEntry("shop", NOW, b"{}", events))
+
+
+async def find(database: SQLiteDatabase, alias: str) -> User | None:
+    return await database.read(partial(find_user, account="shop", alias=alias))
+
+
+async def decide(ledger: Ledger, alias: str, hash_: str | None) -> None:
+    decision = Decision(Verb.ACKNOWLEDGE, hash_, by_key("crm"))
+    await ledger.submit(DecisionEntry("shop", alias, decision))
+
+
+async def count(database: SQLiteDatabase, table: object) -> int:
+    query = select(func.count()).select_from(table)  # type: ignore[arg-type]  any table
+    return await database.read(lambda connection: connection.execute(query).scalar() or 0)
+
+
+async def test_a_user_is_found_by_each_name_and_knows_them(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, Named(ID, WA_ID, PARENT, at(1)), IdentitySeen(ID, "A", at(1)))
+    for alias in (ID, WA_ID, PARENT):
+        known = await find(database, alias)
+        assert known is not None
+        assert (known.user_id, known.wa_id, known.hash) == (ID, WA_ID, "A")
+    assert await count(database, users) == 1
+    assert await count(database, aliases) == 3
+
+
+async def test_a_user_may_have_a_user_id_alone(ledger: Ledger, database: SQLiteDatabase) -> None:
+    await take(ledger, IdentitySeen(ID, "A", at(1)), UserWrote(ID, at(1)))
+    await take(ledger, IdentitySeen(ID, "B", at(5)))
+    known = await find(database, ID)
+    assert known is not None
+    assert (known.user_id, known.wa_id, known.alias) == (ID, None, ID)
+    assert (known.hash, known.state) == ("B", State.PENDING)
+    assert await count(database, aliases) == 1
+
+
+async def test_a_wa_id_that_gets_a_user_id_stays_the_same_user(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
+    await take(ledger, Named(ID, WA_ID, None, at(2)), IdentitySeen(ID, "B", at(2)))
+    known = await find(database, WA_ID)
+    assert known is not None
+    assert (known.hash, known.state, known.user_id) == ("B", State.PENDING, ID)
+    assert await count(database, users) == 1
+
+
+async def test_a_number_that_changes_hands_leads_to_who_has_it_now(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
+    await take(ledger, Named(OTHER_ID, WA_ID, None, at(9)), IdentitySeen(OTHER_ID, "B", at(9)))
+    await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
+    before, now = await find(database, ID), await find(database, WA_ID)
+    assert before is not None
+    assert now is not None
+    assert (before.wa_id, before.hash) == (None, "A")
+    assert (now.user_id, now.hash, now.state) == (OTHER_ID, "B", State.ACKNOWLEDGED)
+
+
+async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
+    await take(ledger, IdentitySeen(WA_ID, "B", at(2)))
+    await ledger.submit(BlockEntry("shop", WA_ID, "a person said so", by_key("crm")))
+    await take(ledger, IdentitySeen(ID, "C", at(3)))
+    merged = await find(database, WA_ID)
+    assert merged is not None
+    await take(ledger, Named(ID, WA_ID, None, at(4)))
+    known = await find(database, WA_ID)
+    assert known is not None
+    assert known.id != merged.id
+    assert (await find(database, ID)) == known
+    assert (known.hash, known.state) == ("C", State.PENDING)
+    history = await database.read(partial(history_of, user_id=known.id))
+    assert [(c.hash, c.outcome) for c in history] == [("B", "superseded"), ("A", "superseded")]
+    trail = await database.read(partial(audit_of, user_id=known.id))
+    assert {"first_use", "changed", "blocked", "merged"} <= {entry.event for entry in trail}
+    kept = await database.read(partial(find_block, user_id=known.id))
+    assert kept is not None
+
+
+async def test_both_may_be_new_in_the_callback_that_tells_that_they_are_one(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(
+        ledger,
+        IdentitySeen(WA_ID, "A", at(1)),
+        IdentitySeen(ID, "A", at(2)),
+        Named(ID, WA_ID, PARENT, at(3)),
+    )
+    known = await find(database, WA_ID)
+    assert known is not None
+    assert known == await find(database, ID) == await find(database, PARENT)
+    assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+
+
+async def test_an_identity_whose_hash_is_not_known_is_kept_until_it_is_told(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
+    await take(ledger, HashRefused(WA_ID, at(2_000), "wamid.1"))
+    known = await find(database, WA_ID)
+    assert known is not None
+    assert (known.hash, known.state) == (None, State.PENDING)
+    await decide(ledger, WA_ID, None)
+    known = await find(database, WA_ID)
+    assert known is not None
+    assert (known.hash, known.state) == (None, State.AWAITING_HASH)
+    await take(ledger, IdentitySeen(WA_ID, "B", at(2_010)))
+    known = await find(database, WA_ID)
+    assert known is not None
+    assert known.latest is not None
+    assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+    assert known.latest.decided_by == by_key("crm")
+
+
+async def test_a_hash_that_stayed_unknown_has_its_place_in_the_history(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
+    await take(ledger, HashRefused(WA_ID, at(2_000), None))
+    await take(ledger, IdentitySeen(WA_ID, "B", at(2_010)))
+    known = await find(database, WA_ID)
+    assert known is not None
+    history = await database.read(partial(history_of, user_id=known.id))
+    assert [c.hash for c in history] == [None, "A"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_refused_message_is_known_by_its_id_alone(
+    ledger: Ledger, database: SQLiteDatabase, *, together: bool
+) -> None:
+    await take(ledger, IdentitySeen(ID, "A", at(1)))
+    sent = MessageSent(ID, "wamid.1", at(1_999))
+    unnamed = HashRefused(None, at(2_000), "wamid.1")
+    if together:
+        await take(ledger, sent, unnamed)
+    else:
+        await take(ledger, sent)
+        await take(ledger, unnamed)
+    known = await find(database, ID)
+    assert known is not None
+    assert (known.hash, known.state) == (None, State.PENDING)
+
+
+async def test_a_refused_message_that_nobody_knows_keeps_nobody(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, HashRefused(None, at(1), "wamid.1"), HashRefused(ID, at(1), None))
+    assert await count(database, users) == 0
+
+
+async def test_a_link_leads_to_the_new_user_id(ledger: Ledger, database: SQLiteDatabase) -> None:
+    await take(ledger, IdentitySeen(ID, "A", at(1)))
+    await take(ledger, NumberChanged(ID, OTHER_ID, at(5)))
+    old, new = await find(database, ID), await find(database, OTHER_ID)
+    assert old is not None
+    assert new is not None
+    assert [x.alias for x in old.links] == [OTHER_ID]
+    assert [x.alias for x in new.links] == [ID]
+
+
+async def test_notes_of_whom_messages_were_for_are_forgotten_when_old(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, *(MessageSent(ID, f"wamid.{n}", at(1)) for n in range(5)))
+    assert not await database.read(partial(has_old_recipients, before=NOW))
+    assert await database.read(partial(has_old_recipients, before=NOW + 1))
+    assert await database.write(lambda t: forget_recipients(t.connection, NOW + 1, 3)) == 3
+    assert await database.write(lambda t: forget_recipients(t.connection, NOW + 1, 3)) == 2
+    assert await count(database, message_recipients) == 0

@@ -1,0 +1,366 @@
+"""What arrives from the Cloud API, and what becomes of it; acknowledging is our own decision."""
+
+import pytest
+
+from service.model.aliases import Known, Naming, name
+from service.model.decisions import Decision, Result, Verb, decide
+from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged
+from service.model.identities import come_due, see
+from service.model.links import link
+from service.model.moments import Moment, Precision
+from service.model.policy import Policies, Policy
+from service.model.refusals import refuse
+from service.model.users import Context, State, User, by_key, by_policy
+
+T = 1_700_000_000_000
+NOW = T + 1_000_000
+WA_ID, ID, OTHER_ID = "16505551234", "US.13491208655302741918", "US.2"
+MANUAL, AUTO = Policy("default"), Policy("default", "auto")
+DELAYED = Policy("default", "auto", delay_seconds=60)
+FIRST_USE = Policy("trust_first_use", "auto")
+
+
+def context(policy: Policy = MANUAL, now: int = NOW, *, trust: bool = True) -> Context:
+    first_use = FIRST_USE if trust else None
+    return Context(now, Policies((), policy, local=True, first_use=first_use), now)
+
+
+def user() -> User:
+    return User(1, "shop", WA_ID, NOW)
+
+
+def second(at: int) -> Moment:
+    return Moment(T + at * 1000, Precision.SECOND)
+
+
+def sight(known: User, hash_: str, at: int, around: Context | None = None) -> None:
+    see(known, IdentitySeen(WA_ID, hash_, second(at)), around or context())
+
+
+def trusted(hash_: str = "A", at: int = 10) -> User:
+    known = user()
+    sight(known, hash_, at, context(now=T + at * 1000))
+    known.audit.clear()
+    return known
+
+
+def refused(known: User, at: int, message_id: str | None = None) -> None:
+    refuse(known, HashRefused(WA_ID, second(at), message_id), context())
+
+
+def acknowledge(known: User, hash_: str | None) -> Result:
+    return decide(known, Decision(Verb.ACKNOWLEDGE, hash_, by_key("crm")), context())
+
+
+def hold(known: User, hash_: str | None) -> Result:
+    return decide(known, Decision(Verb.HOLD, hash_, by_key("crm")), context())
+
+
+def events(known: User) -> list[str]:
+    return [entry.event for entry in known.audit]
+
+
+class TestTheFirstHash:
+    def test_is_trusted_by_a_policy_of_its_own(self) -> None:
+        known = user()
+        sight(known, "A", 10)
+        assert known.latest is not None
+        assert known.state is State.ACKNOWLEDGED
+        assert known.latest.decided_by == by_policy("trust_first_use")
+        assert known.latest.acknowledged_at == NOW
+        assert events(known) == ["first_use", "acknowledged"]
+
+    @pytest.mark.parametrize(
+        ("policy", "state"),
+        [
+            (MANUAL, State.PENDING),
+            (AUTO, State.ACKNOWLEDGED),
+            (DELAYED, State.SCHEDULED),
+        ],
+    )
+    def test_is_a_change_like_any_where_it_is_not_trusted(
+        self, policy: Policy, state: State
+    ) -> None:
+        known = user()
+        sight(known, "A", 10, context(policy, trust=False))
+        assert known.state is state
+        assert events(known)[0] == "changed"
+
+    def test_is_not_the_first_any_more_once_an_earlier_one_is_heard_of(self) -> None:
+        known = trusted("B", 20)
+        sight(known, "A", 10)
+        assert (known.hash, known.state) == ("B", State.PENDING)
+        assert known.latest is not None
+        assert (known.latest.decided_by, known.latest.acknowledged_at) == (None, None)
+
+    def test_that_a_person_has_acknowledged_stays_so_when_an_earlier_one_is_heard_of(self) -> None:
+        known = user()
+        sight(known, "B", 20, context(trust=False))
+        assert acknowledge(known, "B") is Result.TAKEN
+        sight(known, "A", 10)
+        assert known.state is State.ACKNOWLEDGED
+
+
+class TestALaterHash:
+    def test_waits_for_a_person_and_nobody_is_asked(self) -> None:
+        known = trusted()
+        sight(known, "B", 20)
+        assert (known.hash, known.state) == ("B", State.PENDING)
+        assert known.work is None
+        assert known.ask is None
+
+    def test_is_acknowledged_at_once_by_a_decision(self) -> None:
+        known = trusted()
+        sight(known, "B", 20)
+        known.audit.clear()
+        assert acknowledge(known, "B") is Result.TAKEN
+        assert known.state is State.ACKNOWLEDGED
+        assert known.work is None
+        assert events(known) == ["decided", "acknowledged"]
+
+    def test_is_acknowledged_at_once_by_an_automatic_policy(self) -> None:
+        known = trusted()
+        sight(known, "B", 20, context(AUTO))
+        assert known.state is State.ACKNOWLEDGED
+
+    def test_that_is_scheduled_is_acknowledged_when_it_is_due(self) -> None:
+        known = trusted()
+        sight(known, "B", 20, context(DELAYED))
+        assert known.state is State.SCHEDULED
+        assert known.work is not None
+        assert come_due(known, context(DELAYED, NOW + 60_000))
+        assert known.state is State.ACKNOWLEDGED
+        assert known.work is None
+
+    def test_in_the_same_second_as_the_trusted_one_is_for_a_person_to_tell(self) -> None:
+        known = trusted("A", 20)
+        sight(known, "B", 20, context(AUTO))
+        assert known.state is State.PENDING
+        assert known.ask is None
+
+    def test_that_is_delivered_late_does_not_roll_the_state_back(self) -> None:
+        known = trusted()
+        sight(known, "B", 20)
+        acknowledge(known, "B")
+        sight(known, "A", 10)
+        sight(known, "A", 5)
+        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+
+
+class TestARefusedMessage:
+    def test_makes_the_trusted_hash_one_that_nobody_knows(self) -> None:
+        known = trusted()
+        refused(known, 20)
+        assert (known.hash, known.state) == (None, State.PENDING)
+        assert known.latest is not None
+        assert [(c.hash, c.outcome) for c in known.history] == [("A", "superseded")]
+        assert "changed" in events(known)
+
+    def test_waits_for_a_person_whatever_the_policy_is(self) -> None:
+        known = trusted()
+        refuse(known, HashRefused(WA_ID, second(20), None), context(AUTO))
+        assert known.state is State.PENDING
+
+    def test_says_nothing_that_is_older_than_the_acknowledgement(self) -> None:
+        known = trusted("A", 30)
+        refused(known, 20)
+        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+
+    def test_counts_in_the_very_second_of_the_acknowledgement(self) -> None:
+        known = trusted("A", 30)
+        refused(known, 30)
+        assert known.state is State.PENDING
+
+    def test_says_nothing_where_nothing_is_trusted(self) -> None:
+        known = user()
+        refused(known, 20)
+        assert known.state is None
+        pending = trusted()
+        sight(pending, "B", 15)
+        refused(pending, 20)
+        assert (pending.hash, pending.state) == ("B", State.PENDING)
+
+    def test_says_nothing_twice(self) -> None:
+        known = trusted()
+        refused(known, 20, "wamid.1")
+        sight(known, "B", 30)
+        acknowledge(known, "B")
+        assert known.latest is not None
+        known.latest.acknowledged_at = T
+        refused(known, 20, "wamid.1")
+        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+
+    def test_is_the_same_change_for_the_guard_as_the_hash_that_follows(self) -> None:
+        known = trusted()
+        once = Policy("default", "auto", max_changes=2)
+        refused(known, 20)
+        sight(known, "B", 30, context(once))
+        assert known.state is State.ACKNOWLEDGED
+
+
+class TestAnUnknownHash:
+    def unknown(self) -> User:
+        known = trusted()
+        refused(known, 20)
+        known.audit.clear()
+        return known
+
+    def test_that_is_approved_lets_a_message_through_until_it_is_told(self) -> None:
+        known = self.unknown()
+        assert acknowledge(known, None) is Result.TAKEN
+        assert (known.hash, known.state) == (None, State.AWAITING_HASH)
+        assert events(known) == ["decided"]
+
+    def test_is_not_approved_by_naming_another(self) -> None:
+        known = self.unknown()
+        assert acknowledge(known, "A") is Result.ANOTHER_HASH
+        assert known.state is State.PENDING
+
+    def test_that_was_awaited_is_trusted_and_the_decider_stays(self) -> None:
+        known = self.unknown()
+        acknowledge(known, None)
+        sight(known, "B", 30)
+        assert known.latest is not None
+        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+        assert known.latest.decided_by == by_key("crm")
+        assert known.latest.changed == second(30)
+        assert events(known)[-2:] == ["changed", "acknowledged"]
+        assert [c.hash for c in known.history] == ["A"]
+
+    def test_may_be_the_old_one_again(self) -> None:
+        known = self.unknown()
+        acknowledge(known, None)
+        sight(known, "A", 30)
+        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+
+    def test_is_not_told_by_a_late_delivery_of_the_old_one(self) -> None:
+        known = self.unknown()
+        acknowledge(known, None)
+        sight(known, "A", 10)
+        sight(known, "A", 5)
+        assert (known.hash, known.state) == (None, State.AWAITING_HASH)
+
+    def test_that_is_told_before_anybody_decided_is_decided_afresh(self) -> None:
+        known = self.unknown()
+        sight(known, "B", 30)
+        assert (known.hash, known.state) == ("B", State.PENDING)
+        automatic = self.unknown()
+        sight(automatic, "B", 30, context(AUTO))
+        assert automatic.state is State.ACKNOWLEDGED
+
+    def test_is_told_by_a_message_from_before_the_refused_one_too(self) -> None:
+        known = self.unknown()
+        sight(known, "B", 15)
+        assert (known.hash, known.state) == ("B", State.PENDING)
+        assert known.latest is not None
+        assert known.latest.changed == second(15)
+
+    def test_leaves_an_earlier_hash_to_the_history(self) -> None:
+        known = trusted()
+        sight(known, "B", 30)
+        acknowledge(known, "B")
+        refused(known, 1500)
+        sight(known, "C", 20)
+        assert (known.hash, known.state) == (None, State.PENDING)
+        assert [c.hash for c in known.history] == ["A", "C", "B"]
+
+    def test_may_be_held_before_and_after_it_was_approved(self) -> None:
+        known = self.unknown()
+        assert hold(known, None) is Result.TAKEN
+        assert known.state is State.HELD
+        acknowledge(known, None)
+        assert known.state is State.AWAITING_HASH
+        assert acknowledge(known, None) is Result.TAKEN
+        assert hold(known, None) is Result.TAKEN
+        assert known.state is State.HELD
+
+    def test_that_was_held_waits_for_a_person_when_it_is_told(self) -> None:
+        known = self.unknown()
+        hold(known, None)
+        sight(known, "B", 30, context(AUTO))
+        assert known.state is State.PENDING
+
+
+class TestNames:
+    def naming(
+        self,
+        by_user_id: User | None,
+        by_wa_id: User | None,
+        at: int = 20,
+        *,
+        heard_of: bool = True,
+    ) -> Naming | None:
+        named = Named(ID, WA_ID, None, second(at), heard_of)
+        known = Known(by_user_id, by_wa_id, None)
+        return name(
+            named, known, context(), lambda alias: User(9, "shop", None, NOW, user_id=alias)
+        )
+
+    def test_a_wa_id_without_user_id_gets_one(self) -> None:
+        known = user()
+        naming = self.naming(None, known)
+        assert naming is not None
+        assert naming.user is known
+        assert (known.user_id, known.wa_id) == (ID, WA_ID)
+
+    def test_nobody_is_kept_of_whom_only_a_status_is_known(self) -> None:
+        assert self.naming(None, None, heard_of=False) is None
+        naming = self.naming(None, None)
+        assert naming is not None
+        assert naming.owned == [ID, WA_ID]
+
+    def test_a_wa_id_moves_to_the_user_id_that_has_it_now_who_inherits_nothing(self) -> None:
+        before = trusted()
+        before.user_id = OTHER_ID
+        naming = self.naming(None, before)
+        assert naming is not None
+        assert naming.user is not before
+        assert (naming.user.wa_id, naming.user.state) == (WA_ID, None)
+        assert (before.wa_id, before.hash) == (None, "A")
+        assert events(before) == ["alias_moved"]
+
+    def test_a_late_delivery_does_not_move_a_wa_id_back(self) -> None:
+        now = user()
+        now.user_id, now.named_at = OTHER_ID, second(30).at
+        before = User(2, "shop", None, NOW, user_id=ID)
+        naming = self.naming(before, now, at=20)
+        assert naming is not None
+        assert (naming.user, naming.owned) == (before, [ID])
+        assert now.wa_id == WA_ID
+
+    def test_who_is_found_under_another_number_keeps_the_old_one_as_an_alias(self) -> None:
+        known = User(1, "shop", "16505550000", NOW, user_id=ID, named_at=second(10).at)
+        naming = self.naming(known, None)
+        assert naming is not None
+        assert known.wa_id == WA_ID
+        assert naming.owned == [ID, WA_ID]
+
+    def test_two_who_are_one_are_merged_with_their_history_and_work(self) -> None:
+        by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
+        sight(by_number, "B", 30, context(DELAYED))
+        sight(by_id, "A", 20)
+        naming = self.naming(by_id, by_number)
+        assert naming is not None
+        assert naming.merged is by_number
+        assert (by_id.hash, by_id.state) == ("B", State.SCHEDULED)
+        assert [c.hash for c in by_id.history] == ["A", "A"]
+        assert by_id.work is not None
+        assert (by_number.state, by_number.work, by_number.history) == (None, None, [])
+        assert by_number.merged_into == 2
+        assert "merged" in events(by_id)
+
+    def test_a_hold_survives_a_merger(self) -> None:
+        by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
+        sight(by_number, "B", 20)
+        hold(by_number, "B")
+        sight(by_id, "C", 30)
+        assert by_id.state is State.ACKNOWLEDGED
+        self.naming(by_id, by_number)
+        assert (by_id.hash, by_id.state) == ("C", State.PENDING)
+
+    def test_a_link_speaks_of_the_number_where_there_is_one(self) -> None:
+        old = User(1, "shop", WA_ID, NOW, user_id=ID)
+        new = User(2, "shop", None, NOW, user_id=OTHER_ID)
+        link(old, new, NumberChanged(ID, OTHER_ID, second(10)), context())
+        assert [x.alias for x in old.links] == [OTHER_ID]
+        assert [x.alias for x in new.links] == [WA_ID]
