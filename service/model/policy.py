@@ -35,10 +35,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """An account's rules in their order, and what holds where none matches."""
+    """An account's rules in their order, and what holds where none matches.
+
+    `local`: acknowledging is a decision of our own, and no client is asked. `first_use` holds for
+    the first hash of a user instead, where it is set.
+    """
 
     rules: tuple[Rule, ...]
     default: Policy
+    local: bool = False
+    first_use: Policy | None = None
 
     def of(self, wa_id: str) -> Policy:
         """Give the policy of the first rule that names the user, else the default."""
