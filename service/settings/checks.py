@@ -24,6 +24,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
             yield key, "may be false for a loopback host alone; set ca_file instead"
         for code in sorted(set(account.gate.warn) & set(account.gate.block)):
             yield f"accounts.{name}.gate.warn", f"{code} is in gate.block too; choose one"
+    yield from _apps(settings)
     yield from _api_keys(settings)
     yield from _openness(settings)
 
@@ -63,6 +64,20 @@ def _rules(path: str, rules: Sequence[RuleSettings]) -> Iterator[Problem]:
             yield f"{path}[{index}].name", "used twice in this list; choose another name"
         if not rule.wa_ids and not rule.wa_id_prefixes:
             yield f"{path}[{index}].wa_ids", "names nobody; set wa_ids or wa_id_prefixes"
+
+
+def _apps(settings: Settings) -> Iterator[Problem]:
+    seen: dict[tuple[str, str], str] = {}
+    for name, account in settings.cloud_accounts.items():
+        if account.app not in settings.apps:
+            yield f"accounts.{name}.app", "there is no such app; set it under apps.NAME"
+        other = seen.setdefault((account.app, account.phone_number_id), name)
+        if other != name:
+            key = f"accounts.{name}.phone_number_id"
+            yield key, f"the same as that of accounts.{other}; an app has one account a number"
+    for name in settings.apps:
+        if name in settings.accounts:
+            yield f"apps.{name}", "an account has this name too; both are doors under /webhooks/"
 
 
 def _api_keys(settings: Settings) -> Iterator[Problem]:

@@ -7,17 +7,23 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, Tag
 
 from service.settings.tree import Settings
+
+UNIONS = {Union, types.UnionType}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A place in the tree. A table has `children` or is `keyed_by_name`; all else is a value."""
+    """A place in the tree. A table has `children` or is `keyed_by_name`; all else is a value.
+
+    A table of several `kinds` has the keys of all of them as its children.
+    """
 
     is_text: bool = False
     is_secret: bool = False
+    kinds: "dict[str, Key]" = field(default_factory=dict)
     children: "dict[str, Key]" = field(default_factory=dict)
     keyed_by_name: "Key | None" = None
     elements: "Key | None" = None
@@ -62,6 +68,10 @@ def _at(path: str, key: Key) -> Iterator[str]:
 def _key(annotation: Any) -> Key:
     plain = _plain(annotation)
     origin = get_origin(plain)
+    kinds = {_tag(one): _key(one) for one in get_args(plain)} if origin in UNIONS else {}
+    if kinds:
+        children = {name: key for kind in kinds.values() for name, key in kind.children.items()}
+        return Key(children=children, kinds=kinds)
     if isinstance(plain, type) and issubclass(plain, BaseModel):
         return Key(children=_fields(plain))
     if origin is dict:
@@ -87,6 +97,11 @@ def _plain(annotation: Any) -> Any:
     """Return the type without its constraints, and without None as its alternative."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
-    if get_origin(annotation) in {Union, types.UnionType}:
+    if get_origin(annotation) in UNIONS and types.NoneType in get_args(annotation):
         return _plain(next(a for a in get_args(annotation) if a is not types.NoneType))
     return annotation
+
+
+def _tag(annotation: Any) -> str:
+    """Return the name of one kind of a table, as pydantic has it in the places of errors."""
+    return next(extra.tag for extra in get_args(annotation)[1:] if isinstance(extra, Tag))

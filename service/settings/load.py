@@ -5,10 +5,12 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from service.settings.accounts import KIND
 from service.settings.checks import problems
 from service.settings.errors import SettingsError
 from service.settings.keys import Key, root
@@ -38,10 +40,6 @@ def _refuse_what_is_not_built(tree: Tree) -> None:
         names = tree.values[table]
         key = f"{table}.{next(iter(names))}" if isinstance(names, dict) and names else table
         raise tree.error(key, "not supported yet; remove it")
-    accounts = tree.values.get("accounts")
-    for name, account in accounts.items() if isinstance(accounts, dict) else ():
-        if isinstance(account, dict) and account.get("kind") == "cloud":
-            raise tree.error(f"accounts.{name}.kind", "cloud is not supported yet; use onprem")
     database = tree.values.get("database")
     url = database.get("url") if isinstance(database, dict) else None
     if isinstance(url, str) and url.lower().startswith("postgres"):
@@ -60,16 +58,29 @@ def _validated(tree: Tree) -> Settings:
     raise _refused(tree, first)
 
 
+class _Place(NamedTuple):
+    """Where an error is: in the file, and in the tree of keys. `kind` is that of its table."""
+
+    parts: tuple[int | str, ...]
+    table: Key | None
+    key: Key | None
+    kind: str | None
+
+
 def _refused(tree: Tree, detail: ErrorDetails) -> SettingsError:
-    loc = tuple(part for part in detail["loc"] if part != "[key]")
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)[1:]
+    place = _place(detail["loc"])
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place.parts)
+    key = "".join(parts)[1:]
     match detail["type"]:
         case "extra_forbidden":
-            return tree.error(key, f"unknown key; {_suggestion(loc)}")
+            return tree.error(key, f"unknown key{_suggestion(place)}")
         case "missing" if "[" in key:
             return tree.error(key, "missing; set it")
         case "missing":
             return tree.error(key, f"missing; set it, or {variable(key)} in the environment")
+        case "union_tag_invalid" | "union_tag_not_found":
+            known = " or ".join(place.key.kinds if place.key else ())
+            return tree.error(f"{key}.{KIND}", f"must be {known}")
         case "value_error":
             return tree.error(key, str(detail["ctx"]["error"]))
         case _:
@@ -77,9 +88,32 @@ def _refused(tree: Tree, detail: ErrorDetails) -> SettingsError:
             return tree.error(key, problem.replace("an object", "a table"))
 
 
-def _suggestion(loc: tuple[int | str, ...]) -> str:
-    table: Key | None = root()
-    for part in loc[:-1]:
-        table = table and (table.elements if isinstance(part, int) else table.child(part))
-    close = get_close_matches(str(loc[-1]), table.children if table else (), n=1)
-    return f"did you mean {close[0]}?" if close else "correct or remove it"
+def _place(loc: tuple[int | str, ...]) -> _Place:
+    """Follow a place of pydantic's, which also names kinds of tables, and faults of names."""
+    parts: list[int | str] = []
+    table: Key | None = None
+    key: Key | None = root()
+    kind = None
+    for part in loc:
+        if part == "[key]":
+            continue
+        if key is not None and part in key.kinds:
+            key, kind = key.kinds[str(part)], str(part)
+            continue
+        parts.append(part)
+        table, key = key, key and (key.elements if isinstance(part, int) else key.child(part))
+    return _Place(tuple(parts), table, key, kind)
+
+
+def _suggestion(place: _Place) -> str:
+    if place.kind is not None and _is_of_some_kind(place.parts):
+        return f" where {KIND} is {place.kind}; remove it, or set another {KIND}"
+    close = get_close_matches(str(place.parts[-1]), place.table.children if place.table else (), 1)
+    return f"; did you mean {close[0]}?" if close else "; correct or remove it"
+
+
+def _is_of_some_kind(parts: tuple[int | str, ...]) -> bool:
+    key: Key | None = root()
+    for part in parts:
+        key = key and (key.elements if isinstance(part, int) else key.child(part))
+    return key is not None

@@ -12,8 +12,7 @@ from service.settings.errors import SettingsError, UnusableFileError
 from service.settings.keys import Key, root
 
 PREFIX = "ACKGATE_"
-NOT_YET = {"apps", "relays"}
-_CLOUD_KEYS = {"app", "phone_number_id", "access_token", "access_token_file", "trust_first_use"}
+NOT_YET = {"relays"}
 _NAME = re.compile(r"[a-z0-9_]+")
 _MAX_SECRET_BYTES = 65_536
 
@@ -90,7 +89,7 @@ def _known(path: list[str], place: str) -> Key | None:
 
 
 def _unknown(path: list[str], key: Key | None) -> str:
-    if path[0] in NOT_YET or (path[0] == "accounts" and path[-1] in _CLOUD_KEYS):
+    if path[0] in NOT_YET:
         return "not supported yet; remove it"
     if key is None:
         return "unknown key; correct or remove it"

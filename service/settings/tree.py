@@ -1,36 +1,37 @@
 """The tree of the configuration: every key with its type, its bounds and its default."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from service.model.budget import Budget
-from service.model.policy import Policies
-from service.settings.gate import GateSettings
-from service.settings.policy import AccountPolicy, PolicySettings
+from service.model.policy import Policies, Policy
+from service.settings.accounts import (
+    AccountSettings,
+    AppSettings,
+    CloudAccountSettings,
+    OnPremAccountSettings,
+)
+from service.settings.policy import PolicySettings
 from service.settings.types import (
     AuthorityFile,
-    ClientUrl,
     Count,
     Name,
-    PhoneNumber,
     Port,
     ReadableFile,
     Seconds,
-    Secret,
     Sha256,
     SomeSeconds,
     Table,
     Text,
     Url,
-    Username,
-    WebhookToken,
     is_loopback,
 )
 
 Role = Literal["gate", "reader", "operator", "admin"]
 _SQLITE = "sqlite:///"
+_FIRST_USE = Policy("trust_first_use", mode="auto")
 
 
 def _database_url(value: str) -> str:
@@ -94,55 +95,10 @@ class RetentionSettings(Table):
     quarantined_days: Annotated[float, Field(ge=0, le=36_600)] = 90.0
 
 
-class ContactsSettings(Table):
-    """How numbers are checked: what it may cost, how long an answer may take, what is renewed."""
-
-    free_checks: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1_000
-    checks_per_message: Annotated[float, Field(ge=0, le=1_000)] = 1.0
-    window_days: Annotated[int, Field(ge=1, le=366)] = 30
-    force_cost: Annotated[float, Field(ge=1, le=1_000)] = 3.0
-    warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8
-    require_opt_in: bool = False
-    answer_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
-    renew: bool = True
-    renew_before_hours: Annotated[float, Field(gt=0, le=144)] = 12.0
-    active_days: Annotated[float, Field(gt=0, le=366)] = 7.0
-
-    @property
-    def budget(self) -> Budget:
-        """What may be spent on checks."""
-        return Budget(
-            self.free_checks,
-            self.checks_per_message,
-            self.window_days,
-            self.force_cost,
-            self.warn_at,
-        )
-
-
 class InspectorSettings(Table):
     """How often each client is asked whether it is set as it should be; 0 is never."""
 
     every_seconds: Seconds = 300.0
-
-
-class AccountSettings(Table):
-    """One WhatsApp client of the On-Premises API, and the door for its callbacks."""
-
-    kind: Literal["onprem"] = "onprem"
-    base_url: ClientUrl
-    username: Username
-    password: Secret
-    ca_file: AuthorityFile | None = None
-    verify_tls: bool = True
-    webhook_token: WebhookToken | None = None
-    phone_number: PhoneNumber | None = None
-    timeout_seconds: SomeSeconds = 60.0
-    max_in_flight: Annotated[int, Field(ge=1, le=1_024)] = 16
-    policy: AccountPolicy = AccountPolicy()
-    gate: GateSettings = GateSettings()
-    contacts: ContactsSettings = ContactsSettings()
 
 
 class ApiKeySettings(Table):
@@ -175,8 +131,26 @@ class Settings(Table):
     inspector: InspectorSettings = InspectorSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()
+    apps: dict[Name, AppSettings] = Field(default_factory=dict)
     accounts: dict[Name, AccountSettings] = Field(default_factory=dict)
     api: ApiSettings = ApiSettings()
+
+    @property
+    def onprem_accounts(self) -> dict[str, OnPremAccountSettings]:
+        """The accounts with a WhatsApp client of their own."""
+        accounts = self.accounts.items()
+        return {name: a for name, a in accounts if isinstance(a, OnPremAccountSettings)}
+
+    @property
+    def cloud_accounts(self) -> dict[str, CloudAccountSettings]:
+        """The accounts of the Cloud API."""
+        accounts = self.accounts.items()
+        return {name: a for name, a in accounts if isinstance(a, CloudAccountSettings)}
+
+    def accounts_of(self, app: str) -> dict[str, str]:
+        """Return the accounts of an app, by the id of their phone number."""
+        accounts = self.cloud_accounts.items()
+        return {account.phone_number_id: name for name, account in accounts if account.app == app}
 
     @property
     def open_to_loopback_only(self) -> bool:
@@ -185,8 +159,12 @@ class Settings(Table):
 
     @property
     def account_without_token(self) -> str | None:
-        """The name of the first account whose door has no secret; None when each has one."""
-        return next((n for n, a in self.accounts.items() if a.webhook_token is None), None)
+        """The name of the first account whose door has no secret; None when each has one.
+
+        The Cloud API signs its callbacks: an app has a secret, or there is none.
+        """
+        accounts = self.onprem_accounts.items()
+        return next((name for name, a in accounts if a.webhook_token is None), None)
 
     @property
     def hosts(self) -> dict[str, str]:
@@ -203,13 +181,22 @@ class Settings(Table):
 
     def door(self, account: str, at: str) -> str:
         """Return the webhook URL of an account, where the service is found at a URL."""
-        token = self.accounts[account].webhook_token
+        configured = self.accounts[account]
+        if isinstance(configured, CloudAccountSettings):
+            return f"{at}/webhooks/{configured.app}"
+        token = configured.webhook_token
         url = f"{at}/webhooks/{account}"
         return url if token is None else f"{url}/{token.get_secret_value()}"
 
     def policies(self, account: str) -> Policies:
         """Return what the changes of an account are decided by. KeyError: no such account."""
-        return self.policy.for_account(self.accounts[account].policy)
+        configured = self.accounts[account]
+        policies = self.policy.for_account(configured.policy)
+        if not isinstance(configured, CloudAccountSettings):
+            return policies
+        return replace(
+            policies, local=True, first_use=_FIRST_USE if configured.trust_first_use else None
+        )
 
     def redacted(self) -> dict[str, Any]:
         """Return the tree for people to read, each secret that is set as an ellipsis."""

@@ -10,12 +10,17 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,512}")
+_APP_SECRET = re.compile(r"[!-~]{16,512}")
+_BEARER_TOKEN = re.compile(r"[!-~]{1,4096}")
+_PHONE_NUMBER_ID = re.compile(r"[0-9]{1,32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,139}")
 _NAME = re.compile(r"[a-z0-9_]+")
 _PHONE_NUMBER = re.compile(r"\+[1-9][0-9]{4,14}")
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 _LOOPBACK_6 = ipaddress.ip_address("::1")
+
+MIN_VERIFY_TOKEN = 8
 
 DAY = 86_400.0
 YEAR = 366 * DAY
@@ -66,6 +71,12 @@ def _alias(value: str) -> str:
 def _phone_number(value: str) -> str:
     if not _PHONE_NUMBER.fullmatch(value):
         raise ValueError("must be a plus sign, the country code and the number, digits only")
+    return value
+
+
+def _phone_number_id(value: str) -> str:
+    if not _PHONE_NUMBER_ID.fullmatch(value):
+        raise ValueError("must be the id of the phone number, digits only, in quotes")
     return value
 
 
@@ -125,6 +136,24 @@ def _webhook_token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _app_secret(value: SecretStr) -> SecretStr:
+    if not _APP_SECRET.fullmatch(value.get_secret_value()):
+        raise ValueError("must have at least 16 characters of ASCII, without spaces")
+    return value
+
+
+def _verify_token(value: SecretStr) -> SecretStr:
+    if len(_secret(value).get_secret_value()) < MIN_VERIFY_TOKEN:
+        raise ValueError(f"must have at least {MIN_VERIFY_TOKEN} characters")
+    return value
+
+
+def _bearer_token(value: SecretStr) -> SecretStr:
+    if not _BEARER_TOKEN.fullmatch(value.get_secret_value()):
+        raise ValueError("must be text of ASCII, not empty and without spaces")
+    return value
+
+
 def _sha256(value: SecretStr) -> SecretStr:
     if not _SHA256.fullmatch(value.get_secret_value()):
         raise ValueError("must be the SHA-256 of the key, 64 hexadecimal digits")
@@ -135,6 +164,7 @@ Text = Annotated[str, AfterValidator(_text)]
 Name = Annotated[str, AfterValidator(_name)]
 Alias = Annotated[str, AfterValidator(_alias)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
+PhoneNumberId = Annotated[str, AfterValidator(_phone_number_id)]
 Username = Annotated[str, AfterValidator(_username)]
 Url = Annotated[str, AfterValidator(_url)]
 ClientUrl = Annotated[str, AfterValidator(_client_url)]
@@ -142,6 +172,9 @@ ReadableFile = Annotated[Path, AfterValidator(_readable)]
 AuthorityFile = Annotated[Path, AfterValidator(_authorities)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 WebhookToken = Annotated[SecretStr, AfterValidator(_webhook_token)]
+AppSecret = Annotated[SecretStr, AfterValidator(_app_secret)]
+VerifyToken = Annotated[SecretStr, AfterValidator(_verify_token)]
+BearerToken = Annotated[SecretStr, AfterValidator(_bearer_token)]
 Sha256 = Annotated[SecretStr, AfterValidator(_sha256)]
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
