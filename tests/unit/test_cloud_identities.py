@@ -4,8 +4,8 @@ import pytest
 
 from service.model.aliases import Known, Naming, name
 from service.model.decisions import Decision, Result, Verb, decide
-from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged, SendBlocked
 from service.model.doubts import block
+from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged, SendBlocked
 from service.model.identities import come_due, see
 from service.model.links import link
 from service.model.moments import Moment, Precision
