@@ -38,6 +38,7 @@ CHANGEABLE = frozenset(
         "absent",
         "statuses",
         "failed_with_hash",
+        "failed_with_contacts",
     }
 )
 """The options that can be changed while it runs; `identity_check` changes every number."""
@@ -224,11 +225,16 @@ class Cloud:
                 self._status(line, message, user, state)
 
     def _fail(self, line: Line, message: CloudMessage, code: int, details: str, told: Body) -> None:
-        """Tell of a failure: without `contacts`, the recipient named as the business did."""
+        """Tell of a failure, the recipient named as the business did."""
         key = "recipient_id" if message.by_number else "recipient_user_id"
         more = {**told, **bodies.failed(code, details), **(message.more or {})}
         body = bodies.status(message.id, "failed", self.now(), {key: message.to}, more)
-        self._tell("status", line, self.users.get(message.to), {"statuses": [body]})
+        user = self.users.get(message.to)
+        lists = {"statuses": [body]}
+        if user is not None and self.options.failed_with_contacts:
+            shown = user.wa_id if message.by_number else user.shown
+            lists = {"contacts": [bodies.contact(user, self.style, shown)], **lists}
+        self._tell("status", line, user, lists)
 
     def _status(self, line: Line, message: CloudMessage, user: CloudUser, state: str) -> None:
         shown = user.wa_id if message.by_number else user.shown
