@@ -333,9 +333,10 @@ def _sending(
     if user is None or status not in ("sent", "delivered") or _to_group(element):
         return None
     id_ = message_id(element)
-    if not id_ or wamid.recipient(id_) in named[:2]:
+    if not id_:
         return None
-    return MessageSent(user, id_, at)
+    told = wamid.recipient(id_)
+    return MessageSent(user, id_, at) if told is None or told not in named[:2] else None
 
 
 def _count(recipient: Any, counted: list[str]) -> None:
