@@ -360,6 +360,11 @@ class TestNames:
         self.naming(by_id, by_number)
         assert (by_id.hash, by_id.state) == ("C", State.PENDING)
 
+    def test_a_user_is_not_linked_to_itself(self) -> None:
+        known = trusted()
+        link(known, known, NumberChanged(WA_ID, ID, second(20)), context())
+        assert (known.links, known.moved_to) == ([], None)
+
     def test_a_link_speaks_of_the_number_where_there_is_one(self) -> None:
         old = User(1, "shop", WA_ID, NOW, user_id=ID)
         new = User(2, "shop", None, NOW, user_id=OTHER_ID)
