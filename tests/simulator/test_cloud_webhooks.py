@@ -128,6 +128,16 @@ async def test_the_older_spellings_are_told_on_demand(cloud: Cloud, endpoint: En
     assert all("contacts" not in value for value in endpoint.values)
 
 
+async def test_the_older_spellings_know_numbers_alone(cloud: Cloud) -> None:
+    for act in (
+        lambda: cloud.announce_identity(USER_ID),
+        lambda: cloud.change_number(USER_ID, SHEENA, spelling="customer"),
+    ):
+        with pytest.raises(ValueError, match="by their numbers"):
+            act()
+    assert cloud.callbacks == []
+
+
 @pytest.mark.parametrize(
     ("graph_sim", "left_out"),
     [({"absent": "missing"}, {}), ({"absent": "empty"}, {"wa_id": "", "from": ""})],
