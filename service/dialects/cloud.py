@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.dialects.bodies import UnreadableError, read_object
+from service.dialects.fields import second
 from service.model.events import Event, Fault, IdentitySeen, Reading, UserWrote
 
 
@@ -33,7 +34,8 @@ def _events(value: dict[str, Any]) -> list[Event]:
     events: list[Event] = []
     hashes = {c.get("wa_id"): c.get("identity_key_hash") for c in value.get("contacts", ())}
     for message in value.get("messages", ()):
+        said = second(message.get("timestamp"))
         if hash_ := hashes.get(message["from"]):
-            events.append(IdentitySeen(message["from"], hash_, None))
-        events.append(UserWrote(message["from"], None))
+            events.append(IdentitySeen(message["from"], hash_, said, said))
+        events.append(UserWrote(message["from"], said))
     return events
