@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,11 @@ from service.api.routes import add_routes
 from service.api.services import SERVICES, Changes, Services
 from service.ingress import descriptors
 from service.ingress.bodies import Intake
-from service.ingress.door import DIALECTS, Door, Entrance, address_of, expect
+from service.ingress.door import Door, address_of, entrances, expect
 from service.ingress.kept import Kept, stays_open
+from service.ingress.readers import in_journal
 from service.ingress.sites import BoundedSite, SiteError, take_address
+from service.ledger.leases import Task
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.model.gate import Reason
@@ -46,7 +48,7 @@ from service.workers.checker import Checker
 from service.workers.health import watch
 from service.workers.heartbeat import Heartbeat
 from service.workers.inspector import Inspector, expected_of
-from service.workers.leasing import Worker
+from service.workers.leasing import Outcome, Worker
 from service.workers.rechecks import Rechecks, Upkeep
 from service.workers.reconciler import ask, sweep
 from service.workers.retention import Retention
@@ -58,6 +60,9 @@ StartError = SiteError
 
 COLLECT_AFTER = 20_000
 """Objects that may be made, less those let go, before the collector looks at the youngest."""
+
+LEASED_LOCALLY = 16
+"""Pieces of work of an account without a client that come due together, by fours."""
 
 
 async def serve(settings: Settings, *, migrate: bool = True) -> None:
@@ -158,7 +163,7 @@ class Service:
         ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
         self._stack.push_async_callback(ledger.close)
         clients = {}
-        for name, account in settings.accounts.items():
+        for name, account in settings.onprem_accounts.items():
             clients[name] = Client(name, account, metrics)
             self._stack.push_async_callback(clients[name].close)
         room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
@@ -166,7 +171,7 @@ class Service:
         checkers = {
             name: Checker(
                 client,
-                settings.accounts[name].contacts,
+                settings.onprem_accounts[name].contacts,
                 ledger=ledger,
                 metrics=metrics,
                 messages=messages,
@@ -224,8 +229,7 @@ class Service:
             max_in_flight=server.max_in_flight_bytes,
             timeout_seconds=server.body_timeout_seconds,
         )
-        entrances = _entrances(self._settings)
-        return Door(entrances, parts.ledger, intake, parts.metrics, parts.messages)
+        return Door(entrances(self._settings), parts.ledger, intake, parts.metrics, parts.messages)
 
     async def _listen(
         self,
@@ -271,6 +275,8 @@ class Service:
                 per_second=reconciler.sweep_per_second,
             )
             self._loops += [asyncio.create_task(sweeping), asyncio.create_task(watch(client))]
+        for name in self._settings.cloud_accounts:
+            self._work_locally(parts, name)
         self._start_checks(parts)
         self._loops += [asyncio.create_task(i.run()) for i in parts.inspectors.values() if i.wanted]
         self._loops += [asyncio.create_task(_verify(parts, name)) for name in parts.verifiers]
@@ -279,6 +285,21 @@ class Service:
         retention = Retention(self._settings.retention, parts.ledger, parts.database, parts.metrics)
         if retention.wanted:
             self._loops.append(asyncio.create_task(retention.run()))
+
+    def _work_locally(self, parts: Services, account: str) -> None:
+        """Let what policy scheduled come due: nobody is called, for acknowledging is our own."""
+        worker = Worker(
+            account,
+            Kind.ACKNOWLEDGE,
+            ledger=parts.ledger,
+            database=parts.database,
+            metrics=parts.metrics,
+            perform=_never,
+            paused_for=lambda: 0.0,
+            max_in_flight=LEASED_LOCALLY,
+        )
+        worker.start()
+        self._workers.append(worker)
 
     def _start_checks(self, parts: Services) -> None:
         ledger, database = parts.ledger, parts.database
@@ -301,7 +322,8 @@ class Service:
         if (shortage := descriptors.shortage(settings)) is not None:
             log.warning(shortage)
         known = await database.read(account_rows)
-        for name in sorted(known.keys() - settings.accounts.keys()):
+        doors = {in_journal(app) for app in settings.apps}
+        for name in sorted(known.keys() - settings.accounts.keys() - doors):
             log.warning("account not configured any more: its work pauses", account=name)
         for site in self._sites:
             log.info("listening", address=site.address)
@@ -351,6 +373,11 @@ class Service:
         return max(0.0, 0.9 * (self._ends_at - time.monotonic()))
 
 
+async def _never(task: Task) -> Outcome:
+    """Stand for the call of an account that has no client: what comes due is settled with it."""
+    raise TypeError(f"work of the kind {task.kind} is for accounts with a client")
+
+
 async def _verify(parts: Services, account: str) -> None:
     await parts.verifiers[account].run()
     del parts.verifiers[account]
@@ -396,17 +423,9 @@ def _add_api(app: web.Application, gate: Gate) -> None:
 def _add_door(app: web.Application, door: Door) -> None:
     app.router.add_post("/webhooks/{account}/{token}", door.post, expect_handler=expect)
     app.router.add_post("/webhooks/{account}", door.post, expect_handler=expect)
-
-
-def _entrances(settings: Settings) -> dict[str, Entrance]:
-    return {
-        name: Entrance(
-            name,
-            account.webhook_token.get_secret_value() if account.webhook_token else None,
-            DIALECTS[account.kind],
-        )
-        for name, account in settings.accounts.items()
-    }
+    app.router.add_get(
+        "/webhooks/{account}", door.shake_hands, allow_head=False, expect_handler=expect
+    )
 
 
 def _tls(server: ServerSettings) -> ssl.SSLContext | None:
@@ -426,4 +445,8 @@ def _note_start(transaction: Transaction, policies: dict[str, Policies]) -> None
 
 
 def _written(policies: Policies) -> str:
-    return json.dumps(asdict(policies), sort_keys=True, default=sorted)
+    """Write them as earlier releases did, where what came later is as it was without it."""
+    later = {one.name: one.default for one in fields(policies) if one.default is not MISSING}
+    written = asdict(policies)
+    kept = {k: v for k, v in written.items() if k not in later or v != later[k]}
+    return json.dumps(kept, sort_keys=True, default=sorted)

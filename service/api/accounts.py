@@ -88,8 +88,10 @@ def _waiting(backlog: Backlog | None) -> dict[str, Any]:
     return {"waiting": backlog.waiting, "overdue": backlog.overdue, "oldest_due_at": oldest}
 
 
-def _settings(parts: Services, name: str) -> dict[str, Any]:
-    inspector = parts.inspectors[name]
+def _settings(parts: Services, name: str) -> dict[str, Any] | None:
+    inspector = parts.inspectors.get(name)
+    if inspector is None:
+        return None
     return {
         "read_at": rfc3339(inspector.read_at),
         "client_version": inspector.told.version if inspector.told else None,
@@ -97,7 +99,9 @@ def _settings(parts: Services, name: str) -> dict[str, Any]:
     }
 
 
-def _login(parts: Services, name: str) -> dict[str, Any]:
+def _login(parts: Services, name: str) -> dict[str, Any] | None:
+    if name not in parts.clients:
+        return None
     session = parts.clients[name].session
     since = session.logged_in_at
     state = "refused" if session.refused else "none" if since is None else "ok"
@@ -108,7 +112,9 @@ def _login(parts: Services, name: str) -> dict[str, Any]:
     }
 
 
-def _health(parts: Services, name: str) -> dict[str, Any]:
+def _health(parts: Services, name: str) -> dict[str, Any] | None:
+    if name not in parts.clients:
+        return None
     state = parts.clients[name].reachability
     return {
         "gateway_status": state.gateway,

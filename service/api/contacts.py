@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from service.api import shapes
 from service.api.access import CALLER
 from service.api.problems import ProblemError, field_problem
-from service.api.queries import cursor_of, listed, need_account, page, read_body
+from service.api.queries import cursor_of, listed, need_account, need_client, page, read_body
 from service.api.services import Services, services
 from service.ledger.contact_checks import (
     AnotherRequest,
@@ -107,7 +107,7 @@ async def check(request: web.Request) -> web.Response:
     """Have numbers checked by the client; give the contacts in the order of the request."""
     body = await read_body(request, CheckBody)
     key = _key(request, body)
-    account = need_account(request)
+    account = need_client(request)
     parts = services(request)
     numbers = await _numbers(parts, account, body)
     checker = parts.checkers[account]

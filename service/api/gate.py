@@ -101,9 +101,10 @@ class Gate:
         if configured is None:
             raise ProblemError(404, "there is no such account")
         verifier = parts.verifiers.get(account)
+        client = parts.clients.get(account)
         situation = Situation(
             parts.ledger.clock(),
-            parts.clients[account].reachability.unreachable_since,
+            None if client is None else client.reachability.unreachable_since,
             None if verifier is None else verifier.since,
             parts.catching_up,
             self._rules[account],

@@ -100,7 +100,7 @@ async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
         for name in parts.verifiers
     }
     for (account, kind), backlog in found.items():
-        if account not in parts.clients:
+        if account not in parts.settings.accounts:
             continue
         late = backlog.oldest_due is not None and now - backlog.oldest_due > OVERDUE_MS
         why = f"{backlog.overdue} due, the oldest for more than {OVERDUE_MS // 1000} s"

@@ -17,6 +17,7 @@ from service.api.queries import (
     listed,
     moment,
     need_account,
+    need_client,
     number,
     page,
     read_body,
@@ -184,7 +185,7 @@ async def _reload(parts: Services, user: User) -> User:
 
 async def refresh(request: web.Request) -> web.Response:
     """Ask the client now; 404 where it knows no identity of the user."""
-    account, alias = need_account(request), request.match_info["user"]
+    account, alias = need_client(request), request.match_info["user"]
     if not usable_alias(alias):
         raise _no_identity()
     parts = services(request)

@@ -14,8 +14,9 @@ from service.api.access import CALLER, CALLER_ROLE
 from service.api.problems import ProblemError
 from service.api.queries import MAX_ID, choices, cursor_of, listed, page
 from service.api.services import rfc3339, services
-from service.ingress.door import DIALECTS
-from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, replays, state_of
+from service.ingress.readers import APP_MARK, reader_of
+from service.ingress.received import replayed, united
+from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, state_of
 from service.model.users import by_key
 from service.store.database import SYNTHETIC
 from service.store.queries import audit_entry_of, journal_entry, list_audit, list_journal
@@ -45,12 +46,19 @@ async def list_(request: web.Request) -> web.Response:
 def _summary(row: Row[Any]) -> dict[str, Any]:
     return {
         "id": row.id,
-        "account": row.account,
+        **_whose(row.account),
         "received_at": rfc3339(row.received_at),
         "state": row.state,
         "reason": row.reason,
         "replayed_at": rfc3339(row.replayed_at),
     }
+
+
+def _whose(name: str) -> dict[str, str | None]:
+    """Name the account; an app alone, where a callback is of several accounts or of none."""
+    if name.startswith(APP_MARK):
+        return {"account": None, "app": name.removeprefix(APP_MARK)}
+    return {"account": name}
 
 
 async def _entry(request: web.Request) -> Row[Any]:
@@ -91,12 +99,11 @@ async def replay(request: web.Request) -> web.Response:
     """Read a callback again, through the same door: what was understood changes nothing."""
     row = await _entry(request)
     parts = services(request)
-    account = parts.settings.accounts.get(row.account)
-    dialect = DIALECTS[account.kind if account else "onprem"]
-    reading = await asyncio.to_thread(dialect, row.content_type, row.content_encoding, row.body)
-    state, reason = state_of(reading)
+    dialect = reader_of(parts.settings, row.account)
+    readings = await asyncio.to_thread(dialect, row.content_type, row.content_encoding, row.body)
+    state, reason = state_of(united(readings))
     note = Replay(row.id, by_key(request[CALLER]), state, reason)
-    for entry in replays(row.account, row.received_at, row.body, reading, note):
+    for entry in replayed(row.account, row.received_at, row.body, readings, note):
         await parts.ledger.submit(entry)
     return web.json_response(_summary(await _entry(request)))
 
@@ -117,7 +124,7 @@ async def audit(request: web.Request) -> web.Response:
     more = len(rows) > asked.limit
     rows = rows[: asked.limit]
     items = [
-        {"id": row.id, "account": row.account, "wa_id": row.wa_id}
+        {"id": row.id, **_whose(row.account), "wa_id": row.wa_id}
         | shapes.audit_entry(audit_entry_of(row))
         for row in rows
     ]

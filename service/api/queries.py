@@ -43,6 +43,14 @@ def need_account(request: web.Request) -> str:
     return account
 
 
+def need_client(request: web.Request) -> str:
+    """Give the account that the path names: 404 where there is none, or none with a client."""
+    account = need_account(request)
+    if account not in services(request).clients:
+        raise ProblemError(404, "the account is one of the Cloud API, and has no client to ask")
+    return account
+
+
 def number(request: web.Request, name: str, *, at_most: float, default: float) -> float:
     """Read a number of seconds from the query."""
     text = request.query.get(name)

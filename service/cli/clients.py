@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 
 from service.observability.metrics import Metrics
-from service.settings import AccountSettings
+from service.settings import OnPremAccountSettings
 from service.whatsapp.client import Client
 
 
 @asynccontextmanager
-async def client_at(name: str, account: AccountSettings) -> AsyncIterator[Client]:
+async def client_at(name: str, account: OnPremAccountSettings) -> AsyncIterator[Client]:
     """Open the way to an account's client."""
     client = Client(name, account, Metrics())
     try:

@@ -53,7 +53,7 @@ def doctor(config: Config = None, as_json: AsJson = False) -> None:
 async def _examine(settings: Settings) -> list[Check]:
     """Look at all accounts at once."""
     looking: list[Coroutine[Any, Any, list[Check]]] = []
-    for name in settings.accounts:
+    for name in settings.onprem_accounts:
         looking += [examine_door(settings, name), examine_client(name, settings)]
     return [check for found in await asyncio.gather(*looking) for check in found]
 

@@ -19,7 +19,7 @@ from service.cli.probes import (
 )
 from service.model.client_settings import MAX_SKEW_SECONDS, origin, wrong_settings
 from service.model.issues import CURES
-from service.settings import AccountSettings, Settings
+from service.settings import OnPremAccountSettings, Settings
 from service.settings.types import host_of, is_loopback
 from service.store import maintenance
 from service.store.database import StoreError
@@ -230,7 +230,7 @@ def _certificate(name: str, account: str, found: Certificate, cure: str) -> Chec
 
 async def examine_client(name: str, settings: Settings) -> list[Check]:
     """Log in, and look at how the client is, how it is set, and what time it has."""
-    account = settings.accounts[name]
+    account = settings.onprem_accounts[name]
     found = await _client_certificate(name, account)
     async with client_at(name, account) as client:
         found += await _login(client, settings)
@@ -241,7 +241,7 @@ async def examine_client(name: str, settings: Settings) -> list[Check]:
     return found
 
 
-async def _client_certificate(name: str, account: AccountSettings) -> list[Check]:
+async def _client_certificate(name: str, account: OnPremAccountSettings) -> list[Check]:
     if not account.base_url.startswith("https:") or not account.verify_tls:
         return []
     served = await certificate_of(account.base_url, _as_calls_do(account.ca_file))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import typer
 
 from service.cli.clients import client_at, quiet_logs
-from service.cli.options import Account, AsJson, Config, loaded, need_account
+from service.cli.options import Account, AsJson, Config, loaded, need_client
 from service.cli.output import confirm, fail, note, print_json, print_table
 from service.model.client_settings import Wrong, patch_of, wrong_settings
 from service.model.issues import CURES
@@ -56,7 +56,7 @@ def setup(
     Exit 0: everything is as it should be by now. Else 1.
     """
     settings = loaded(config)
-    need_account(settings, account)
+    need_client(settings, account)
     before = _at(settings, account, lambda client: _look(client, settings))
     if not as_json:
         _show(before)
@@ -82,7 +82,7 @@ def _at(settings: Settings, name: str, act: Callable[[Client], Coroutine[Any, An
     """Do something with a client, or end with the line that says why it can't be done."""
 
     async def do() -> T:
-        async with client_at(name, settings.accounts[name]) as client:
+        async with client_at(name, settings.onprem_accounts[name]) as client:
             return await act(client)
 
     try:

@@ -11,7 +11,7 @@ RESERVED = 64
 
 def needed(settings: Settings) -> int:
     """Count the files that may be open at once."""
-    calls = sum(account.max_in_flight for account in settings.accounts.values())
+    calls = sum(account.max_in_flight for account in settings.onprem_accounts.values())
     an_address = settings.server.max_connections + MAX_REFUSED
     return RESERVED + calls + len(settings.hosts) * an_address
 

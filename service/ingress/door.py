@@ -1,23 +1,27 @@
-"""`POST /webhooks/{account}/{token}`: a 200 means on disk and in effect."""
+"""`POST /webhooks/{account}/{token}` and `/webhooks/{app}`: a 200 means on disk and in effect."""
 
 import asyncio
 import hmac
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from aiohttp import web
 
-from service.dialects import onprem
 from service.ingress.bodies import BodyError, Intake, Reservation, problem
-from service.ingress.received import Dialect, Received
+from service.ingress.readers import APP_MARK, Dialect, in_journal, reader_of
+from service.ingress.received import Received
+from service.ingress.signatures import HEADER, Seal, signature_of
+from service.ledger.callbacks import MAX_SLICE, CallbackEntry
 from service.ledger.ledger import FullError, Ledger
 from service.ledger.messages import Messages
-from service.model.events import Reading
+from service.model.events import Fault, Reading
 from service.observability.metrics import Metrics
+from service.settings import AppSettings, Settings
 from service.store.database import UnavailableError
 
 OFF_LOOP_BYTES = 65_536
@@ -26,20 +30,27 @@ OFF_LOOP_BYTES = 65_536
 What a body of 4 MiB is parsed into can take thirty times as much.
 """
 
-_PLAIN = re.compile(r"/webhooks/([a-z0-9_]+)/([A-Za-z0-9._~-]+)")
+_PLAIN = re.compile(r"/webhooks/([a-z0-9_]+)(?:/([A-Za-z0-9._~-]+))?")
 _KNOWN_PATHS = 256
 _JSON = {"Content-Type": "application/json"}
+_NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 
-DIALECTS: Mapping[str, Dialect] = {"onprem": onprem.read}
+UNKNOWN_NUMBER = "no account has "
+"""How the fault begins, in the words of the Cloud dialect, of a number that no account has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """One account's door: its token, None where none is configured, and how it speaks."""
+    """One account's door, or one app's: what opens it, and how it speaks.
 
-    account: str
+    `name` is what metrics and the journal call it. `token` is None where none is configured; an app
+    has a `seal` in its place.
+    """
+
+    name: str
     token: str | None
     dialect: Dialect
+    seal: Seal | None = None
     expected: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,8 +58,51 @@ class Entrance:
         object.__setattr__(self, "expected", (self.token or "").encode())
 
 
+class RefusedError(Exception):
+    """A callback whose signature is missing or wrong; nothing of it is stored.
+
+    `unread`: nor was its body read.
+    """
+
+    def __init__(self, *, unread: bool) -> None:
+        super().__init__()
+        self.unread = unread
+
+    def response(self) -> web.Response:
+        """Answer; where the body was not read, close the connection, for it is not wanted."""
+        response = problem(401, "Unauthorized", f"{HEADER} is missing or wrong")
+        response.headers["WWW-Authenticate"] = HEADER
+        if self.unread:
+            response.force_close()
+        return response
+
+
+def entrances(settings: Settings) -> dict[str, Entrance]:
+    """Return every door, by the first part of its path: an account's name, or an app's."""
+    doors = {
+        name: Entrance(
+            name,
+            account.webhook_token.get_secret_value() if account.webhook_token else None,
+            reader_of(settings, name),
+        )
+        for name, account in settings.onprem_accounts.items()
+    }
+    for name, app in settings.apps.items():
+        called, seal = in_journal(name), _seal(app)
+        doors[name] = Entrance(called, None, reader_of(settings, called), seal)
+    return doors
+
+
+def _seal(app: AppSettings) -> Seal:
+    secrets = [s for s in (app.app_secret, app.app_secret_previous) if s is not None]
+    return Seal(
+        [secret.get_secret_value().encode() for secret in secrets],
+        app.verify_token.get_secret_value().encode(),
+    )
+
+
 class Door:
-    """Takes the callbacks of every account."""
+    """Takes the callbacks of every account and every app."""
 
     def __init__(
         self,
@@ -65,7 +119,7 @@ class Door:
         self._messages = messages
         self._callbacks = metrics.callback_tally
         self._events = metrics.event_tally
-        self._nobody = Entrance("", secrets.token_urlsafe(32), onprem.read)
+        self._nobody = Entrance("", secrets.token_urlsafe(32), _nothing)
         self._large = asyncio.Lock()
 
     async def post(self, request: web.Request) -> web.Response:
@@ -75,7 +129,7 @@ class Door:
         return web.Response(body=b"{}", headers=_JSON) if refused is None else refused
 
     async def take(self, request: web.BaseRequest, account: str, token: str) -> web.Response | None:
-        """Take one callback for an account, if the token opens its door.
+        """Take one callback of an account or an app, if the token or the signature opens its door.
 
         Gives the answer where it is not kept; None where it is, for that answer is always the same.
         """
@@ -86,12 +140,15 @@ class Door:
             raise web.HTTPNotFound
         reservation = Reservation()
         try:
+            signature = None if entrance.seal is None else _demand_signature(request)
             self._ledger.check_room()
             body = self._intake.at_hand(request, reservation)
             if body is None:
                 body = await self._intake.read(request, reservation)
+            if entrance.seal is not None and signature is not None:
+                await _check(entrance.seal, signature, body)
             received = Received(
-                entrance.account, self._ledger.clock(), entrance.dialect, request.headers, body
+                entrance.name, self._ledger.clock(), entrance.dialect, request.headers, body
             )
             if len(body) > OFF_LOOP_BYTES:
                 await self._keep_large(received)
@@ -102,18 +159,20 @@ class Door:
         except BodyError as error:
             self._count(entrance, error.result)
             return error.response()
+        except RefusedError as error:
+            self._count(entrance, "refused")
+            return error.response()
         except (FullError, UnavailableError) as error:
             self._count(entrance, "not_stored")
             return _unavailable(retry_after=1 if isinstance(error, FullError) else 5)
         finally:
             self._intake.release(reservation)
-        self._count(entrance, received.state)
-        self._note(entrance, received.reading)
+        self._note(entrance, received)
         self._metrics.callback_seconds.observe(time.perf_counter() - started)
         return None
 
     def _count(self, entrance: Entrance, result: str) -> None:
-        self._callbacks.inc(entrance.account, result)
+        self._callbacks.inc(entrance.name, result)
 
     def _admit(self, account: str, token: str) -> Entrance | None:
         """Find the door that the token opens; an unknown account costs the same comparison."""
@@ -121,23 +180,84 @@ class Door:
         fits = hmac.compare_digest(token.encode(errors="replace"), entrance.expected)
         return entrance if fits and entrance is not self._nobody else None
 
+    async def shake_hands(self, request: web.Request) -> web.Response:
+        """Answer the handshake of an app: whoever knows its verify token gets the challenge back.
+
+        An account's door knows no handshake, and is answered as one that is not there.
+        """
+        entrance = self._entrances.get(request.match_info["account"], self._nobody)
+        if entrance.seal is None:
+            self._callbacks.inc("", "refused")
+            raise web.HTTPNotFound
+        challenge = entrance.seal.challenge(request.query)
+        if challenge is None:
+            self._count(entrance, "refused")
+            raise web.HTTPForbidden
+        return web.Response(text=challenge, headers=_NO_SNIFFING)
+
     async def _keep_large(self, received: Received) -> None:
         async with self._large:
-            await asyncio.to_thread(received.read)
+            # What fails here fails again in the ledger, which keeps the callback all the same.
+            with suppress(Exception):
+                await asyncio.to_thread(received.read)
             await self._ledger.submit(received, bounded=True)
             await self._keep_rest(received)
 
     async def _keep_rest(self, received: Received) -> None:
-        for entry in received.rest:
-            await self._ledger.submit(entry)
+        for slices in _together(received.rest):
+            await asyncio.gather(*map(self._ledger.submit, slices))
 
-    def _note(self, entrance: Entrance, reading: Reading) -> None:
-        for event in reading.events:
-            self._events.inc(entrance.account, type(event).__name__)
-        if reading.others:
-            self._events.inc(entrance.account, "Other", by=reading.others)
-        if reading.sent or reading.delivered:
-            self._messages.note(entrance.account, reading)
+    def _note(self, entrance: Entrance, received: Received) -> None:
+        self._callbacks.inc(received.account, received.state)
+        for account, reading in received.readings.items():
+            for event in reading.events:
+                self._events.inc(account, type(event).__name__)
+            if reading.others:
+                self._events.inc(account, "Other", by=reading.others)
+            if reading.sent or reading.delivered:
+                self._messages.note(account, reading)
+            if not account and any(_is_unknown_number(fault) for fault in reading.faults):
+                app = entrance.name.removeprefix(APP_MARK)
+                self._metrics.unknown_numbers.labels(app).inc()
+
+
+def _demand_signature(request: web.BaseRequest) -> bytes:
+    signature = signature_of(request.headers)
+    if signature is None:
+        raise RefusedError(unread=True)
+    return signature
+
+
+async def _check(seal: Seal, signature: bytes, body: bytes) -> None:
+    """Raise RefusedError where the body, as it came, was not signed so."""
+    if len(body) > OFF_LOOP_BYTES:
+        fits = await asyncio.to_thread(seal.fits, signature, body)
+    else:
+        fits = seal.fits(signature, body)
+    if not fits:
+        raise RefusedError(unread=False)
+
+
+def _together(slices: Sequence[CallbackEntry]) -> Iterator[list[CallbackEntry]]:
+    """Put small slices together, for one transaction; neighbours get in between."""
+    group: list[CallbackEntry] = []
+    events = 0
+    for entry in slices:
+        if group and events + len(entry.events) > MAX_SLICE:
+            yield group
+            group, events = [], 0
+        group.append(entry)
+        events += len(entry.events)
+    if group:
+        yield group
+
+
+def _is_unknown_number(fault: Fault) -> bool:
+    return fault.why.startswith(UNKNOWN_NUMBER)
+
+
+def _nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
+    return {}
 
 
 def _unavailable(retry_after: int) -> web.Response:
@@ -149,7 +269,10 @@ def _unavailable(retry_after: int) -> web.Response:
 
 
 def address_of(request: web.BaseRequest) -> tuple[str, str] | None:
-    """Read account and token off a plain callback's path; None for whatever needs the router."""
+    """Read account and token, or app and nothing, off a plain callback's path.
+
+    None for whatever needs the router.
+    """
     if request.method != "POST" or "Expect" in request.headers:
         return None
     return _address_in(request.raw_path)
@@ -158,7 +281,7 @@ def address_of(request: web.BaseRequest) -> tuple[str, str] | None:
 @lru_cache(maxsize=_KNOWN_PATHS)
 def _address_in(path: str) -> tuple[str, str] | None:
     plain = _PLAIN.fullmatch(path)
-    return None if plain is None else (plain[1], plain[2])
+    return None if plain is None else (plain[1], plain[2] or "")
 
 
 async def expect(request: web.Request) -> None:

@@ -5,39 +5,45 @@ Reading, like the rules, happens in the ledger's batch. It saves little time as 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from service.ingress.readers import Dialect
 from service.ledger.book import Book, Entry, Wanted
 from service.ledger.callbacks import (
     MAX_SLICE,
     QUARANTINED,
     CallbackEntry,
+    Replay,
     first_slice,
     other_slices,
+    replays,
     state_of,
 )
-from service.model.events import Reading
+from service.model.events import Fault, Reading
 from service.observability.logs import request_id
 from service.store.database import JournalRow, Transaction
 
 MAX_HEADER_BYTES = 8192
 MAX_LABEL_CHARACTERS = 200
+_SIGNATURE = "x-hub-signature"
 
 BYTES_AN_EVENT = 200
 """About how short an event can be written."""
+MAX_FAULTS = 10
+"""Faults of several readings that are named together; the others are counted."""
 NOTHING_READ = Reading()
-
-Dialect = Callable[[str, str, bytes], Reading]
 
 
 @dataclass(slots=True)
 class Received:
     """One callback, to be read and written. `arrived` is Unix milliseconds.
 
-    `reading` and `state` tell, once it is written, what it was found to hold; `rest` are the slices
-    of a large one, to be written after it.
+    `account` is what the journal calls it: by the door that it came through, and once it is read by
+    the account, if exactly one is concerned. `readings` and `state` tell, once it is written, what
+    it was found to hold; `rest` are the slices of a large one, and those for other accounts, to be
+    written after it.
     """
 
     account: str
@@ -45,7 +51,7 @@ class Received:
     dialect: Dialect
     headers: Mapping[str, str]
     body: bytes
-    reading: Reading = NOTHING_READ
+    readings: Mapping[str, Reading] = field(default_factory=dict)
     state: str = ""
     rest: Sequence[CallbackEntry] = ()
     first: CallbackEntry | None = None
@@ -58,11 +64,17 @@ class Received:
     def read(self) -> CallbackEntry:
         """Let the dialect read the body; give the first slice."""
         content_type, encoding = self._labels()
-        self.reading = reading = self.dialect(content_type, encoding, self.body)
-        self.state, reason = state_of(reading)
+        self.readings = readings = self.dialect(content_type, encoding, self.body)
+        self.state, reason = state_of(united(readings))
         return self._cut(content_type, encoding, reason)
 
     def _cut(self, content_type: str, encoding: str, reason: str | None) -> CallbackEntry:
+        readings = self.readings
+        accounts = [*readings]
+        if "" in readings:
+            accounts.remove("")
+        if len(accounts) == 1:
+            self.account = accounts[0]
         row = JournalRow(
             self.account,
             self.arrived,
@@ -73,10 +85,17 @@ class Received:
             self.body,
             reason,
         )
-        known_as = request_id(self.headers.get("X-Request-ID")) if self.reading.events else None
-        self.first = first = first_slice(row, self.reading, known_as)
-        if len(self.reading.events) > MAX_SLICE:
-            self.rest = other_slices(first, self.reading)
+        reading = readings[accounts[0]] if accounts else NOTHING_READ
+        known_as = request_id(self.headers.get("X-Request-ID")) if reading.events else None
+        self.first = first = first_slice(row, reading, known_as)
+        if len(accounts) > 1:
+            self.first = first = replace(first, account=accounts[0])
+            self.rest = [
+                *other_slices(first, reading),
+                *_slices_for_others(first, accounts[1:], readings),
+            ]
+        elif len(reading.events) > MAX_SLICE:
+            self.rest = other_slices(first, reading)
         return first
 
     def _labels(self) -> tuple[str, str]:
@@ -96,10 +115,47 @@ class Received:
         (self.first or self.read()).apply(book)
 
     def poisoned(self, error: Exception) -> Entry[None] | None:
-        """Keep it, quarantined, without its events: whether it was read by then or not."""
-        self.rest = ()
+        """Keep it, quarantined, without its events: whether it was read by then or not.
+
+        What it holds for other accounts is written all the same.
+        """
         self.state = QUARANTINED
-        return (self.first or self._cut(*self._labels(), None)).poisoned(error)
+        first = self.first or self._cut(*self._labels(), None)
+        self.rest = [entry for entry in self.rest if entry.account != first.account]
+        return first.poisoned(error)
+
+
+def united(readings: Mapping[str, Reading]) -> Reading:
+    """Put together what decides the state of a callback: the faults of all its readings."""
+    if len(readings) == 1:
+        return next(iter(readings.values()))
+    faults: list[Fault] = [fault for reading in readings.values() for fault in reading.faults]
+    more = sum(reading.more_faults for reading in readings.values())
+    synthetic = bool(readings) and all(reading.synthetic for reading in readings.values())
+    unnamed = len(faults[MAX_FAULTS:])
+    return Reading(
+        faults=tuple(faults[:MAX_FAULTS]), more_faults=more + unnamed, synthetic=synthetic
+    )
+
+
+def _slices_for_others(
+    first: CallbackEntry, accounts: Sequence[str], readings: Mapping[str, Reading]
+) -> Iterator[CallbackEntry]:
+    for account in accounts:
+        reading = readings[account]
+        events = reading.events[:MAX_SLICE]
+        own = replace(first, account=account, events=events, keeps_row=False)
+        yield from (own, *other_slices(own, reading))
+
+
+def replayed(
+    account: str, arrived: int, body: bytes, readings: Mapping[str, Reading], note: Replay
+) -> Iterator[CallbackEntry]:
+    """Cut a callback that is read again; the last slice writes down what came of it."""
+    for name, reading in readings.items():
+        *slices, _ = replays(name, arrived, body, reading, note)
+        yield from slices
+    yield from replays(account, arrived, body, NOTHING_READ, note)
 
 
 def label(value: str) -> str:
@@ -110,7 +166,10 @@ def label(value: str) -> str:
 
 
 def kept_headers(headers: Mapping[str, str]) -> str:
-    """Keep the user agent and the `x-*` headers as a JSON list of pairs, 8 kB at most."""
+    """Keep the user agent and the `x-*` headers as a JSON list of pairs, 8 kB at most.
+
+    Not the signatures: they were checked, are each another, and say nothing else.
+    """
     kept = [(lower, value) for name, value in headers.items() if (lower := _kept_as(name))]
     return _write(tuple(kept)) if kept else "[]"
 
@@ -119,6 +178,8 @@ def kept_headers(headers: Mapping[str, str]) -> str:
 def _kept_as(name: str) -> str | None:
     """Give the name in small letters, where the header is one to keep."""
     lower = name.lower()
+    if lower.startswith(_SIGNATURE):
+        return None
     return lower if lower.startswith("x-") or lower == "user-agent" else None
 
 

@@ -57,6 +57,12 @@ class Metrics:
             ("account", "event"),
             registry=registry,
         )
+        self.unknown_numbers = Counter(
+            "ackgate_unknown_numbers_total",
+            "Callbacks with something for a phone number that no account has",
+            ("app",),
+            registry=registry,
+        )
         self.callback_tally, self.event_tally = (
             LateCounter(self.callbacks),
             LateCounter(self.events),

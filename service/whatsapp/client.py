@@ -17,7 +17,7 @@ from service.model.answers import Answer
 from service.model.client_settings import ClientSettings
 from service.model.events import ContactChecked
 from service.observability.metrics import Metrics
-from service.settings import AccountSettings
+from service.settings import OnPremAccountSettings
 from service.whatsapp.errors import (
     BusyError,
     CallError,
@@ -59,7 +59,7 @@ class Reachability:
 class Client:
     """One account's WhatsApp client."""
 
-    def __init__(self, name: str, account: AccountSettings, metrics: Metrics) -> None:
+    def __init__(self, name: str, account: OnPremAccountSettings, metrics: Metrics) -> None:
         self.name = name
         self.max_in_flight = account.max_in_flight
         self.timeout_seconds = account.timeout_seconds

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from service.settings import AccountSettings
+from service.settings import OnPremAccountSettings
 from service.whatsapp.errors import LoginRefusedError, NoReplyError, NotSentError
 from service.whatsapp.transport import Reply, Transport
 
@@ -37,7 +37,7 @@ class _Login(BaseModel):
 class Session:
     """The token of one account's client."""
 
-    def __init__(self, name: str, account: AccountSettings, transport: Transport) -> None:
+    def __init__(self, name: str, account: OnPremAccountSettings, transport: Transport) -> None:
         self._name = name
         self._account = account
         self._transport = transport

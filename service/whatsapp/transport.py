@@ -13,7 +13,7 @@ import structlog
 from yarl import URL
 
 from service.observability.metrics import Metrics
-from service.settings import AccountSettings
+from service.settings import OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError
 
 MAX_REPLY_BYTES = 1_048_576
@@ -40,7 +40,7 @@ class Reply:
 class Transport:
     """Calls one account's client: bounded in number and time, over a verified connection."""
 
-    def __init__(self, name: str, account: AccountSettings, metrics: Metrics) -> None:
+    def __init__(self, name: str, account: OnPremAccountSettings, metrics: Metrics) -> None:
         self._name = name
         self._metrics = metrics
         self._base = str(URL(str(account.base_url).rstrip("/")))
@@ -124,7 +124,7 @@ class Transport:
         await self._http.close()
 
 
-def _tls(account: AccountSettings) -> ssl.SSLContext | bool:
+def _tls(account: OnPremAccountSettings) -> ssl.SSLContext | bool:
     if not account.verify_tls:
         return False
     if account.ca_file is None:

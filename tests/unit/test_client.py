@@ -15,7 +15,7 @@ from aiohttp import web
 from service.model.answers import Answer
 from service.model.moments import Moment
 from service.observability.metrics import Metrics
-from service.settings import AccountSettings
+from service.settings import OnPremAccountSettings
 from service.whatsapp import session, transport
 from service.whatsapp.client import Client
 from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError, NotSentError
@@ -94,8 +94,8 @@ async def server() -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
-def account(url: str, **others: Any) -> AccountSettings:
-    return AccountSettings.model_validate(
+def account(url: str, **others: Any) -> OnPremAccountSettings:
+    return OnPremAccountSettings.model_validate(
         {"base_url": url, "username": "ackgate", "password": "päss:word"} | others
     )
 

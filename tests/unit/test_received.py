@@ -1,5 +1,6 @@
 """A callback as it was received: whatever goes wrong with reading it, it is kept."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import select
@@ -14,8 +15,12 @@ from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal
 
 
-def failing(_: str, __: str, ___: bytes) -> Reading:
+def failing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
     raise RuntimeError("a fault in the dialect")
+
+
+def plain(content_type: str, content_encoding: str, body: bytes) -> Mapping[str, Reading]:
+    return {"main": onprem.read(content_type, content_encoding, body)}
 
 
 async def test_a_callback_that_the_dialect_fails_on_is_kept_and_harms_no_neighbour(
@@ -26,7 +31,7 @@ async def test_a_callback_that_the_dialect_fails_on_is_kept_and_harms_no_neighbo
     policies = {"main": Policies((), Policy("default"))}
     ledger = Ledger(database, policies, Metrics(), max_waiting=10)
     bad = Received("main", 1, failing, {"Content-Type": "application/json"}, b"{}")
-    good = Received("main", 2, onprem.read, {"X-Request-ID": "a-request"}, b"{}")
+    good = Received("main", 2, plain, {"X-Request-ID": "a-request"}, b"{}")
     await ledger.submit(bad)
     await ledger.submit(good)
     query = select(journal.c.state, journal.c.reason, journal.c.body).order_by(journal.c.id)

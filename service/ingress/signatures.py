@@ -1,0 +1,48 @@
+"""What the Cloud API proves itself by: the signature of a callback, and the handshake.
+
+Follows Meta's "Getting Started with Webhooks": "Validating Payloads", "Verification Requests".
+"""
+
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from multidict import MultiMapping
+
+HEADER = "X-Hub-Signature-256"
+MAX_CHALLENGE_CHARACTERS = 1024
+
+_SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The secrets of an app: a callback may be signed with any of `secrets`."""
+
+    secrets: Sequence[bytes]
+    verify_token: bytes
+
+    def fits(self, signature: bytes, body: bytes) -> bool:
+        """Tell whether the bytes of a body, as they came, were signed with one of the secrets."""
+        fits = False
+        for secret in self.secrets:
+            fits |= hmac.compare_digest(hmac.digest(secret, body, "sha256"), signature)
+        return fits
+
+    def challenge(self, query: Mapping[str, str]) -> str | None:
+        """Return the challenge of a handshake, to be given back; None for who knows no token."""
+        presented = query.get("hub.verify_token", "").encode(errors="replace")
+        knows = hmac.compare_digest(presented, self.verify_token)
+        challenge = query.get("hub.challenge", "")
+        usable = challenge.isascii() and challenge.isprintable()
+        bounded = 0 < len(challenge) <= MAX_CHALLENGE_CHARACTERS
+        asks = query.get("hub.mode") == "subscribe"
+        return challenge if knows and asks and usable and bounded else None
+
+
+def signature_of(headers: MultiMapping[str]) -> bytes | None:
+    """Read the one signature that a callback brings; None where there is none to be compared."""
+    given = headers.getall(HEADER, ())
+    found = _SIGNATURE.fullmatch(given[0]) if len(given) == 1 else None
+    return None if found is None else bytes.fromhex(found[1])
