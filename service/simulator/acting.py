@@ -1,7 +1,7 @@
 """The commands that make a running simulator act, through its control routes."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from service.simulator.terminal import (
     Username,
     fail,
     remotely,
+    setting_of,
     show,
     why,
 )
@@ -164,22 +165,12 @@ def settings(
     as_json: AsJson = False,
 ) -> None:
     """Show the application settings, after changing some, or how it behaves."""
-    body = dict(map(_setting, changes or []))
+    body = dict(map(setting_of, changes or []))
     answer = remotely(url, ca_file, lambda remote: remote.control("PATCH", "/settings", body))
     if as_json:
         typer.echo(json.dumps(answer))
     else:
         tables.print_pairs("Settings", answer)
-
-
-def _setting(word: str) -> tuple[str, Any]:
-    key, equals, value = word.partition("=")
-    if not equals:
-        fail(f"{word} is no key=value")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 @app.command()

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.simulator.delivery import Callback
 from service.simulator.options import Options
 
 CONCURRENCIES = (6, 12, 18, 24)
@@ -34,6 +35,19 @@ class ApplicationSettings(BaseModel):
         """Return the pause after so many failed attempts: linear, and capped."""
         delay_ms = attempts * self.callback_backoff_delay_ms
         return min(delay_ms, self.max_callback_backoff_delay_ms) / 1000
+
+    @property
+    def concurrency(self) -> int:
+        """How many callbacks are delivered at once."""
+        return self.webhooks.max_concurrent_requests
+
+    def url_for(self, _callback: Callback) -> str | None:
+        """Return where callbacks go: all to one URL."""
+        return self.webhooks.url
+
+    def headers_for(self, _callback: Callback) -> dict[str, str]:
+        """Return no headers: callbacks are unsigned."""
+        return {}
 
     def changed(self, values: dict[str, Any]) -> "ApplicationSettings":
         """Return the settings with a part changed; ValueError for a value that can't be."""

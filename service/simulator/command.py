@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from service.simulator import acting
+from service.simulator.cloud import command as cloud
 from service.simulator.demo import DemoError, Walk, demonstrate
 from service.simulator.faults import parse
 from service.simulator.options import Options
@@ -62,8 +63,32 @@ def serve(
     fault: Annotated[
         list[str] | None, typer.Option(help="Such as identity_put:status=500,times=3.")
     ] = None,
+    cloud_webhook: Annotated[
+        str | None, typer.Option(help="Where the Cloud API's webhooks go.")
+    ] = None,
+    cloud_number: Annotated[
+        list[str] | None, typer.Option(help="PHONE_NUMBER_ID, or with =NUMBER or =NUMBER@WABA_ID.")
+    ] = None,
+    cloud_app_secret: Annotated[
+        str, typer.Option(envvar="ACKGATE_SIMULATOR_APP_SECRET", help="Signs webhooks.")
+    ] = cloud.DEFAULTS.app_secret,
+    cloud_access_token: cloud.AccessToken = cloud.DEFAULTS.access_token,
+    cloud_identity_check: Annotated[
+        bool, typer.Option("--cloud-identity-check/--no-cloud-identity-check")
+    ] = False,
+    cloud_fault: Annotated[
+        list[str] | None, typer.Option(help="Such as callback:repeat=2,times=3.")
+    ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; security notifications are on, unlike at a new client."""
+    told = cloud.Given(
+        cloud_number,
+        cloud_webhook,
+        cloud_app_secret,
+        cloud_access_token,
+        cloud_identity_check,
+        cloud_fault,
+    )
     try:
         options = Options(
             host=host,
@@ -82,6 +107,12 @@ def serve(
             version=client_version,
             seed=seed,
             faults=tuple(map(parse, fault or ())),
+            cloud=told.options(
+                webhook_ca_file=webhook_ca_file,
+                retry_base_seconds=retry_base,
+                retry_cap_seconds=retry_cap,
+                seed=seed,
+            ),
         )
         asyncio.run(serve_until_told(options, typer.echo))
     except ValidationError as error:
@@ -91,6 +122,7 @@ def serve(
 
 
 app.add_typer(acting.app)
+app.add_typer(cloud.app)
 
 
 @app.command()

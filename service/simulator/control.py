@@ -24,63 +24,58 @@ No authentication; callers from this machine alone. JSON in and out; a mistake g
 | `POST /control/tokens/expire` | lets every token expire |
 | `PUT /control/password` | changes the `password`; `expire_tokens` |
 | `POST /control/reset` | forgets everything |
+
+Those of the Cloud API are under `/control/cloud`: see `service.simulator.cloud.control`.
 """
 
 import ipaddress
-import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from service.simulator.acts import Acts
+from service.simulator.controlling import Body, Handler, done, json_of
 from service.simulator.state import contact_counts, faults_of, state_of
 from service.simulator.wire.keys import ACTS
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _User(_Body):
+class _User(Body):
     hash: str | None = None
     acknowledged: bool = True
     created_timestamp: int | None = None
 
 
-class _Change(_Body):
+class _Change(Body):
     hash: str | None = None
     at_ms: int | None = None
     notify: bool = True
 
 
-class _Text(_Body):
+class _Text(Body):
     text: str
     name: str = "A user"
 
 
-class _Number(_Body):
+class _Number(Body):
     new: str
 
 
-class _Error(_Body):
+class _Error(Body):
     code: int
     title: str
     details: str | None = None
 
 
-class _Contacts(_Body):
+class _Contacts(Body):
     unknown: set[str] | None = None
     failing: set[str] | None = None
     stuck: set[str] | None = None
     wa_ids: dict[str, str] | None = None
 
 
-class _Password(_Body):
+class _Password(Body):
     password: str
     expire_tokens: bool = True
 
@@ -128,20 +123,8 @@ def _failure(status: int, why: str) -> web.Response:
     return web.json_response({"error": why}, status=status)
 
 
-async def _json(request: web.Request) -> dict[str, Any]:
-    raw = await request.read()
-    body = json.loads(raw) if raw else {}
-    if not isinstance(body, dict):
-        raise ValueError("the body is not a JSON object")  # noqa: TRY004 - the caller's mistake
-    return body
-
-
 def _acts(request: web.Request) -> Acts:
     return request.app[ACTS]
-
-
-def _done(**shown: Any) -> web.Response:
-    return web.json_response(shown)
 
 
 async def get_state(request: web.Request) -> web.Response:
@@ -151,46 +134,46 @@ async def get_state(request: web.Request) -> web.Response:
 
 async def put_user(request: web.Request) -> web.Response:
     """Add a user, or set one right, silently; a random hash unless given."""
-    body = _User.model_validate(await _json(request))
+    body = _User.model_validate(await json_of(request))
     user = _acts(request).set_user(request.match_info["wa_id"], **body.model_dump())
-    return _done(**asdict(user))
+    return done(**asdict(user))
 
 
 async def delete_user(request: web.Request) -> web.Response:
     """Forget a user, whose identity is then not found."""
     if _acts(request).users.pop(request.match_info["wa_id"], None) is None:
         raise web.HTTPNotFound(reason="no such user")
-    return _done()
+    return done()
 
 
 async def post_change(request: web.Request) -> web.Response:
     """Change a user's identity; `notify: false` is a lost notification."""
-    body = _Change.model_validate(await _json(request))
+    body = _Change.model_validate(await json_of(request))
     wa_id = request.match_info["wa_id"]
     hash_ = _acts(request).change_identity(wa_id, **body.model_dump())
-    return _done(wa_id=wa_id, hash=hash_)
+    return done(wa_id=wa_id, hash=hash_)
 
 
 async def post_acknowledge(request: web.Request) -> web.Response:
     """Acknowledge a user's identity elsewhere."""
     wa_id = request.match_info["wa_id"]
-    return _done(wa_id=wa_id, hash=_acts(request).acknowledge_elsewhere(wa_id))
+    return done(wa_id=wa_id, hash=_acts(request).acknowledge_elsewhere(wa_id))
 
 
 async def post_write(request: web.Request) -> web.Response:
     """Let a user write to the business."""
-    body = _Text.model_validate(await _json(request))
+    body = _Text.model_validate(await json_of(request))
     wa_id = request.match_info["wa_id"]
     callback = _acts(request).write(wa_id, body.text, name=body.name)
-    return _done(wa_id=wa_id, callback=callback.number)
+    return done(wa_id=wa_id, callback=callback.number)
 
 
 async def post_number(request: web.Request) -> web.Response:
     """Let a user take another number."""
-    body = _Number.model_validate(await _json(request))
+    body = _Number.model_validate(await json_of(request))
     wa_id = request.match_info["wa_id"]
     _acts(request).change_number(wa_id, body.new)
-    return _done(wa_id=wa_id, new=body.new)
+    return done(wa_id=wa_id, new=body.new)
 
 
 async def post_callback(request: web.Request) -> web.Response:
@@ -201,86 +184,86 @@ async def post_callback(request: web.Request) -> web.Response:
     callback = _acts(request).send_callback(
         await request.read(), wa_id=request.query.get("wa_id"), headers={"Content-Type": kind}
     )
-    return _done(callback=callback.number)
+    return done(callback=callback.number)
 
 
 async def post_error(request: web.Request) -> web.Response:
     """Report an error that belongs to no call."""
-    body = _Error.model_validate(await _json(request))
-    return _done(callback=_acts(request).report_error(**body.model_dump()).number)
+    body = _Error.model_validate(await json_of(request))
+    return done(callback=_acts(request).report_error(**body.model_dump()).number)
 
 
 async def post_retry(request: web.Request) -> web.Response:
     """Try what is pending now rather than at its time."""
     delivery = _acts(request).client.delivery
     delivery.hurry()
-    return _done(pending=len(delivery.pending))
+    return done(pending=len(delivery.pending))
 
 
 async def get_faults(request: web.Request) -> web.Response:
     """List the faults that are switched on."""
-    return _done(faults=faults_of(_acts(request)))
+    return done(faults=faults_of(_acts(request).client.faults))
 
 
 async def post_fault(request: web.Request) -> web.Response:
     """Switch a fault on: the fields of `Fault`."""
-    return _done(id=_acts(request).fault(**{"operation": "", **await _json(request)}))
+    return done(id=_acts(request).fault(**{"operation": "", **await json_of(request)}))
 
 
 async def delete_faults(request: web.Request) -> web.Response:
     """Switch every fault off, and deliver what one of them held."""
     _acts(request).clear_faults()
-    return _done()
+    return done()
 
 
 async def delete_fault(request: web.Request) -> web.Response:
     """Switch one fault off."""
     if not _acts(request).client.faults.remove(int(request.match_info["id"])):
         raise web.HTTPNotFound(reason="no such fault")
-    return _done()
+    return done()
 
 
 async def patch_settings(request: web.Request) -> web.Response:
     """Change application settings, `webhook_url`, or how it behaves; show the settings."""
     acts = _acts(request)
-    acts.change_settings(**await _json(request))
-    return _done(**acts.settings.model_dump(mode="json"))
+    acts.change_settings(**await json_of(request))
+    return done(**acts.settings.model_dump(mode="json"))
 
 
 async def get_contacts(request: web.Request) -> web.Response:
     """Show how many contact checks came, and how many were beyond the rate limit."""
-    return _done(**contact_counts(_acts(request)))
+    return done(**contact_counts(_acts(request)))
 
 
 async def put_contacts(request: web.Request) -> web.Response:
     """Say what contact checks answer; a key left out stays as it was."""
-    body = _Contacts.model_validate(await _json(request))
+    body = _Contacts.model_validate(await json_of(request))
     _acts(request).set_contacts(**body.model_dump())
-    return _done()
+    return done()
 
 
 async def put_health(request: web.Request) -> web.Response:
     """Say what the health of the client is: the object itself, as the client would answer it."""
-    _acts(request).set_health(await _json(request))
-    return _done()
+    _acts(request).set_health(await json_of(request))
+    return done()
 
 
 async def post_expire(request: web.Request) -> web.Response:
     """Let every token expire."""
-    return _done(expired=_acts(request).expire_tokens())
+    return done(expired=_acts(request).expire_tokens())
 
 
 async def put_password(request: web.Request) -> web.Response:
     """Change the password, and let the tokens expire unless told not to."""
-    body = _Password.model_validate(await _json(request))
+    body = _Password.model_validate(await json_of(request))
     _acts(request).change_password(body.password, expire_tokens=body.expire_tokens)
-    return _done()
+    return done()
 
 
 async def post_reset(request: web.Request) -> web.Response:
     """Forget everything, and begin again as it was started."""
     await _acts(request).reset()
-    return _done()
+    return done()
 
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (

@@ -1,23 +1,22 @@
-"""How the client delivers callbacks (Meta's page on webhooks).
+"""How callbacks are delivered (Meta's pages on webhooks).
 
 An HTTP POST each, some at once; success is HTTP 200 alone and no redirect is followed; a failed one
-is tried again after 3 s, 6 s, 9 s … capped at 900 s, and given up after 24 hours. What isn't
-delivered outlives a stop and a restart of the client while `callback_persist` is on, but never the
-end of the process.
+is tried again. The On-Premises client waits 3 s, 6 s, 9 s … capped at 900 s, and gives up after 24
+hours; the Cloud API after 7 days. What isn't delivered outlives a stop and a restart of the client
+while `callback_persist` is on, but never the end of the process.
 """
 
 import asyncio
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import aiohttp
 
-from service.simulator.application import ApplicationSettings
 from service.simulator.faults import Fault, Faults
-from service.simulator.options import Options
 
 KEPT_CALLBACKS = 10_000
 
@@ -45,16 +44,51 @@ class Callback:
     """Set once the first attempt is over."""
     after: "Callback | None" = None
     """The callback whose first attempt comes before this one's."""
+    phone_number_id: str = ""
+    """On the Cloud API: the business number whose webhook it goes to."""
+    signed: bool = True
+    """On the Cloud API: whether it has its signature."""
+
+
+class Limits(Protocol):
+    """The times of a delivery, in seconds."""
+
+    @property
+    def webhook_timeout_seconds(self) -> float:
+        """How long one attempt may take."""
+
+    @property
+    def give_up_seconds(self) -> float:
+        """How old a callback becomes before it is given up."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Unix seconds."""
+
+
+class Ways(Protocol):
+    """Where callbacks go, and how."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many attempts may be under way at once."""
+
+    def retry_seconds(self, attempts: int) -> float:
+        """Return the pause after so many failed attempts."""
+
+    def url_for(self, callback: Callback) -> str | None:
+        """Return where a callback goes now; None for nowhere."""
+
+    def headers_for(self, callback: Callback) -> Mapping[str, str]:
+        """Return the headers of the API's own."""
 
 
 class Delivery:
-    """Delivers callbacks to the webhook URL of the settings; `resume` starts, `pause` stops it."""
+    """Delivers callbacks where the ways lead; `resume` starts, `pause` stops it."""
 
-    def __init__(
-        self, options: Options, settings: Callable[[], ApplicationSettings], faults: Faults
-    ) -> None:
-        self._options = options
-        self._settings = settings
+    def __init__(self, limits: Limits, ways: Callable[[], Ways], faults: Faults) -> None:
+        self._limits = limits
+        self._ways = ways
         self._faults = faults
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +102,8 @@ class Delivery:
         self.running.set()
         self.counts: Counter[str] = Counter()
         """How many were delivered, lost and given_up, and how many attempts failed."""
+        self.answers: Counter[str] = Counter()
+        """How often each status was answered, or which error came instead of one."""
         self.pending: dict[int, Callback] = {}
         self.history: deque[Callback] = deque(maxlen=KEPT_CALLBACKS)
         self.tls: ssl.SSLContext | None = None
@@ -76,7 +112,7 @@ class Delivery:
     def resume(self) -> None:
         """Open the way, and start on all that is pending."""
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._options.webhook_timeout_seconds),
+            timeout=aiohttp.ClientTimeout(total=self._limits.webhook_timeout_seconds),
             connector=aiohttp.TCPConnector(limit=0),
             skip_auto_headers=("User-Agent",),
         )
@@ -105,7 +141,7 @@ class Delivery:
     def send(self, callback: Callback) -> Callback:
         """Take on a callback, with whatever faults strike it."""
         fault = self._faults.take(f"callback_{callback.kind}", callback.wa_id)
-        callback.created_at = self._options.clock()
+        callback.created_at = self._limits.clock()
         callback.delay += 0 if fault is None else fault.latency
         callback.due = time.monotonic() + callback.delay
         if fault is None:
@@ -122,6 +158,8 @@ class Delivery:
         copies = [replace(callback, tried=asyncio.Event()) for _ in range(fault.repeat - 1)]
         for each in (callback, *copies):
             self._enter(each, held=held)
+        if fault.again:
+            self._enter(_later(callback, fault.again))
         if held and len(self._held) >= fault.reorder:
             self.release()
 
@@ -176,26 +214,29 @@ class Delivery:
             await self._conclude(callback)
 
     def _slot(self) -> asyncio.Semaphore:
-        limit = self._settings().webhooks.max_concurrent_requests
+        limit = self._ways().concurrency
         if self._slots[0] != limit:
             self._slots = (limit, asyncio.Semaphore(limit))
         return self._slots[1]
 
     async def _attempt(self, callback: Callback) -> str | None:
         """Post once; return what went wrong."""
-        url = self._settings().webhooks.url
+        url = self._ways().url_for(callback)
         if url is None or self._session is None:
             return "no webhook URL"
+        own = self._ways().headers_for(callback)
         try:
             async with self._session.post(
                 url,
                 data=callback.body,
-                headers={"Content-Type": "application/json", **callback.headers},
+                headers={"Content-Type": "application/json", **own, **callback.headers},
                 allow_redirects=False,
                 ssl=True if self.tls is None else self.tls,
             ) as response:
+                self.answers[str(response.status)] += 1
                 return None if response.status == 200 else f"answered {response.status}"  # noqa: PLR2004 - success is 200 alone
         except (aiohttp.ClientError, OSError) as error:
+            self.answers[type(error).__name__] += 1
             return f"{type(error).__name__}: {error}"
 
     async def _conclude(self, callback: Callback) -> None:
@@ -203,11 +244,11 @@ class Delivery:
             self._finish(callback, "delivered")
             return
         self.counts["failed_attempts"] += 1
-        age = self._options.clock() - callback.created_at
-        if age >= self._options.give_up_seconds:
+        age = self._limits.clock() - callback.created_at
+        if age >= self._limits.give_up_seconds:
             self._finish(callback, "given_up")
         else:
-            await self._sleep(self._settings().retry_seconds(callback.attempts))
+            await self._sleep(self._ways().retry_seconds(callback.attempts))
 
     def _finish(self, callback: Callback, state: str) -> None:
         callback.state = state
@@ -220,6 +261,12 @@ class Delivery:
 
     async def _sleep(self, seconds: float) -> None:
         await first_of(self._hurried.wait(), seconds)
+
+
+def _later(callback: Callback, seconds: float) -> Callback:
+    """Make the copy of a callback that comes so much later than it."""
+    due = callback.due + seconds
+    return replace(callback, tried=asyncio.Event(), delay=callback.delay + seconds, due=due)
 
 
 async def first_of(awaited: Awaitable[object], seconds: float | None) -> None:

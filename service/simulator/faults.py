@@ -23,6 +23,8 @@ CallOperation = Literal[
     "health",
     "settings",
     "certificates",
+    "number",
+    "subscribed_apps",
     "any",
 ]
 CallbackOperation = Literal[
@@ -34,11 +36,12 @@ CallbackOperation = Literal[
     "callback_contacts",
     "callback_errors",
     "callback_raw",
+    "callback_batch",
 ]
 Operation = CallOperation | CallbackOperation
 OPERATIONS: tuple[str, ...] = (*get_args(CallOperation), *get_args(CallbackOperation))
 
-OF_CALLBACKS = frozenset({"lose", "repeat", "reorder"})
+OF_CALLBACKS = frozenset({"lose", "repeat", "again", "reorder"})
 SCOPE = frozenset({"operation", "wa_id", "times", "rate"})
 OF_CALLS = frozenset({"status", "body", "drop", "hang", "effect"})
 
@@ -78,6 +81,8 @@ class Fault(BaseModel):
     """The callback is never delivered."""
     repeat: int = Field(default=1, ge=1)
     """The callback is delivered so often in all."""
+    again: float = Field(default=0, ge=0)
+    """The callback is delivered once more, so much later."""
     reorder: int = Field(default=1, ge=1)
     """So many callbacks are held, then delivered in reverse, one after the other."""
 

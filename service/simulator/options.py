@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.simulator.cloud.options import CloudOptions
 from service.simulator.faults import Fault
 
 WEEK_SECONDS = 7 * 24 * 3600
@@ -80,3 +81,5 @@ class Options(BaseModel):
     """From v2.43 on every contact check answers `valid`, at once."""
     clock: Callable[[], float] = Field(default=time.time, exclude=True, repr=False)
     """Unix seconds, for tests of expiry."""
+    cloud: CloudOptions = Field(default_factory=CloudOptions)
+    """The Cloud API, which the same process speaks under `/v25.0` and every other `/vNN.N`."""

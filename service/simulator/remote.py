@@ -43,9 +43,11 @@ class Remote:
             raise RemoteError(str(answer.get("error", f"the simulator answered {status}")))
         return answer
 
-    async def user(self, wa_id: str, act: str, body: object = None) -> dict[str, Any]:
-        """Call a control route of one user."""
-        return await self.control("POST", f"/users/{quote(wa_id, safe='')}/{act}", body)
+    async def user(
+        self, wa_id: str, act: str, body: object = None, *, under: str = ""
+    ) -> dict[str, Any]:
+        """Call a control route of one user; those of the Cloud API are `under` `/cloud`."""
+        return await self.control("POST", f"{under}/users/{quote(wa_id, safe='')}/{act}", body)
 
     async def login(self, username: str, password: str) -> str:
         """Log in as the business and return the token."""
@@ -65,6 +67,22 @@ class Remote:
             return Sent(accepted=True, id=answer["messages"][0]["id"])
         error = (answer.get("errors") or [{"code": None, "title": "no error given"}])[0]
         return Sent(accepted=False, code=error["code"], title=error["title"])
+
+    async def send_cloud(
+        self, token: str, phone_number_id: str, user: str, text: str, hash_: str | None
+    ) -> str:
+        """Send a text message by the Cloud API and return its id; RemoteError when refused."""
+        whom = {"recipient" if "." in user else "to": user}
+        along = {} if hash_ is None else {"recipient_identity_key_hash": hash_}
+        content = {"messaging_product": "whatsapp", "type": "text", "text": {"body": text}}
+        path = f"/v25.0/{phone_number_id}/messages"
+        headers = {"Authorization": f"Bearer {token}"}
+        how = {"json": {**content, **whom, **along}, "headers": headers}
+        status, answer = await self._call("POST", path, **how)
+        if "messages" not in answer:
+            why = answer.get("error", {}).get("message", f"the simulator answered {status}")
+            raise RemoteError(f"refused: {why}")
+        return str(answer["messages"][0]["id"])
 
     async def _call(self, method: str, path: str, **how: Any) -> tuple[int, dict[str, Any]]:
         try:

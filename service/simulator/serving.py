@@ -27,6 +27,8 @@ def announcement(sim: Simulator) -> list[str]:
         f"The simulator listens on {sim.base_url}",
         f"  callbacks go to {sim.webhook_url or 'nowhere yet: give --webhook'}",
         f"  show_security_notifications is {notified}",
+        f"The Cloud API is at {sim.graph_url}",
+        f"  webhooks go to {sim.cloud.webhook_url or 'nowhere yet: give --cloud-webhook'}",
     ]
     if sim.options.tls:
         lines.insert(1, f"  its CA file is {sim.ca_file}")

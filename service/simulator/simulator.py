@@ -1,4 +1,4 @@
-"""The simulator: a client on a real socket, and the acts on it."""
+"""The simulator: a client and the Cloud API on a real socket, and the acts on them."""
 
 from pathlib import Path
 from types import TracebackType
@@ -8,6 +8,9 @@ from aiohttp import web
 
 from service.simulator import certificate
 from service.simulator.acts import Acts
+from service.simulator.cloud.cloud import CLOUD, Cloud
+from service.simulator.cloud.control import add_cloud_control
+from service.simulator.cloud.routes import add_cloud_routes
 from service.simulator.control import add_control
 from service.simulator.options import Options
 from service.simulator.wire.keys import ACTS
@@ -27,6 +30,8 @@ class Simulator(Acts):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options or Options())
+        self.cloud = Cloud(self.options.cloud)
+        """The Cloud API, which has users, faults, counts and settings of its own."""
         self._port = self.options.port
         self._runner: web.AppRunner | None = None
 
@@ -54,6 +59,11 @@ class Simulator(Acts):
         return f"{'https' if self.options.tls else 'http'}://{host}:{self._port}"
 
     @property
+    def graph_url(self) -> str:
+        """Where callers find the Cloud API: its base URL with a version."""
+        return f"{self.base_url}/v25.0"
+
+    @property
     def ca_file(self) -> Path:
         """The file that verifies its certificate."""
         return certificate.Files(self.options.var).ca
@@ -72,6 +82,7 @@ class Simulator(Acts):
             raise
         self._runner = runner
         self.client.delivery.resume()
+        self.cloud.start()
 
     async def _listen(self, runner: web.AppRunner) -> None:
         tls = None
@@ -82,11 +93,15 @@ class Simulator(Acts):
         self._port = runner.addresses[0][1]
 
     def _application(self) -> web.Application:
-        wire, control = web.Application(), web.Application()
+        wire, control, cloud = web.Application(), web.Application(), web.Application()
         wire[ACTS] = control[ACTS] = self
         add_routes(wire)
         add_control(control)
+        add_cloud_control(cloud)
+        control.add_subapp("/cloud", cloud)
         app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app[CLOUD] = cloud[CLOUD] = self.cloud
+        add_cloud_routes(app)
         app.add_subapp("/v1", wire)
         app.add_subapp("/control", control)
         return app
@@ -98,7 +113,9 @@ class Simulator(Acts):
         """
         runner, self._runner = self._runner, None
         self.client.closing.set()
+        self.cloud.closing.set()
         if runner is not None:
             await runner.cleanup()
         await self.client.delivery.pause()
         self.client.delivery.restarted(is_kept=self.settings.callback_persist)
+        await self.cloud.stop()

@@ -7,7 +7,8 @@ from typing import Any
 from service.simulator import contact_checks
 from service.simulator.acts import Acts
 from service.simulator.calls import Call
-from service.simulator.delivery import Callback
+from service.simulator.delivery import Callback, Delivery
+from service.simulator.faults import Faults
 
 SHOWN = 1000
 """How many of the latest messages and PUTs are shown; the counts cover all."""
@@ -29,7 +30,7 @@ def state_of(acts: Acts) -> dict[str, Any]:
         "messages": [asdict(message) for message in list(client.messages)[-SHOWN:]],
         "callbacks": {
             **{key: client.delivery.counts[key] for key in COUNTS},
-            "pending": [_callback(each) for each in list(client.delivery.pending.values())[:SHOWN]],
+            "pending": pending_of(client.delivery),
         },
         "contacts": {
             "unknown": sorted(client.contacts.unknown),
@@ -39,7 +40,7 @@ def state_of(acts: Acts) -> dict[str, Any]:
             "counts": contact_counts(acts),
         },
         "health": client.health,
-        "faults": faults_of(acts),
+        "faults": faults_of(client.faults),
         "webhook_ca": client.webhook_ca is not None,
         "settings": client.settings.model_dump(mode="json"),
     }
@@ -53,12 +54,17 @@ def contact_counts(acts: Acts) -> dict[str, int]:
 COUNTS = ("accepted", "delivered", "failed_attempts", "lost", "given_up")
 
 
-def faults_of(acts: Acts) -> list[dict[str, Any]]:
+def faults_of(faults: Faults) -> list[dict[str, Any]]:
     """Return the faults that are switched on, each with its number and the times it has left."""
     return [
         {"id": number, "left": left, **json.loads(fault.model_dump_json(exclude_defaults=True))}
-        for number, fault, left in acts.client.faults
+        for number, fault, left in faults
     ]
+
+
+def pending_of(delivery: Delivery) -> list[dict[str, Any]]:
+    """Return the oldest callbacks that aren't delivered yet."""
+    return [_callback(each) for each in list(delivery.pending.values())[:SHOWN]]
 
 
 def _put(call: Call) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 PUT_KEYS = ("wa_id", "hash", "outcome", "status", "request_id")
+CLOUD_USER_KEYS = ("wa_id", "user_id", "hash", "username")
+CLOUD_NUMBER_KEYS = ("phone_number_id", "waba_id", "identity_check", "webhook_url")
+CLOUD_MESSAGE_KEYS = ("to", "outcome", "hash", "id")
 MESSAGE_KEYS = ("to", "accepted", "code", "id")
 
 
@@ -64,6 +67,20 @@ def print_state(state: dict[str, Any]) -> None:
     print_pairs("Callbacks", {**counts, "pending": len(state["callbacks"]["pending"])})
     print_pairs("Contact checks", state["contacts"]["counts"])
     print_pairs("Logins", state["logins"])
+    print_faults(state["faults"])
+
+
+def print_cloud_state(state: dict[str, Any]) -> None:
+    """Print everything that the Cloud API of a simulator knows."""
+    _print_keys("Users", CLOUD_USER_KEYS, state["users"])
+    _print_keys("Numbers", CLOUD_NUMBER_KEYS, list(state["numbers"].values()))
+    print_pairs("Calls", state["calls"])
+    _print_keys("Latest messages", CLOUD_MESSAGE_KEYS, state["messages"].pop("latest"))
+    print_pairs("Messages", state["messages"])
+    callbacks = state["callbacks"]
+    pending, answers = len(callbacks.pop("pending")), callbacks.pop("answers")
+    print_pairs("Callbacks", {**callbacks, "pending": pending})
+    print_pairs("Answers to callbacks", answers)
     print_faults(state["faults"])
 
 

@@ -57,3 +57,14 @@ def remotely(url: str, ca_file: Path, act: Callable[[Remote], Awaitable[T]]) -> 
 def show(answer: dict[str, Any], line: str, *, as_json: bool) -> None:
     """Print an answer for a program, or a line for a person."""
     typer.echo(json.dumps(answer) if as_json else line)
+
+
+def setting_of(word: str) -> tuple[str, Any]:
+    """Read `key=value`, the value as JSON where it is some; one line and exit 1 when it isn't."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        fail(f"{word} is no key=value")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

@@ -7,12 +7,13 @@ answers, unless it needs the Coreapps while they restart.
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
 from service.simulator.answers import WireError, not_ready
 from service.simulator.calls import Call
-from service.simulator.faults import Fault
+from service.simulator.striking import Strike
 from service.simulator.wire import contacts, identity, login, messages, operation
 from service.simulator.wire.keys import CALL, answered, client_of
 
@@ -98,37 +99,11 @@ async def struck(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let the fault strike that is switched on for this call, if any."""
     client, call = client_of(request), request[CALL]
     fault = client.faults.take(call.operation, call.wa_id)
-    if fault is None:
-        return _noted(call, await handler(request))
-    call.faulty = True
-    if fault.latency:
-        await client.pause(fault.latency)
-    response = await handler(request) if fault.takes_effect else web.Response()
-    if fault.drop or fault.hang:
-        return await _cut(request, fault)
-    if fault.answers_falsely:
-        response = _false_answer(request, fault)
-    return _noted(call, response)
+    strike = Strike(request, call, fault, client.pause)
+    return await strike.answer(lambda: handler(request), partial(_false_answer, request))
 
 
-def _noted(call: Call, response: web.StreamResponse) -> web.StreamResponse:
-    call.status = response.status
-    return response
-
-
-async def _cut(request: web.Request, fault: Fault) -> web.StreamResponse:
-    """Close the socket instead of an answer, at once or after a while."""
-    if fault.hang:
-        await client_of(request).pause(fault.hang)
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
-
-
-def _false_answer(request: web.Request, fault: Fault) -> web.Response:
-    status = fault.status or 200
-    if fault.body is not None:
-        return web.Response(text=fault.body, status=status, content_type="application/json")
+def _false_answer(request: web.Request, status: int) -> web.Response:
     return _failure(request, WireError(status)) if status >= 400 else answered(request, {}, status)  # noqa: PLR2004 - HTTP's errors begin there
 
 

@@ -1,0 +1,8 @@
+"""The Cloud API beside the On-Premises client: Graph's routes, signed webhooks in batches, users.
+
+>>> options = Options(port=0, cloud=CloudOptions(app_secret="…", webhook_url="https://…"))
+>>> async with Simulator(options) as sim:
+...     sim.cloud.write("16505551234", "Hello")
+...     sim.cloud.reinstall("16505551234")
+...     await sim.cloud.settled()
+"""

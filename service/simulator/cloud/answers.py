@@ -1,0 +1,77 @@
+"""Graph's answers: the payload alone, or one error (Meta's pages on error handling)."""
+
+import secrets
+from typing import Any
+
+from aiohttp import web
+
+INVALID = 100
+TOKEN = 190
+THROTTLED = 4
+UNKNOWN = 1
+UNAVAILABLE = 2
+NO_SUCH_OBJECT = 33
+
+
+class GraphError(Exception):
+    """A call that fails: the HTTP status and the error."""
+
+    def __init__(
+        self,
+        status: int,
+        code: int,
+        message: str,
+        *,
+        kind: str = "OAuthException",
+        subcode: int | None = None,
+        details: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.kind = kind
+        self.subcode = subcode
+        self.details = details
+
+    def answer(self) -> web.Response:
+        """Return the error as the wire has it."""
+        found: dict[str, Any] = {"message": str(self), "type": self.kind, "code": self.code}
+        if self.subcode is not None:
+            found["error_subcode"] = self.subcode
+        if self.details is not None:
+            found["error_data"] = {"messaging_product": "whatsapp", "details": self.details}
+        found["fbtrace_id"] = "A" + secrets.token_urlsafe(16)
+        return web.json_response({"error": found}, status=self.status)
+
+
+def invalid(details: str) -> GraphError:
+    """Return the error for a parameter that is missing or wrong."""
+    return GraphError(400, INVALID, "(#100) Invalid parameter", details=details)
+
+
+def no_token() -> GraphError:
+    """Return the error for an access token that is missing or wrong."""
+    return GraphError(401, TOKEN, "Invalid OAuth access token - Cannot parse access token")
+
+
+def no_object(method: str, path_id: str) -> GraphError:
+    """Return the error for an id that nothing has, or nothing that the call can be made on."""
+    return GraphError(
+        400,
+        INVALID,
+        f"Unsupported {method.lower()} request. Object with ID '{path_id}' does not exist, cannot "
+        "be loaded due to missing permissions, or does not support this operation.",
+        kind="GraphMethodException",
+        subcode=NO_SUCH_OBJECT,
+    )
+
+
+def of_status(status: int) -> GraphError:
+    """Return an error that goes with an HTTP status."""
+    if status == 401:  # noqa: PLR2004 - HTTP's own numbers
+        return no_token()
+    if status == 429:  # noqa: PLR2004
+        return GraphError(status, THROTTLED, "(#4) Application request limit reached")
+    if status >= 500:  # noqa: PLR2004
+        return GraphError(status, UNAVAILABLE, "Service temporarily unavailable")
+    return GraphError(status, UNKNOWN, "An unknown error occurred")
