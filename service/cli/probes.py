@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from service.dialects.onprem import SYNTHETIC
+from service.dialects.findings import SYNTHETIC
 
 SECONDS = 20.0
 DAY_SECONDS = 86_400

@@ -5,6 +5,7 @@ long (see `docs/architecture.md`). A value that can't be used raises FieldError.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from service.model.moments import LATEST_MS, SECOND_MS, Moment, Precision
@@ -13,6 +14,7 @@ from service.model.names import usable_alias, usable_hash
 MAX_TIME_DIGITS = 15
 """Fifteen digits of milliseconds reach the year 33,658."""
 MAX_HINT_CHARACTERS = 1024
+MAX_ID_CHARACTERS = 256
 
 
 class FieldError(Exception):
@@ -28,6 +30,11 @@ def alias(holder: Mapping[str, Any], key: str, path: str) -> str:
     value = holder.get(key)
     if value is None:
         raise FieldError(path, "missing")
+    return usable(value, path)
+
+
+def usable(value: Any, path: str) -> str:
+    """Give the value as what can name a user; a number counts as its digits."""
     if type(value) is int:
         value = str(value)
     if not isinstance(value, str) or not usable_alias(value):
@@ -62,8 +69,20 @@ def table(holder: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
 
 def second(value: Any) -> Moment | None:
     """Read Unix seconds, which stand for a whole second; None where unreadable."""
+    if type(value) is str and len(value) <= MAX_TIME_DIGITS:
+        return _second_in(value)
+    return _second(value)
+
+
+def _second(value: Any) -> Moment | None:
     at = _time(value, SECOND_MS)
     return None if at is None else Moment(at, Precision.SECOND)
+
+
+@lru_cache(maxsize=1024)
+def _second_in(text: str) -> Moment | None:
+    """Read a text once: what comes at a time was mostly sent within the same few seconds."""
+    return _second(text)
 
 
 def millisecond(value: Any) -> Moment | None:
@@ -94,3 +113,17 @@ def hint(value: Any) -> str | None:
     if not isinstance(value, str) or len(value) > MAX_HINT_CHARACTERS or not value.isprintable():
         return None
     return value
+
+
+def message_id(holder: Mapping[str, Any]) -> str | None:
+    """Give the id of the message that an element speaks of, where it is fit to be kept."""
+    value = hint(holder.get("id"))
+    return None if value is None or len(value) > MAX_ID_CHARACTERS else value
+
+
+def has_code(holder: Mapping[str, Any], code: int) -> bool:
+    """Tell whether the code is among the errors of a status, as a number or as text."""
+    errors = holder.get("errors")
+    if not isinstance(errors, list):
+        return False
+    return any(isinstance(e, dict) and e.get("code") in (code, str(code)) for e in errors)

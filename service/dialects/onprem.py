@@ -6,21 +6,24 @@ can't be read is a fault, its neighbours count. Unknown types and keys are norma
 
 import binascii
 import re
-from collections.abc import Callable
 from typing import Any
 
 from service.dialects.bodies import UnreadableError, read_object
 from service.dialects.fields import (
+    MAX_ID_CHARACTERS,
     FieldError,
     alias,
+    has_code,
     hint,
     identity_hash,
+    message_id,
     millisecond,
     optional_alias,
     second,
     table,
     truth,
 )
+from service.dialects.findings import SYNTHETIC, Findings, Reader, read_elements
 from service.model.events import (
     ContactChecked,
     Event,
@@ -36,11 +39,6 @@ from service.model.names import storable
 
 SEND_BLOCKED_CODE = 480
 MAX_INPUT_CHARACTERS = 256
-MAX_ID_CHARACTERS = 256
-SYNTHETIC = "ackgate-doctor"
-"""The one key of a callback of our own, which no client sends and which has no effect."""
-MAX_FAULTS = 10
-"""Faults that are named; the others are counted."""
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 MAX_MS_DIGITS = len(str(LATEST_MS))
@@ -53,54 +51,15 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
         callback = read_object(content_type, content_encoding, body)
     except UnreadableError as error:
         return Reading(faults=(Fault("", str(error)),))
-    found = _Found()
+    found = Findings()
     for key, reader in _READERS:
         elements = callback.get(key)
         if elements is not None:
-            _read_elements(key, elements, reader, found)
+            read_elements(key, elements, reader, found)
     if not (found.events or found.others or found.faults) and callback.keys() == {SYNTHETIC}:
         return Reading(synthetic=True)
-    faults = tuple(found.faults)
-    sent, delivered = _messages(callback.get("statuses"))
-    return Reading(tuple(found.events), faults, found.others, found.more_faults, sent, delivered)
-
-
-class _Found:
-    """What has been read of a body so far."""
-
-    __slots__ = ("events", "faults", "more_faults", "others")
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.faults: list[Fault] = []
-        self.others = self.more_faults = 0
-
-    def add_fault(self, fault: Fault) -> None:
-        if len(self.faults) < MAX_FAULTS:
-            self.faults.append(fault)
-        else:
-            self.more_faults += 1
-
-
-def _read_elements(key: str, elements: Any, reader: "Reader", found: _Found) -> None:
-    if not isinstance(elements, list):
-        found.add_fault(Fault(key, "not an array"))
-        return
-    for index, element in enumerate(elements):
-        try:
-            events = reader(element) if isinstance(element, dict) else _no_object()
-        except FieldError as error:
-            where = f"{key}[{index}]"
-            found.add_fault(Fault(f"{where}.{error.path}" if error.path else where, str(error)))
-            continue
-        if events:
-            found.events += events
-        else:
-            found.others += 1
-
-
-def _no_object() -> list[Event]:
-    raise FieldError("", "not an object")
+    found.sent, found.delivered = _messages(callback.get("statuses"))
+    return found.reading()
 
 
 def _read_message(element: dict[str, Any]) -> list[Event]:
@@ -183,24 +142,21 @@ def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | N
 
 
 def _read_status(element: dict[str, Any]) -> list[Event]:
-    if element.get("status") != "failed" or not _has_code(element, SEND_BLOCKED_CODE):
+    if element.get("status") != "failed" or not has_code(element, SEND_BLOCKED_CODE):
         return []
     wa_id = alias(element, "recipient_id", "recipient_id")
-    message_id = hint(element.get("id"))
-    if message_id is not None and len(message_id) > MAX_ID_CHARACTERS:
-        message_id = None
-    return [SendBlocked(wa_id, second(element.get("timestamp")), message_id)]
+    return [SendBlocked(wa_id, second(element.get("timestamp")), message_id(element))]
 
 
-def _messages(elements: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _messages(elements: Any) -> tuple[list[str], list[str]]:
     """Tell to whom messages were sent and delivered: no event, for it changes nothing by itself.
 
     Whether a recipient can be a user is looked at when it is written, not in every status.
     """
-    if not isinstance(elements, list):
-        return (), ()
     sent: list[str] = []
     delivered: list[str] = []
+    if not isinstance(elements, list):
+        return sent, delivered
     for element in elements:
         status = element.get("status") if isinstance(element, dict) else None
         if status not in ("sent", "delivered"):
@@ -208,14 +164,7 @@ def _messages(elements: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         wa_id = element.get("recipient_id")
         if isinstance(wa_id, str) and len(wa_id) <= MAX_ID_CHARACTERS:
             (sent if status == "sent" else delivered).append(wa_id)
-    return tuple(sent), tuple(delivered)
-
-
-def _has_code(element: dict[str, Any], code: int) -> bool:
-    errors = element.get("errors")
-    if not isinstance(errors, list):
-        return False
-    return any(isinstance(e, dict) and e.get("code") in (code, str(code)) for e in errors)
+    return sent, delivered
 
 
 def _read_contact(element: dict[str, Any]) -> list[Event]:
@@ -237,16 +186,14 @@ def read_checks(elements: Any) -> list[ContactChecked]:
 
     What can't be read is left out: the check of that input stays open.
     """
-    found = _Found()
-    _read_elements("contacts", elements, _read_contact, found)
+    found = Findings()
+    read_elements("contacts", elements, _read_contact, found)
     return [event for event in found.events if isinstance(event, ContactChecked)]
 
 
 def _read_error(_: dict[str, Any]) -> list[Event]:
     return []
 
-
-Reader = Callable[[dict[str, Any]], list[Event]]
 
 _READERS: tuple[tuple[str, Reader], ...] = (
     ("contacts", _read_contact),
