@@ -3,8 +3,7 @@
 import asyncio
 import json
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,9 @@ from typer.testing import CliRunner, Result
 
 from service.simulator import Simulator, certificate
 from service.simulator.command import app
-from tests.simulator.conftest import WA_ID, Webhook
+from tests.simulator.conftest import WA_ID, Serve, Webhook
 
 Run = Callable[..., Awaitable[Result]]
-Serve = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 
 @pytest.fixture
@@ -143,32 +141,6 @@ async def test_a_simulator_that_another_ca_vouches_for_is_not_trusted(
 async def test_an_answer_that_is_no_json_is_told_by_its_status(webhook: Webhook, run: Run) -> None:
     result = await run("state", url=webhook.url)
     assert result.stderr == "the simulator answered 405\n"
-
-
-SERVE = (sys.executable, "-m", "service.simulator", "serve")
-
-
-@pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Start the serving command in an empty folder; it is killed in the end."""
-    started = []
-
-    async def serve(*words: str) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *SERVE,
-            *words,
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        started.append(process)
-        return process
-
-    yield serve
-    for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -38,6 +38,7 @@ CHANGEABLE = frozenset(
         "absent",
         "statuses",
         "failed_with_hash",
+        "failed_with_contacts",
     }
 )
 """The options that can be changed while it runs; `identity_check` changes every number."""
@@ -154,6 +155,8 @@ class Cloud:
         not be shown) or `customer` (the older `customer_changed_number`).
         """
         user = self.users.known(alias)
+        if spelling != "user":
+            _require_number(user)
         return self._changed(user, spelling, number, at, wa_id=new)
 
     def change_user_id(
@@ -197,6 +200,7 @@ class Cloud:
         `customer` names it in `system`, `sibling` beside it in `identity`.
         """
         line, user = self.lines.line(number), self.users.known(alias)
+        _require_number(user)
         when = self.now() if at is None else at
         message = bodies.customer_identity_changed(user, when, spelling)
         self._tell("identity", line, user, {"messages": [message]})
@@ -224,11 +228,16 @@ class Cloud:
                 self._status(line, message, user, state)
 
     def _fail(self, line: Line, message: CloudMessage, code: int, details: str, told: Body) -> None:
-        """Tell of a failure: without `contacts`, the recipient named as the business did."""
+        """Tell of a failure, the recipient named as the business did."""
         key = "recipient_id" if message.by_number else "recipient_user_id"
         more = {**told, **bodies.failed(code, details), **(message.more or {})}
         body = bodies.status(message.id, "failed", self.now(), {key: message.to}, more)
-        self._tell("status", line, self.users.get(message.to), {"statuses": [body]})
+        user = self.users.get(message.to)
+        lists = {"statuses": [body]}
+        if user is not None and self.options.failed_with_contacts:
+            shown = user.wa_id if message.by_number else user.shown
+            lists = {"contacts": [bodies.contact(user, self.style, shown)], **lists}
+        self._tell("status", line, user, lists)
 
     def _status(self, line: Line, message: CloudMessage, user: CloudUser, state: str) -> None:
         shown = user.wa_id if message.by_number else user.shown
@@ -321,6 +330,11 @@ class Cloud:
             setattr(self.options, name, getattr(self._initial, name))
         self._begin()
         self.webhooks.delivery.resume()
+
+
+def _require_number(user: CloudUser) -> None:
+    if user.wa_id is None:
+        raise ValueError("the older spellings name users by their numbers")
 
 
 CLOUD = web.AppKey("cloud", Cloud)

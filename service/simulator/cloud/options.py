@@ -67,6 +67,8 @@ class CloudOptions(BaseModel):
     """What follows a message that is delivered."""
     failed_with_hash: bool = False
     """Whether a status with 137000 brings the new hash."""
+    failed_with_contacts: bool = False
+    """Whether a failed status has `contacts`, which Meta's page leaves out."""
 
     faults: tuple[Fault, ...] = ()
     seed: int = 0

@@ -39,6 +39,30 @@ USUAL_FIELDS = (
     "quality_rating",
     "webhook_configuration",
 )
+FIELDS_UNSET = frozenset(
+    {
+        "account_mode",
+        "certificate",
+        "conversational_automation",
+        "country_code",
+        "country_dial_code",
+        "eligibility_for_api_business_global_search",
+        "health_status",
+        "is_official_business_account",
+        "is_on_biz_app",
+        "is_pin_enabled",
+        "is_preverified_number",
+        "last_onboarded_time",
+        "messaging_limit_tier",
+        "new_certificate",
+        "new_name_status",
+        "quality_score",
+        "search_visibility",
+        "username",
+        "whatsapp_business_manager_messaging_limit",
+    }
+)
+"""Fields that a number has by Meta's page, and this one has no value for."""
 HANDSHAKE_FAILED = 2200
 UNKNOWN_PATH = 2500
 
@@ -192,14 +216,14 @@ def _number(cloud: Cloud, line: Line, fields: tuple[str, ...]) -> dict[str, Any]
         "webhook_configuration": _configuration(cloud, line),
     }
     for field in fields:
-        if field not in known:
+        if field not in known.keys() | FIELDS_UNSET:
             raise GraphError(
                 400,
                 100,
                 f"(#100) Tried accessing nonexisting field ({field}) on node type "
                 "(WhatsAppBusinessPhoneNumber)",
             )
-    return {field: known[field] for field in (*fields, "id")}
+    return {field: known[field] for field in (*fields, "id") if field in known}
 
 
 def _configuration(cloud: Cloud, line: Line) -> dict[str, str]:
