@@ -11,7 +11,9 @@ MIN_PHONE_DIGITS, MAX_PHONE_DIGITS = 5, 15
 
 _HEAD = b"\x1c\x18"
 """A structure whose first field is a text: what follows is its length, in one byte, and itself."""
-_ENCODED = 4 * (-(-(len(_HEAD) + 1 + MAX_ALIAS_BYTES) // 3))
+_NEXT = b"\x15"
+"""The field after it, a number."""
+_ENCODED = 4 * (-(-(len(_HEAD) + 1 + MAX_ALIAS_BYTES + len(_NEXT)) // 3))
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -28,11 +30,11 @@ def recipient(message_id: str) -> str | None:
         decoded = binascii.a2b_base64(encoded.translate(_URL_SAFE) + b"==")
     except ValueError:
         return None
-    if not decoded.startswith(_HEAD) or len(decoded) == len(_HEAD):
+    begin = len(_HEAD) + 1
+    if not decoded.startswith(_HEAD) or len(decoded) < begin:
         return None
-    length = decoded[len(_HEAD)]
-    told = decoded[len(_HEAD) + 1 : len(_HEAD) + 1 + length]
-    return _alias(told) if len(told) == length <= MAX_ALIAS_BYTES else None
+    end = begin + decoded[begin - 1]
+    return _alias(decoded[begin:end]) if decoded.startswith(_NEXT, end) else None
 
 
 def _alias(told: bytes) -> str | None:

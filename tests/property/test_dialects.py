@@ -8,11 +8,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.dialects import onprem
+from service.dialects import cloud, onprem, wamid
 from service.model.events import (
     ContactChecked,
     Event,
+    HashRefused,
     IdentitySeen,
+    MessageSent,
+    Named,
     NumberChanged,
     Reading,
     SendBlocked,
@@ -142,6 +145,16 @@ def keepable(event: Event) -> bool:
             moments: list[Moment | None] = []
         case NumberChanged():
             texts, aliases, moments = [], [event.user, event.new_user], [event.at]
+        case Named():
+            assert event.heard_of or event.wa_id
+            texts, moments = [], [event.at]
+            aliases = [event.user_id, event.wa_id, event.parent]
+        case MessageSent():
+            texts, aliases, moments = [event.message_id], [event.user], [event.at]
+        case HashRefused():
+            assert event.user or event.message_id
+            texts = [event.message_id or ""]
+            aliases, moments = [event.user], [event.at]
         case SendBlocked():
             texts = [event.message_id or ""]
             aliases, moments = [event.user], [event.at]
@@ -370,3 +383,267 @@ def test_any_other_message_id_leaves_the_timestamp_to_go_by(message_id: str) -> 
     (seen,) = read({"messages": [message]}).events
     assert isinstance(seen, IdentitySeen)
     assert seen.changed == Moment(1_602_535_356_000, Precision.SECOND)
+
+
+# What follows is the same promise for the Cloud API, where a body speaks of several accounts.
+
+ACCOUNTS = {"1": "main", "2": "shop"}
+user_ids = st.from_regex(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", fullmatch=True)
+phones = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
+
+
+def read_cloud(webhook: Any) -> dict[str, Reading]:
+    return dict(cloud.read(JSON, "", body_of(webhook), ACCOUNTS))
+
+
+def webhook_of(*changes: Any) -> dict[str, Any]:
+    return {"object": cloud.OBJECT, "entry": [{"id": "0", "changes": list(changes)}]}
+
+
+def change_of(**value: Any) -> dict[str, Any]:
+    return {"field": "messages", "value": {"metadata": {"phone_number_id": "1"}} | value}
+
+
+def events_of(**value: Any) -> tuple[Event, ...]:
+    reading = read_cloud(webhook_of(change_of(**value)))["main"]
+    assert reading.faults == ()
+    return reading.events
+
+
+def cloud_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Give values of the wire page, old and new, each with any of its parts spoiled or missing."""
+
+    def part(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        return good | good | good | spoiler
+
+    def optional(
+        keys: dict[str, st.SearchStrategy[Any]], **fixed: st.SearchStrategy[Any]
+    ) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries(fixed, optional=keys)
+
+    # Few users, so that contacts, messages and statuses speak of the same ones.
+    wa_id = part(st.sampled_from(["16505551234", "12195555358", ""]))
+    user_id = part(st.sampled_from(["US.1349", "US.2481", ""]))
+    parent = part(st.sampled_from(["US.ENT.1", "US.2481"]))
+    hash_, stamped = part(short_hashes), part(seconds.map(str))
+    id_ = part(st.sampled_from(["wamid.x", "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQz", ""]))
+    stamp = part(
+        optional({"hash": hash_, "created_timestamp": part(milliseconds | milliseconds.map(str))})
+    )
+    types = [
+        "user_changed_number",
+        "customer_changed_number",
+        "user_changed_user_id",
+        "customer_identity_changed",
+        "user_identity_changed",
+        "brand_new",
+    ]
+    system = optional(
+        {
+            "type": part(st.sampled_from(types)),
+            "identity": hash_ | stamp,
+            **dict.fromkeys(("wa_id", "new_wa_id", "customer", "user"), wa_id),
+            **dict.fromkeys(("user_id", "previous_user_id"), user_id),
+            "parent_user_id": parent,
+        }
+    )
+    message = {"from": wa_id, "from_user_id": user_id, "from_parent_user_id": parent}
+    message |= {"id": id_, "timestamp": stamped, "type": part(st.just("text")), "identity": stamp}
+    arrays = {
+        "contacts": optional(
+            {
+                "wa_id": wa_id,
+                "user_id": user_id,
+                "parent_user_id": parent,
+                "identity_key_hash": hash_,
+            }
+        ),
+        "messages": optional(message) | optional(message, system=part(system)),
+        "statuses": optional(
+            {
+                "status": part(st.sampled_from(["sent", "delivered", "read", "failed"])),
+                "errors": part(st.lists(part(st.just({"code": 137000})), max_size=2)),
+                "recipient_id": wa_id,
+                "recipient_user_id": user_id,
+                "recipient_parent_user_id": parent,
+                "recipient_type": part(st.sampled_from(["group", "individual"])),
+                "recipient_identity_key_hash": hash_,
+                "id": id_,
+                "timestamp": stamped,
+            }
+        ),
+        "errors": optional({"code": part(st.just(131000))}),
+    }
+    number = part(
+        st.fixed_dictionaries({"phone_number_id": part(st.sampled_from(["1", "2", "3"]))})
+    )
+    return optional(
+        {key: part(st.lists(part(one), max_size=3)) for key, one in arrays.items()},
+        metadata=number,
+    )
+
+
+def cloud_changes(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    fields = st.sampled_from(["messages", "messages", "messages", "calls", ""]) | spoiler
+    return (
+        st.fixed_dictionaries({"value": cloud_values(spoiler)}, optional={"field": fields})
+        | spoiler
+    )
+
+
+def webhooks(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    changes = st.lists(cloud_changes(spoiler), max_size=3) | spoiler
+    entries = st.lists(st.fixed_dictionaries({"changes": changes}) | spoiler, max_size=2) | spoiler
+    return st.fixed_dictionaries({"entry": entries}, optional={"object": st.just(cloud.OBJECT)})
+
+
+@thorough
+@given(st.binary(max_size=200), any_text, any_text)
+def test_any_bytes_on_the_cloud_are_read_without_a_crash(
+    body: bytes, content_type: str, content_encoding: str
+) -> None:
+    for type_, encoding in ((JSON, ""), (content_type, content_encoding)):
+        assert cloud.read(type_, encoding, body, ACCOUNTS)[""].events == ()
+
+
+@thorough
+@given(values)
+def test_any_json_value_on_the_cloud_is_read_without_a_crash(value: Any) -> None:
+    readings = read_cloud(value)
+    assert readings
+    assert isinstance(value, dict) or readings[""].faults
+
+
+@thorough
+@given(webhooks(values))
+def test_whatever_becomes_an_event_on_the_cloud_can_be_kept(webhook: dict[str, Any]) -> None:
+    for account, reading in read_cloud(webhook).items():
+        assert account or not reading.events
+        assert all(keepable(event) for event in reading.events)
+        for fault in reading.faults:
+            assert str(fault).isprintable()
+
+
+@thorough
+@given(webhooks(sentinels))
+def test_a_fault_on_the_cloud_never_says_what_the_webhook_holds(webhook: dict[str, Any]) -> None:
+    for reading in read_cloud(webhook).values():
+        for fault in reading.faults:
+            assert SENTINEL.lower() not in str(fault).lower()
+
+
+@thorough
+@given(st.lists(cloud_changes(values), max_size=4))
+def test_every_change_alone_gives_each_account_the_same_as_among_its_neighbours(
+    changes: list[Any],
+) -> None:
+    whole = read_cloud(webhook_of(*changes))
+    alone = [read_cloud(webhook_of(change)) for change in changes]
+    assert whole.keys() - {""} == set(chain.from_iterable(alone)) - {""}
+    for account, reading in whole.items():
+        parts = [readings[account] for readings in alone if account in readings]
+        assert reading.events == tuple(chain.from_iterable(part.events for part in parts))
+        assert reading.others == sum(part.others for part in parts)
+        assert reading.sent == tuple(chain.from_iterable(part.sent for part in parts))
+
+
+@thorough
+@given(cloud_values(values), st.lists(st.sampled_from([None, 7, "x", [], True]), max_size=3))
+def test_broken_elements_do_not_change_what_their_neighbours_on_the_cloud_say(
+    value: dict[str, Any], broken: list[Any]
+) -> None:
+    value = {key: value[key] for key in KEYS if isinstance(value.get(key), list)}
+    mixed = {key: [*broken, *part, *broken] for key, part in value.items()}
+    good, found = (read_cloud(webhook_of(change_of(**parts)))["main"] for parts in (value, mixed))
+    assert (found.events, found.others) == (good.events, good.others)
+    faults = len(good.faults) + good.more_faults + 2 * len(broken) * len(value)
+    assert len(found.faults) + found.more_faults == faults
+
+
+@thorough
+@given(st.none() | phones, st.none() | user_ids, st.none() | user_ids, hashes, seconds)
+def test_a_message_on_the_cloud_says_who_wrote_and_with_which_hash(
+    wa_id: str | None, user_id: str | None, parent: str | None, hash_: str, sent: int
+) -> None:
+    card = {"wa_id": wa_id, "user_id": user_id, "parent_user_id": parent}
+    sender = {"from": wa_id or "", "from_user_id": user_id, "timestamp": str(sent)}
+    reading = read_cloud(
+        webhook_of(change_of(contacts=[card | {"identity_key_hash": hash_}], messages=[sender]))
+    )["main"]
+    user = user_id or wa_id
+    if user is None:
+        assert (reading.events, len(reading.faults)) == ((), 1)
+        return
+    at = Moment(sent * 1000, Precision.SECOND)
+    named = () if user_id is None else (Named(user_id, wa_id, parent, at),)
+    assert reading == Reading((*named, IdentitySeen(user, hash_, at, at), UserWrote(user, at)))
+
+
+@thorough
+@given(phones, st.none() | user_ids, hashes, seconds, st.sampled_from(["sent", "read", "failed"]))
+def test_a_status_says_who_has_which_hash(
+    wa_id: str, user_id: str | None, hash_: str, at: int, status: str
+) -> None:
+    element = {
+        "status": status,
+        "recipient_id": wa_id,
+        "recipient_user_id": user_id,
+        "recipient_identity_key_hash": hash_,
+        "timestamp": at,
+        "errors": [{"code": 137000}],
+    }
+    moment = Moment(at * 1000, Precision.SECOND)
+    named = () if user_id is None else (Named(user_id, wa_id, None, moment),)
+    seen = IdentitySeen(user_id or wa_id, hash_, moment, moment)
+    assert events_of(statuses=[element]) == (*named, seen)
+
+
+@thorough
+@given(phones | user_ids.filter(lambda one: len(one) <= wamid.MAX_ALIAS_BYTES), st.binary())
+def test_a_refused_message_is_led_to_its_user_by_its_id(alias: str, rest: bytes) -> None:
+    raw = b"\x1c\x18" + bytes([len(alias)]) + alias.encode() + b"\x15" + rest[:40]
+    id_ = f"wamid.{base64.b64encode(raw).decode()}"
+    element = {"status": "failed", "id": id_, "errors": [{"code": "137000"}]}
+    (*_, blocked) = events_of(statuses=[element])
+    assert blocked == HashRefused(alias, None, id_ if len(id_) <= 256 else None)
+
+
+@thorough
+@given(any_text | st.binary(max_size=200).map(lambda raw: base64.b64encode(raw).decode()))
+def test_any_message_id_of_the_cloud_tells_a_usable_alias_or_nothing(text: str) -> None:
+    for id_ in (text, f"wamid.{text}"):
+        told = wamid.recipient(id_)
+        assert told is None or usable_alias(told)
+
+
+@thorough
+@given(phones, phones, hashes, seconds)
+def test_old_and_new_spellings_on_the_cloud_give_equal_events(
+    old: str, new: str, hash_: str, at: int
+) -> None:
+    def system(told: dict[str, Any], **others: Any) -> tuple[Event, ...]:
+        element = {"type": "system", "timestamp": str(at), "system": told} | others
+        return events_of(messages=[element])
+
+    if old != new:
+        number = {
+            system({"type": type_, key: new}, **{"from": old})
+            for type_ in ("user_changed_number", "customer_changed_number")
+            for key in ("wa_id", "new_wa_id")
+        }
+        number.add(system({"type": "customer_changed_number", "customer": old, "wa_id": new}))
+        assert number == {(NumberChanged(old, new, Moment(at * 1000, Precision.SECOND)),)}
+    stamp = {"hash": hash_, "acknowledged": False}
+    kinds = [{"type": "user_identity_changed"}, {"type": "customer_identity_changed"}]
+    identity = {
+        events
+        for kind in kinds
+        for events in (
+            system(kind | {"identity": hash_, "user": old}),
+            system(kind | {"identity": hash_, "customer": old}, **{"from": old}),
+            system(kind | {"identity": stamp}, **{"from": old}),
+            system(kind, identity=stamp, **{"from": old}),
+        )
+    }
+    moment = Moment(at * 1000, Precision.SECOND)
+    assert identity == {(IdentitySeen(old, hash_, moment, moment),)}
