@@ -319,7 +319,7 @@ class Installation(Caller):
         assert self.service.parts is not None
         parts = self.service.parts
         woken = Commit(
-            work={(name, kind) for name in parts.clients for kind in Kind},
+            work={(name, kind) for name in parts.settings.accounts for kind in Kind},
             checks=set(parts.clients),
         )
         for listener in parts.ledger.listeners:

@@ -51,7 +51,7 @@ WRONG: dict[str, tuple[Json, Json, str]] = {
     "open to all": ({"server": {"host": "0.0.0.0"}}, {}, "server.host"),
     "unknown by environment": ({}, {"ACKGATE_SERVER__PROT": "1"}, "ACKGATE_SERVER__PROT"),
     "bad by environment": ({}, {"ACKGATE_SERVER__PORT": "http"}, "ACKGATE_SERVER__PORT"),
-    "cloud": ({"accounts": {"main": {"kind": "cloud"}}}, {}, "not supported yet"),
+    "cloud": ({"accounts": {"main": {"kind": "cloud"}}}, {}, "main.username: unknown key where"),
     "postgresql": ({"database": {"url": "postgresql://a@b/c"}}, {}, "not supported yet"),
     "no CA file": (
         {"accounts": {"main": {"ca_file": "no/such.pem"}}},

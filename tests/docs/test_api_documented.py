@@ -34,7 +34,7 @@ async def _never(_: web.Request) -> web.Response:
 
 def webhooks() -> set[str]:
     app = web.Application()
-    _add_door(app, cast("Door", SimpleNamespace(post=_never)))
+    _add_door(app, cast("Door", SimpleNamespace(post=_never, shake_hands=_never)))
     routes = {(route.method, route.resource) for route in app.router.routes()}
     return {f"{method} {resource.canonical}" for method, resource in routes if resource}
 

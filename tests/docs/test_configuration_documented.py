@@ -23,6 +23,7 @@ def test_nothing_is_documented_that_is_no_key() -> None:
     assert not documented() - set(keys())
 
 
+CLOUD = "accounts.shop = {kind='cloud', app='meta', phone_number_id='1', access_token='x'"
 LOGIN = "base_url = 'https://127.0.0.1', username = 'a'"
 
 
@@ -38,6 +39,8 @@ LOGIN = "base_url = 'https://127.0.0.1', username = 'a'"
             {},
             "accounts.main.webhook_token",
         ),
+        (f"{CLOUD}, username='x'}}", {}, "accounts.shop.username"),
+        (f"{CLOUD}}}", {}, "accounts.shop.app"),
         ("server.host = '0.0.0.0'", {}, "server.host"),
     ],
 )

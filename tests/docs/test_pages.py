@@ -16,6 +16,9 @@ from tests.docs.conftest import PAGES, ROOT, Block, blocks, prose, read, spans
 SECRETS = {
     "password": "a-password",
     "webhook_token": "a-webhook-token-of-24-ch",
+    "app_secret": "0123456789abcdef" * 2,
+    "verify_token": "a-verify-token",
+    "access_token": "an-access-token",
     "sha256": "0" * 64,
 }
 

@@ -6,13 +6,32 @@ from pathlib import Path
 from sqlalchemy import select
 
 from service.dialects import onprem
-from service.ingress.received import MAX_HEADER_BYTES, Received, kept_headers, label
+from service.ingress.received import (
+    MAX_HEADER_BYTES,
+    Received,
+    kept_headers,
+    label,
+    replayed,
+)
+from service.ledger.callbacks import MAX_SLICE, CallbackEntry, Replay
 from service.ledger.ledger import Ledger
-from service.model.events import Reading
+from service.model.events import Fault, Reading, UserWrote
+from service.model.moments import Moment
 from service.model.policy import Policies, Policy
+from service.model.users import by_key
 from service.observability.metrics import Metrics
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal
+
+
+def events(count: int, wa_id: str = "16315550001") -> Reading:
+    return Reading(tuple(UserWrote(wa_id, Moment(at)) for at in range(1, count + 1)))
+
+
+def received(readings: Mapping[str, Reading], door: str = "@meta") -> Received:
+    made = Received(door, 1, lambda *_: readings, {}, b"{}")
+    made.read()
+    return made
 
 
 def failing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
@@ -60,3 +79,69 @@ def test_headers_beyond_8_kb_are_left_out() -> None:
 def test_a_label_is_bounded_and_can_be_kept() -> None:
     assert label("text/\udcff" + "x" * 500).startswith("text/\\udcff")
     assert len(label("x" * 500)) == 200
+
+
+def test_one_account_that_is_concerned_names_the_row_else_its_door() -> None:
+    fault = Reading(faults=(Fault("", "a fault"),))
+    assert received({"shop": events(1)}).account == "shop"
+    assert received({"shop": events(1), "": fault}).account == "shop"
+    assert received({"shop": events(1), "outlet": events(1)}).account == "@meta"
+    assert received({"": fault}).account == "@meta"
+    assert received({}).account == "@meta"
+
+
+def test_only_the_first_of_all_slices_keeps_the_row_and_none_is_for_two_accounts() -> None:
+    made = received({"shop": events(MAX_SLICE + 1), "outlet": events(MAX_SLICE * 2), "": Reading()})
+    assert made.first is not None
+    assert made.first.row is not None
+    assert made.first.row.account == "@meta"
+    slices = [made.first, *made.rest]
+    assert [(one.account, len(one.events), one.keeps_row) for one in slices] == [
+        ("shop", MAX_SLICE, True),
+        ("shop", 1, False),
+        ("outlet", MAX_SLICE, False),
+        ("outlet", MAX_SLICE, False),
+    ]
+
+
+def test_faults_of_any_reading_quarantine_and_are_named_in_bounds() -> None:
+    faults = Reading(faults=tuple(Fault("", f"fault {n}") for n in range(8)), more_faults=1)
+    made = received({"shop": faults, "outlet": events(1), "": faults})
+    assert made.state == "quarantined"
+    assert made.first is not None
+    assert made.first.row is not None
+    reason = made.first.row.reason or ""
+    assert reason.startswith("fault 0; fault 1")
+    assert reason.endswith("fault 1; and 8 more")
+
+
+def test_what_is_synthetic_is_so_only_as_a_whole() -> None:
+    synthetic = Reading(synthetic=True)
+    assert received({"": synthetic}).state == "synthetic"
+    assert received({"": synthetic, "shop": events(1)}).state == "applied"
+
+
+def test_when_the_rules_fail_on_one_account_the_others_still_take_effect() -> None:
+    made = received({"shop": events(MAX_SLICE + 1), "outlet": events(1)})
+    substitute = made.poisoned(RuntimeError())
+    assert isinstance(substitute, CallbackEntry)
+    assert (substitute.events, substitute.keeps_row) == ((), True)
+    assert made.state == "quarantined"
+    assert [one.account for one in made.rest] == ["outlet"]
+
+
+def test_a_replay_is_cut_for_each_account_and_noted_once() -> None:
+    note = Replay(1, by_key("admin"), "applied", None)
+    readings = {"shop": events(MAX_SLICE + 1), "outlet": events(1), "": Reading()}
+    cut = list(replayed("@meta", 1, b"{}", readings, note))
+    assert [(one.account, len(one.events), one.replay) for one in cut] == [
+        ("shop", MAX_SLICE, None),
+        ("shop", 1, None),
+        ("outlet", 1, None),
+        ("@meta", 0, note),
+    ]
+
+
+def test_signatures_are_not_kept() -> None:
+    headers = {"X-Hub-Signature-256": "a", "x-hub-signature": "b", "X-Hub": "c"}
+    assert kept_headers(headers) == '[["x-hub", "c"]]'

@@ -27,6 +27,19 @@ username = "ackgate"
 password = "{SECRET}"
 """
 WITH_TOKEN = f'{ACCOUNT}webhook_token = "token-of-sixteen-and-more"\n'
+APP_SECRET = "0123456789abcdef0123456789abcdef"
+APP = f"""
+[apps.meta]
+app_secret = "{APP_SECRET}"
+verify_token = "verify-{SECRET}"
+"""
+CLOUD = f"""
+[accounts.shop]
+kind = "cloud"
+app = "meta"
+phone_number_id = "106540352242922"
+access_token = "{SECRET}"
+"""
 WITH_KEY = f'[api.keys.crm]\nrole = "operator"\nsha256 = "{DIGEST}"\n'
 
 
@@ -96,7 +109,7 @@ class TestTheFile:
         assert got.api.keys == {}
 
     def test_an_account_has_the_defaults_of_the_contract(self, tmp_path: Path) -> None:
-        account = settings(tmp_path, ACCOUNT).accounts["main"]
+        account = settings(tmp_path, ACCOUNT).onprem_accounts["main"]
         assert account.kind == "onprem"
         assert account.verify_tls is True
         assert (account.timeout_seconds, account.max_in_flight) == (60, 16)
@@ -122,7 +135,7 @@ class TestTheFile:
             ROOT / "config/development.toml",
             {"ACKGATE_ACCOUNTS__MAIN__CA_FILE": str(certificate[0])},
         )
-        account = got.accounts["main"]
+        account = got.onprem_accounts["main"]
         assert got.open_to_loopback_only
         assert account.webhook_token is not None
         assert account.webhook_token.get_secret_value() == "development-webhook-token"
@@ -319,19 +332,17 @@ class TestUnknownAndWrong:
         self, tmp_path: Path, url: str
     ) -> None:
         got = settings(tmp_path, ACCOUNT.replace("https://127.0.0.1:9090", url))
-        assert got.accounts["main"].base_url == url.rstrip("/")
+        assert got.onprem_accounts["main"].base_url == url.rstrip("/")
 
     def test_certificates_are_verified_except_on_this_machine(self, tmp_path: Path) -> None:
         line = "verify_tls = false\n"
-        assert settings(tmp_path, ACCOUNT + line).accounts["main"].verify_tls is False
+        assert settings(tmp_path, ACCOUNT + line).onprem_accounts["main"].verify_tls is False
         elsewhere = (ACCOUNT + line).replace("127.0.0.1", "client.example.com")
         assert refusal(tmp_path, elsewhere).startswith("accounts.main.verify_tls: ")
 
     @pytest.mark.parametrize(
         ("toml", "key"),
         [
-            ("[accounts.shop]\nkind='cloud'\napp='meta'", "accounts.shop.kind"),
-            ("[apps.meta]\napp_secret = 'x'", "apps.meta"),
             ("[relays.crm]\nurl = 'x'", "relays.crm"),
             ("[relays]", "relays"),
             ("[database]\nurl = 'postgresql://ackgate@db/ackgate'", "database.url"),
@@ -363,8 +374,8 @@ class TestEnvironment:
         got = settings(tmp_path, "[server]\nport = 1\n" + ACCOUNT, environ)
         assert (got.server.port, got.server.drain_seconds) == (0, 0.5)
         assert got.database.path == Path("/tmp/x.db")
-        assert got.accounts["main"].verify_tls is False
-        assert got.accounts["main"].password.get_secret_value() == "0123"
+        assert got.onprem_accounts["main"].verify_tls is False
+        assert got.onprem_accounts["main"].password.get_secret_value() == "0123"
 
     def test_it_makes_tables_that_the_file_lacks(self, tmp_path: Path) -> None:
         environ = {
@@ -415,8 +426,9 @@ class TestEnvironment:
             "ACKGATE_SERVER__INTERNAL",
             "ACKGATE_ACCOUNTS__MAIN",
             "ACKGATE_SERVER__port",
-            "ACKGATE_APPS__META__APP_SECRET",
-            "ACKGATE_ACCOUNTS__SHOP__ACCESS_TOKEN",
+            "ACKGATE_APPS__META",
+            "ACKGATE_APPS__META__COLOUR",
+            "ACKGATE_ACCOUNTS__SHOP__APP_SECRET",
             "ACKGATE_POLICY__RULES__0__NAME",
         ],
     )
@@ -427,11 +439,8 @@ class TestEnvironment:
         assert said.endswith(f"(in environment variable {name})")
 
     def test_what_is_not_built_yet_is_said_so(self, tmp_path: Path) -> None:
-        for name in ("ACKGATE_RELAYS__CRM__URL", "ACKGATE_ACCOUNTS__SHOP__APP"):
-            assert "not supported yet" in refusal(tmp_path, "", {name: "x"})
-        said = refusal(tmp_path, "", {"ACKGATE_ACCOUNTS__SHOP__KIND": "cloud"})
-        assert said.startswith("accounts.shop.kind: cloud is not supported yet")
-        assert "ACKGATE_ACCOUNTS__SHOP__KIND" in said
+        said = refusal(tmp_path, "", {"ACKGATE_RELAYS__CRM__URL": "x"})
+        assert said.startswith("relays.crm.url: not supported yet")
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -478,8 +487,8 @@ class TestSecrets:
         lines = [x for x in ACCOUNT.splitlines() if not x.startswith("password")]
         toml = "\n".join([*lines, f'password_file = "{tmp_path / "p"}"'])
         got = settings(tmp_path, toml + '\n[api.keys.crm]\nrole = "gate"', environ)
-        token = got.accounts["main"].webhook_token
-        assert got.accounts["main"].password.get_secret_value() == SECRET
+        token = got.onprem_accounts["main"].webhook_token
+        assert got.onprem_accounts["main"].password.get_secret_value() == SECRET
         assert token is not None
         assert token.get_secret_value() == "x" * 16
         assert got.api.keys["crm"].sha256.get_secret_value() == DIGEST
@@ -497,10 +506,10 @@ class TestSecrets:
         (tmp_path / "p").write_text("another")
         name = "ACKGATE_ACCOUNTS__MAIN__PASSWORD"
         got = settings(tmp_path, ACCOUNT, {f"{name}_FILE": str(tmp_path / "p")})
-        assert got.accounts["main"].password.get_secret_value() == "another"
+        assert got.onprem_accounts["main"].password.get_secret_value() == "another"
         toml = ACCOUNT.replace("password", "password_file")
         got = settings(tmp_path, toml, {name: "another"})
-        assert got.accounts["main"].password.get_secret_value() == "another"
+        assert got.onprem_accounts["main"].password.get_secret_value() == "another"
 
     def test_the_environment_hides_no_unknown_key_of_the_file(self, tmp_path: Path) -> None:
         toml = "[database]\nurl_file = 'x'"
@@ -632,7 +641,7 @@ class TestTls:
     ) -> None:
         cert, key = certificate
         got = settings(tmp_path, ACCOUNT + f'ca_file = "{cert}"')
-        assert got.accounts["main"].ca_file == cert
+        assert got.onprem_accounts["main"].ca_file == cert
         said = refusal(tmp_path, ACCOUNT + f'ca_file = "{key}"')
         assert said.startswith("accounts.main.ca_file: the file holds no certificate")
 
@@ -727,7 +736,7 @@ def keys_in_comments(file: Path) -> set[str]:
 
 def _paths(value: Any, path: str) -> list[str]:
     if isinstance(value, dict):
-        named = path in {"accounts", "api.keys"}
+        named = path in {"accounts", "apps", "api.keys"}
         below = [(f"{path}.{'NAME' if named else k}".lstrip("."), v) for k, v in value.items()]
         return [found for inner, v in below for found in _paths(v, inner)]
     if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -737,15 +746,19 @@ def _paths(value: Any, path: str) -> list[str]:
 
 class TestGate:
     def test_an_account_says_what_blocks_and_what_only_warns(self, tmp_path: Path) -> None:
-        plain = settings(tmp_path, ACCOUNT).accounts["main"].gate
+        plain = settings(tmp_path, ACCOUNT).onprem_accounts["main"].gate
         assert plain.rules == Rules()
         toml = ACCOUNT + "gate = {warn=['contact_invalid'], block=['catching_up']}"
-        assert settings(tmp_path, toml).accounts["main"].gate.rules == Rules(
+        assert settings(tmp_path, toml).onprem_accounts["main"].gate.rules == Rules(
             frozenset({"contact_invalid"}), frozenset({"catching_up"})
         )
 
     def test_an_account_may_refuse_whom_nobody_ever_heard_of(self, tmp_path: Path) -> None:
-        got = settings(tmp_path, ACCOUNT + "gate.unknown_sendable = false").accounts["main"].gate
+        got = (
+            settings(tmp_path, ACCOUNT + "gate.unknown_sendable = false")
+            .onprem_accounts["main"]
+            .gate
+        )
         assert got.rules == Rules(block=frozenset({"contact_unknown"}))
 
     @pytest.mark.parametrize(
@@ -766,3 +779,215 @@ class TestGate:
         said = refusal(tmp_path, ACCOUNT + gate)
         assert said.startswith(key)
         assert why in said
+
+
+class TestCloud:
+    def test_an_account_has_the_defaults_of_the_contract(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, APP + CLOUD)
+        account, app = got.cloud_accounts["shop"], got.apps["meta"]
+        assert (account.kind, account.app) == ("cloud", "meta")
+        assert account.phone_number_id == "106540352242922"
+        assert account.base_url == "https://graph.facebook.com/v25.0"
+        assert account.trust_first_use is True
+        assert (account.verify_tls, account.timeout_seconds) == (True, 60)
+        assert (account.ca_file, account.phone_number) == (None, None)
+        assert account.access_token.get_secret_value() == SECRET
+        assert app.app_secret.get_secret_value() == APP_SECRET
+        assert app.app_secret_previous is None
+
+    def test_accounts_of_both_kinds_stand_side_by_side(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, APP + CLOUD + ACCOUNT)
+        assert list(got.accounts) == ["shop", "main"]
+        assert (list(got.cloud_accounts), list(got.onprem_accounts)) == (["shop"], ["main"])
+        assert got.accounts_of("meta") == {"106540352242922": "shop"}
+        assert got.accounts_of("nobody") == {}
+
+    def test_an_app_may_be_without_accounts(self, tmp_path: Path) -> None:
+        assert settings(tmp_path, APP).accounts_of("meta") == {}
+
+    def test_the_door_of_an_account_is_that_of_its_app(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, APP + CLOUD)
+        assert got.door("shop", "https://hooks.example.com") == (
+            "https://hooks.example.com/webhooks/meta"
+        )
+
+    def test_it_needs_no_webhook_token_to_be_open_to_all(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, "[server]\nhost = '0.0.0.0'\n" + APP + CLOUD + WITH_KEY)
+        assert got.account_without_token is None
+        assert not got.open_to_loopback_only
+
+    def test_its_policy_is_local_and_trusts_the_first_hash(self, tmp_path: Path) -> None:
+        policies = settings(tmp_path, APP + CLOUD + "policy.delay_seconds = 5").policies("shop")
+        assert (policies.local, policies.default.delay_seconds) == (True, 5)
+        assert policies.first_use is not None
+        assert (policies.first_use.name, policies.first_use.mode) == ("trust_first_use", "auto")
+        assert policies.first_use.delay_seconds == 0
+
+    def test_without_trust_on_first_use_policy_decides(self, tmp_path: Path) -> None:
+        policies = settings(tmp_path, APP + CLOUD + "trust_first_use = false").policies("shop")
+        assert (policies.local, policies.first_use) == (True, None)
+
+    def test_a_client_is_asked_by_the_policy_of_its_account(self, tmp_path: Path) -> None:
+        policies = settings(tmp_path, ACCOUNT).policies("main")
+        assert (policies.local, policies.first_use) == (False, None)
+
+    @pytest.mark.parametrize(
+        ("line", "key"),
+        [
+            ("phone_number_id = 106540352242922", "phone_number_id"),
+            ("phone_number_id = '+16315550100'", "phone_number_id"),
+            ("phone_number_id = ''", "phone_number_id"),
+            ("app = 'Meta'", "app"),
+            ("app = 'other'", "app"),
+            ("access_token = ''", "access_token"),
+            ("access_token = 'two words'", "access_token"),
+            ("access_token = 'é'", "access_token"),
+            ("base_url = 'http://graph.facebook.com'", "base_url"),
+            ("verify_tls = false", "verify_tls"),
+            ("trust_first_use = 'yes'", "trust_first_use"),
+            ("timeout_seconds = 0", "timeout_seconds"),
+            ("phone_number = '1'", "phone_number"),
+            ("ca_file = 'nowhere.pem'", "ca_file"),
+            ("policy.mode = 'never'", "policy.mode"),
+            ("policy.rules = [{name='a', wa_ids=['+1']}]", "policy.rules[0].wa_ids[0]"),
+            ("gate.warn = ['colour']", "gate.warn[0]"),
+            ("kind = 'telepathy'", "kind"),
+            ("kind = 5", "kind"),
+            ("kind = ['cloud']", "kind"),
+            ("colour = 1", "colour"),
+            ("cloud = 1", "cloud"),
+            ("policy.colour = 1", "policy.colour"),
+        ],
+    )
+    def test_a_bad_value_or_key_is_named_without_the_kind(
+        self, tmp_path: Path, line: str, key: str
+    ) -> None:
+        name = line.partition(" ")[0]
+        lines = [x for x in CLOUD.splitlines() if x.partition(" ")[0] != name]
+        said = refusal(tmp_path, "\n".join([APP, *lines, line]))
+        assert said.startswith(f"accounts.shop.{key}: ")
+        assert said.endswith("ackgate.toml)")
+
+    def test_verify_tls_may_be_false_on_this_machine(self, tmp_path: Path) -> None:
+        line = "base_url = 'http://127.0.0.1:9'\nverify_tls = false\n"
+        assert settings(tmp_path, APP + CLOUD + line).cloud_accounts["shop"].verify_tls is False
+
+    @pytest.mark.parametrize("key", ["app", "phone_number_id", "access_token"])
+    def test_an_account_needs_its_app_its_number_and_its_token(
+        self, tmp_path: Path, key: str
+    ) -> None:
+        lines = [line for line in CLOUD.splitlines() if not line.startswith(key)]
+        said = refusal(tmp_path, APP + "\n".join(lines))
+        assert said.startswith(f"accounts.shop.{key}: missing")
+        assert f"ACKGATE_ACCOUNTS__SHOP__{key.upper()}" in said
+
+    @pytest.mark.parametrize("line", ["username = 'x'", "webhook_token = 'x'", "contacts = {}"])
+    def test_a_key_of_the_other_kind_is_unknown_and_said_so(
+        self, tmp_path: Path, line: str
+    ) -> None:
+        said = refusal(tmp_path, APP + CLOUD + line)
+        assert said.startswith(f"accounts.shop.{line.partition(' ')[0]}: unknown key where kind is")
+        said = refusal(tmp_path, ACCOUNT + "trust_first_use = true")
+        assert said.startswith("accounts.main.trust_first_use: unknown key where kind is onprem")
+
+    def test_a_misspelt_key_is_told_its_likely_spelling_among_those_of_its_kind(
+        self, tmp_path: Path
+    ) -> None:
+        said = refusal(tmp_path, APP + CLOUD.replace("access_token", "acess_token"))
+        assert said.startswith("accounts.shop.acess_token: unknown key; did you mean access_token?")
+        assert "did you mean" not in refusal(tmp_path, APP + CLOUD + "usernam = 'x'")
+
+    def test_one_account_has_a_number_within_an_app(self, tmp_path: Path) -> None:
+        second = CLOUD.replace("shop", "outlet")
+        said = refusal(tmp_path, APP + CLOUD + second)
+        assert said.startswith("accounts.outlet.phone_number_id: the same as that of accounts.shop")
+        elsewhere = APP.replace("meta", "other") + second.replace("meta", "other")
+        got = settings(tmp_path, APP + CLOUD + elsewhere)
+        assert got.accounts_of("other") == {"106540352242922": "outlet"}
+
+    def test_an_app_has_no_name_of_an_account(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, APP.replace("meta", "main") + ACCOUNT)
+        assert said.startswith("apps.main: an account has this name too")
+
+    @pytest.mark.parametrize(
+        ("line", "key"),
+        [
+            ("app_secret = 'fifteen-letters'", "app_secret"),
+            ("app_secret = 'with spaces that are no part'", "app_secret"),
+            ("app_secret_previous = 'short'", "app_secret_previous"),
+            ("verify_token = 'seven-l'", "verify_token"),
+            ("verify_token = ''", "verify_token"),
+            ("app_id = 'x'", "app_id"),
+        ],
+    )
+    def test_a_bad_value_of_an_app_names_its_key(self, tmp_path: Path, line: str, key: str) -> None:
+        lines = [x for x in APP.splitlines() if not x.startswith(f"{key} ")]
+        assert refusal(tmp_path, "\n".join([*lines, line])).startswith(f"apps.meta.{key}: ")
+
+    @pytest.mark.parametrize("key", ["app_secret", "verify_token"])
+    def test_an_app_needs_its_secret_and_its_verify_token(self, tmp_path: Path, key: str) -> None:
+        lines = [line for line in APP.splitlines() if not line.startswith(key)]
+        said = refusal(tmp_path, "\n".join(lines))
+        assert said.startswith(f"apps.meta.{key}: missing")
+        assert f"ACKGATE_APPS__META__{key.upper()}" in said
+
+    def test_all_of_it_can_come_from_the_environment(self, tmp_path: Path) -> None:
+        environ = {
+            "ACKGATE_APPS__META__APP_SECRET": APP_SECRET,
+            "ACKGATE_APPS__META__APP_SECRET_PREVIOUS": "f" * 32,
+            "ACKGATE_APPS__META__VERIFY_TOKEN": "12345678",
+            "ACKGATE_ACCOUNTS__SHOP__KIND": "cloud",
+            "ACKGATE_ACCOUNTS__SHOP__APP": "meta",
+            "ACKGATE_ACCOUNTS__SHOP__PHONE_NUMBER_ID": "106540352242922",
+            "ACKGATE_ACCOUNTS__SHOP__BASE_URL": "http://127.0.0.1:9",
+            "ACKGATE_ACCOUNTS__SHOP__ACCESS_TOKEN": SECRET,
+            "ACKGATE_ACCOUNTS__SHOP__TRUST_FIRST_USE": "false",
+            "ACKGATE_ACCOUNTS__SHOP__POLICY__MODE": "auto",
+        }
+        got = settings(tmp_path, "", environ)
+        account, app = got.cloud_accounts["shop"], got.apps["meta"]
+        assert account.access_token.get_secret_value() == SECRET
+        assert account.trust_first_use is False
+        assert got.policies("shop").default.mode == "auto"
+        assert app.app_secret_previous is not None
+        assert app.verify_token.get_secret_value() == "12345678"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("ACKGATE_APPS__META__APP_SECRET", "short"),
+            ("ACKGATE_APPS__META__VERIFY_TOKEN", "short"),
+            ("ACKGATE_ACCOUNTS__SHOP__KIND", "telepathy"),
+            ("ACKGATE_ACCOUNTS__SHOP__USERNAME", "x"),
+            ("ACKGATE_ACCOUNTS__SHOP__PHONE_NUMBER_ID", "x"),
+            ("ACKGATE_ACCOUNTS__SHOP__TRUST_FIRST_USE", "perhaps"),
+            ("ACKGATE_ACCOUNTS__SHOP__ACCESS_TOKEN_FILE", "/nowhere"),
+        ],
+    )
+    def test_a_bad_value_of_the_environment_names_its_variable(
+        self, tmp_path: Path, name: str, value: str
+    ) -> None:
+        said = refusal(tmp_path, APP + CLOUD, {name: value})
+        assert said.startswith(name.removeprefix("ACKGATE_").lower().replace("__", "."))
+        assert said.endswith(f"(in environment variable {name})")
+
+    def test_each_secret_can_be_a_file_and_shows_nowhere(self, tmp_path: Path) -> None:
+        secrets = {"app_secret": "1" * 32, "app_secret_previous": "2" * 32}
+        secrets |= {"verify_token": "a-token-to-verify", "access_token": "EAAG-and-so-on"}
+        for name, secret in secrets.items():
+            (tmp_path / name).write_text(f"{secret}\n")
+        files = {name: f'{name}_file = "{tmp_path / name}"' for name in secrets}
+        lines = [x for x in CLOUD.splitlines() if not x.startswith("access_token")]
+        toml = "\n".join([*lines, files.pop("access_token"), "[apps.meta]", *files.values()])
+        got = settings(tmp_path, toml)
+        app = got.apps["meta"]
+        assert app.app_secret_previous is not None
+        assert (
+            app.app_secret.get_secret_value(),
+            app.app_secret_previous.get_secret_value(),
+            app.verify_token.get_secret_value(),
+            got.cloud_accounts["shop"].access_token.get_secret_value(),
+        ) == tuple(secrets.values())
+        shown = f"{got!r} {got} {got.redacted()}"
+        assert not [secret for secret in secrets.values() if secret in shown]
+        assert got.redacted()["accounts"]["shop"]["access_token"] == "…"

@@ -1,0 +1,50 @@
+"""The signature of a callback: exactly one, of exactly the right form, over exactly the bytes."""
+
+import hashlib
+import hmac
+
+import pytest
+from multidict import CIMultiDict
+
+from service.ingress.signatures import Seal, signature_of
+
+OLD, NEW = b"an-old-secret-of-ours", b"a-new-secret-of-ours"
+BODY = rb'{"name" :"Ren\u00e9 \/"}'
+
+
+def signed(body: bytes, secret: bytes = NEW) -> bytes:
+    return hmac.new(secret, body, hashlib.sha256).digest()
+
+
+def test_a_known_signature_fits() -> None:
+    """RFC 4231, test case 2."""
+    told = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    presented = signature_of(CIMultiDict({"x-hub-signature-256": f"sha256={told}"}))
+    assert presented is not None
+    assert Seal([b"Jefe"], b"").fits(presented, b"what do ya want for nothing?")
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW])
+def test_any_of_the_secrets_fits(secret: bytes) -> None:
+    assert Seal([NEW, OLD], b"").fits(signed(BODY, secret), BODY)
+
+
+def test_no_other_secret_and_no_other_bytes_fit() -> None:
+    assert not Seal([NEW], b"").fits(signed(BODY, OLD), BODY)
+    assert not Seal([NEW], b"").fits(signed(BODY), BODY + b" ")
+    assert not Seal([NEW], b"").fits(signed(BODY)[:-1], BODY)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "sha256=", "0" * 64, f"sha256={'0' * 63}", f"sha256={'0' * 65}", f" sha256={'0' * 64}"],
+)
+def test_what_has_another_form_is_no_signature(value: str) -> None:
+    assert signature_of(CIMultiDict({"X-Hub-Signature-256": value})) is None
+
+
+def test_two_are_none() -> None:
+    line = ("X-Hub-Signature-256", f"sha256={'0' * 64}")
+    assert signature_of(CIMultiDict([line])) == bytes(32)
+    assert signature_of(CIMultiDict([line, line])) is None
+    assert signature_of(CIMultiDict()) is None
