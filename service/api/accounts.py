@@ -103,8 +103,8 @@ def _settings(parts: Services, name: str) -> dict[str, Any] | None:
 def _login(parts: Services, name: str) -> dict[str, Any] | None:
     """Tell of the login of a client, or of the access token of the Cloud API."""
     if (graph := parts.graphs.get(name)) is not None:
-        since = rfc3339(graph.token_since)
-        return {"state": graph.token_state, "since": since, "retry_in_seconds": None}
+        used = rfc3339(graph.login_since)
+        return {"state": graph.login, "since": used, "retry_in_seconds": None}
     if name not in parts.clients:
         return None
     session = parts.clients[name].session

@@ -78,7 +78,7 @@ async def status(request: web.Request) -> web.Response:
 
 def _graph_checks(name: str, graph: Graph) -> dict[str, dict[str, Any]]:
     """Tell of the Cloud API, as one account has it, what is told of a client."""
-    refused, reached = graph.token_state == "refused", graph.reachability
+    refused, reached = graph.login == "refused", graph.reachability
     why = reached.last_error or "does not answer"
     answers = reached.unreachable_since is None
     return {

@@ -24,14 +24,14 @@ class IdentityCheck:
 
     def note(self, events: Iterable[Event], arrived: int) -> None:
         """Note the events of one callback; a user's hash stands before what the user wrote."""
-        told = None
+        told = ""
         for event in events:
-            match event:
-                case IdentitySeen(user=told):
-                    self.hash_at, self.without, self.since = arrived, 0, None
-                case UserWrote(user=user) if user != told:
-                    self.without += 1
-                    self.since = self.since or arrived
+            if isinstance(event, IdentitySeen):
+                told = event.user
+                self.hash_at, self.without, self.since = arrived, 0, None
+            elif isinstance(event, UserWrote) and event.user != told:
+                self.without += 1
+                self.since = self.since or arrived
 
     @property
     def seems_off(self) -> bool:

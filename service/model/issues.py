@@ -46,8 +46,8 @@ CURES: Mapping[str, str] = {
     "ca_file verify its certificate?",
     "account_unreachable": "does this machine reach base_url of the account (DNS, firewall, "
     "ca_file)? Meta's status page tells of outages; callbacks are taken all the same",
-    "number_unreadable": "mend phone_number_id (and waba_id) of the account, or give its access_token the "
-    "permission whatsapp_business_management for them",
+    "number_unreadable": "mend phone_number_id (and waba_id) of the account, or give its "
+    "access_token the permission whatsapp_business_management for them",
     "webhook_unsubscribed": "run 'ackgate accounts setup ACCOUNT'",
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
     "unknown_number": "add an account with this phone_number_id to the configuration and restart, "

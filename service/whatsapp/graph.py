@@ -45,7 +45,7 @@ INVALID, DELETED = 100, 33
 NO_SUCH_OBJECT = 33
 """The subcode of 100 that says so; 33 is also a code of its own."""
 
-TokenState = Literal["none", "ok", "refused"]
+LoginState = Literal["none", "ok", "refused"]
 
 _ANSWERED = re.compile(r"HTTP Status Code = (\d{3})\b")
 
@@ -53,8 +53,8 @@ _ANSWERED = re.compile(r"HTTP Status Code = (\d{3})\b")
 class Graph:
     """The Cloud API, as one account's number and access token have it.
 
-    `token_state` is what became of the token when it was last used, since `token_since` (Unix ms);
-    `told` is what the number was told to be then.
+    `login` is what became of the token when it was last used, since `login_since` (Unix ms);
+    `told` is how the number was set up when that was last told.
     """
 
     def __init__(self, name: str, account: CloudAccountSettings, metrics: Metrics) -> None:
@@ -64,8 +64,8 @@ class Graph:
         self._number = f"/{account.phone_number_id}"
         self._waba = None if account.waba_id is None else f"/{account.waba_id}"
         self.reachability = Reachability(name, metrics.reachable.labels(name))
-        self.token_state: TokenState = "none"
-        self.token_since: int | None = None
+        self.login: LoginState = "none"
+        self.login_since: int | None = None
         self.told: CloudSettings | None = None
 
     async def settings(self) -> CloudSettings:
@@ -118,23 +118,23 @@ class Graph:
             )
             payload = _demand(reply, f"{method} {operation}")
         except (ForbiddenError, HandshakeError, NotThereError):
-            self._note_token("ok")
+            self._note_login("ok")
             self.reachability.note_reply()
             raise
         except LoginRefusedError as error:
-            self._note_token("refused")
+            self._note_login("refused")
             self.reachability.note_failure(error)
             raise
         except CallError as error:
             self.reachability.note_failure(error)
             raise
-        self._note_token("ok")
+        self._note_login("ok")
         self.reachability.note_reply()
         return payload
 
-    def _note_token(self, state: TokenState) -> None:
-        if state != self.token_state:
-            self.token_state, self.token_since = state, time.time_ns() // 1_000_000
+    def _note_login(self, state: LoginState) -> None:
+        if state != self.login:
+            self.login, self.login_since = state, time.time_ns() // 1_000_000
 
     async def close(self) -> None:
         """Close the connections."""

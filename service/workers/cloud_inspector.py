@@ -52,7 +52,7 @@ class NumberSubject:
 
     def unreached(self) -> Iterable[Issue]:
         """Tell whether the Cloud API does not answer, or refuses the token."""
-        refused = self._graph.token_state == "refused"
+        refused = self._graph.login == "refused"
         return unreached(self._graph.reachability, "account_unreachable", refused=refused)
 
 

@@ -112,15 +112,16 @@ class Inspector:
     def _note(self, found: list[Finding]) -> None:
         """Keep what is wrong, since when it was first seen, and log what is new or gone."""
         name, now, before = self.subject.account, self._ledger.clock(), self._found
+        known_as = name or self.subject.check
         self.read_at = now
         self._found = {
             code: Issue(code, name, before[code].since if code in before else now, detail)
             for code, detail in found
         }
         for code in self._found.keys() - before.keys() - NOTICES:
-            log.warning("a setting of the client is wrong", account=name, code=code)
+            log.warning("a setting of the client is wrong", account=known_as, code=code)
         for code in before.keys() - self._found.keys() - NOTICES:
-            log.info("a setting of the client is right again", account=name, code=code)
+            log.info("a setting of the client is right again", account=known_as, code=code)
 
     def issues(self) -> list[Issue]:
         """Give what is wrong now: with the way there, then with what was found."""
