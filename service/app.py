@@ -32,6 +32,7 @@ from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.ledger.leases import Task
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
+from service.ledger.moves import MoveEntry
 from service.model.gate import Reason
 from service.model.identity_check import IdentityCheck
 from service.model.policy import Policies
@@ -138,6 +139,9 @@ class Service:
         policies = {name: settings.policies(name) for name in settings.accounts}
         await database.write(partial(_note_start, policies=policies))
         parts = self._build(database, policies)
+        for name in settings.cloud_accounts:
+            while await parts.ledger.submit(MoveEntry(name)):
+                pass
         await self._add_verifiers(parts)
         await self._begin_heartbeat(parts)
         app = _application(parts)

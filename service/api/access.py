@@ -66,7 +66,7 @@ async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count what the API answers, under the route's pattern and never the path itself."""
     response = await handler(request)
     resource = request.match_info.route.resource
-    if resource is not None and resource.canonical.startswith("/api/"):
+    if resource is not None and resource.canonical.startswith(("/api/", "/compat/")):
         route = f"{request.match_info.route.method} {resource.canonical}"
         services(request).metrics.requests.labels(route, str(response.status)).inc()
     return response

@@ -47,6 +47,7 @@ class Gate:
         self._rules: Mapping[str, Rules] = {
             name: account.gate.rules for name, account in parts.settings.accounts.items()
         }
+        self._cloud = frozenset(parts.settings.cloud_accounts)
         self._answered = parts.metrics.requests.labels(ROUTE, "200")
 
     def plainly_asked(self, request: web.BaseRequest) -> tuple[str, str] | None:
@@ -72,11 +73,15 @@ class Gate:
 
     async def one(self, account: str, asked: str) -> bytes:
         """Answer about one user."""
-        return await self._ask(account, [asked], partial(_one, account, asked))
+        return await self._ask(
+            account, [asked], partial(_one, account, asked, account in self._cloud)
+        )
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Answer about many, in their order."""
-        return await self._ask(account, asked, partial(_many, account, asked))
+        return await self._ask(
+            account, asked, partial(_many, account, asked, account in self._cloud)
+        )
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
         """Answer about one user as soon as it is sendable, or when the time is up."""
@@ -93,7 +98,8 @@ class Gate:
                     break
                 if found.users == users:
                     await _pause(changed, min(left, _look_again(found)))
-        return verdicts.one(account, found.verdict, found.at).encode()
+        cloud = account in self._cloud
+        return verdicts.one(account, found.verdict, found.at, cloud=cloud).encode()
 
     async def _ask(self, account: str, asked: Sequence[str], then: "Then[T]") -> T:
         parts = self._parts
@@ -134,7 +140,7 @@ class View(NamedTuple):
         """
         own = self.known.checked.get(asked)
         if own is None and (user := self.known.users.get(asked)) is not None:
-            return self._judge(user.wa_id, user, None)
+            return self._judge(user.wa_id or None, user, None)
         names = _names(asked, own)
         if not names and own is None:
             dialable = canonical(asked, self.question.country_of) is not None
@@ -142,7 +148,7 @@ class View(NamedTuple):
         users = [self.known.users[name] for name in names if name in self.known.users]
         if not users:
             return self._judge(names[0] if names else None, None, own)
-        return unite([self._judge(user.wa_id, user, own) for user in users])
+        return unite([self._judge(user.wa_id or None, user, own) for user in users])
 
     def _judge(self, wa_id: str | None, user: Recipient | None, own: LastWord | None) -> Verdict:
         newest = None if wa_id is None else self.known.newest.get(wa_id)
@@ -177,13 +183,13 @@ def _answer(
     return then(view), unverified
 
 
-def _one(account: str, asked: str, view: View) -> bytes:
-    return verdicts.one(account, _judged(asked, view), view.situation.now).encode()
+def _one(account: str, asked: str, cloud: bool, view: View) -> bytes:
+    return verdicts.one(account, _judged(asked, view), view.situation.now, cloud=cloud).encode()
 
 
-def _many(account: str, asked: Sequence[str], view: View) -> bytes:
+def _many(account: str, asked: Sequence[str], cloud: bool, view: View) -> bytes:
     given = [(one, view.judge(one)) for one in asked]
-    return verdicts.many(account, given, view.situation.now).encode()
+    return verdicts.many(account, given, view.situation.now, cloud=cloud).encode()
 
 
 def _judge_closely(asked: str, view: View) -> Judged:

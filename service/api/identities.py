@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from service.api import shapes
 from service.api.access import CALLER
-from service.api.problems import ProblemError
+from service.api.problems import ProblemError, field_problem
 from service.api.queries import (
     choices,
     cursor_of,
@@ -40,8 +40,11 @@ from service.whatsapp.errors import CallError, NoReplyError
 
 MAX_WAIT_SECONDS = 60
 MAX_ASKS = 3
-STATES = frozenset({*(state.value for state in State), "awaiting_hash"})
+STATES = frozenset(state.value for state in State)
+SETTLED = {State.ACKNOWLEDGED, State.FAILED, State.AWAITING_HASH}
+"""What an acknowledgement comes to, on the Cloud API at once."""
 
+Hash = Annotated[str, Field(min_length=1, max_length=MAX_HASH_CHARACTERS)]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 
@@ -54,10 +57,10 @@ class Evidence(BaseModel):
 
 
 class DecisionBody(BaseModel):
-    """A decision about the hash that was seen."""
+    """A decision about the hash that was seen; on the Cloud API null is one that nobody knows."""
 
     model_config = ConfigDict(extra="forbid")
-    hash: Annotated[str, Field(min_length=1, max_length=MAX_HASH_CHARACTERS)]
+    hash: Hash | None
     note: Words | None = None
     evidence: Evidence | None = None
     on_behalf_of: Words | None = None
@@ -65,12 +68,10 @@ class DecisionBody(BaseModel):
 
 async def list_(request: web.Request) -> web.Response:
     """List identities, oldest change first; with `updated_since`, by `updated_at`."""
-    states = [State(s) for s in choices(request, "state", STATES) if s != "awaiting_hash"]
+    states = [State(s) for s in choices(request, "state", STATES)]
     since = moment(request, "updated_since")
     asked = page(request, 2)
     after = None if asked.after is None else (asked.after[0], asked.after[1])
-    if not states and request.query.get("state"):
-        return listed([], None)
     wanted = IdentityFilter(request.query.get("account"), states, since)
     found = await services(request).database.read(
         partial(list_identities, wanted=wanted, after=after, limit=asked.limit + 1)
@@ -112,11 +113,9 @@ async def acknowledge(request: web.Request) -> web.Response:
     """Decide to acknowledge the hash that was seen."""
     wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
     user = await _decide(request, Verb.ACKNOWLEDGE)
-    if user.state is State.ACKNOWLEDGED:
-        return web.json_response(shapes.identity(user))
-    if wait:
-        return await _wait(services(request), user, wait)
-    return web.json_response(shapes.identity(user), status=202)
+    if wait and user.state not in SETTLED:
+        user = await wait_for(services(request), user, wait)
+    return web.json_response(shapes.identity(user), status=200 if user.state in SETTLED else 202)
 
 
 async def hold(request: web.Request) -> web.Response:
@@ -126,6 +125,13 @@ async def hold(request: web.Request) -> web.Response:
 
 async def _decide(request: web.Request, verb: Verb) -> User:
     body = await read_body(request, DecisionBody)
+    return await decide(request, request.match_info["user"], verb, body)
+
+
+async def decide(request: web.Request, alias: str, verb: Verb, body: DecisionBody) -> User:
+    """Take the caller's decision; 404 and 409 where it can't be taken. Give the user after it."""
+    if body.hash is None and request.match_info["account"] in services(request).clients:
+        raise field_problem(("hash", "string type"))
     account = need_account(request)
     decision = Decision(
         verb,
@@ -136,7 +142,7 @@ async def _decide(request: web.Request, verb: Verb) -> User:
     )
     entry = DecisionEntry(
         account,
-        request.match_info["user"],
+        alias,
         decision,
         request_id(request.headers.get("X-Request-ID")),
     )
@@ -154,8 +160,11 @@ def _conflict(detail: str, user: User) -> ProblemError:
     return ProblemError(409, detail, identity=shapes.identity(user))
 
 
-async def _wait(parts: Services, user: User, seconds: float) -> web.Response:
-    """Answer as soon as the acknowledgement has come to an end, 202 when the time is up."""
+async def wait_for(parts: Services, user: User, seconds: float) -> User:
+    """Give the user as soon as the acknowledgement has come to an end, or when the time is up.
+
+    A 409 where another hash is the latest by then.
+    """
     hash_ = user.hash
     event = parts.changes.watch(user.id)
     try:
@@ -174,8 +183,7 @@ async def _wait(parts: Services, user: User, seconds: float) -> web.Response:
         parts.changes.unwatch(user.id, event)
     if user.hash != hash_:
         raise _conflict("another hash is the latest now", user)
-    done = user.state in {State.ACKNOWLEDGED, State.FAILED}
-    return web.json_response(shapes.identity(user), status=200 if done else 202)
+    return user
 
 
 async def _reload(parts: Services, user: User) -> User:

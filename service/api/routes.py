@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from service import __version__
-from service.api import accounts, contacts, health, identities, issues, journal, recipients
+from service.api import accounts, compat, contacts, health, identities, issues, journal, recipients
 from service.api.access import Resource, guarded
 from service.api.problems import MEDIA_TYPE, ProblemError
 from service.ingress.door import expect
@@ -87,6 +87,14 @@ API: tuple[Route, ...] = (
 )
 
 
+_SAME = "/compat/{account}/v1/contacts/{wa_id}/identity"
+
+COMPAT: tuple[Route, ...] = (
+    Route("GET", _SAME, "reader", compat.show),
+    Route("PUT", _SAME, "operator", compat.acknowledge, compat.HashBody),
+)
+
+
 async def openapi(_: web.Request) -> web.Response:
     """Describe the API."""
     return web.json_response(describe())
@@ -120,9 +128,10 @@ async def _allowed(request: web.Request) -> set[str]:
 
 def add_routes(app: web.Application) -> None:
     """Add the API, health and metrics to an application."""
-    for route in API:
-        handler = guarded(route.role or "gate", route.resource)
-        app.router.add_route(route.method, PREFIX + route.path, handler, expect_handler=expect)
+    for prefix, routes in ((PREFIX, API), ("", COMPAT)):
+        for route in routes:
+            handler = guarded(route.role or "gate", route.resource)
+            app.router.add_route(route.method, prefix + route.path, handler, expect_handler=expect)
     nothing = guarded("gate", _nothing)
     app.router.add_route("*", f"{PREFIX}/{{tail:.*}}", nothing, expect_handler=expect)
     for route in OPEN:
@@ -132,7 +141,7 @@ def add_routes(app: web.Application) -> None:
 def describe() -> dict[str, Any]:
     """Write the API as OpenAPI 3.1."""
     paths: dict[str, Any] = {}
-    for prefix, routes in ((PREFIX, API), ("", OPEN)):
+    for prefix, routes in ((PREFIX, API), ("", COMPAT), ("", OPEN)):
         for route in routes:
             operation = paths.setdefault(prefix + route.path, {})
             operation[route.method.lower()] = _operation(route)

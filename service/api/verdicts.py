@@ -9,6 +9,7 @@ from json.encoder import encode_basestring_ascii as quoted
 
 from service.api.services import rfc3339
 from service.model.gate import CLEARS_WHEN, Reason, Verdict
+from service.model.names import is_user_id
 
 _BOOL = {True: "true", False: "false"}
 _CODES = {code: f'{{"code":"{code}","since":' for code in CLEARS_WHEN}
@@ -19,17 +20,28 @@ _ERROR = (
 )
 
 
-def one(account: str, given: Verdict, now: int) -> str:
-    """Write the answer about one user; `now` is when it was so, in Unix milliseconds."""
-    return f"{{{_head(account)}{_rest(given)}{_time(now)}}}"
+def one(account: str, given: Verdict, now: int, *, cloud: bool = False) -> str:
+    """Write the answer about one user; `now` is when it was so, in Unix milliseconds.
+
+    On an account of the Cloud API it also says by which user id the user is called, and which hash
+    to send along.
+    """
+    more = _more(given) if cloud else ""
+    return f"{{{_head(account)}{_rest(given)}{_time(now)}{more}}}"
 
 
-def many(account: str, given: Iterable[tuple[str, Verdict | None]], now: int) -> str:
+def many(
+    account: str, given: Iterable[tuple[str, Verdict | None]], now: int, *, cloud: bool = False
+) -> str:
     """Write the answers of a lookup, each with what was asked."""
-    head, as_of = _head(account), f"{_time(now)}}}"
+    head, as_of = _head(account), _time(now)
     items = [
         f'{{"input":{quoted(asked)},'
-        + (_ERROR if verdict is None else f"{head}{_rest(verdict)}{as_of}")
+        + (
+            _ERROR
+            if verdict is None
+            else f"{head}{_rest(verdict)}{as_of}{_more(verdict) if cloud else ''}}}"
+        )
         for asked, verdict in given
     ]
     return f'{{"items":[{",".join(items)}]}}'
@@ -39,9 +51,17 @@ def _head(account: str) -> str:
     return f'"account":"{account}","wa_id":'
 
 
+def _more(given: Verdict) -> str:
+    return f',"user_id":{_text(given.user_id)},"identity_key_hash":{_text(given.hash)}'
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else quoted(value)
+
+
 def _rest(given: Verdict) -> str:
-    wa_id, known, reasons, warnings = given
-    return f"{'null' if wa_id is None else quoted(wa_id)}{_findings(known, reasons, warnings)}"
+    wa_id, known, reasons, warnings, _, _ = given
+    return f"{_text(wa_id)}{_findings(known, reasons, warnings)}"
 
 
 @lru_cache(maxsize=1024)
@@ -58,8 +78,10 @@ def _reasons(reasons: tuple[Reason, ...]) -> str:
 
 
 def _reason(reason: Reason) -> str:
-    code, since, wa_id, until, detail = reason
-    more = "" if wa_id is None else f',"wa_id":{quoted(wa_id)}'
+    code, since, alias, until, detail = reason
+    more = ""
+    if alias is not None:
+        more = f',"{"user_id" if is_user_id(alias) else "wa_id"}":{quoted(alias)}'
     if until is not None:
         more += f',"until":{_time(until)}'
     if detail is not None:

@@ -86,7 +86,8 @@ class Received:
             reason,
         )
         reading = readings[accounts[0]] if accounts else NOTHING_READ
-        known_as = request_id(self.headers.get("X-Request-ID")) if reading.events else None
+        has_events = bool(reading.events) or len(accounts) > 1
+        known_as = request_id(self.headers.get("X-Request-ID")) if has_events else None
         self.first = first = first_slice(row, reading, known_as)
         if len(accounts) > 1:
             self.first = first = replace(first, account=accounts[0])

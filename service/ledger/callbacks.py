@@ -51,7 +51,7 @@ class CallbackEntry:
     """A callback, or a slice of a large one: only the first slice keeps the journal row.
 
     `digest` is of the whole callback's `body`, to know a byte-identical redelivery by; `recipients`
-    says for whom earlier messages were that a status names by their ids alone.
+    says for whom earlier messages were that were refused now: their statuses may name nobody.
     """
 
     account: str
@@ -76,7 +76,7 @@ class CallbackEntry:
             return NOTHING
         names: list[str] = []
         inputs: list[Alias] = []
-        nameless: list[Alias] = []
+        sent: list[Alias] = []
         for event in self.events:
             match event:
                 case IdentitySeen() | UserWrote() | SendBlocked() | MessageSent():
@@ -87,12 +87,11 @@ class CallbackEntry:
                     names += (event.user, event.new_user)
                 case ContactChecked():
                     inputs.append((self.account, event.input))
-                case HashRefused(None, _, str(message_id)):
-                    nameless.append((self.account, message_id))
-                case HashRefused(str(user)):
-                    names.append(user)
-        if nameless:
-            self.recipients = transaction.recipients_of(nameless)
+                case HashRefused():
+                    names += filter(None, [event.user])
+                    sent += [(self.account, id_) for id_ in [event.message_id] if id_]
+        if sent:
+            self.recipients = transaction.recipients_of(sent)
             names += self.recipients.values()
         return Wanted([(self.account, name) for name in names], inputs=inputs)
 
@@ -132,11 +131,10 @@ class CallbackEntry:
 
     def _refuse(self, book: Book, refused: HashRefused, context: Context) -> None:
         """Find the one whom the refused message was for; there is no message to a stranger."""
-        alias = refused.user
-        if alias is None and refused.message_id is not None:
-            alias = book.recipient_of(self.account, refused.message_id)
-            alias = alias or self.recipients.get((self.account, refused.message_id))
-        user = None if alias is None else book.find(self.account, alias)
+        key = self.account, refused.message_id or ""
+        candidates = refused.user, book.recipient_of(*key), self.recipients.get(key)
+        known = (book.find(self.account, alias) for alias in candidates if alias)
+        user = next((user for user in known if user is not None), None)
         if user is not None:
             refuse(user, refused, context)
 

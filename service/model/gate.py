@@ -29,12 +29,12 @@ UNKNOWN = "contact_unknown"
 class Reason(NamedTuple):
     """Why not, since when and until when (Unix ms), and what would clear it.
 
-    `wa_id` is whom to write to instead; `detail` are the words of the person who blocked.
+    `alias` is whom to write to instead; `detail` are the words of the person who blocked.
     """
 
     code: str
     since: int | None
-    wa_id: str | None = None
+    alias: str | None = None
     until: int | None = None
     detail: str | None = None
 
@@ -45,12 +45,18 @@ class Reason(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The gate's answer about one recipient."""
+    """The gate's answer about one recipient.
+
+    `hash` is the trusted identity hash, None while anything blocks: on the Cloud API a message is
+    sent along with it.
+    """
 
     wa_id: str | None
     known: bool
     reasons: tuple[Reason, ...]
     warnings: tuple[Reason, ...]
+    user_id: str | None = None
+    hash: str | None = None
 
     @property
     def sendable(self) -> bool:
@@ -62,7 +68,8 @@ class Recipient(NamedTuple):
     """A user, as far as the gate goes by one.
 
     `blocked` is a person's block, with its end; `heard_of` is false where that block is all that
-    is known. `unverified`: the client was not asked since a restore. Times are Unix milliseconds.
+    is known. `unverified`: the client was not asked since a restore. `wa_id` is empty where only a
+    user id is known. Times are Unix milliseconds.
     """
 
     id: int
@@ -75,18 +82,22 @@ class Recipient(NamedTuple):
     heard_of: bool = True
     unverified: bool = False
     blocked: Reason | None = None
+    user_id: str | None = None
+    hash: str | None = None
 
     @classmethod
     def of(cls, user: User) -> "Recipient":
         """Take what the gate goes by from a user."""
         return cls(
             user.id,
-            user.alias,
+            user.wa_id or "",
             user.state,
             None if user.latest is None else user.latest.received_at,
             user.blocked_since,
             user.moved_to,
             user.wrote_at,
+            user_id=user.user_id,
+            hash=user.hash,
         )
 
 
@@ -158,7 +169,11 @@ def judge(
         if _is_stale(newest, user, situation.now):
             warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
     _add_situation(reasons, warnings, user, situation)
-    return Verdict(wa_id, known, *situation.rules.sort(reasons, warnings))
+    blocking, warning = situation.rules.sort(reasons, warnings)
+    if user is None:
+        return Verdict(wa_id, known, blocking, warning)
+    trusted = user.hash if user.state == State.ACKNOWLEDGED and not blocking else None
+    return Verdict(wa_id, known, blocking, warning, user.user_id, trusted)
 
 
 def _newest(checks: Sequence[Checked]) -> Checked | None:
@@ -226,4 +241,9 @@ def unite(verdicts: Sequence[Verdict]) -> Verdict:
     reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
     warnings = dict.fromkeys(warning for verdict in verdicts for warning in verdict.warnings)
     known = any(verdict.known for verdict in verdicts)
-    return Verdict(first.wa_id, known, tuple(reasons), tuple(warnings))
+    return first._replace(
+        known=known,
+        reasons=tuple(reasons),
+        warnings=tuple(warnings),
+        hash=None if reasons else first.hash,
+    )

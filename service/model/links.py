@@ -10,7 +10,12 @@ MAX_LINKS = 16
 
 
 def link(old: User, new: User, changed: NumberChanged, context: Context) -> None:
-    """Link the two users of a number change; the new one inherits nothing."""
+    """Link the two users of a number change; the new one inherits nothing.
+
+    On the Cloud API one user may have both names.
+    """
+    if old is new:
+        return
     since = date(changed.at, context.arrived).moment
     unknown = _add_link(old, Link(new.alias, "successor", since), context)
     _add_link(new, Link(old.alias, "predecessor", since), context)

@@ -328,6 +328,19 @@ def bring_near(connection: Connection, account: str, kind: Kind, now: int) -> No
     connection.execute(update(outbox).where(leased).values(lease_until=latest_end))
 
 
+def left_to_client(connection: Connection, account: str, limit: int) -> list[int]:
+    """Give users whom a client is to be asked about, or told about what is decided already."""
+    left = or_(outbox.c.kind == Kind.ASK.value, users.c.state == State.ACKNOWLEDGING.value)
+    query = (
+        select(users.c.id)
+        .distinct()
+        .join(outbox, outbox.c.user_id == users.c.id)
+        .where(outbox.c.account == account, left)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
 def stale_unsettled(connection: Connection, account: str, before: int, limit: int) -> list[int]:
     """Give users whose identity is unsettled and was not asked about since (Unix ms)."""
     query = (

@@ -44,8 +44,8 @@ OUTBOX_COLUMNS = (
 RECIPIENT_COLUMNS = (
     "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "NULL", "u.wrote_at",
     "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
-    "v.user_id IS NOT NULL", "NULL", "u.links", "u.confirmed_at", "u.acknowledged_at",
-    "b.since", "b.until", "b.reason",
+    "v.user_id IS NOT NULL", "NULL", "u.user_id", "u.hash", "u.links",
+    "u.confirmed_at", "u.acknowledged_at", "b.since", "b.until", "b.reason",
 )  # fmt: skip
 """The fields of a `Recipient`; then what makes those two that few have, and that are null here."""
 _FIELDS = len(Recipient._fields)

@@ -13,6 +13,7 @@ from service.store.tables import accounts, audit, outbox, unverified, users
 
 CHUNK = 500
 RESTORED = "restored from a backup; what came in since is unknown"
+NOBODY_TO_ASK = "the Cloud API can't be asked, and refuses messages with an outdated hash"
 VERIFIED = "the client was asked about every user since the restore"
 
 
@@ -34,6 +35,18 @@ def mark(connection: Connection, now: int) -> None:
     connection.execute(update(outbox).where(puts).values(begun=true()))
     for name in connection.execute(known.order_by(accounts.c.name)).scalars().all():
         _record(connection, name, AuditEntry(now, "restored", reason=RESTORED))
+
+
+def forgo_asking(connection: Connection, account: str, now: int) -> None:
+    """Make an account of the Cloud API verified: there is nobody to ask about its users.
+
+    A message that is sent along with an outdated hash is refused there.
+    """
+    since = accounts.c.unverified_since
+    restored = (accounts.c.name == account, since.is_not(None))
+    if connection.execute(update(accounts).where(*restored).values(unverified_since=None)).rowcount:
+        connection.execute(delete(unverified).where(unverified.c.account == account))
+        _record(connection, account, AuditEntry(now, "verified", reason=NOBODY_TO_ASK))
 
 
 def _unschedule(connection: Connection, now: int) -> None:

@@ -5,8 +5,10 @@ import gzip
 import hashlib
 import hmac
 import json
+import sqlite3
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 
 import pytest
 from sqlalchemy import func, select
@@ -534,12 +536,21 @@ async def test_the_real_command_serves_accounts_of_both_kinds(
         assert secret not in lines
 
 
+POLICY_OF_VERSION_0 = (
+    '{"default": {"delay_seconds": 0.0, "max_changes": 3, "mode": "manual", "name": "default", '
+    '"per_seconds": 86400.0}, "rules": []}'
+)
+"""As releases wrote it that knew no Cloud API."""
+
+
 async def test_an_upgrade_notes_no_change_of_a_policy_that_did_not_change(
     prepare: Install,
 ) -> None:
     made = await prepare()
     await made.start()
     await made.stop()
+    with closing(sqlite3.connect(made.database)) as earlier, earlier:
+        earlier.execute("UPDATE accounts SET policy = ?", (POLICY_OF_VERSION_0,))
     await made.start(**CLOUD)
     assert (await made.api("GET", "/audit?event=policy_changed"))[1]["items"] == []
     await made.stop()

@@ -214,6 +214,16 @@ async def test_a_refused_message_is_known_by_its_id_alone(
     assert (known.hash, known.state) == (None, State.PENDING)
 
 
+async def test_a_refused_message_is_known_by_its_id_where_its_name_leads_to_nobody(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, IdentitySeen(ID, "A", at(1)), MessageSent(ID, "wamid.1", at(1_999)))
+    await take(ledger, HashRefused("16509999999", at(2_000), "wamid.1"))
+    known = await find(database, ID)
+    assert known is not None
+    assert known.state is State.PENDING
+
+
 async def test_a_refused_message_that_nobody_knows_keeps_nobody(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:

@@ -13,7 +13,7 @@ from service.api import health, shapes
 from service.api.access import ROLES
 from service.api.journal import STATES as JOURNAL_STATES
 from service.api.queries import MAX_BODY_BYTES, MAX_LIMIT
-from service.api.routes import API, OPEN, PREFIX, Route
+from service.api.routes import API, COMPAT, OPEN, PREFIX, Route
 from service.app import _add_door
 from service.ingress.door import Door
 from service.model.contacts import Contact
@@ -41,6 +41,7 @@ def webhooks() -> set[str]:
 
 def routes() -> dict[str, str]:
     roles: dict[str, str] = {f"{r.method} {PREFIX}{r.path}": r.role or "—" for r in API}
+    roles |= {f"{r.method} {r.path}": r.role or "—" for r in COMPAT}
     roles |= {f"{r.method} {r.path}": "—" for r in OPEN}
     return roles | dict.fromkeys(webhooks(), "—")
 
@@ -73,7 +74,7 @@ def test_the_roles_are_those_that_there_are() -> None:
 
 def test_every_state_is_documented_and_no_other() -> None:
     named = [bare(row[0]) for row in table(PAGE, "state", "meaning", "what comes next")]
-    assert set(named) == {*(state.value for state in State), "awaiting_hash"}
+    assert set(named) == {state.value for state in State}
 
 
 def test_every_reason_of_the_gate_is_documented_with_what_clears_it() -> None:

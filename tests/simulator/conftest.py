@@ -182,7 +182,7 @@ class Endpoint(Webhook):
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
     hook = Endpoint()
-    app = web.Application()
+    app = web.Application(client_max_size=4 * 1024 * 1024)
     app.router.add_get("/webhooks/{rest:.*}", hook.challenge, allow_head=False)
     app.router.add_post("/{rest:.*}", hook.take)
     runner = web.AppRunner(app, access_log=None)

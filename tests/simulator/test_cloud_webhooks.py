@@ -219,6 +219,19 @@ async def test_a_thousand_updates_come_in_one_post(cloud: Cloud, endpoint: Endpo
     assert cloud.webhooks.counts["updates"] == 1001
 
 
+@pytest.mark.parametrize("graph_sim", [{"batch": 1000, "batch_seconds": 60}], indirect=True)
+async def test_a_batch_above_three_megabytes_comes_in_several_posts(
+    cloud: Cloud, endpoint: Endpoint
+) -> None:
+    for number in range(100):
+        cloud.write(f"165055500{number:02}", "😀" * 4096)
+    await cloud.settled()
+    assert len(endpoint.raw) == 2
+    assert max(map(len, endpoint.raw)) <= 3 * 1024 * 1024
+    froms = [value["messages"][0]["from"] for value in endpoint.values]
+    assert froms == [f"165055500{number:02}" for number in range(100)]
+
+
 @pytest.mark.parametrize(
     "graph_sim",
     [{"batch": 6, "per_change": 2, "numbers": (Number(), OTHER, FOREIGN)}],

@@ -4,10 +4,12 @@ import pytest
 
 from service.model.aliases import Known, Naming, name
 from service.model.decisions import Decision, Result, Verb, decide
-from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged
+from service.model.doubts import block
+from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged, SendBlocked
 from service.model.identities import come_due, see
 from service.model.links import link
 from service.model.moments import Moment, Precision
+from service.model.moves import BLOCKED, move
 from service.model.policy import Policies, Policy
 from service.model.refusals import refuse
 from service.model.users import Context, State, User, by_key, by_policy
@@ -358,9 +360,61 @@ class TestNames:
         self.naming(by_id, by_number)
         assert (by_id.hash, by_id.state) == ("C", State.PENDING)
 
+    def test_a_user_is_not_linked_to_itself(self) -> None:
+        known = trusted()
+        link(known, known, NumberChanged(WA_ID, ID, second(20)), context())
+        assert (known.links, known.moved_to) == ([], None)
+
     def test_a_link_speaks_of_the_number_where_there_is_one(self) -> None:
         old = User(1, "shop", WA_ID, NOW, user_id=ID)
         new = User(2, "shop", None, NOW, user_id=OTHER_ID)
         link(old, new, NumberChanged(ID, OTHER_ID, second(10)), context())
         assert [x.alias for x in old.links] == [OTHER_ID]
         assert [x.alias for x in new.links] == [WA_ID]
+
+
+class TestAnAccountThatMoves:
+    """Users as the On-Premises API left them, and what is settled when nobody can be asked."""
+
+    def onprem(self, policy: Policy = MANUAL) -> User:
+        known = user()
+        see(known, IdentitySeen(WA_ID, "A", second(10)), Context(NOW, Policies((), policy), NOW))
+        return known
+
+    def test_what_was_decided_is_in_effect_and_the_decider_stays(self) -> None:
+        known = self.onprem(AUTO)
+        assert known.state is State.ACKNOWLEDGING
+        move(known, context())
+        assert known.latest is not None
+        assert (known.state, known.work) == (State.ACKNOWLEDGED, None)
+        assert known.latest.decided_by == by_policy("default")
+
+    def test_what_a_blocked_message_left_open_a_person_decides(self) -> None:
+        known = self.onprem(AUTO)
+        move(known, context())
+        block(known, SendBlocked(WA_ID, second(20), None), context())
+        known.audit.clear()
+        move(known, context())
+        assert (known.state, known.blocked_since, known.ask) == (State.PENDING, None, None)
+        assert [entry.reason for entry in known.audit] == [BLOCKED]
+
+    def test_nobody_is_blocked_of_whom_no_identity_is_known(self) -> None:
+        known = user()
+        around = Context(NOW, Policies((), MANUAL), NOW)
+        block(known, SendBlocked(WA_ID, second(20), None), around)
+        assert known.ask is not None
+        move(known, context())
+        assert (known.state, known.blocked_since, known.ask) == (None, None, None)
+
+    @pytest.mark.parametrize("policy", [MANUAL, DELAYED])
+    def test_what_waits_keeps_waiting(self, policy: Policy) -> None:
+        known = self.onprem(policy)
+        before = (known.state, known.due_at, known.work)
+        move(known, context())
+        assert (known.state, known.due_at, known.work) == before
+
+    def test_a_hash_known_before_is_not_a_first_one(self) -> None:
+        known = self.onprem()
+        move(known, context())
+        sight(known, "B", 30)
+        assert (known.hash, known.state) == ("B", State.PENDING)

@@ -219,3 +219,15 @@ def test_by_several_names_every_reason_counts_once() -> None:
     assert (both.wa_id, both.known) == (WA_ID, True)
     assert codes(both.reasons) == ["blocked", "send_blocked"]
     assert codes(both.warnings) == ["contact_stale"]
+
+
+def test_the_hash_to_send_along_is_the_trusted_one_and_none_while_anything_blocks() -> None:
+    known = Recipient.of(user(State.ACKNOWLEDGED))
+    assert judge(WA_ID, known, [], NOW).hash == "A"
+    assert judge(WA_ID, known._replace(blocked=Reason("blocked", NOW)), [], NOW).hash is None
+    for state in set(State) - {State.ACKNOWLEDGED}:
+        assert judge(WA_ID, known._replace(state=state), [], NOW).hash is None
+
+
+def test_while_a_hash_is_awaited_a_message_without_one_may_be_sent() -> None:
+    assert judge(WA_ID, user(State.AWAITING_HASH), [], NOW).sendable

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from service.api import verdicts
 from service.model.gate import CLEARS_WHEN, Reason, Verdict
+from service.model.names import is_user_id
 
 NOW = 1_600_000_000_123
 TIME = "2020-09-13T12:26:40.123Z"
@@ -16,7 +17,7 @@ reasons = st.builds(
     Reason,
     st.sampled_from(sorted(CLEARS_WHEN)),
     st.none() | times,
-    st.none() | st.text(),
+    st.none() | st.text() | st.from_regex(r"[A-Z]{2}\.[0-9]{1,9}", fullmatch=True),
     st.none() | times,
     st.none() | st.text(),
 )
@@ -68,7 +69,8 @@ def test_whatever_the_texts_are_it_is_json_and_says_the_same(
         *zip(item["reasons"], given_reasons, strict=True),
         *zip(item["warnings"], warnings, strict=True),
     ):
-        assert (written["code"], written.get("wa_id")) == (meant.code, meant.wa_id)
+        named = "user_id" if is_user_id(meant.alias or "") else "wa_id"
+        assert (written["code"], written.get(named)) == (meant.code, meant.alias)
         assert ("until" in written, written.get("detail")) == (
             meant.until is not None, meant.detail
         )  # fmt: skip
@@ -79,3 +81,13 @@ def test_what_can_be_no_recipient_has_an_error_in_the_place_of_an_answer() -> No
     assert item["input"] == "\x00"
     assert set(item) == {"input", "error"}
     assert item["error"]["title"]
+
+
+def test_on_the_cloud_api_an_answer_says_which_hash_to_send_along() -> None:
+    verdict = Verdict(None, True, (), (), "US.1349", 'a"b/+=')
+    one = json.loads(verdicts.one("shop", verdict, NOW, cloud=True))
+    [many] = json.loads(verdicts.many("shop", [("US.1349", verdict)], NOW, cloud=True))["items"]
+    for written in (one, many):
+        assert (written["user_id"], written["identity_key_hash"]) == ("US.1349", 'a"b/+=')
+        assert (written["wa_id"], written["as_of"]) == (None, TIME)
+    assert "identity_key_hash" not in json.loads(verdicts.one("main", verdict, NOW))

@@ -1,0 +1,57 @@
+"""The identity of a user as the On-Premises API shows it, over accounts of either kind.
+
+Code written for that client keeps working, also where an account has moved to the Cloud API. Shapes
+follow Meta's page on the contacts node, "Retrieve the latest identity hash for a user".
+"""
+
+from functools import partial
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+
+from service.api.identities import DecisionBody, Hash, decide, wait_for
+from service.api.problems import ProblemError
+from service.api.queries import need_account, read_body
+from service.api.services import services
+from service.api.shapes import identity
+from service.model.decisions import Verb
+from service.model.users import State
+from service.store.queries import find_user
+
+WAIT_SECONDS = 10
+OPEN = {State.ACKNOWLEDGED, State.AWAITING_HASH}
+
+
+class HashBody(BaseModel):
+    """The hash to acknowledge; what else a client of the On-Premises API sends is let pass."""
+
+    model_config = ConfigDict(extra="ignore")
+    hash: Hash | None
+
+
+async def show(request: web.Request) -> web.Response:
+    """Give the latest identity of a user in the On-Premises shape."""
+    account, alias = need_account(request), request.match_info["wa_id"]
+    user = await services(request).database.read(partial(find_user, account=account, alias=alias))
+    if user is None or user.latest is None:
+        raise ProblemError(404, "there is no identity of this user")
+    return web.json_response(
+        {
+            "contacts": {
+                "hash": user.hash,
+                "created_timestamp": user.latest.changed.at,
+                "acknowledged": user.state is State.ACKNOWLEDGED,
+            }
+        }
+    )
+
+
+async def acknowledge(request: web.Request) -> web.Response:
+    """Acknowledge the latest identity of a user, as the On-Premises API is asked to."""
+    body = DecisionBody(hash=(await read_body(request, HashBody)).hash)
+    user = await decide(request, request.match_info["wa_id"], Verb.ACKNOWLEDGE, body)
+    if user.state not in OPEN:
+        user = await wait_for(services(request), user, WAIT_SECONDS)
+    if user.state not in {*OPEN, State.ACKNOWLEDGING}:
+        raise ProblemError(409, "it was not acknowledged", identity=identity(user))
+    return web.json_response({})

@@ -1,0 +1,38 @@
+"""What a client was still to be asked or told of an account that moved to the Cloud API."""
+
+from dataclasses import dataclass, field
+
+from service.ledger.book import Book, Wanted
+from service.model.moves import move
+from service.store.database import Transaction
+from service.store.queries import left_to_client
+from service.store.unverified import forgo_asking
+
+BATCH = 500
+
+
+@dataclass(slots=True)
+class MoveEntry:
+    """Settles some users of an account; answers how many there were. None means that is all."""
+
+    account: str
+    ids: list[int] = field(default_factory=list)
+    weight: int = 1 + BATCH
+
+    def wants(self, transaction: Transaction) -> Wanted:
+        """Want those whom a client was still to be asked or told about."""
+        self.ids = left_to_client(transaction.connection, self.account, BATCH)
+        return Wanted(ids=self.ids)
+
+    def apply(self, book: Book) -> int:
+        """Let the rules settle each; nobody is unverified where there is nobody to ask."""
+        context = book.context(self.account)
+        for user_id in self.ids:
+            user = book.find_by_id(user_id)
+            if user is not None:
+                move(user, context)
+        forgo_asking(book.transaction.connection, self.account, book.now)
+        return len(self.ids)
+
+    def poisoned(self, _: Exception) -> None:
+        """Pass the fault to the start."""
