@@ -1,5 +1,7 @@
 """What is wrong with Cloud accounts is found, told with its cure, and never changed unasked."""
 
+import asyncio
+
 import pytest
 
 from service.ingress.signatures import signed
@@ -124,6 +126,19 @@ async def test_a_cloud_api_that_does_not_answer_is_an_issue(
     assert (await check_of(shop, "client:shop"))["status"] == "warn"
     cloud_of(shop).clear_faults()
     await become(shop)
+
+
+async def test_a_cloud_api_that_is_asked_too_much_is_not_asked_again_soon(
+    prepare: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspector, "AGAIN_SECONDS", 0.02)
+    made = await prepared(prepare, inspector={"every_seconds": 300})
+    cloud_of(made).fault("number", status=429)
+    await made.start()
+    [issue] = await become(made, "account_unreachable")
+    assert "too many calls" in issue["detail"]
+    await asyncio.sleep(0.2)
+    assert cloud_of(made).calls.counts["number"] == 1
 
 
 @pytest.mark.parametrize("url", ["https://elsewhere.example.com/secret", None])
