@@ -99,7 +99,7 @@ def _last_callback(account: str, at: int | None) -> Check:
         f"client delivers, its log tells; see 'ackgate accounts setup {account}'"
     )
     if at is None:
-        return Check("last callback", account, "warn", "none was ever delivered", cure)
+        return Check("last callback", account, "warn", "there never was any", cure)
     hours = max(0.0, time.time() - at / 1000) / 3600
     told = f"{hours * 60:.0f} minutes ago" if hours < 1 else f"{hours:.0f} hours ago"
     if hours < SILENT_HOURS:

@@ -17,6 +17,7 @@ from service.whatsapp.errors import (
     CallError,
     ForbiddenError,
     HandshakeError,
+    InvalidError,
     LoginRefusedError,
     NotThereError,
 )
@@ -30,6 +31,10 @@ HANDSHAKE = (
     "Meta asks the door itself: it must run, with the verify_token of apps.{} in this "
     "configuration, and be reachable at server.public_url with a certificate that is publicly "
     "known; 'ackgate doctor' tells which of it is wrong; then run this again"
+)
+UNTAKEN = (
+    "the webhook URL must be https and at most 200 characters long, and the app subscribed to the "
+    "WhatsApp Business Account: set accounts.{}.waba_id, and run this again"
 )
 RESTART = "the client takes the certificate once its Coreapps have been restarted"
 
@@ -91,16 +96,18 @@ def _at(settings: Settings, name: str, act: Callable[[Side], Coroutine[Any, Any,
         with quiet_logs():
             return asyncio.run(do())
     except CallError as error:
-        cure = _cure_of(error, settings, name)
+        cure = cure_of(error, settings, name)
         fail(f"{name}: {error}; {cure}" if cure else f"{name}: {error}")
 
 
-def _cure_of(error: CallError, settings: Settings, name: str) -> str | None:
+def cure_of(error: CallError, settings: Settings, name: str) -> str | None:
     """Tell what to do about a call that failed, where the error does not say so itself."""
     cloud = name in settings.cloud_accounts
     match error:
         case HandshakeError():
             return HANDSHAKE.format(settings.cloud_accounts[name].app)
+        case InvalidError():
+            return UNTAKEN.format(name)
         case ForbiddenError():
             return WITH_PERMISSION if cloud else AS_ADMIN.format(name.upper())
         case LoginRefusedError() if cloud:

@@ -10,7 +10,7 @@ from service.model.client_settings import Wrong, patch_of, wrong_settings
 from service.model.cloud_settings import IDENTITY_CHECK, wrong_cloud_settings
 from service.settings import Settings
 from service.whatsapp.client import Client
-from service.whatsapp.errors import HandshakeError
+from service.whatsapp.errors import HandshakeError, InvalidError
 from service.whatsapp.graph import Graph
 from service.workers.inspector import expected_of
 
@@ -108,8 +108,8 @@ class NumberSide:
         if "webhook_url" in codes and self._door is not None:
             try:
                 await self._graph.set_webhook(self._door, self._verify_token)
-            except HandshakeError as error:
-                raise HandshakeError(f"{error}; all else was set") from None
+            except (HandshakeError, InvalidError) as error:
+                raise type(error)(f"{error}; all else was set") from None
         return await self.look()
 
 

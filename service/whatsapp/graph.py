@@ -23,6 +23,7 @@ from service.whatsapp.errors import (
     CallError,
     ForbiddenError,
     HandshakeError,
+    InvalidError,
     LoginRefusedError,
     NoReplyError,
     NotThereError,
@@ -41,9 +42,9 @@ TOKEN_CODES = frozenset({0, 190})
 PERMISSION_CODES = frozenset({3, 10, *range(200, 300)})
 THROTTLED_CODES = frozenset({4, 80007, 130429})
 HANDSHAKE_CODES = frozenset({2200, 2201})
-INVALID, DELETED = 100, 33
+MISFITS = frozenset({33, 100})
 NO_SUCH_OBJECT = 33
-"""The subcode of 100 that says so; 33 is also a code of its own."""
+"""The subcode of 100 that says so; versions since v16.0 need not tell it."""
 
 LoginState = Literal["none", "ok", "refused"]
 
@@ -103,7 +104,8 @@ class Graph:
     async def set_webhook(self, url: str, verify_token: str) -> None:
         """Let the number's callbacks go to a URL, with which Meta shakes hands first.
 
-        Raises as `settings` does, and HandshakeError where that fails: then nothing is changed.
+        Raises as `settings` does, HandshakeError where that fails, and InvalidError where such a
+        URL can't be set: then nothing is changed.
         """
         wanted = {"override_callback_uri": url, "verify_token": verify_token}
         await self._call("number", "POST", self._number, {"webhook_configuration": wanted})
@@ -117,7 +119,7 @@ class Graph:
                 operation, method, path, headers=self._headers, body=body
             )
             payload = _demand(reply, f"{method} {operation}")
-        except (ForbiddenError, HandshakeError, NotThereError):
+        except (ForbiddenError, HandshakeError, InvalidError, NotThereError):
             self._note_login("ok")
             self.reachability.note_reply()
             raise
@@ -166,7 +168,17 @@ def _demand(reply: Reply, what: str) -> Mapping[str, Any]:
     told = f"{what} was answered with {reply.status}"
     if type(code) is not int:
         raise _meaning(reply.status, None, error, told)
-    raise _meaning(reply.status, code, error, f"{told} (error {code})")
+    told = f"{told} (error {code})"
+    if code in MISFITS:
+        raise _misfit(what, error, told)
+    raise _meaning(reply.status, code, error, told)
+
+
+def _misfit(what: str, error: Mapping[str, Any], told: str) -> CallError:
+    """Tell an id that does not fit, as all that can be wrong with a GET, from what is to be set."""
+    if what.startswith("GET") or error.get("error_subcode") == NO_SUCH_OBJECT:
+        return NotThereError(f"no such id, or not for this access token: {told}")
+    return InvalidError(f"it was not taken: {told}")
 
 
 def _meaning(status: int, code: int | None, error: Mapping[str, Any], told: str) -> CallError:
@@ -176,8 +188,6 @@ def _meaning(status: int, code: int | None, error: Mapping[str, Any], told: str)
         return BusyError(f"too many calls: {told}", BUSY_SECONDS)
     if code in HANDSHAKE_CODES:
         return HandshakeError(f"Meta's handshake with the door failed{_answered(error)}: {told}")
-    if code == DELETED or (code == INVALID and error.get("error_subcode") == NO_SUCH_OBJECT):
-        return NotThereError(f"no such id, or not for this access token: {told}")
     if code in PERMISSION_CODES or status == FORBIDDEN:
         return ForbiddenError(f"the access token lacks the permission: {told}")
     return NoReplyError(told)
