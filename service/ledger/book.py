@@ -79,6 +79,7 @@ class Book:
         self._owned: dict[Alias, int] = {}
         self._merged: list[tuple[int, int]] = []
         self._recipients: dict[Alias, str] = {}
+        self._heard: dict[str, int] = {}
         self.checks: set[str] = set()
 
     def load(self, wanted: Iterable[Wanted]) -> None:
@@ -174,6 +175,10 @@ class Book:
         """Append a callback to the journal."""
         self._journal.append(row)
 
+    def hear(self, account: str, at: int) -> None:
+        """Note that an account was spoken of in a callback of several."""
+        self._heard[account] = at
+
     def add_audit(self, account: str | None, entry: AuditEntry) -> None:
         """Append an audit entry that is of no user."""
         self.transaction.add_audit(account, [entry])
@@ -183,6 +188,8 @@ class Book:
         users = self._by_id.values()
         if self._journal:
             self.transaction.add_journal(self._journal)
+        if self._heard:
+            self.transaction.note_callbacks(self._heard)
         self.transaction.save_users(users)
         if self._owned:
             self.transaction.save_aliases(self._owned)

@@ -98,8 +98,11 @@ class CallbackEntry:
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
-        if self.row is not None and self.keeps_row:
-            book.add_journal(self.row)
+        if self.row is not None:
+            if self.keeps_row:
+                book.add_journal(self.row)
+            if self.row.account != self.account:
+                book.hear(self.account, self.arrived)
         if self.events:
             self._apply_events(book)
         if self.replay is not None:

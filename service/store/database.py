@@ -14,6 +14,9 @@ T = TypeVar("T")
 SYNTHETIC = "synthetic"
 """The journal state of what `ackgate doctor` sent: kept, and no sign of life of the client."""
 
+APP_MARK = "@"
+"""Before the name of an app, where the journal can name no single account: no name begins so."""
+
 Alias = tuple[str, str]
 """An account, and what a user of it is called."""
 
@@ -75,6 +78,9 @@ class Transaction(Protocol):
 
     def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""
+
+    def note_callbacks(self, heard: Mapping[str, int]) -> None:
+        """Note when (Unix ms) accounts were spoken of in a callback of several."""
 
     def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
         """Append audit entries that are of no user."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from service.model.contacts import Contact
 from service.model.users import AuditEntry, Kind, User
-from service.store.database import SYNTHETIC, Alias, JournalRow
+from service.store.database import APP_MARK, SYNTHETIC, Alias, JournalRow
 from service.store.rows import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
@@ -331,9 +331,13 @@ class SQLiteTransaction:
         self._add(rows, INSERT_JOURNAL, INSERT_PLAIN_JOURNAL, (None,))
         spans: dict[str, list[int]] = {}
         for row in rows:
-            if row.state != SYNTHETIC:
+            if row.state != SYNTHETIC and not row.account.startswith(APP_MARK):
                 spans.setdefault(row.account, []).append(row.received_at)
         self._many(NOTE_CALLBACK, [(name, min(at), max(at)) for name, at in spans.items()])
+
+    def note_callbacks(self, heard: Mapping[str, int]) -> None:
+        """Note when accounts were spoken of in a callback of several."""
+        self._many(NOTE_CALLBACK, [(name, at, at) for name, at in heard.items()])
 
     def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
         """Append audit entries that are of no user."""
