@@ -98,17 +98,19 @@ class Known(NamedTuple):
 class Reads(Protocol):
     """The statements of the gate, each for many recipients of an account at once."""
 
-    def users(self, account: str, names: Iterable[str]) -> dict[str, Recipient]:
-        """Give users by what they are called."""
+    def recipients(
+        self, account: str, names: Iterable[str]
+    ) -> tuple[dict[str, Recipient], dict[str, LastWord]]:
+        """Give users by what they are called, and for each wa_id the newest word on any number.
+
+        The wa_ids are the users', and the names themselves where they are nobody's.
+        """
 
     def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by the literal text that was asked about."""
 
     def alike(self, account: str, numbers: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by their canonical form."""
-
-    def newest(self, account: str, wa_ids: Iterable[str]) -> dict[str, LastWord]:
-        """Give for each wa_id the last word on any number that led to it."""
 
 
 class Database(Protocol):

@@ -22,8 +22,8 @@ def _find(reads: Reads, account: str, country_of: str | None, asked: Iterable[st
     texts = [text for text in asked if storable(text)]
     checked = reads.checked(account, texts)
     names = {text for text in texts if usable_alias(text)} | _told(checked)
-    known = Known(reads.users(account, names), checked, {})
-    known = _add_newest(reads, account, known, names)
+    users, newest = reads.recipients(account, names)
+    known = Known(users, checked, newest)
     strange = [text for text in texts if _is_strange(text, known)]
     return _add_alike(reads, account, country_of, known, strange) if strange else known
 
@@ -40,12 +40,6 @@ def _told(checked: dict[str, LastWord]) -> set[str]:
     return {check.wa_id for check in checked.values() if check.wa_id is not None}
 
 
-def _add_newest(reads: Reads, account: str, known: Known, names: Iterable[str]) -> Known:
-    users = known.users
-    wa_ids = {users[name].wa_id if name in users else name for name in names}
-    return known._replace(newest={**known.newest, **reads.newest(account, wa_ids)})
-
-
 def _add_alike(
     reads: Reads, account: str, country_of: str | None, known: Known, strange: Iterable[str]
 ) -> Known:
@@ -56,7 +50,7 @@ def _add_alike(
     alike = {text: found[form] for text, form in forms.items() if form in found}
     if not alike:
         return known
-    names = _told(alike) - known.users.keys()
-    users = {**known.users, **reads.users(account, names)}
-    both = known._replace(users=users, checked={**known.checked, **alike})
-    return _add_newest(reads, account, both, names)
+    users, newest = reads.recipients(account, _told(alike) - known.users.keys())
+    return Known(
+        {**known.users, **users}, {**known.checked, **alike}, {**known.newest, **newest}
+    )

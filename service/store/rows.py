@@ -41,13 +41,13 @@ OUTBOX_COLUMNS = (
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
 RECIPIENT_COLUMNS = (
-    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "NULL", "u.wrote_at",
+    "u.id", "u.wa_id", "u.wrote_at",
     "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
-    "v.user_id IS NOT NULL", "NULL", "u.links", "u.confirmed_at", "u.acknowledged_at",
-    "b.since", "b.until", "b.reason",
+    "CASE WHEN u.state <> 'acknowledged' OR coalesce(u.blocked_since, u.links, b.since, v.user_id) "
+    "IS NOT NULL THEN json_array(u.state, u.received_at, u.blocked_since, u.links, u.confirmed_at, "
+    "u.acknowledged_at, b.since, b.until, b.reason, v.user_id) END",
 )  # fmt: skip
-"""The fields of a `Recipient`; then what makes those two that few have, and that are null here."""
-_FIELDS = len(Recipient._fields)
+"""What makes a `Recipient`: the last, as one JSON list, few have. Each column costs every row."""
 CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
     "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
@@ -321,15 +321,27 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
     )
 
 
-def recipient_of(row: Sequence[Any]) -> Recipient:
-    """Build a recipient from a row in the order of RECIPIENT_COLUMNS."""
-    recipient = Recipient._make(row[:_FIELDS])
-    links, confirmed_at, acknowledged_at, since, until, reason = row[_FIELDS:]
-    if links is not None:
-        answered = max(confirmed_at or 0, acknowledged_at or 0)
-        moved = moved_to([_link_of(item) for item in _loads(links)], answered)
-        recipient = recipient._replace(moved_to=moved)
-    if since is not None:
-        blocked = Reason("blocked", since, until=until, detail=reason)
-        recipient = recipient._replace(blocked=blocked)
-    return recipient
+def recipient_of(
+    id_: int, wa_id: str, wrote_at: int | None, heard_of: int, more: str | None
+) -> Recipient:
+    """Build a recipient from the values of RECIPIENT_COLUMNS.
+
+    Of an identity that is acknowledged nothing is told, as of one that nobody has heard of.
+    """
+    if more is None:
+        return Recipient(id_, wa_id, None, None, None, None, wrote_at, bool(heard_of))
+    state, received_at, blocked_since, links, *rest = _loads(more)
+    confirmed_at, acknowledged_at, since, until, reason, unverified = rest
+    answered = max(confirmed_at or 0, acknowledged_at or 0)
+    return Recipient(
+        id_,
+        wa_id,
+        state,
+        received_at,
+        blocked_since,
+        moved_to([_link_of(item) for item in _loads(links)], answered) if links else None,
+        wrote_at,
+        bool(heard_of),
+        unverified is not None,
+        None if since is None else Reason("blocked", since, until=until, detail=reason),
+    )

@@ -18,12 +18,13 @@ from service.model.users import Link, State, User, by_key
 from service.store.blocks import find_block, put_block
 from service.store.database import Known, Question, Transaction, UnavailableError
 from service.store.sqlite import SQLiteDatabase
-from service.store.sqlite_reads import CHUNK
+
 from service.store.tables import unverified
 from tests.contract.test_store import opening
 
 NOW = 1_600_000_000_000
 WA_ID, OTHER_ID = "16315550001", "16315550002"
+MANY = 1_000
 
 
 @pytest.fixture
@@ -190,12 +191,12 @@ async def test_who_is_known_by_the_wa_id_is_not_looked_for_as_a_number_of_the_co
 
 
 async def test_many_recipients_are_found_in_one_question(database: SQLiteDatabase) -> None:
-    many = [f"1631{n:07}" for n in range(CHUNK + 100)]
+    many = [f"1631{n:07}" for n in range(MANY)]
     await saved(database, *((f"+{wa_id}", "valid", wa_id, NOW) for wa_id in many))
-    for wa_id in (many[0], many[CHUNK], many[-1]):
+    for wa_id in (many[0], many[MANY // 2], many[-1]):
         await save(database, wa_id)
     found = await known(database, *many, *(f"+{wa_id}" for wa_id in many))
-    assert set(found.users) == {many[0], many[CHUNK], many[-1]}
+    assert set(found.users) == {many[0], many[MANY // 2], many[-1]}
     assert set(found.newest) == set(many)
     assert set(found.checked) == {f"+{wa_id}" for wa_id in many}
 
