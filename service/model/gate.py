@@ -1,6 +1,6 @@
 """May I write to this user now, and if not, why not?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from service.model.contacts import FRESH_MS, INVALID, PROCESSING
@@ -145,7 +145,10 @@ class Situation(NamedTuple):
 
 
 def judge(
-    wa_id: str | None, user: Recipient | None, checks: Sequence[Checked], situation: Situation
+    wa_id: str | None,
+    user: Recipient | None,
+    checks: Iterable[Checked | None],
+    situation: Situation,
 ) -> Verdict:
     """Give the gate's answer from what is known of a user and of the checks of the number."""
     newest = _newest(checks)
@@ -157,16 +160,20 @@ def judge(
             reasons.append(Reason("contact_invalid", newest.checked_at))
         if _is_stale(newest, user, situation.now):
             warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
-    _add_situation(reasons, warnings, user, situation)
+    if situation[1:4] != _NOTHING:
+        _add_situation(reasons, warnings, user, situation)
+    if not reasons and not warnings:
+        return Verdict(wa_id, known, (), ())
     return Verdict(wa_id, known, *situation.rules.sort(reasons, warnings))
 
 
-def _newest(checks: Sequence[Checked]) -> Checked | None:
+def _newest(checks: Iterable[Checked | None]) -> Checked | None:
     """Give the last result; what is being checked for the first time has none yet."""
     newest: Checked | None = None
     for check in checks:
-        is_result = check.status != PROCESSING
-        if is_result and (newest is None or check.checked_at > newest.checked_at):
+        if check is None or check.status == PROCESSING:
+            continue
+        if newest is None or check.checked_at > newest.checked_at:
             newest = check
     return newest
 
@@ -176,8 +183,9 @@ _NOTHING = (None, None, None)
 
 def _is_plain(user: Recipient) -> bool:
     """Tell, for most, that nothing of the user blocks."""
-    settled = user.state is None or user.state == State.ACKNOWLEDGED
-    return settled and (user.blocked_since, user.moved_to, user.blocked) == _NOTHING
+    if user.state is not None and user.state != State.ACKNOWLEDGED:
+        return False
+    return user.blocked_since is None and user.moved_to is None and user.blocked is None
 
 
 def _of_user(user: Recipient, now: int) -> list[Reason]:

@@ -51,6 +51,4 @@ def _add_alike(
     if not alike:
         return known
     users, newest = reads.recipients(account, _told(alike) - known.users.keys())
-    return Known(
-        {**known.users, **users}, {**known.checked, **alike}, {**known.newest, **newest}
-    )
+    return Known({**known.users, **users}, {**known.checked, **alike}, {**known.newest, **newest})

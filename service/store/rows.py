@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from service.model.contacts import Check, Contact, OptIn
 from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
@@ -40,14 +42,22 @@ OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
-RECIPIENT_COLUMNS = (
-    "u.id", "u.wa_id", "u.wrote_at",
-    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
-    "CASE WHEN u.state <> 'acknowledged' OR coalesce(u.blocked_since, u.links, b.since, v.user_id) "
-    "IS NOT NULL THEN json_array(u.state, u.received_at, u.blocked_since, u.links, u.confirmed_at, "
-    "u.acknowledged_at, b.since, b.until, b.reason, v.user_id) END",
+_REST = (
+    "u.state", "u.received_at", "u.blocked_since", "u.links", "u.confirmed_at",
+    "u.acknowledged_at", "b.since", "b.until", "b.reason", "v.user_id",
 )  # fmt: skip
-"""What makes a `Recipient`: the last, as one JSON list, few have. Each column costs every row."""
+RECIPIENT_COLUMNS = (
+    "u.id",
+    "u.wa_id",
+    "u.wrote_at",
+    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
+    (
+        "CASE WHEN u.state <> 'acknowledged' OR "
+        "coalesce(u.blocked_since, u.links, b.since, v.user_id) IS NOT NULL "
+        f"THEN json_array({','.join(_REST)}) END"
+    ),
+)
+"""What makes a `Recipient`. Few have more than the first four: that is one list, as JSON."""
 CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
     "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
@@ -330,8 +340,10 @@ def recipient_of(
     """
     if more is None:
         return Recipient(id_, wa_id, None, None, None, None, wrote_at, bool(heard_of))
-    state, received_at, blocked_since, links, *rest = _loads(more)
-    confirmed_at, acknowledged_at, since, until, reason, unverified = rest
+    (
+        state, received_at, blocked_since, links, confirmed_at, acknowledged_at,
+        since, until, reason, unverified,
+    ) = orjson.loads(more)  # fmt: skip
     answered = max(confirmed_at or 0, acknowledged_at or 0)
     return Recipient(
         id_,

@@ -19,7 +19,14 @@ from service.store import schema
 from service.store.database import Known, Question, StoreError, Transaction, UnavailableError
 from service.store.recipients import find_known
 from service.store.sqlite_checkpoints import Checkpoints, checkpoint, yield_to_others
-from service.store.sqlite_files import BUSY_TIMEOUT_MS, FileLock, connect, prepare_file
+from service.store.sqlite_files import (
+    BUSY_TIMEOUT_MS,
+    GATE_CACHE_KIB,
+    READERS_CACHE_KIB,
+    FileLock,
+    connect,
+    prepare_file,
+)
 from service.store.sqlite_reads import SQLiteReads
 from service.store.sqlite_statements import SQLiteTransaction
 
@@ -78,7 +85,7 @@ class SQLiteDatabase:
         self._lock = FileLock(path)
         self._writer = _Threaded(partial(connect, path), 64)
         self._readers = [_Reader(path) for _ in range(READERS)]
-        self._gate = _Gate(path)
+        self._gate = _Gate(path, GATE_CACHE_KIB)
         self._next_user_id = 1
         self._turn = asyncio.Lock()
         self._copier = _Threaded(partial(connect, path), 64)
@@ -220,8 +227,9 @@ def _commit(transaction: SQLiteTransaction) -> None:
 class _Gathering(Generic[W]):
     """A read-only connection that gathers what waits and does it in one hop."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = _Threaded(partial(connect, path, read_only=True), 64)
+    def __init__(self, path: Path, cache_kib: int = READERS_CACHE_KIB) -> None:
+        connector = partial(connect, path, read_only=True, cache_kib=cache_kib)
+        self._connection = _Threaded(connector, 64)
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
 

@@ -16,7 +16,7 @@ from service.store.rows import RECIPIENT_COLUMNS, recipient_of
 _KEYS = "FROM json_each(?2) AS asked "
 # What is being checked for the first time has no result yet.
 _RECIPIENTS = (
-    f"SELECT asked.value,c.status,c.checked_at,{','.join(RECIPIENT_COLUMNS)} {_KEYS}"  # noqa: S608  names of ours only
+    f"SELECT asked.value,c.status,c.checked_at,{','.join(RECIPIENT_COLUMNS)} {_KEYS}"
     "LEFT JOIN aliases a ON a.account = ?1 AND a.alias = asked.value "
     "LEFT JOIN users u ON u.id = a.user_id "
     "LEFT JOIN blocks b ON b.user_id = u.id "
@@ -25,12 +25,12 @@ _RECIPIENTS = (
     "AND c.status <> 'processing'"
 )
 _CHECKED = (
-    f"SELECT c.input,c.wa_id,c.status,c.checked_at {_KEYS}"  # noqa: S608  names of ours only
+    f"SELECT c.input,c.wa_id,c.status,c.checked_at {_KEYS}"
     "CROSS JOIN contacts c ON c.account = ?1 AND c.input = asked.value"
 )
 # The last of a key is the newest.
 _ALIKE = (
-    f"SELECT c.canonical,c.wa_id,c.status,c.checked_at {_KEYS}"  # noqa: S608  names of ours only
+    f"SELECT c.canonical,c.wa_id,c.status,c.checked_at {_KEYS}"
     "CROSS JOIN contacts c ON c.account = ?1 AND c.canonical = asked.value "
     "AND c.status <> 'processing' ORDER BY c.canonical,c.checked_at"
 )

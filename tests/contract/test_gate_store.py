@@ -18,7 +18,6 @@ from service.model.users import Link, State, User, by_key
 from service.store.blocks import find_block, put_block
 from service.store.database import Known, Question, Transaction, UnavailableError
 from service.store.sqlite import SQLiteDatabase
-
 from service.store.tables import unverified
 from tests.contract.test_store import opening
 
