@@ -336,7 +336,7 @@ def recipient_of(
 ) -> Recipient:
     """Build a recipient from the values of RECIPIENT_COLUMNS.
 
-    Of an identity that is acknowledged nothing is told, as of one that nobody has heard of.
+    An identity that is acknowledged, with nothing else to tell, is left out: it closes no gate.
     """
     if more is None:
         return Recipient(id_, wa_id, None, None, None, None, wrote_at, bool(heard_of))

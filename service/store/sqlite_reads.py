@@ -48,9 +48,10 @@ class SQLiteReads:
         """Give users by what they are called, and the newest word on each wa_id."""
         users: dict[str, Recipient] = {}
         newest: dict[str, LastWord] = {}
-        for name, status, checked_at, id_, wa_id, *rest in self._rows(_RECIPIENTS, account, names):
+        for row in self._rows(_RECIPIENTS, account, names):
+            name, status, checked_at, id_, wa_id, wrote_at, heard_of, more = row
             if id_ is not None:
-                users[name] = recipient_of(id_, wa_id, *rest)
+                users[name] = recipient_of(id_, wa_id, wrote_at, heard_of, more)
             if status is not None:
                 called = wa_id or name
                 before = newest.get(called)
