@@ -63,7 +63,7 @@ def _measure(server: Server, reference: Server, database: Path, effort: Effort) 
     section.notes += [
         "a single lookup: GET of one user at random; the no-op is sent the everyday mix",
         f"a thousand: {RECIPIENTS // 2} wa_ids and as many numbers as they were checked, at random",
-        "the database's file is read through before each run of thousands: no page is on disk alone",
+        "the database's file is read through before each run of thousands: it lies in memory",
         "CPU: of the whole server process, for one request, in a run of its own",
     ]
     return section
