@@ -92,12 +92,14 @@ class Transaction(Protocol):
 class Question(NamedTuple):
     """What the gate is asked: may these recipients of an account be written to?
 
-    `country_of` is a number whose country holds for those that name none.
+    `country_of` is a number whose country holds for those that name none. On the Cloud API the
+    answer is to tell user ids and identity hashes too, which takes more to be read (`in_full`).
     """
 
     account: str
     country_of: str | None
     asked: Sequence[str]
+    in_full: bool = False
 
 
 class Known(NamedTuple):
@@ -116,17 +118,19 @@ class Known(NamedTuple):
 class Reads(Protocol):
     """The statements of the gate, each for many recipients of an account at once."""
 
-    def users(self, account: str, names: Iterable[str]) -> dict[str, Recipient]:
-        """Give users by what they are called."""
+    def recipients(
+        self, account: str, names: Iterable[str], *, in_full: bool
+    ) -> tuple[dict[str, Recipient], dict[str, LastWord]]:
+        """Give users by what they are called, and for each wa_id the newest word on any number.
+
+        The wa_ids are the users', and the names themselves where they are nobody's.
+        """
 
     def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by the literal text that was asked about."""
 
     def alike(self, account: str, numbers: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by their canonical form."""
-
-    def newest(self, account: str, wa_ids: Iterable[str]) -> dict[str, LastWord]:
-        """Give for each wa_id the last word on any number that led to it."""
 
 
 class Database(Protocol):

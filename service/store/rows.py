@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from service.model.contacts import Check, Contact, OptIn
 from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
@@ -41,14 +43,25 @@ OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
-RECIPIENT_COLUMNS = (
-    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "NULL", "u.wrote_at",
-    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
-    "v.user_id IS NOT NULL", "NULL", "u.user_id", "u.hash", "u.links",
-    "u.confirmed_at", "u.acknowledged_at", "b.since", "b.until", "b.reason",
+_REST = (
+    "u.state", "u.received_at", "u.blocked_since", "u.links", "u.confirmed_at",
+    "u.acknowledged_at", "b.since", "b.until", "b.reason", "v.user_id", "u.user_id", "u.hash",
 )  # fmt: skip
-"""The fields of a `Recipient`; then what makes those two that few have, and that are null here."""
-_FIELDS = len(Recipient._fields)
+RECIPIENT_COLUMNS = (
+    "u.id",
+    "u.wa_id",
+    "u.wrote_at",
+    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
+    (
+        "CASE WHEN ?3 OR u.state <> 'acknowledged' OR "
+        "coalesce(u.blocked_since, u.links, b.since, v.user_id) IS NOT NULL "
+        f"THEN json_array({','.join(_REST)}) END"
+    ),
+)
+"""What makes a `Recipient`. Few have more than the first four: that is one list, as JSON.
+
+All have it where the parameter `?3` asks for it: on the Cloud API each has a hash to be told.
+"""
 CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
     "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
@@ -329,15 +342,31 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
     )
 
 
-def recipient_of(row: Sequence[Any]) -> Recipient:
-    """Build a recipient from a row in the order of RECIPIENT_COLUMNS."""
-    recipient = Recipient._make(row[:_FIELDS])
-    links, confirmed_at, acknowledged_at, since, until, reason = row[_FIELDS:]
-    if links is not None:
-        answered = max(confirmed_at or 0, acknowledged_at or 0)
-        moved = moved_to([_link_of(item) for item in _loads(links)], answered)
-        recipient = recipient._replace(moved_to=moved)
-    if since is not None:
-        blocked = Reason("blocked", since, until=until, detail=reason)
-        recipient = recipient._replace(blocked=blocked)
-    return recipient
+def recipient_of(
+    id_: int, wa_id: str, wrote_at: int | None, heard_of: int, more: str | None
+) -> Recipient:
+    """Build a recipient from the values of RECIPIENT_COLUMNS.
+
+    An identity that is acknowledged, with nothing else to tell, is left out: it closes no gate.
+    """
+    if more is None:
+        return Recipient(id_, wa_id, None, None, None, None, wrote_at, bool(heard_of))
+    (
+        state, received_at, blocked_since, links, confirmed_at, acknowledged_at,
+        since, until, reason, unverified, user_id, hash_,
+    ) = orjson.loads(more)  # fmt: skip
+    answered = max(confirmed_at or 0, acknowledged_at or 0)
+    return Recipient(
+        id_,
+        wa_id,
+        state,
+        received_at,
+        blocked_since,
+        moved_to([_link_of(item) for item in _loads(links)], answered) if links else None,
+        wrote_at,
+        bool(heard_of),
+        unverified is not None,
+        None if since is None else Reason("blocked", since, until=until, detail=reason),
+        user_id,
+        hash_,
+    )
