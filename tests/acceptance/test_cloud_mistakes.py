@@ -219,10 +219,15 @@ async def test_what_got_no_200_because_of_a_kill_is_sent_again_and_counts_once(
     child.account = "shop"
     made.meta.webhook_url = child.base + APP_DOOR
     users = wa_ids(60)
-    for user in users:
+    for user in users[:30]:
         made.meta.write(user, "Hello")
     await until(lambda: made.meta.webhooks.delivery.answers["200"] > 3)
+    for user in users[30:45]:
+        made.meta.write(user, "Hello")
+    await asyncio.sleep(0.003)
     await child.kill()
+    for user in users[45:]:
+        made.meta.write(user, "Hello")
     assert any(callback.state == "pending" for callback in made.meta.callbacks)
     await child.start()
     made.meta.webhook_url = child.base + APP_DOOR
