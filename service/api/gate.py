@@ -16,7 +16,7 @@ from service.api.problems import ProblemError, problem_of
 from service.api.services import Services
 from service.api.written import Written
 from service.model.gate import LastWord, Recipient, Rules, Situation, Verdict, judge, unite
-from service.model.names import usable_alias
+from service.model.names import is_user_id, usable_alias
 from service.model.numbers import canonical
 from service.store.database import Known, Question
 
@@ -149,8 +149,13 @@ class View(NamedTuple):
             return judge(None, None, (), self.situation) if dialable else None
         users = [known.users[name] for name in names if name in known.users]
         if not users:
-            return self._judge(names[0] if names else None, None, own)
+            return self._judge_stranger(names[0] if names else None, own)
         return unite([self._judge(user.wa_id or None, user, own) for user in users])
+
+    def _judge_stranger(self, alias: str | None, own: LastWord | None) -> Verdict:
+        if alias is not None and is_user_id(alias):
+            return self._judge(None, None, own)._replace(user_id=alias)
+        return self._judge(alias, None, own)
 
     def _judge(self, wa_id: str | None, user: Recipient | None, own: LastWord | None) -> Verdict:
         newest = None if wa_id is None else self.known.newest.get(wa_id)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from service.ledger.book import Book, Wanted
 from service.model.moves import move
+from service.store.contact_checks import end_checks
 from service.store.database import Transaction
 from service.store.queries import left_to_client
 from service.store.unverified import forgo_asking
@@ -25,13 +26,18 @@ class MoveEntry:
         return Wanted(ids=self.ids)
 
     def apply(self, book: Book) -> int:
-        """Let the rules settle each; nobody is unverified where there is nobody to ask."""
+        """Let the rules settle each; nobody is unverified where there is nobody to ask.
+
+        Nor is a contact being checked.
+        """
         context = book.context(self.account)
         for user_id in self.ids:
             user = book.find_by_id(user_id)
             if user is not None:
                 move(user, context)
-        forgo_asking(book.transaction.connection, self.account, book.now)
+        connection = book.transaction.connection
+        forgo_asking(connection, self.account, book.now)
+        end_checks(connection, self.account)
         return len(self.ids)
 
     def poisoned(self, _: Exception) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, 
 from sqlalchemy.dialects.sqlite import insert
 
 from service.model.budget import Usage
-from service.model.contacts import FRESH_MS, INVALID, VALID, OptIn
+from service.model.contacts import FAILED, FRESH_MS, INVALID, PROCESSING, VALID, OptIn
 from service.store.queries import CHUNK
 from service.store.tables import aliases, contact_days, contacts, idempotency, users
 
@@ -74,6 +74,17 @@ def open_checks(connection: Connection) -> dict[str, int]:
     """Count the checks that are open, by account."""
     query = select(contacts.c.account, func.count()).where(contacts.c.due_at.is_not(None))
     return {row[0]: row[1] for row in connection.execute(query.group_by(contacts.c.account))}
+
+
+def end_checks(connection: Connection, account: str) -> None:
+    """Give up the checks that are open, for there is no client any more that could answer.
+
+    A number that never had a result is `failed` then; what was known of the others stays.
+    """
+    is_open = (contacts.c.account == account, contacts.c.due_at.is_not(None))
+    status = case((contacts.c.status == PROCESSING, FAILED), else_=contacts.c.status)
+    ended = {"asked_at": None, "due_at": None, "attempts": None, "forced": None}
+    connection.execute(update(contacts).where(*is_open).values(status=status, **ended))
 
 
 class Place(NamedTuple):

@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import pytest
@@ -25,7 +25,10 @@ from service.ledger.book import Commit
 from service.ledger.ledger import wall_clock
 from service.model.users import Kind
 from service.settings import load
-from service.simulator import Options, Simulator, callback_bodies, message_ids
+from service.simulator import CloudOptions, Options, Simulator, callback_bodies, message_ids
+from service.simulator.cloud import bodies as cloud_bodies
+from service.simulator.cloud.cloud import Cloud, CloudMessage
+from service.simulator.cloud.options import Number
 from service.simulator.users import User
 
 TOKEN = "a-token-that-only-tests-know"
@@ -33,6 +36,12 @@ WA_ID = "16315553601"
 OTHER_ID = "16315553602"
 
 HASH_A, HASH_B, HASH_C = "Rc/eg9Rl0JA=", "Sjvjlx8G6Z0=", "UKD6Y/5SqDU="
+
+NUMBER, OTHER_NUMBER, STRANGE_NUMBER = "106540352242922", "106540352242923", "999999999999999"
+"""Business numbers of the Cloud API: one of each account, and one that no account has."""
+SHEENA, USER_ID = "16505551234", "US.13491208655302741918"
+APP_SECRET, ACCESS_TOKEN = "0123456789abcdef" * 2, "EAAG-a-token"
+APP_DOOR = "/webhooks/meta"
 
 Json = dict[str, Any]
 Answer = tuple[int, Any]
@@ -155,6 +164,8 @@ class Caller:
     """The address of the API, where it is not that of the door."""
     key: str | None = None
     tls: ssl.SSLContext | bool = True
+    account: str = "main"
+    """The account that is asked about."""
 
     async def api(
         self,
@@ -213,9 +224,14 @@ class Caller:
         for body in bodies:
             assert await self.post(body) == 200
 
-    async def identity(self, wa_id: str = WA_ID, account: str = "main") -> Json:
+    def of(self, account: str) -> Self:
+        """Ask about another account."""
+        return replace(self, account=account)
+
+    async def identity(self, wa_id: str = WA_ID, account: str | None = None) -> Json:
         """Give an identity with its history and audit; empty where there is none."""
-        status, found = await self.api("GET", f"/accounts/{account}/identities/{wa_id}")
+        path = f"/accounts/{account or self.account}/identities/{wa_id}"
+        status, found = await self.api("GET", path)
         assert status in {200, 404}, found
         return dict(found) if status == 200 else {}
 
@@ -237,7 +253,7 @@ class Caller:
         return [entry for entry in entries if event in (None, entry["event"])]
 
     async def gate(self, wa_id: str = WA_ID) -> Json:
-        status, answer = await self.api("GET", f"/accounts/main/recipients/{wa_id}")
+        status, answer = await self.api("GET", f"/accounts/{self.account}/recipients/{wa_id}")
         assert status == 200, answer
         return dict(answer)
 
@@ -249,21 +265,21 @@ class Caller:
         return codes
 
     async def decide(
-        self, verb: str, hash_: str, wa_id: str = WA_ID, *, query: str = "", **more: Any
+        self, verb: str, hash_: str | None, wa_id: str = WA_ID, *, query: str = "", **more: Any
     ) -> Answer:
-        path = f"/accounts/main/identities/{wa_id}/{verb}{query}"
+        path = f"/accounts/{self.account}/identities/{wa_id}/{verb}{query}"
         return await self.api("POST", path, {"hash": hash_, **more})
 
     async def acknowledge(
-        self, hash_: str, wa_id: str = WA_ID, *, query: str = "", **more: Any
+        self, hash_: str | None, wa_id: str = WA_ID, *, query: str = "", **more: Any
     ) -> Answer:
         return await self.decide("acknowledge", hash_, wa_id, query=query, **more)
 
-    async def hold(self, hash_: str, wa_id: str = WA_ID, **more: Any) -> Answer:
+    async def hold(self, hash_: str | None, wa_id: str = WA_ID, **more: Any) -> Answer:
         return await self.decide("hold", hash_, wa_id, **more)
 
     async def refresh(self, wa_id: str = WA_ID) -> Answer:
-        return await self.api("POST", f"/accounts/main/identities/{wa_id}/refresh")
+        return await self.api("POST", f"/accounts/{self.account}/identities/{wa_id}/refresh")
 
     async def quarantined(self) -> list[Json]:
         status, listed = await self.api("GET", "/journal?state=quarantined&limit=1000")
@@ -303,6 +319,7 @@ class Installation(Caller):
         self.base = outside.replace("0.0.0.0", "127.0.0.1")
         self.inside = inside[0] if inside else ""
         self.sim.webhook_url = f"{self.base}/webhooks/main/{TOKEN}"
+        self.sim.cloud.webhook_url = self.base + APP_DOOR
 
     async def stop(self) -> None:
         """Stop the service as a signal would, but at once."""
@@ -367,6 +384,46 @@ class Installation(Caller):
         async with self.http.post(url, headers=headers, json=message, ssl=tls) as response:
             answer = await response.json()
             return None if response.status == 200 else int(answer["errors"][0]["code"])
+
+
+@dataclass
+class CloudInstallation(Installation):
+    """A service with accounts of both kinds: the simulator is the client of one, and Meta."""
+
+    account: str = "shop"
+
+    @property
+    def meta(self) -> Cloud:
+        return self.sim.cloud
+
+    async def come(self, *webhooks: Any) -> None:
+        """Let webhooks come, one after another, signed by the app; each is taken."""
+        for webhook in webhooks:
+            self.meta.send_callback(webhook)
+            await self.meta.settled()
+
+    async def deliver_signed(self, raw: bytes, secret: str = APP_SECRET) -> int:
+        """Deliver a webhook once, and give the status."""
+        return await self.post(raw, path=APP_DOOR, headers=signed(raw, secret))
+
+    async def send_along(self, hash_: str | None = None, to: str = SHEENA) -> CloudMessage:
+        """Send a message as the business does, with a hash if one is given; all statuses come."""
+        tls = ssl.create_default_context(cafile=self.sim.ca_file)
+        message: Json = {"messaging_product": "whatsapp", "type": "text", "text": {"body": "Hello"}}
+        message["recipient" if "." in to else "to"] = to
+        if hash_ is not None:
+            message["recipient_identity_key_hash"] = hash_
+        url = f"{self.sim.graph_url}/{NUMBER}/messages"
+        headers = {"Authorization": f"Bearer {ACCESS_TOKEN}"}
+        async with self.http.post(url, headers=headers, json=message, ssl=tls) as response:
+            assert response.status == 200, await response.text()
+        await self.meta.settled()
+        return self.meta.messages[-1]
+
+
+def signed(raw: bytes, secret: str = APP_SECRET) -> dict[str, str]:
+    """Sign a webhook as Meta does."""
+    return {"X-Hub-Signature-256": cloud_bodies.signature(secret, raw)}
 
 
 @dataclass
@@ -534,6 +591,71 @@ async def manual(install: Install) -> Installation:
 async def auto(install: Install) -> Installation:
     """An installation where policy acknowledges at once."""
     return await install(policy={"mode": "auto", "max_changes": 100})
+
+
+OpenShop = Callable[..., Awaitable[CloudInstallation]]
+
+
+def cloud_options(**others: Any) -> CloudOptions:
+    chosen = {
+        "numbers": (Number(), Number(phone_number_id=OTHER_NUMBER)),
+        "app_secret": APP_SECRET,
+        "access_token": ACCESS_TOKEN,
+        "identity_check": True,
+        "retry_base_seconds": 0.05,
+        "retry_cap_seconds": 0.2,
+    }
+    return CloudOptions(**(chosen | others))
+
+
+def cloud_account(sim: Simulator, number: str = NUMBER) -> Json:
+    return {
+        "kind": "cloud",
+        "app": "meta",
+        "phone_number_id": number,
+        "base_url": sim.graph_url,
+        "access_token": ACCESS_TOKEN,
+        "ca_file": str(sim.ca_file),
+    }
+
+
+def app_tree() -> Json:
+    return {"meta": {"app_secret": APP_SECRET, "verify_token": "a-verify-token"}}
+
+
+@pytest.fixture
+def prepare_shop(
+    stack: AsyncExitStack, simulate: Start, http: aiohttp.ClientSession, tmp_path: Path
+) -> OpenShop:
+    """Set up two accounts of the Cloud API beside the one with a client, without starting."""
+
+    async def set_up(*, meta: Json | None = None, **over: Any) -> CloudInstallation:
+        sim = await simulate(cloud=cloud_options(**(meta or {})))
+        shops = {"shop": cloud_account(sim), "outlet": cloud_account(sim, OTHER_NUMBER)}
+        tree = merge(tree_for(sim, tmp_path), {"apps": app_tree(), "accounts": shops})
+        made = CloudInstallation(http, sim=sim, tree=merge(tree, over), folder=tmp_path)
+        stack.push_async_callback(made.stop)
+        return made
+
+    return set_up
+
+
+@pytest.fixture
+def open_shop(prepare_shop: OpenShop) -> OpenShop:
+    """Set up accounts of both kinds and start the service; tables go over the configuration."""
+
+    async def set_up(**over: Any) -> CloudInstallation:
+        made = await prepare_shop(**over)
+        await made.start()
+        return made
+
+    return set_up
+
+
+@pytest.fixture
+async def shop(open_shop: OpenShop) -> CloudInstallation:
+    """Accounts of both kinds: the first hash of a user is trusted, then a person decides."""
+    return await open_shop()
 
 
 @pytest.fixture

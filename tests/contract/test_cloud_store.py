@@ -5,12 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from service.ledger.blocks import BlockEntry
 from service.ledger.callbacks import CallbackEntry
 from service.ledger.decisions import DecisionEntry
 from service.ledger.ledger import Ledger
+from service.ledger.moves import MoveEntry
 from service.model.decisions import Decision, Verb
 from service.model.events import (
     Event,
@@ -30,7 +31,7 @@ from service.store.database import JournalRow
 from service.store.queries import account_rows, audit_of, find_user, history_of
 from service.store.retention import forget_recipients, has_old_recipients
 from service.store.sqlite import SQLiteDatabase
-from service.store.tables import aliases, message_recipients, users
+from service.store.tables import aliases, contacts, message_recipients, users
 
 NOW = 1_700_000_000_000
 WA_ID, ID, OTHER_ID, PARENT = "16505551234", "US.1349", "US.2", "US.ENT.3"
@@ -275,3 +276,37 @@ async def test_notes_of_whom_messages_were_for_are_forgotten_when_old(
     assert await database.write(lambda t: forget_recipients(t.connection, NOW + 1, 3)) == 3
     assert await database.write(lambda t: forget_recipients(t.connection, NOW + 1, 3)) == 2
     assert await count(database, message_recipients) == 0
+
+
+async def test_a_check_that_is_open_when_its_account_moves_is_given_up(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    def row(account: str, input_: str, status: str, due_at: int | None) -> dict[str, object]:
+        return {
+            "account": account,
+            "input": input_,
+            "status": status,
+            "checked_at": NOW,
+            "digests": "[]",
+            "asked_at": due_at,
+            "due_at": due_at,
+            "attempts": due_at and 1,
+            "forced": due_at and False,
+        }
+
+    rows = [
+        row("shop", "never answered", "processing", NOW),
+        row("shop", "asked again", "valid", NOW),
+        row("shop", "not open", "invalid", None),
+        row("main", "of another", "processing", NOW),
+    ]
+    await database.write(lambda tx: tx.connection.execute(insert(contacts), rows))
+    await ledger.submit(MoveEntry("shop"))
+    query = select(contacts.c.input, contacts.c.status, contacts.c.due_at).order_by(contacts.c.id)
+    found = await database.read(lambda connection: connection.execute(query).fetchall())
+    assert [tuple(one) for one in found] == [
+        ("never answered", "failed", None),
+        ("asked again", "valid", None),
+        ("not open", "invalid", None),
+        ("of another", "processing", NOW),
+    ]

@@ -1,0 +1,251 @@
+"""Who is who on the Cloud API: users with a number, a user id, or both."""
+
+import pytest
+
+from tests.acceptance.conftest import (
+    HASH_A,
+    HASH_B,
+    HASH_C,
+    HOUR_AGO,
+    SHEENA,
+    USER_ID,
+    CloudInstallation,
+    Json,
+    OpenShop,
+    hour_ago,
+    rfc3339,
+)
+from tests.acceptance.webhooks import mismatch, status, system, told, wrote
+
+OTHER_ID, NEW_NUMBER = "US.20000000000000000002", "12195555358"
+AN_HOUR_AGO = HOUR_AGO / 1000
+
+
+async def listed(shop: CloudInstallation) -> list[Json]:
+    _, answer = await shop.api("GET", "/identities?account=shop")
+    return list(answer["items"])
+
+
+async def events(shop: CloudInstallation, user: str) -> list[str]:
+    return [entry["event"] for entry in await shop.audit(user)]
+
+
+async def test_a_number_that_gets_a_user_id_stays_the_same_user(shop: CloudInstallation) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA))
+    await shop.come(wrote(HASH_A, 60, wa_id=SHEENA, user_id=USER_ID))
+    [identity] = await listed(shop)
+    assert (identity["wa_id"], identity["user_id"]) == (SHEENA, USER_ID)
+    await shop.come(wrote(HASH_A, 120, user_id=USER_ID))
+    assert await events(shop, SHEENA) == ["first_use", "acknowledged"]
+
+
+async def test_a_hash_is_compared_whichever_name_it_comes_under(shop: CloudInstallation) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await shop.come(wrote(HASH_B, 60, user_id=USER_ID))
+    assert await shop.state(SHEENA) == "pending"
+    await shop.acknowledge(HASH_B, USER_ID)
+    assert await shop.state(SHEENA) == "acknowledged"
+    await shop.come(told(status("sent", 120, hash_=HASH_C, recipient_id=SHEENA)))
+    assert (await shop.identity(USER_ID))["hash"] == HASH_C
+
+
+async def test_a_number_that_changed_hands_leads_to_who_has_it_now_and_inherits_nothing(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await shop.come(wrote(HASH_B, 60, wa_id=SHEENA, user_id=OTHER_ID))
+    before, now = await shop.identity(USER_ID), await shop.identity(SHEENA)
+    assert (before["wa_id"], before["hash"], before["history"]) == (None, HASH_A, [])
+    assert (now["wa_id"], now["user_id"]) == (SHEENA, OTHER_ID)
+    assert (now["hash"], now["history"]) == (HASH_B, [])
+    assert "alias_moved" in await events(shop, USER_ID)
+    assert (await shop.gate(SHEENA))["identity_key_hash"] == HASH_B
+    assert (await shop.gate(USER_ID))["identity_key_hash"] == HASH_A
+
+
+async def test_a_hold_is_not_inherited_with_a_number_and_stays_where_it_was(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await shop.come(wrote(HASH_B, 60, wa_id=SHEENA, user_id=USER_ID))
+    await shop.hold(HASH_B, SHEENA)
+    await shop.come(wrote(HASH_C, 120, wa_id=SHEENA, user_id=OTHER_ID))
+    assert await shop.reasons(USER_ID) == ["identity_held"]
+    assert await shop.reasons(SHEENA) == []
+
+
+async def test_a_late_delivery_does_not_give_a_number_back(shop: CloudInstallation) -> None:
+    late = wrote(HASH_A, 30, wa_id=SHEENA, user_id=USER_ID)
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await shop.come(wrote(HASH_B, 60, wa_id=SHEENA, user_id=OTHER_ID))
+    await shop.come(late)
+    assert (await shop.identity(SHEENA))["user_id"] == OTHER_ID
+    assert (await shop.identity(USER_ID))["wa_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((HASH_A, 0), (HASH_B, 60)), ((HASH_B, 60), (HASH_A, 0))]
+)
+async def test_two_who_turn_out_to_be_one_are_merged_and_what_was_seen_last_is_the_latest(
+    shop: CloudInstallation, first: tuple[str, int], second: tuple[str, int]
+) -> None:
+    await shop.come(wrote(*first, wa_id=SHEENA), wrote(*second, user_id=USER_ID))
+    assert len(await listed(shop)) == 2
+    await shop.come(wrote(None, 90, wa_id=SHEENA, user_id=USER_ID))
+    [identity] = await listed(shop)
+    assert (identity["wa_id"], identity["user_id"]) == (SHEENA, USER_ID)
+    for alias in (SHEENA, USER_ID):
+        whole = await shop.identity(alias)
+        assert whole["hash"] == HASH_B
+        assert [entry["hash"] for entry in whole["history"]] == [HASH_A]
+        assert "merged" in [entry["event"] for entry in whole["audit"]]
+        # it was trusted for being the first, and there was one before
+        assert whole["state"] == "pending"
+
+
+async def test_a_merger_keeps_a_persons_block_and_hold(shop: CloudInstallation) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA), wrote(HASH_B, 60, wa_id=SHEENA))
+    await shop.hold(HASH_B, SHEENA)
+    path = f"/accounts/shop/recipients/{SHEENA}/block"
+    await shop.api("PUT", path, {"reason": "asked us to stop"})
+    await shop.come(wrote(HASH_C, 120, user_id=USER_ID))
+    await shop.come(wrote(None, 180, wa_id=SHEENA, user_id=USER_ID))
+    assert sorted(await shop.reasons(USER_ID)) == ["blocked", "identity_pending"]
+    assert await shop.reasons(SHEENA) == await shop.reasons(USER_ID)
+
+
+async def test_a_merger_outlives_a_restart(shop: CloudInstallation) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA), wrote(HASH_A, 60, user_id=USER_ID))
+    await shop.come(wrote(None, 90, wa_id=SHEENA, user_id=USER_ID))
+    before = await shop.identity(SHEENA)
+    assert before["state"] == "acknowledged"
+    await shop.stop()
+    await shop.start()
+    assert await shop.identity(SHEENA) == before == await shop.identity(USER_ID)
+    await shop.come(wrote(HASH_B, 120, user_id=USER_ID))
+    assert await shop.state(SHEENA) == "pending"
+
+
+async def test_a_changed_number_brings_another_user_id_and_both_old_names_lead_to_the_old_user(
+    shop: CloudInstallation,
+) -> None:
+    user = shop.meta.write(SHEENA, "Hello", at=AN_HOUR_AGO)
+    await shop.meta.settled()
+    old_id, old_hash = user.user_id, user.hash
+    shop.meta.change_number(SHEENA, NEW_NUMBER, at=AN_HOUR_AGO + 60)
+    await shop.meta.settled()
+    new = shop.meta.users[NEW_NUMBER]
+    assert new.user_id != old_id
+    for alias in (SHEENA, old_id):
+        identity = await shop.identity(alias)
+        assert (identity["hash"], identity["state"]) == (old_hash, "acknowledged")
+        [link] = identity["linked"]
+        assert (link["relation"], link["since"]) == ("successor", rfc3339(hour_ago(60)))
+        assert (link["wa_id"], link["user_id"]) == (NEW_NUMBER, None)
+        assert await shop.reasons(alias) == ["number_changed"]
+    shop.meta.write(NEW_NUMBER, "It's me", at=AN_HOUR_AGO + 120)
+    await shop.meta.settled()
+    for alias in (NEW_NUMBER, new.user_id):
+        identity = await shop.identity(alias)
+        assert (identity["hash"], identity["state"]) == (new.hash, "acknowledged")
+        assert [link["relation"] for link in identity["linked"]] == ["predecessor"]
+        assert (await shop.gate(alias))["identity_key_hash"] == new.hash
+
+
+async def test_a_changed_number_with_previous_user_id_alone_finds_the_old_user(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, user_id=USER_ID))
+    about = {"type": "user_changed_number", "wa_id": NEW_NUMBER, "user_id": OTHER_ID}
+    await shop.come(system(60, None, previous_user_id=USER_ID, **about))
+    assert await shop.reasons(USER_ID) == ["number_changed"]
+    assert await shop.reasons(NEW_NUMBER) == await shop.reasons(OTHER_ID) == []
+    assert (await shop.gate(NEW_NUMBER))["user_id"] == OTHER_ID
+    assert (await shop.gate(USER_ID))["reasons"][0]["wa_id"] == NEW_NUMBER
+
+
+async def test_what_was_scheduled_waits_for_a_person_once_the_number_changed(
+    open_shop: OpenShop,
+) -> None:
+    policy = {"mode": "auto", "delay_seconds": 600}
+    shop = await open_shop(accounts={"shop": {"policy": policy}})
+    await shop.come(wrote(HASH_A), wrote(HASH_B, 60))
+    assert await shop.state(SHEENA) == "scheduled"
+    await shop.come(system(90, type="user_changed_number", wa_id=NEW_NUMBER))
+    assert await shop.state(SHEENA) == "pending"
+    shop.pass_time(700)
+    assert await shop.state(SHEENA) == "pending"
+
+
+async def test_a_changed_user_id_is_no_changed_key_but_a_link(shop: CloudInstallation) -> None:
+    shop.meta.set_user(USER_ID, hidden=True)
+    user = shop.meta.write(USER_ID, "Hello", at=AN_HOUR_AGO)
+    await shop.meta.settled()
+    old_hash = user.hash
+    shop.meta.change_user_id(USER_ID, at=AN_HOUR_AGO + 60)
+    await shop.meta.settled()
+    old = await shop.identity(USER_ID)
+    assert (old["hash"], old["state"], old["history"]) == (old_hash, "acknowledged", [])
+    [link] = old["linked"]
+    assert (link["user_id"], link["relation"]) == (user.user_id, "successor")
+    assert await shop.reasons(USER_ID) == ["number_changed"]
+    assert await shop.identity(user.user_id) == {}
+    shop.meta.write(user.user_id, "It's me", at=AN_HOUR_AGO + 120)
+    await shop.meta.settled()
+    assert (await shop.gate(user.user_id))["identity_key_hash"] == user.hash
+
+
+async def test_a_user_who_hides_the_number_is_still_found_by_it(shop: CloudInstallation) -> None:
+    user = shop.meta.write(SHEENA, "Hello", at=AN_HOUR_AGO)
+    shop.meta.set_user(SHEENA, hidden=True)
+    new = shop.meta.reinstall(SHEENA)
+    shop.meta.write(SHEENA, "It's me", at=AN_HOUR_AGO + 60)
+    await shop.meta.settled()
+    for alias in (SHEENA, user.user_id):
+        identity = await shop.identity(alias)
+        assert (identity["hash"], identity["state"]) == (new, "pending")
+
+
+async def test_an_old_alias_still_leads_to_its_user_for_what_is_delivered_late(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await shop.come(wrote(HASH_A, 120, wa_id=NEW_NUMBER, user_id=USER_ID))
+    identity = await shop.identity(SHEENA)
+    assert (identity["wa_id"], identity["user_id"]) == (NEW_NUMBER, USER_ID)
+    await shop.come(wrote(HASH_A, 60, wa_id=SHEENA), wrote(HASH_B, -60, wa_id=SHEENA))
+    whole = await shop.identity(USER_ID)
+    assert (whole["hash"], [entry["hash"] for entry in whole["history"]]) == (HASH_A, [HASH_B])
+    assert len(await listed(shop)) == 1
+
+
+async def test_a_status_alone_makes_nobody_of_a_stranger(shop: CloudInstallation) -> None:
+    names = {"recipient_id": SHEENA, "recipient_user_id": USER_ID}
+    await shop.come(told(status("delivered", **names)), told(mismatch(**names)))
+    assert await listed(shop) == []
+    assert (await shop.gate(SHEENA))["known"] is False
+
+
+async def test_users_without_user_ids_as_before_spring_2026_are_known_by_number(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_shop(meta={"user_ids": False})
+    shop.meta.write(SHEENA, "Hello")
+    await shop.meta.settled()
+    identity = await shop.identity(SHEENA)
+    assert (identity["wa_id"], identity["user_id"]) == (SHEENA, None)
+    shop.meta.change_number(SHEENA, NEW_NUMBER, spelling="customer")
+    await shop.meta.settled()
+    assert (await shop.gate(SHEENA))["reasons"][0]["wa_id"] == NEW_NUMBER
+
+
+@pytest.mark.parametrize("spelling", ["customer", "sibling"])
+async def test_the_older_spellings_of_a_changed_identity_are_understood(
+    shop: CloudInstallation, spelling: str
+) -> None:
+    await shop.come(wrote(HASH_A))
+    new = shop.meta.reinstall(SHEENA)
+    shop.meta.announce_identity(SHEENA, spelling="sibling" if spelling == "sibling" else "customer")
+    await shop.meta.settled()
+    identity = await shop.identity(SHEENA)
+    assert (identity["hash"], identity["state"]) == (new, "pending")
