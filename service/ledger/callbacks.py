@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from sqlalchemy import update
 
-from service.ledger.book import NOTHING, Book, Entry, Wanted
+from service.ledger.book import NOTHING, Book, Entry, Hint, Wanted
 from service.model import contacts
 from service.model.contacts import write
 from service.model.doubts import block
@@ -77,10 +77,13 @@ class CallbackEntry:
         names: list[str] = []
         inputs: list[Alias] = []
         sent: list[Alias] = []
+        hints: list[Hint] = []
         for event in self.events:
             match event:
                 case IdentitySeen() | UserWrote() | SendBlocked() | MessageSent():
                     names.append(event.user)
+                case Named(heard_of=False):
+                    hints.append(Hint(self.account, event, self.arrived))
                 case Named():
                     names += filter(None, (event.user_id, event.wa_id, event.parent))
                 case NumberChanged():
@@ -93,7 +96,7 @@ class CallbackEntry:
         if sent:
             self.recipients = transaction.recipients_of(sent)
             names += self.recipients.values()
-        return Wanted([(self.account, name) for name in names], inputs=inputs)
+        return Wanted([(self.account, name) for name in names], inputs=inputs, hints=hints)
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
