@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from service.model.aliases import Known, name, says_nothing
+from service.model.aliases import Known, Names, name, says_nothing
 from service.model.blocks import Block
 from service.model.contacts import Contact
 from service.model.events import Named
@@ -124,7 +125,7 @@ class Book:
         if told.isdisjoint(aliases):
             known = self.transaction.names_of(told)
             self._heed_hints = not all(
-                says_nothing(named, arrived, lambda alias, of=account: known.get((of, alias)))
+                says_nothing(named, arrived, partial(_named, known, account))
                 for account, named, arrived in hints
             )
         if self._heed_hints:
@@ -240,3 +241,7 @@ class Book:
                     if work is not None and work.holder is None:
                         commit.work.add((user.account, work.kind))
         return commit
+
+
+def _named(known: Mapping[Alias, Names], account: str, alias: str) -> Names | None:
+    return known.get((account, alias))

@@ -97,9 +97,7 @@ _USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
 _CHANGES = ",".join(CHANGE_COLUMNS)
 
 INSERT_USER = _insert("users", USER_COLUMNS)
-_NEW_USERS = _Lean(
-    "users", USER_COLUMNS, tuple(LATER_COLUMNS.values()), len(FRESH_COLUMNS), WRITER
-)
+_NEW_USERS = _Lean("users", USER_COLUMNS, tuple(LATER_COLUMNS.values()), len(FRESH_COLUMNS), WRITER)
 INSERT_FRESH_USER = _NEW_USERS.statement(len(FRESH_COLUMNS))
 INSERT_ALIAS = "INSERT INTO aliases (account, alias, user_id) VALUES (?, ?, ?)"
 UPSERT_ALIAS = f"{INSERT_ALIAS} ON CONFLICT DO UPDATE SET user_id = excluded.user_id"
