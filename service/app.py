@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import MISSING, asdict, fields
 from functools import partial
@@ -34,6 +34,7 @@ from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.ledger.moves import MoveEntry
 from service.model.gate import Reason
+from service.model.identity_check import IdentityCheck
 from service.model.policy import Policies
 from service.model.users import AuditEntry, Kind
 from service.observability.logs import configure
@@ -44,11 +45,13 @@ from service.store.queries import account_rows, note_policies
 from service.store.sqlite import SQLiteDatabase
 from service.store.unverified import unverified_accounts
 from service.whatsapp.client import Client
+from service.whatsapp.graph import Graph
 from service.workers.acknowledger import acknowledge
 from service.workers.checker import Checker
+from service.workers.cloud_inspector import AppSubject, NumberSubject
 from service.workers.health import watch
 from service.workers.heartbeat import Heartbeat
-from service.workers.inspector import Inspector, expected_of
+from service.workers.inspector import ClientSubject, Inspector, Subject, expected_of
 from service.workers.leasing import Outcome, Worker
 from service.workers.rechecks import Rechecks, Upkeep
 from service.workers.reconciler import ask, sweep
@@ -186,17 +189,21 @@ class Service:
             settings, database, ledger, clients, metrics, Changes(), room, messages, checkers
         )
         ledger.listeners.append(parts.changes.hear)
+        self._add_graphs(parts)
+        every = settings.inspector.every_seconds
         parts.inspectors |= {
-            name: Inspector(
-                client,
-                expected_of(settings, name),
-                ledger,
-                every_seconds=settings.inspector.every_seconds,
-            )
-            for name, client in clients.items()
+            name: Inspector(subject, ledger, every_seconds=every)
+            for name, subject in _subjects(parts)
         }
         self.parts = parts
         return parts
+
+    def _add_graphs(self, parts: Services) -> None:
+        """For each account of the Cloud API: the way there, and what callbacks tell of it."""
+        for name, account in self._settings.cloud_accounts.items():
+            graph = parts.graphs[name] = Graph(name, account, parts.metrics)
+            parts.identity_checks[name] = IdentityCheck()
+            self._stack.push_async_callback(graph.close)
 
     async def _add_verifiers(self, parts: Services) -> None:
         """Before anybody asks the gate: know which accounts are unverified since a restore."""
@@ -233,7 +240,14 @@ class Service:
             max_in_flight=server.max_in_flight_bytes,
             timeout_seconds=server.body_timeout_seconds,
         )
-        return Door(entrances(self._settings), parts.ledger, intake, parts.metrics, parts.messages)
+        return Door(
+            entrances(self._settings),
+            parts.ledger,
+            intake,
+            parts.metrics,
+            parts.messages,
+            parts.identity_checks,
+        )
 
     async def _listen(
         self,
@@ -375,6 +389,20 @@ class Service:
         if self._ends_at is None:
             return 0.0
         return max(0.0, 0.9 * (self._ends_at - time.monotonic()))
+
+
+def _subjects(parts: Services) -> Iterator[tuple[str, Subject]]:
+    """Give what is to be looked after: each account's settings, and each app's callbacks."""
+    settings = parts.settings
+    for name, client in parts.clients.items():
+        yield name, ClientSubject(client, expected_of(settings, name))
+    public = settings.server.public_url
+    for name, graph in parts.graphs.items():
+        door = settings.door(name, public) if public else None
+        yield name, NumberSubject(graph, door, parts.identity_checks[name])
+    for app in settings.apps:
+        names = [in_journal(app), *settings.accounts_of(app).values()]
+        yield in_journal(app), AppSubject(app, names, parts.database)
 
 
 async def _never(task: Task) -> Outcome:

@@ -18,6 +18,7 @@ from service.store.queries import (
     oldest_pending,
 )
 from service.store.unverified import count_unverified
+from service.whatsapp.reachability import Reachability
 
 
 async def status(request: web.Request) -> web.Response:
@@ -94,12 +95,16 @@ def _settings(parts: Services, name: str) -> dict[str, Any] | None:
         return None
     return {
         "read_at": rfc3339(inspector.read_at),
-        "client_version": inspector.told.version if inspector.told else None,
+        "client_version": inspector.subject.version,
         "issues": [issue.code for issue in inspector.found],
     }
 
 
 def _login(parts: Services, name: str) -> dict[str, Any] | None:
+    """Tell of the login of a client, or of the access token of the Cloud API."""
+    if (graph := parts.graphs.get(name)) is not None:
+        used = rfc3339(graph.login_since)
+        return {"state": graph.login, "since": used, "retry_in_seconds": None}
     if name not in parts.clients:
         return None
     session = parts.clients[name].session
@@ -113,11 +118,18 @@ def _login(parts: Services, name: str) -> dict[str, Any] | None:
 
 
 def _health(parts: Services, name: str) -> dict[str, Any] | None:
+    """Tell how a client is, or the Cloud API as the account has it."""
+    if (graph := parts.graphs.get(name)) is not None:
+        quality = graph.told.quality if graph.told else None
+        return {"quality_rating": quality, **_reached(graph.reachability)}
     if name not in parts.clients:
         return None
     state = parts.clients[name].reachability
+    return {"gateway_status": state.gateway, **_reached(state)}
+
+
+def _reached(state: Reachability) -> dict[str, Any]:
     return {
-        "gateway_status": state.gateway,
         "reachable": state.unreachable_since is None,
         "unreachable_since": rfc3339(state.unreachable_since),
         "last_error": state.last_error,

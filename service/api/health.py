@@ -15,6 +15,7 @@ from service.store.database import UnavailableError
 from service.store.queries import backlogs, count_states, oldest_pending
 from service.store.retention import oldest_entry
 from service.store.unverified import count_unverified
+from service.whatsapp.graph import Graph
 from service.workers.inspector import Inspector
 
 MEBIBYTE = 1_048_576
@@ -68,13 +69,26 @@ async def status(request: web.Request) -> web.Response:
         checks[f"login:{name}"] = _check(
             not client.session.refused, "the login is refused", otherwise="warn"
         )
-    checks |= {f"settings:{name}": _settings_check(i) for name, i in parts.inspectors.items()}
+    for name, graph in parts.graphs.items():
+        checks |= _graph_checks(name, graph)
+    checks |= {each.subject.check: _settings_check(each) for each in parts.inspectors.values()}
     worst = max((c["status"] for c in checks.values()), key=("pass", "warn", "fail").index)
     return web.json_response({"status": worst, "checks": checks})
 
 
+def _graph_checks(name: str, graph: Graph) -> dict[str, dict[str, Any]]:
+    """Tell of the Cloud API, as one account has it, what is told of a client."""
+    refused, reached = graph.login == "refused", graph.reachability
+    why = reached.last_error or "does not answer"
+    answers = reached.unreachable_since is None
+    return {
+        f"client:{name}": _check(answers, why, otherwise="warn"),
+        f"login:{name}": _check(not refused, "the access token is refused", otherwise="warn"),
+    }
+
+
 def _settings_check(inspector: Inspector) -> dict[str, Any]:
-    """Name what is wrong with a client's settings; the rest is for who has a key."""
+    """Name what is wrong with an account's settings; the rest is for who has a key."""
     found = inspector.found
     wrong = [issue.code for issue in found if not issue.is_notice]
     check = _check(not wrong, ", ".join(wrong), otherwise="warn")
@@ -143,7 +157,7 @@ def _count_issues(parts: Services) -> None:
     for inspector in parts.inspectors.values():
         for issue in inspector.issues():
             if not issue.is_notice:
-                parts.metrics.issues.labels(issue.account, issue.code).set(1)
+                parts.metrics.issues.labels(issue.account or "", issue.code).set(1)
 
 
 async def _count(parts: Services, now: int) -> None:

@@ -14,10 +14,12 @@ from service.ledger.book import Commit
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.model.gate import Reason
+from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.client import Client
+from service.whatsapp.graph import Graph
 from service.workers.checker import Checker
 from service.workers.inspector import Inspector
 from service.workers.verifier import Verifier
@@ -73,8 +75,10 @@ class Changes:
 class Services:
     """The parts of one running service.
 
-    A verifier for each account that is unverified, an inspector for each there is; `catching_up`
-    says that callbacks of the time when the service was down may be under way.
+    A client for each account of the On-Premises API, a graph and an identity check for each of the
+    Cloud API; a verifier for each account that is unverified, an inspector for each there is, and
+    for each app by what the journal calls it; `catching_up` says that callbacks of the time when
+    the service was down may be under way.
     """
 
     settings: Settings
@@ -88,6 +92,8 @@ class Services:
     checkers: Mapping[str, Checker]
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     inspectors: dict[str, Inspector] = field(default_factory=dict)
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    identity_checks: dict[str, IdentityCheck] = field(default_factory=dict)
     catching_up: Reason | None = None
     ready: bool = False
 

@@ -1,4 +1,4 @@
-"""The WhatsApp clients, as commands reach them: directly, by the configuration file."""
+"""WhatsApp clients and the Cloud API, as commands reach them: directly, by the configuration."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 
 from service.observability.metrics import Metrics
-from service.settings import OnPremAccountSettings
+from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.client import Client
+from service.whatsapp.graph import Graph
 
 
 @asynccontextmanager
@@ -19,6 +20,16 @@ async def client_at(name: str, account: OnPremAccountSettings) -> AsyncIterator[
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def graph_at(name: str, account: CloudAccountSettings) -> AsyncIterator[Graph]:
+    """Open the way to the Cloud API for an account."""
+    graph = Graph(name, account, Metrics())
+    try:
+        yield graph
+    finally:
+        await graph.close()
 
 
 @contextmanager

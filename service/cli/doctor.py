@@ -9,6 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from service.cli.clients import quiet_logs
+from service.cli.cloud_examinations import (
+    examine_door_of_app,
+    examine_identity_checks,
+    examine_number,
+)
 from service.cli.examinations import (
     Check,
     examine_callbacks,
@@ -29,17 +34,17 @@ ORDER = tuple(STYLES)
 def doctor(config: Config = None, as_json: AsJson = False) -> None:
     """Look at everything that can be wrong: door, certificates, login, settings, database, clock.
 
-    A callback of its own goes through the public URL of each account's door: it is kept in the
-    journal as 'synthetic', and has no effect. Nothing is changed. Run it on the machine and as the
-    user that the service runs as; it reads the configuration file, and speaks to the WhatsApp
-    clients itself.
+    A callback of its own goes through the public URL of each account's door, signed for that of an
+    app of the Cloud API: it is kept in the journal as 'synthetic', and has no effect. Nothing is
+    changed. Run it on the machine and as the user that the service runs as; it reads the
+    configuration file, and speaks to the WhatsApp clients and to the Cloud API itself.
 
     Exit 0: nothing is wrong, though there may be warnings. Else 1; each line says what to do.
     """
     settings = loaded(config)
     with quiet_logs(), Console(stderr=True).status("examining"):
         checks = [*examine_database(settings), *asyncio.run(_examine(settings))]
-    checks += examine_callbacks(settings)
+    checks += [*examine_callbacks(settings), *examine_identity_checks(settings)]
     failed = sum(check.status == "fail" for check in checks)
     if as_json:
         worst = max((check.status for check in checks), key=ORDER.index)
@@ -55,6 +60,10 @@ async def _examine(settings: Settings) -> list[Check]:
     looking: list[Coroutine[Any, Any, list[Check]]] = []
     for name in settings.onprem_accounts:
         looking += [examine_door(settings, name), examine_client(name, settings)]
+    for app in settings.apps:
+        looking.append(examine_door_of_app(settings, app))
+    for name in settings.cloud_accounts:
+        looking.append(examine_number(name, settings))
     return [check for found in await asyncio.gather(*looking) for check in found]
 
 

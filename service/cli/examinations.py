@@ -3,7 +3,7 @@
 import shutil
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,8 @@ from service.cli.probes import (
     synthetic_callback,
     trusting,
 )
+from service.ingress.readers import in_journal
+from service.ingress.signatures import signed
 from service.model.client_settings import MAX_SKEW_SECONDS, origin, wrong_settings
 from service.model.issues import CURES
 from service.settings import OnPremAccountSettings, Settings
@@ -93,11 +95,11 @@ def examine_callbacks(settings: Settings) -> Iterator[Check]:
 
 def _last_callback(account: str, at: int | None) -> Check:
     cure = (
-        "is the webhook URL right, and does the client reach it? what it delivers, its log tells; "
-        f"see 'ackgate accounts setup {account}'"
+        "is the webhook URL right, and reachable for the client (Cloud API: for Meta)? what a "
+        f"client delivers, its log tells; see 'ackgate accounts setup {account}'"
     )
     if at is None:
-        return Check("last callback", account, "warn", "the client never delivered any", cure)
+        return Check("last callback", account, "warn", "there never was any", cure)
     hours = max(0.0, time.time() - at / 1000) / 3600
     told = f"{hours * 60:.0f} minutes ago" if hours < 1 else f"{hours:.0f} hours ago"
     if hours < SILENT_HOURS:
@@ -113,19 +115,36 @@ async def examine_door(settings: Settings, account: str) -> list[Check]:
     public, local = settings.server.public_url, _local_url(settings)
     if public is None:
         return [await _local_door(settings, account, local)]
-    tls = trusting(settings.server.public_ca_file)
+    tls = trusting(_authority_of(settings, account))
     found = [await _public_door(settings, account, public, local, tls)]
     if public.startswith("https:"):
         served = await certificate_of(public, tls)
-        cure = (
-            "name the authority in server.public_ca_file, and run "
-            f"'ackgate accounts setup {account}'; or use a certificate that is publicly known"
-        )
+        cure = _certificate_cure(settings, account)
         found.append(_certificate("door certificate", account, served, cure))
     elif not is_loopback(host_of(public)):
         detail = f"{origin(public)} is plain http: the client demands https"
         found.append(Check("door certificate", account, "fail", detail, "end TLS in a proxy"))
     return found
+
+
+def _authority_of(settings: Settings, account: str) -> Path | None:
+    """Give the authority that verifies the door beside those publicly known.
+
+    Meta takes no other than these; only a simulator, on this machine, is given one.
+    """
+    cloud = settings.cloud_accounts.get(account)
+    if cloud is not None and not is_loopback(host_of(cloud.base_url)):
+        return None
+    return settings.server.public_ca_file
+
+
+def _certificate_cure(settings: Settings, account: str) -> str:
+    if account in settings.cloud_accounts:
+        return "use a certificate that is publicly known: Meta takes no other"
+    return (
+        "name the authority in server.public_ca_file, and run "
+        f"'ackgate accounts setup {account}'; or use a certificate that is publicly known"
+    )
 
 
 async def _local_door(settings: Settings, account: str, local: str | None) -> Check:
@@ -161,15 +180,24 @@ async def _try(
     """Deliver one, and look for it in the journal."""
     path, body = settings.database.path, synthetic_callback()
     before = _newest(path)
-    answer = await knock(settings.door(account, at), body, tls)
+    answer = await knock(settings.door(account, at), body, tls, _signed(settings, account, body))
     if answer.status != KEPT:
         return "fail", f"{origin(at)} {_refusal(answer)}"
-    came = _came(path, account, body, before)
+    cloud = settings.cloud_accounts.get(account)
+    came = _came(path, account if cloud is None else in_journal(cloud.app), body, before)
     if came is None:
         return "pass", f"{origin(at)} answered 200; the database can't be read here"
     if came:
         return "pass", f"{origin(at)} answered 200, and it is in the journal"
     return "fail", f"{origin(at)} answered 200, but another installation took it"
+
+
+def _signed(settings: Settings, account: str, body: bytes) -> Mapping[str, str]:
+    """Give the header that the door of an app demands; a client's callbacks have none."""
+    cloud = settings.cloud_accounts.get(account)
+    if cloud is None:
+        return {}
+    return signed(settings.apps[cloud.app].app_secret.get_secret_value().encode(), body)
 
 
 def _came(path: Path, account: str, body: bytes, before: int | None) -> bool | None:
@@ -195,6 +223,7 @@ def _refusal(answer: Knock) -> str:
     if answer.status is None:
         return f"does not answer: {answer.problem}"
     meaning = {
+        401: "app_secret is another than that of the service",
         403: "it was forwarded, and an API key or a webhook token is missing",
         404: "the path or the token is another",
         405: "something else than the door answers",

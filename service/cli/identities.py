@@ -19,9 +19,15 @@ PAGE = 1000
 DONE = {"acknowledged", "awaiting_hash"}
 
 Hash = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--hash", metavar="HASH", help="The hash that was looked at; refused where it has changed."
+    ),
+]
+NoHash = Annotated[
+    bool,
+    typer.Option(
+        "--no-hash", help="Instead of --hash: the new hash is not known yet (Cloud API, 137000)."
     ),
 ]
 Note = Annotated[str | None, typer.Option(metavar="TEXT", help="For the audit trail.")]
@@ -116,7 +122,8 @@ def show(
 def hold(
     account: Account,
     user: User,
-    hash_: Hash,
+    hash_: Hash = None,
+    no_hash: NoHash = False,
     note: Note = None,
     method: Method = None,
     reference: Reference = None,
@@ -127,7 +134,7 @@ def hold(
     as_json: AsJson = False,
 ) -> None:
     """Decide to keep the block: the user is not written to until somebody acknowledges."""
-    body = _decision(hash_, note, method, reference, on_behalf_of)
+    body = _decision(hash_, no_hash, note, method, reference, on_behalf_of)
     server = server_at(url, key_file, ca_file)
     _post(server, account, user, "hold", body, as_json=as_json)
 
@@ -149,7 +156,8 @@ def refresh(
 def acknowledge(
     account: Account,
     user: User,
-    hash_: Hash,
+    hash_: Hash = None,
+    no_hash: NoHash = False,
     note: Note = None,
     method: Method = None,
     reference: Reference = None,
@@ -170,7 +178,7 @@ def acknowledge(
     Exit 0: decided. With --wait, exit 0 only where the WhatsApp client has accepted it by then.
     Where another hash is the latest by now, that identity is shown, and nothing is decided.
     """
-    body = _decision(hash_, note, method, reference, on_behalf_of)
+    body = _decision(hash_, no_hash, note, method, reference, on_behalf_of)
     server = server_at(url, key_file, ca_file)
     identity = _post(server, account, user, "acknowledge", body, wait, as_json=as_json)
     state, error = identity.get("state"), identity.get("last_error")
@@ -182,17 +190,20 @@ def acknowledge(
 
 
 def _decision(
-    hash_: str,
+    hash_: str | None,
+    no_hash: bool,
     note: str | None,
     method: str | None,
     reference: str | None,
     on_behalf_of: str | None,
 ) -> dict[str, Any]:
+    if (hash_ is None) is not no_hash:
+        fail("give --hash HASH as it was looked at, or --no-hash where none is known", status=2)
     if (method is None) != (reference is None):
         fail("--method and --reference make up the evidence: give both, or none", status=2)
     evidence = None if method is None else {"method": method, "reference": reference}
-    given = {"hash": hash_, "note": note, "evidence": evidence, "on_behalf_of": on_behalf_of}
-    return {name: value for name, value in given.items() if value is not None}
+    given = {"note": note, "evidence": evidence, "on_behalf_of": on_behalf_of}
+    return {"hash": hash_} | {name: value for name, value in given.items() if value is not None}
 
 
 def _post(

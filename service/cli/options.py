@@ -46,13 +46,6 @@ def need_account(settings: Settings, name: str) -> None:
         fail(f"{name}: no such account in the configuration, which has: {known}")
 
 
-def need_client(settings: Settings, name: str) -> None:
-    """End, where there is no such account, or none with a WhatsApp client, with a line on it."""
-    need_account(settings, name)
-    if name not in settings.onprem_accounts:
-        fail(f"{name}: an account of the Cloud API, which has no client to be set")
-
-
 def loaded(config: Path | None) -> Settings:
     """Return the configuration, or end with the one line that says what is wrong with it."""
     try:

@@ -5,6 +5,7 @@ import json
 import secrets
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.dialects.findings import SYNTHETIC
 
 SECONDS = 20.0
 DAY_SECONDS = 86_400
+HEADERS = {"Content-Type": "application/json", "User-Agent": "ackgate-doctor"}
 HTTPS_PORT = 443
 
 
@@ -48,7 +50,9 @@ def trusting(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-async def knock(url: str, body: bytes, tls: ssl.SSLContext | bool) -> Knock:
+async def knock(
+    url: str, body: bytes, tls: ssl.SSLContext | bool, headers: Mapping[str, str]
+) -> Knock:
     """Deliver a callback as the client does: 200 counts, and no redirect is followed."""
     try:
         async with (
@@ -56,7 +60,7 @@ async def knock(url: str, body: bytes, tls: ssl.SSLContext | bool) -> Knock:
             http.post(
                 url,
                 data=body,
-                headers={"Content-Type": "application/json", "User-Agent": "ackgate-doctor"},
+                headers={**HEADERS, **headers},
                 allow_redirects=False,
                 ssl=tls,
             ) as response,

@@ -20,6 +20,7 @@ from service.ledger.callbacks import MAX_SLICE, CallbackEntry
 from service.ledger.ledger import FullError, Ledger
 from service.ledger.messages import Messages
 from service.model.events import Fault, Reading
+from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import AppSettings, Settings
 from service.store.database import UnavailableError
@@ -111,12 +112,14 @@ class Door:
         intake: Intake,
         metrics: Metrics,
         messages: Messages,
+        identity_checks: Mapping[str, IdentityCheck],
     ) -> None:
         self._entrances = entrances
         self._ledger = ledger
         self._intake = intake
         self._metrics = metrics
         self._messages = messages
+        self._identity_checks = identity_checks
         self._callbacks = metrics.callback_tally
         self._events = metrics.event_tally
         self._nobody = Entrance("", secrets.token_urlsafe(32), _nothing)
@@ -216,6 +219,8 @@ class Door:
                 self._events.inc(account, "Other", by=reading.others)
             if reading.sent or reading.delivered:
                 self._messages.note(account, reading)
+            if (check := self._identity_checks.get(account)) is not None:
+                check.note(reading.events, received.arrived)
             if not account and any(_is_unknown_number(fault) for fault in reading.faults):
                 app = entrance.name.removeprefix(APP_MARK)
                 self._metrics.unknown_numbers.labels(app).inc()

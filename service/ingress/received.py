@@ -69,10 +69,7 @@ class Received:
         return self._cut(content_type, encoding, reason)
 
     def _cut(self, content_type: str, encoding: str, reason: str | None) -> CallbackEntry:
-        readings = self.readings
-        accounts = [*readings]
-        if "" in readings:
-            accounts.remove("")
+        accounts = [name for name in self.readings if name]
         if len(accounts) == 1:
             self.account = accounts[0]
         row = JournalRow(
@@ -85,14 +82,15 @@ class Received:
             self.body,
             reason,
         )
-        reading = readings[accounts[0]] if accounts else NOTHING_READ
-        known_as = request_id(self.headers.get("X-Request-ID")) if reading.events else None
+        reading = self.readings[accounts[0]] if accounts else NOTHING_READ
+        has_events = bool(reading.events) or len(accounts) > 1
+        known_as = request_id(self.headers.get("X-Request-ID")) if has_events else None
         self.first = first = first_slice(row, reading, known_as)
         if len(accounts) > 1:
             self.first = first = replace(first, account=accounts[0])
             self.rest = [
                 *other_slices(first, reading),
-                *_slices_for_others(first, accounts[1:], readings),
+                *_slices_for_others(first, accounts[1:], self.readings),
             ]
         elif len(reading.events) > MAX_SLICE:
             self.rest = other_slices(first, reading)

@@ -41,6 +41,11 @@ class Seal:
         return challenge if knows and asks and usable and bounded else None
 
 
+def signed(secret: bytes, body: bytes) -> dict[str, str]:
+    """Return the header that a body is signed with."""
+    return {HEADER: f"sha256={hmac.digest(secret, body, 'sha256').hex()}"}
+
+
 def signature_of(headers: MultiMapping[str]) -> bytes | None:
     """Read the one signature that a callback brings; None where there is none to be compared."""
     given = headers.getall(HEADER, ())

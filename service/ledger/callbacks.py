@@ -36,6 +36,10 @@ APPLIED = "applied"
 QUARANTINED = "quarantined"
 
 
+_OF_ONE = (IdentitySeen, UserWrote, SendBlocked, MessageSent)
+"""Events of one user, who has one name in them; nearly all are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """A journal entry is read again: by whom, and what came of it."""
@@ -74,29 +78,26 @@ class CallbackEntry:
         """Want the users and contacts that the events speak of."""
         if not self.events:
             return NOTHING
-        names: list[str] = []
+        account = self.account
+        aliases: list[Alias] = []
         inputs: list[Alias] = []
-        sent: list[Alias] = []
+        refused: list[Alias] = []
         hints: list[Hint] = []
         for event in self.events:
-            match event:
-                case IdentitySeen() | UserWrote() | SendBlocked() | MessageSent():
-                    names.append(event.user)
-                case Named(heard_of=False):
-                    hints.append(Hint(self.account, event, self.arrived))
-                case Named():
-                    names += filter(None, (event.user_id, event.wa_id, event.parent))
-                case NumberChanged():
-                    names += (event.user, event.new_user)
-                case ContactChecked():
-                    inputs.append((self.account, event.input))
-                case HashRefused():
-                    names += filter(None, [event.user])
-                    sent += [(self.account, id_) for id_ in [event.message_id] if id_]
-        if sent:
-            self.recipients = transaction.recipients_of(sent)
-            names += self.recipients.values()
-        return Wanted([(self.account, name) for name in names], inputs=inputs, hints=hints)
+            if isinstance(event, _OF_ONE):
+                aliases.append((account, event.user))
+            elif isinstance(event, ContactChecked):
+                inputs.append((account, event.input))
+            elif isinstance(event, Named) and not event.heard_of:
+                hints.append(Hint(account, event, self.arrived))
+            else:
+                aliases += [(account, name) for name in _names_in(event)]
+                if isinstance(event, HashRefused) and event.message_id is not None:
+                    refused.append((account, event.message_id))
+        if refused:
+            self.recipients = transaction.recipients_of(refused)
+            aliases += [(account, alias) for alias in self.recipients.values()]
+        return Wanted(aliases, inputs=inputs, hints=hints)
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
@@ -158,6 +159,18 @@ class CallbackEntry:
             return None
         row = self.row._replace(state=QUARANTINED, reason=reason)
         return replace(self, events=(), row=row, keeps_row=True)
+
+
+def _names_in(event: Named | NumberChanged | HashRefused) -> Iterator[str]:
+    """Give every name in an event that may have more than one, or none."""
+    match event:
+        case Named():
+            names: tuple[str | None, ...] = (event.user_id, event.wa_id, event.parent)
+        case NumberChanged():
+            names = (event.user, event.new_user)
+        case HashRefused():
+            names = (event.user,)
+    return filter(None, names)
 
 
 def _note_replay(book: Book, account: str, replay: Replay) -> None:

@@ -88,14 +88,18 @@ def _security_notifications(told: ClientSettings, _: Expected) -> Iterator[Wrong
 
 
 def _webhook_url(told: ClientSettings, expected: Expected) -> Iterator[Wrong]:
-    door = expected.webhook_url
-    if told.webhook_url and (door is None or same_url(told.webhook_url, door)):
+    yield from wrong_url(told.webhook_url, expected.webhook_url, "webhooks.url")
+
+
+def wrong_url(registered: str | None, door: str | None, setting: str) -> Iterator[Wrong]:
+    """Give what is wrong with the webhook URL that is registered, by a setting of this path."""
+    if registered and (door is None or same_url(registered, door)):
         return
     yield Wrong(
         "webhook_url",
-        f"{_where(told.webhook_url, door)}: no callback comes here",
-        "webhooks.url" if door else None,
-        shown_url(told.webhook_url, door),
+        f"{_where(registered, door)}: no callback comes here",
+        setting if door else None,
+        shown_url(registered, door),
         shown_url(door, door),
         door,
     )

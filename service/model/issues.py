@@ -5,17 +5,20 @@ from typing import NamedTuple
 
 
 class Issue(NamedTuple):
-    """One thing that is wrong. `since` is Unix milliseconds, first seen by this process."""
+    """One thing that is wrong. `since` is Unix milliseconds, first seen by this process.
+
+    `account` is None where it concerns no account, or none that is configured.
+    """
 
     code: str
-    account: str
+    account: str | None
     since: int
     detail: str
 
     @property
     def cure(self) -> str:
         """What to do."""
-        return CURES[self.code].replace("ACCOUNT", self.account)
+        return CURES[self.code].replace("ACCOUNT", self.account or "ACCOUNT")
 
     @property
     def is_notice(self) -> bool:
@@ -36,11 +39,19 @@ CURES: Mapping[str, str] = {
     "webhooks.max_concurrent_requests at the client",
     "clock_skew": "set the clocks of both machines (NTP)",
     "settings_unreadable": "nothing needs to be done; to have them checked, give the account the "
-    "login of an admin",
-    "login_refused": "mend username and password of the account, then restart; or unlock the "
-    "login at the client",
+    "login of an admin (Cloud API: a token with whatsapp_business_management)",
+    "login_refused": "mend username and password of the account (Cloud API: its access_token), "
+    "then restart; or unlock the login at the client",
     "client_unreachable": "is the client running, and reachable at base_url of the account? does "
     "ca_file verify its certificate?",
+    "account_unreachable": "does this machine reach base_url of the account (DNS, firewall, "
+    "ca_file)? Meta's status page tells of outages; callbacks are taken all the same",
+    "number_unreadable": "mend phone_number_id (and waba_id) of the account, or give its "
+    "access_token the permission whatsapp_business_management for them",
+    "webhook_unsubscribed": "run 'ackgate accounts setup ACCOUNT'",
+    "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
+    "unknown_number": "add an account with this phone_number_id to the configuration and restart, "
+    "then replay these callbacks: they are in GET /api/v1/journal?state=quarantined",
 }
 """Every code of an issue, with its cure."""
 

@@ -77,6 +77,7 @@ class CloudAccountSettings(Table):
     kind: Literal["cloud"]
     app: Name
     phone_number_id: PhoneNumberId
+    waba_id: PhoneNumberId | None = None
     base_url: ClientUrl = CLOUD_URL
     access_token: BearerToken
     ca_file: AuthorityFile | None = None

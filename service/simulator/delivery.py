@@ -7,6 +7,7 @@ while `callback_persist` is on, but never the end of the process.
 """
 
 import asyncio
+import io
 import ssl
 import time
 from collections import Counter, deque
@@ -19,6 +20,7 @@ import aiohttp
 from service.simulator.faults import Fault, Faults
 
 KEPT_CALLBACKS = 10_000
+LARGE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -228,7 +230,7 @@ class Delivery:
         try:
             async with self._session.post(
                 url,
-                data=callback.body,
+                data=_data(callback.body),
                 headers={"Content-Type": "application/json", **own, **callback.headers},
                 allow_redirects=False,
                 ssl=True if self.tls is None else self.tls,
@@ -261,6 +263,11 @@ class Delivery:
 
     async def _sleep(self, seconds: float) -> None:
         await first_of(self._hurried.wait(), seconds)
+
+
+def _data(body: bytes) -> bytes | io.BytesIO:
+    """Return what is posted: a large body as a file, which aiohttp sends in pieces."""
+    return body if len(body) <= LARGE_BYTES else io.BytesIO(body)
 
 
 def _later(callback: Callback, seconds: float) -> Callback:

@@ -4,11 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import structlog
 from pydantic import BaseModel, ValidationError
 
 from service.dialects.fields import FieldError, identity_hash, millisecond, table, truth
@@ -22,11 +20,11 @@ from service.whatsapp.errors import (
     BusyError,
     CallError,
     ForbiddenError,
-    LoginRefusedError,
     NoReplyError,
     NotSentError,
 )
 from service.whatsapp.rate import Rate, SaturatedError
+from service.whatsapp.reachability import Reachability
 from service.whatsapp.session import UNAUTHORIZED, Session
 from service.whatsapp.settings import SETTINGS, WEBHOOK_CA, fingerprints, settings_of, skew_of
 from service.whatsapp.transport import Reply, Transport
@@ -40,20 +38,9 @@ BUSY_SECONDS = 3.0
 CHECKING_SHARE = 4
 """Of the calls to a client that may be under way one in so many may be contact checks."""
 
-log = structlog.get_logger(__name__)
-
 
 class _Health(BaseModel):
     gateway_status: str = "unknown"
-
-
-@dataclass(slots=True)
-class Reachability:
-    """Whether the client answers, as of its last call; times are Unix milliseconds."""
-
-    gateway: str = "unknown"
-    unreachable_since: int | None = None
-    last_error: str | None = None
 
 
 class Client:
@@ -63,10 +50,9 @@ class Client:
         self.name = name
         self.max_in_flight = account.max_in_flight
         self.timeout_seconds = account.timeout_seconds
-        self._reachable = metrics.reachable.labels(name)
-        self._transport = Transport(name, account, metrics)
+        self._transport = Transport(name, account, metrics, max_in_flight=account.max_in_flight)
         self.session = Session(name, account, self._transport)
-        self.reachability = Reachability()
+        self.reachability = Reachability(name, metrics.reachable.labels(name))
         self._rate = Rate()
         self._checking = asyncio.Semaphore(max(1, account.max_in_flight // CHECKING_SHARE))
         self.skew_seconds: float | None = None
@@ -195,11 +181,11 @@ class Client:
                 if fresh != token:
                     reply = await self._send(operation, method, path, fresh, body, text)
         except CallError as error:
-            self._note_failure(error)
+            self.reachability.note_failure(error)
             raise
         if reply.status != UNAUTHORIZED:
             self.session.prove()
-        self._note_reply()
+        self.reachability.note_reply()
         return reply
 
     async def _send(
@@ -208,22 +194,6 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"}
         call = self._transport.call
         return await call(operation, method, path, headers=headers, body=body, text=text)
-
-    def _note_failure(self, error: CallError) -> None:
-        state = self.reachability
-        state.last_error = str(error)
-        self._reachable.set(0)
-        if state.unreachable_since is None:
-            state.unreachable_since = time.time_ns() // 1_000_000
-            refused = isinstance(error, LoginRefusedError)
-            log.warning("client unreachable", account=self.name, error=str(error), login=refused)
-
-    def _note_reply(self) -> None:
-        state = self.reachability
-        self._reachable.set(1)
-        if state.unreachable_since is not None:
-            log.info("client reachable again", account=self.name)
-        state.unreachable_since = state.last_error = None
 
     async def close(self) -> None:
         """Close the connections."""

@@ -31,3 +31,15 @@ class BusyError(NotSentError):
 
 class ForbiddenError(CallError):
     """The client answered, and this login may not do that: it is no admin's."""
+
+
+class NotThereError(CallError):
+    """Graph has no such object, or none that this access token may see: it tells no difference."""
+
+
+class InvalidError(CallError):
+    """Graph takes what is to be changed for wrong, or too early: nothing was changed."""
+
+
+class HandshakeError(CallError):
+    """Meta asked the door for the handshake, and was not answered right."""

@@ -1,4 +1,4 @@
-"""One HTTP call to a WhatsApp client, and nothing that repeats it behind our back."""
+"""One HTTP call to a WhatsApp client, or to the Cloud API; nothing repeats it behind our back."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import structlog
 from yarl import URL
 
 from service.observability.metrics import Metrics
-from service.settings import OnPremAccountSettings
+from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError
 
 MAX_REPLY_BYTES = 1_048_576
@@ -38,13 +38,20 @@ class Reply:
 
 
 class Transport:
-    """Calls one account's client: bounded in number and time, over a verified connection."""
+    """Makes one account's calls: bounded in number and time, over a verified connection."""
 
-    def __init__(self, name: str, account: OnPremAccountSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        account: OnPremAccountSettings | CloudAccountSettings,
+        metrics: Metrics,
+        *,
+        max_in_flight: int,
+    ) -> None:
         self._name = name
         self._metrics = metrics
         self._base = str(URL(str(account.base_url).rstrip("/")))
-        self._slots = asyncio.Semaphore(account.max_in_flight)
+        self._slots = asyncio.Semaphore(max_in_flight)
         self._timeout = account.timeout_seconds
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=_tls(account)),
@@ -124,7 +131,7 @@ class Transport:
         await self._http.close()
 
 
-def _tls(account: OnPremAccountSettings) -> ssl.SSLContext | bool:
+def _tls(account: OnPremAccountSettings | CloudAccountSettings) -> ssl.SSLContext | bool:
     if not account.verify_tls:
         return False
     if account.ca_file is None:

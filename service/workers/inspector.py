@@ -1,9 +1,11 @@
-"""Looks at how a client is set, at the start and regularly, and tells what is wrong with it.
+"""Looks at how each account is set up, at the start and regularly, and tells what is wrong.
 
 Nothing is ever changed here: `ackgate accounts setup` does that, when it is asked to.
 """
 
 import asyncio
+from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
 
@@ -11,8 +13,10 @@ from service.ledger.ledger import Ledger
 from service.model.client_settings import ClientSettings, Expected, wrong_settings
 from service.model.issues import NOTICES, Issue
 from service.settings import Settings
+from service.store.database import UnavailableError
 from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError, ForbiddenError
+from service.whatsapp.errors import BusyError, CallError, ForbiddenError
+from service.whatsapp.reachability import Reachability
 from service.whatsapp.settings import fingerprints
 
 AGAIN_SECONDS = 30.0
@@ -21,6 +25,9 @@ UNREADABLE = (
     "settings_unreadable",
     "the login may not read the client's settings (403), so they are not checked",
 )
+
+Finding = tuple[str, str]
+"""The code of an issue, and its detail."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,28 +45,40 @@ def expected_of(settings: Settings, account: str) -> Expected:
     )
 
 
+class Subject(Protocol):
+    """What is looked at."""
+
+    @property
+    def check(self) -> str:
+        """What `/health/status` calls it."""
+
+    @property
+    def account(self) -> str | None:
+        """The account whose it is; None where it is none of one account."""
+
+    @property
+    def version(self) -> str | None:
+        """The version that the other side tells of itself."""
+
+    async def look(self) -> list[Finding]:
+        """Look once. Raises CallError where there is no answer."""
+
+    def noticed(self) -> Iterable[Issue]:
+        """Give what is wrong by what was noticed meanwhile, without being looked for."""
+
+    def unreached(self) -> Iterable[Issue]:
+        """Give what is wrong with the way there."""
+
+
 class Inspector:
-    """Looks after the settings of one account's client.
+    """Looks after one subject. `read_at` (Unix ms) is when it last answered; None before."""
 
-    `read_at` (Unix ms) is when they were last read, or refused to be; None before. `told` is
-    what they were then.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        expected: Expected,
-        ledger: Ledger,
-        *,
-        every_seconds: float,
-    ) -> None:
-        self._client = client
-        self._expected = expected
+    def __init__(self, subject: Subject, ledger: Ledger, *, every_seconds: float) -> None:
+        self.subject = subject
         self._ledger = ledger
         self._every = every_seconds
         self._found: dict[str, Issue] = {}
         self.read_at: int | None = None
-        self.told: ClientSettings | None = None
 
     @property
     def wanted(self) -> bool:
@@ -72,50 +91,86 @@ class Inspector:
             try:
                 answered = await self.look()
             except Exception:
-                log.exception("looking at the settings failed", account=self._client.name)
+                log.exception("looking at the settings failed", account=self.subject.account)
                 answered = True
             await asyncio.sleep(self._every if answered else min(self._every, AGAIN_SECONDS))
 
     async def look(self) -> bool:
-        """Look once; False where the client did not answer, and what was found before stands."""
+        """Look once; False where nobody answered, and what was found before stands.
+
+        Who says that it is asked too much is not asked again sooner.
+        """
         try:
-            told = await self._client.settings()
-        except ForbiddenError:
-            self.told = None
-            self._note([UNREADABLE])
-        except CallError:
+            found = await self.subject.look()
+        except BusyError:
+            return True
+        except (CallError, UnavailableError):
             return False
-        else:
-            self.told = told
-            self._note([(x.code, x.detail) for x in wrong_settings(told, self._expected)])
+        self._note(found)
         return True
 
-    def _note(self, found: list[tuple[str, str]]) -> None:
+    def _note(self, found: list[Finding]) -> None:
         """Keep what is wrong, since when it was first seen, and log what is new or gone."""
-        name, now, before = self._client.name, self._ledger.clock(), self._found
+        name, now, before = self.subject.account, self._ledger.clock(), self._found
+        known_as = name or self.subject.check
         self.read_at = now
         self._found = {
             code: Issue(code, name, before[code].since if code in before else now, detail)
             for code, detail in found
         }
         for code in self._found.keys() - before.keys() - NOTICES:
-            log.warning("a setting of the client is wrong", account=name, code=code)
+            log.warning("a setting of the client is wrong", account=known_as, code=code)
         for code in before.keys() - self._found.keys() - NOTICES:
-            log.info("a setting of the client is right again", account=name, code=code)
+            log.info("a setting of the client is right again", account=known_as, code=code)
 
     def issues(self) -> list[Issue]:
-        """Give what is wrong with the account now: with its client, then with its settings."""
-        return [*self._client_issues(), *self.found]
+        """Give what is wrong now: with the way there, then with what was found."""
+        return [*self.subject.unreached(), *self.found]
 
     @property
     def found(self) -> list[Issue]:
-        """What was wrong with the settings when they were last read."""
-        return list(self._found.values())
+        """What was wrong when it was last looked at, and what was noticed since."""
+        return [*self._found.values(), *self.subject.noticed()]
 
-    def _client_issues(self) -> list[Issue]:
-        reached = self._client.reachability
-        since = reached.unreachable_since
-        if since is None:
-            return []
-        code = "login_refused" if self._client.session.refused else "client_unreachable"
-        return [Issue(code, self._client.name, since, reached.last_error or "it does not answer")]
+
+class ClientSubject:
+    """The settings of one account's client."""
+
+    def __init__(self, client: Client, expected: Expected) -> None:
+        self.account = client.name
+        self.check = f"settings:{client.name}"
+        self._client = client
+        self._expected = expected
+        self._told: ClientSettings | None = None
+
+    @property
+    def version(self) -> str | None:
+        """The client's version."""
+        return self._told.version if self._told else None
+
+    async def look(self) -> list[Finding]:
+        """Read the settings."""
+        try:
+            self._told = told = await self._client.settings()
+        except ForbiddenError:
+            self._told = None
+            return [UNREADABLE]
+        return [(x.code, x.detail) for x in wrong_settings(told, self._expected)]
+
+    def noticed(self) -> Iterable[Issue]:
+        """Give nothing: a client tells all when it is asked."""
+        return ()
+
+    def unreached(self) -> Iterable[Issue]:
+        """Tell whether the client does not answer, or refuses the login."""
+        refused = self._client.session.refused
+        return unreached(self._client.reachability, "client_unreachable", refused=refused)
+
+
+def unreached(reached: Reachability, code: str, *, refused: bool) -> list[Issue]:
+    """Tell by the last call whether the other side does not answer, or refuses the login."""
+    since = reached.unreachable_since
+    if since is None:
+        return []
+    detail = reached.last_error or "it does not answer"
+    return [Issue("login_refused" if refused else code, reached.account, since, detail)]

@@ -166,6 +166,23 @@ async def test_a_refusal_by_the_client_is_told() -> None:
     assert result.stderr == "ackgate: the WhatsApp client refused it: 404\n"
 
 
+async def test_a_hash_that_nobody_knows_is_approved_by_saying_so() -> None:
+    bodies = []
+
+    async def take(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        return web.json_response({"state": "awaiting_hash"})
+
+    async with serving(take) as url:
+        await run("acknowledge", "shop", WA_ID, "--no-hash", "--wait", "5", url=url)
+    assert bodies == [{"hash": None}]
+
+
+@pytest.mark.parametrize("said", [(), ("--hash", HASH_A, "--no-hash")])
+async def test_a_decision_names_a_hash_or_says_that_there_is_none(said: tuple[str, ...]) -> None:
+    assert "--no-hash" in await refused("acknowledge", "main", WA_ID, *said, expect=2)
+
+
 async def test_half_an_evidence_is_refused_before_anything_is_sent() -> None:
     words = ("acknowledge", "main", WA_ID, "--hash", HASH_A, "--method", "call")
     assert "give both, or none" in await refused(*words, expect=2)

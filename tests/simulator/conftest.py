@@ -162,6 +162,8 @@ class Endpoint(Webhook):
     async def challenge(self, request: web.Request) -> web.Response:
         self.handshakes.append(dict(request.query))
         self.challenge_headers = dict(request.headers)
+        if request.path.endswith("/moved"):
+            raise web.HTTPFound(request.url.with_path("/webhooks/meta", keep_query=True))
         if request.query["hub.verify_token"] != self.verify_token:
             raise web.HTTPForbidden
         return web.Response(text=request.query["hub.challenge"])
@@ -180,7 +182,7 @@ class Endpoint(Webhook):
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
     hook = Endpoint()
-    app = web.Application()
+    app = web.Application(client_max_size=4 * 1024 * 1024)
     app.router.add_get("/webhooks/{rest:.*}", hook.challenge, allow_head=False)
     app.router.add_post("/{rest:.*}", hook.take)
     runner = web.AppRunner(app, access_log=None)
@@ -195,6 +197,7 @@ def cloud_options(**others: Any) -> CloudOptions:
     chosen = {
         "app_secret": SECRET,
         "access_token": TOKEN,
+        "max_concurrent_requests": 1,  # webhooks come in their order
         "retry_base_seconds": 0.02,
         "retry_cap_seconds": 0.05,
     }

@@ -109,7 +109,8 @@ async def test_a_number_that_changes_hands_is_the_later_users(cloud: Cloud) -> N
     second = cloud.set_user("US.2", wa_id=SHEENA)
     assert cloud.users[SHEENA] is second
     assert cloud.users[USER_ID] is first
-    assert list(cloud.users) == [second, first] or list(cloud.users) == [first, second]
+    assert (first.wa_id, first.key) == (None, USER_ID)
+    assert {user.key for user in cloud.users} == {USER_ID, SHEENA}
     with pytest.raises(ValueError, match="no such value of a user: colour"):
         cloud.set_user(SHEENA, colour="red")
 
@@ -288,6 +289,7 @@ async def test_commands_switch_faults_show_the_state_and_reset(
     assert (await run("clear")).stdout == "no fault is on\n"
     assert len(cloud.faults) == 0
     await graph.send()
+    await cloud.settled()
     shown = (await run("state")).stdout
     for part in (SHEENA, cloud.users[SHEENA].user_id, NUMBER, "Latest messages", "Answers"):
         assert part in shown

@@ -128,6 +128,16 @@ async def test_the_older_spellings_are_told_on_demand(cloud: Cloud, endpoint: En
     assert all("contacts" not in value for value in endpoint.values)
 
 
+async def test_the_older_spellings_know_numbers_alone(cloud: Cloud) -> None:
+    for act in (
+        lambda: cloud.announce_identity(USER_ID),
+        lambda: cloud.change_number(USER_ID, SHEENA, spelling="customer"),
+    ):
+        with pytest.raises(ValueError, match="by their numbers"):
+            act()
+    assert cloud.callbacks == []
+
+
 @pytest.mark.parametrize(
     ("graph_sim", "left_out"),
     [({"absent": "missing"}, {}), ({"absent": "empty"}, {"wa_id": "", "from": ""})],
@@ -207,6 +217,19 @@ async def test_a_thousand_updates_come_in_one_post(cloud: Cloud, endpoint: Endpo
     froms = [value["messages"][0]["from"] for value in endpoint.values]
     assert froms == [f"1650555{number:04}" for number in range(1001)]
     assert cloud.webhooks.counts["updates"] == 1001
+
+
+@pytest.mark.parametrize("graph_sim", [{"batch": 1000, "batch_seconds": 60}], indirect=True)
+async def test_a_batch_above_three_megabytes_comes_in_several_posts(
+    cloud: Cloud, endpoint: Endpoint
+) -> None:
+    for number in range(100):
+        cloud.write(f"165055500{number:02}", "😀" * 4096)
+    await cloud.settled()
+    assert len(endpoint.raw) == 2
+    assert max(map(len, endpoint.raw)) <= 3 * 1024 * 1024
+    froms = [value["messages"][0]["from"] for value in endpoint.values]
+    assert froms == [f"165055500{number:02}" for number in range(100)]
 
 
 @pytest.mark.parametrize(

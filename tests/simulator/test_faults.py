@@ -163,6 +163,15 @@ async def test_a_callback_is_repeated_so_often_in_all(sim: Simulator, webhook: W
     assert len(set(webhook.raw)) == 1
 
 
+async def test_a_callback_is_delivered_once_more_later(sim: Simulator, webhook: Webhook) -> None:
+    sim.fault("callback", again=0.05, times=1)
+    sim.send_callback({"number": 0})
+    sim.send_callback({"number": 1})
+    await sim.settled()
+    assert sorted(body["number"] for body in webhook.bodies) == [0, 0, 1]
+    assert webhook.bodies[-1] == {"number": 0}
+
+
 async def test_callbacks_are_held_and_delivered_in_reverse(
     sim: Simulator, webhook: Webhook
 ) -> None:

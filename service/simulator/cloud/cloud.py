@@ -155,6 +155,8 @@ class Cloud:
         not be shown) or `customer` (the older `customer_changed_number`).
         """
         user = self.users.known(alias)
+        if spelling != "user":
+            _require_number(user)
         return self._changed(user, spelling, number, at, wa_id=new)
 
     def change_user_id(
@@ -198,6 +200,7 @@ class Cloud:
         `customer` names it in `system`, `sibling` beside it in `identity`.
         """
         line, user = self.lines.line(number), self.users.known(alias)
+        _require_number(user)
         when = self.now() if at is None else at
         message = bodies.customer_identity_changed(user, when, spelling)
         self._tell("identity", line, user, {"messages": [message]})
@@ -327,6 +330,11 @@ class Cloud:
             setattr(self.options, name, getattr(self._initial, name))
         self._begin()
         self.webhooks.delivery.resume()
+
+
+def _require_number(user: CloudUser) -> None:
+    if user.wa_id is None:
+        raise ValueError("the older spellings name users by their numbers")
 
 
 CLOUD = web.AppKey("cloud", Cloud)

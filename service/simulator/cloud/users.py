@@ -73,14 +73,18 @@ class CloudUsers:
         return user
 
     def put(self, user: CloudUser) -> None:
-        """Let a user have its aliases, which whoever had one of them loses."""
-        self._by_alias = {a: u for a, u in self._by_alias.items() if u is not user}
-        self._by_alias |= dict.fromkeys(user.aliases, user)
+        """Let a user have its aliases; who had its number before has none any more."""
+        for alias in user.aliases:
+            other = self.get(alias)
+            if other is not None and other is not user and other.wa_id == alias:
+                other.wa_id = None
+            self._by_alias[alias] = user
         self.given_up -= user.aliases
 
     def rename(self, user: CloudUser, **aliases: str | None) -> None:
         """Give a user other aliases; the ones before lead nowhere from now on."""
         before = user.aliases
+        self._forget(user)
         for name, alias in aliases.items():
             setattr(user, name, alias)
         self.put(user)
@@ -89,5 +93,11 @@ class CloudUsers:
     def remove(self, alias: str) -> bool:
         """Forget a user; False when there is none."""
         user = self.get(alias)
-        self._by_alias = {a: u for a, u in self._by_alias.items() if u is not user}
+        if user is not None:
+            self._forget(user)
         return user is not None
+
+    def _forget(self, user: CloudUser) -> None:
+        for alias in user.aliases:
+            if self.get(alias) is user:
+                del self._by_alias[alias]

@@ -16,6 +16,8 @@ from service.simulator.delivery import Callback, Delivery
 from service.simulator.faults import Faults
 
 USER_AGENT = "facebookexternalua"
+MOST_BYTES = 3 * 1024 * 1024
+"""So large is a webhook at most (Meta's page on webhooks)."""
 LONGEST_URL = 200
 """Characters of a callback URL of a number or an account (Meta's page on overrides)."""
 
@@ -91,7 +93,17 @@ class Webhooks:
         urls = {route: self._url(self._lines.line(route)) or "" for route in routes}
         by_url = sorted(gathered, key=lambda update: urls[update.number.phone_number_id])
         for _, updates in groupby(by_url, key=lambda update: urls[update.number.phone_number_id]):
-            self.delivery.send(self._callback(list(updates)))
+            self._deliver(list(updates))
+
+    def _deliver(self, updates: list[Update]) -> None:
+        """Send updates in one webhook, or in several where they are too large for one."""
+        callback = self._callback(updates)
+        if len(callback.body) > MOST_BYTES and len(updates) > 1:
+            half = len(updates) // 2
+            self._deliver(updates[:half])
+            self._deliver(updates[half:])
+        else:
+            self.delivery.send(callback)
 
     def _callback(self, updates: list[Update]) -> Callback:
         kinds = {update.kind for update in updates}

@@ -1,0 +1,169 @@
+"""`ackgate doctor` for Cloud accounts: each red line with its cure; its callback has no effect."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.model.identity_check import ENOUGH
+from tests.acceptance.cloud import (
+    NUMBER,
+    OTHER_NUMBER,
+    SECRETS,
+    USER,
+    cloud_of,
+    door_of,
+    prepared,
+)
+from tests.acceptance.conftest import Install, Installation, merge, until
+
+Json = dict[str, Any]
+Found = dict[tuple[str, str | None], Json]
+
+
+async def examine(made: Installation, expect: int = 0) -> Found:
+    command = ["doctor", "--config", str(made.written()), "--json"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert result.exit_code == expect, (result.output, result.exception)
+    assert not any(secret in result.output for secret in SECRETS)
+    assert "Traceback" not in result.output
+    # The service runs in this process, and may log a line of its own meanwhile.
+    document = json.loads(result.stdout[result.stdout.index("{") :])
+    for check in document["checks"]:
+        assert (check["cure"] is None) == (check["status"] == "pass"), check
+    return {(check["check"], check["account"]): check for check in document["checks"]}
+
+
+@pytest.fixture
+async def shop(prepare: Install) -> Installation:
+    """A running installation where nothing is wrong, and a user has written."""
+    made = await prepared(
+        prepare, options={"identity_check": True}, inspector={"every_seconds": 300}
+    )
+    cloud_of(made).webhook_url = door_of(made)
+    await made.start()
+    await until(lambda: cloud_of(made).calls.counts["number"])
+    cloud_of(made).write(USER, "Hello")
+    await cloud_of(made).settled()
+    return made
+
+
+async def test_a_sound_installation_is_told_sound_in_every_point(shop: Installation) -> None:
+    found = await examine(shop)
+    assert {key: check["status"] for key, check in found.items()} == dict.fromkeys(
+        [
+            ("database", None),
+            ("disk", None),
+            ("door", "shop"),
+            ("login", "shop"),
+            ("settings", "shop"),
+            ("last callback", "shop"),
+            ("identity check", "shop"),
+        ],
+        "pass",
+    )
+    assert "in the journal" in found["door", "shop"]["detail"]
+    assert "token is accepted" in found["login", "shop"]["detail"]
+
+
+async def test_one_signed_callback_goes_through_the_door_of_an_app_and_has_no_effect(
+    shop: Installation,
+) -> None:
+    outlet = {**shop.tree["accounts"]["shop"], "phone_number_id": OTHER_NUMBER}
+    shop.tree = merge(shop.tree, {"accounts": {"outlet": outlet}})
+    identity = await shop.identity(USER, "shop")
+    found = await examine(shop)
+    assert found["door", "shop"]["status"] == found["door", "outlet"]["status"] == "pass"
+    _, listed = await shop.api("GET", "/journal?state=synthetic")
+    [entry] = listed["items"]
+    assert (entry["account"], entry["reason"]) == (None, None)
+    assert await shop.quarantined() == []
+    assert await shop.identity(USER, "shop") == identity
+
+
+async def test_another_app_secret_than_that_of_the_service_is_told_at_the_door(
+    shop: Installation,
+) -> None:
+    shop.tree = merge(shop.tree, {"apps": {"meta": {"app_secret": "another-secret-than-that"}}})
+    door = (await examine(shop, expect=1))["door", "shop"]
+    assert "401" in door["detail"]
+    assert "app_secret" in door["detail"]
+
+
+async def test_a_service_that_does_not_run_is_told_at_the_door(shop: Installation) -> None:
+    await shop.stop()
+    door = (await examine(shop, expect=1))["door", "shop"]
+    assert "is the service running" in door["cure"]
+
+
+async def test_a_token_that_is_refused_and_an_api_that_is_away_are_told_apart(
+    shop: Installation,
+) -> None:
+    cloud_of(shop).change_settings(access_token="another")
+    login = (await examine(shop, expect=1))["login", "shop"]
+    assert "refused" in login["detail"]
+    assert "access_token" in login["cure"]
+    await shop.sim.stop()
+    login = (await examine(shop, expect=1))["login", "shop"]
+    assert "no connection" in login["detail"]
+    assert "base_url" in login["cure"]
+
+
+async def test_callbacks_that_go_elsewhere_are_told(shop: Installation) -> None:
+    cloud_of(shop).lines.line(NUMBER).webhook_url = "https://elsewhere.example.com/"
+    settings = (await examine(shop, expect=1))["settings", "shop"]
+    assert "https://elsewhere.example.com" in settings["detail"]
+    assert "ackgate accounts setup shop" in settings["cure"]
+
+
+async def test_a_token_that_lacks_the_permission_is_told_and_is_no_failure(
+    shop: Installation,
+) -> None:
+    cloud_of(shop).fault("number", status=403)
+    found = await examine(shop)
+    assert found["settings", "shop"]["status"] == "warn"
+    assert found["login", "shop"]["status"] == "pass"
+
+
+async def test_a_number_that_the_token_may_not_see_is_told(shop: Installation) -> None:
+    shop.tree = merge(shop.tree, {"accounts": {"shop": {"phone_number_id": "999"}}})
+    settings = (await examine(shop, expect=1))["settings", "shop"]
+    assert "phone_number_id" in settings["cure"]
+
+
+async def test_a_check_that_seems_off_is_told_by_the_newest_callbacks(shop: Installation) -> None:
+    cloud_of(shop).lines.line(NUMBER).identity_check = False
+    for _ in range(ENOUGH):
+        cloud_of(shop).write(USER, "Hello")
+    await cloud_of(shop).settled()
+    check = (await examine(shop, expect=1))["identity check", "shop"]
+    assert f"the last {ENOUGH} messages" in check["detail"]
+    assert "ackgate accounts setup shop" in check["cure"]
+
+
+async def test_before_anybody_wrote_it_is_not_known_whether_the_check_is_on(
+    prepare: Install,
+) -> None:
+    made = await prepared(prepare)
+    cloud_of(made).webhook_url = door_of(made)
+    await made.start()
+    found = await examine(made)
+    assert found["identity check", "shop"]["status"] == "warn"
+    assert found["last callback", "shop"]["status"] == "warn"
+
+
+async def test_an_authority_of_our_own_counts_for_a_simulator_alone_since_meta_takes_none(
+    shop: Installation,
+) -> None:
+    ca = str(shop.sim.ca_file)
+    public = shop.sim.base_url
+    shop.tree = merge(shop.tree, {"server": {"public_url": public, "public_ca_file": ca}})
+    assert (await examine(shop, expect=1))["door certificate", "shop"]["status"] == "pass"
+    meta = {"accounts": {"shop": {"base_url": "https://192.0.2.1/v25.0", "timeout_seconds": 0.2}}}
+    shop.tree = merge(shop.tree, meta)
+    certificate = (await examine(shop, expect=1))["door certificate", "shop"]
+    assert "not trusted" in certificate["detail"]
+    assert "Meta takes no other" in certificate["cure"]

@@ -1,0 +1,256 @@
+"""What is wrong with Cloud accounts is found, told with its cure, and never changed unasked."""
+
+import asyncio
+
+import pytest
+
+from service.ingress.signatures import signed
+from service.model.identity_check import ENOUGH
+from service.workers import inspector
+from tests.acceptance.cloud import (
+    NUMBER,
+    OTHER_NUMBER,
+    SECRETS,
+    USER,
+    WABA,
+    cloud_of,
+    door_of,
+    posts,
+    prepared,
+)
+from tests.acceptance.conftest import Install, Installation, Json, until
+
+
+async def issues(made: Installation) -> list[Json]:
+    status, answer = await made.api("GET", "/issues")
+    assert status == 200, answer
+    assert not any(secret in str(answer) for secret in SECRETS)
+    return list(answer["items"])
+
+
+async def become(made: Installation, *wanted: str) -> list[Json]:
+    async def so() -> bool:
+        return [issue["code"] for issue in await issues(made)] == list(wanted)
+
+    await until(so, what=f"issues {wanted}")
+    return await issues(made)
+
+
+async def check_of(made: Installation, name: str) -> Json:
+    _, status = await made.api("GET", "/health/status")
+    return dict(status["checks"][name])
+
+
+async def account_of(made: Installation) -> Json:
+    status, account = await made.api("GET", "/accounts/shop")
+    assert status == 200
+    return dict(account)
+
+
+async def metrics(made: Installation, name: str) -> list[str]:
+    _, text = await made.api("GET", "/metrics")
+    return [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+
+
+@pytest.fixture
+async def shop(prepare: Install) -> Installation:
+    """An installation that looks often, with a number that is set up as it should be."""
+    made = await prepared(prepare, options={"identity_check": True})
+    cloud_of(made).webhook_url = door_of(made)
+    await made.start()
+    await until(lambda: cloud_of(made).calls.counts["number"] > 1)
+    await become(made)
+    return made
+
+
+async def test_a_number_that_is_set_up_right_has_no_issue_anywhere(shop: Installation) -> None:
+    assert await check_of(shop, "settings:shop") == {"status": "pass"}
+    assert await check_of(shop, "client:shop") == {"status": "pass"}
+    assert await check_of(shop, "login:shop") == {"status": "pass"}
+    assert await check_of(shop, "app:meta") == {"status": "pass"}
+    assert await metrics(shop, "ackgate_issues") == []
+    assert await metrics(shop, "ackgate_account_reachable") == [
+        'ackgate_account_reachable{account="shop"} 1.0'
+    ]
+    assert posts(shop) == []
+
+
+async def test_the_account_shows_how_token_and_number_are(shop: Installation) -> None:
+    account = await account_of(shop)
+    assert account["login"]["state"] == "ok"
+    assert account["login"]["since"].endswith("Z")
+    assert account["login"]["retry_in_seconds"] is None
+    assert account["health"] == {
+        "quality_rating": "GREEN",
+        "reachable": True,
+        "unreachable_since": None,
+        "last_error": None,
+    }
+    assert account["settings"]["issues"] == []
+    assert account["settings"]["client_version"] is None
+
+
+async def test_before_the_token_was_used_nothing_is_claimed_of_it(prepare: Install) -> None:
+    made = await prepared(prepare, inspector={"every_seconds": 0})
+    await made.start()
+    account = await account_of(made)
+    assert account["login"] == {"state": "none", "since": None, "retry_in_seconds": None}
+    assert account["health"]["quality_rating"] is None
+    assert await issues(made) == []
+
+
+async def test_a_token_that_is_refused_is_an_issue_and_passes_once_it_is_taken_again(
+    shop: Installation,
+) -> None:
+    cloud_of(shop).change_settings(access_token="another")
+    [issue] = await become(shop, "login_refused")
+    assert issue["account"] == "shop"
+    assert "the access token is refused" in issue["detail"]
+    assert "access_token" in issue["cure"]
+    assert (await account_of(shop))["login"]["state"] == "refused"
+    assert (await check_of(shop, "login:shop"))["status"] == "warn"
+    cloud_of(shop).change_settings(access_token=SECRETS[1])
+    await become(shop)
+    assert (await account_of(shop))["login"]["state"] == "ok"
+
+
+async def test_a_cloud_api_that_does_not_answer_is_an_issue(
+    shop: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspector, "AGAIN_SECONDS", 0.05)
+    cloud_of(shop).fault("number", status=503)
+    [issue] = await become(shop, "account_unreachable")
+    assert "503" in issue["detail"]
+    assert (await account_of(shop))["health"]["reachable"] is False
+    assert (await account_of(shop))["login"]["state"] == "ok"
+    assert (await check_of(shop, "client:shop"))["status"] == "warn"
+    cloud_of(shop).clear_faults()
+    await become(shop)
+
+
+async def test_a_cloud_api_that_is_asked_too_much_is_not_asked_again_soon(
+    prepare: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspector, "AGAIN_SECONDS", 0.02)
+    made = await prepared(prepare, inspector={"every_seconds": 300})
+    cloud_of(made).fault("number", status=429)
+    await made.start()
+    [issue] = await become(made, "account_unreachable")
+    assert "too many calls" in issue["detail"]
+    await asyncio.sleep(0.2)
+    assert cloud_of(made).calls.counts["number"] == 1
+
+
+@pytest.mark.parametrize("url", ["https://elsewhere.example.com/secret", None])
+async def test_another_webhook_url_than_the_door_is_an_issue(
+    shop: Installation, url: str | None
+) -> None:
+    cloud_of(shop).webhook_url = url
+    [issue] = await become(shop, "webhook_url")
+    assert "no callback comes here" in issue["detail"]
+    assert "secret" not in issue["detail"]
+    assert "ackgate accounts setup shop" in issue["cure"]
+    assert await check_of(shop, "settings:shop") == {"status": "warn", "detail": "webhook_url"}
+    assert await metrics(shop, "ackgate_issues") == [
+        'ackgate_issues{account="shop",code="webhook_url"} 1.0'
+    ]
+
+
+async def test_a_url_of_the_number_goes_before_that_of_the_app(shop: Installation) -> None:
+    cloud_of(shop).lines.line(NUMBER).webhook_url = "https://elsewhere.example.com/"
+    await become(shop, "webhook_url")
+
+
+async def test_an_account_that_no_app_is_subscribed_to_is_an_issue_where_it_is_known(
+    prepare: Install,
+) -> None:
+    made = await prepared(prepare, accounts={"shop": {"waba_id": WABA}})
+    cloud_of(made).webhook_url = door_of(made)
+    await made.start()
+    cloud_of(made).lines.accounts[WABA].subscribed = False
+    await become(made, "webhook_unsubscribed")
+
+
+async def test_a_number_that_the_token_may_not_see_is_an_issue(prepare: Install) -> None:
+    made = await prepared(prepare, accounts={"shop": {"phone_number_id": "999"}})
+    await made.start()
+    [issue] = await become(made, "number_unreadable")
+    assert "phone_number_id" in issue["cure"]
+
+
+async def test_a_token_that_lacks_the_permission_is_told_and_is_no_alarm(
+    shop: Installation,
+) -> None:
+    cloud_of(shop).fault("number", status=403)
+    [issue] = await become(shop, "settings_unreadable")
+    assert issue["severity"] == "notice"
+    assert (await check_of(shop, "settings:shop"))["status"] == "pass"
+    assert (await account_of(shop))["login"]["state"] == "ok"
+    assert await metrics(shop, "ackgate_issues") == []
+
+
+async def test_messages_that_bring_no_hash_show_that_the_check_is_off_until_one_does(
+    shop: Installation,
+) -> None:
+    line = cloud_of(shop).lines.line(NUMBER)
+    line.identity_check = False
+    for _ in range(ENOUGH - 1):
+        cloud_of(shop).write(USER, "Hello")
+    await cloud_of(shop).settled()
+    assert await issues(shop) == []
+    cloud_of(shop).write(USER, "Hello")
+    [issue] = await become(shop, "identity_check_off")
+    assert issue["account"] == "shop"
+    assert f"the last {ENOUGH} messages" in issue["detail"]
+    assert "ackgate accounts setup shop" in issue["cure"]
+    assert (await account_of(shop))["settings"]["issues"] == ["identity_check_off"]
+    line.identity_check = True
+    cloud_of(shop).write(USER, "Hello")
+    await become(shop)
+
+
+async def test_callbacks_for_a_number_that_no_account_has_are_an_issue_until_they_are_replayed(
+    shop: Installation,
+) -> None:
+    cloud_of(shop).write(USER, "Hello", number=OTHER_NUMBER)
+    [issue] = await become(shop, "unknown_number")
+    assert issue["account"] is None
+    assert issue["severity"] == "warning"
+    assert (
+        issue["detail"] == "1 callback of the app meta for a number that no account has: "
+        f"phone_number_id {OTHER_NUMBER}"
+    )
+    assert "replay" in issue["cure"]
+    assert await check_of(shop, "app:meta") == {"status": "warn", "detail": "unknown_number"}
+    assert await metrics(shop, "ackgate_issues") == [
+        'ackgate_issues{account="",code="unknown_number"} 1.0'
+    ]
+    await shop.stop()
+    outlet = {**shop.tree["accounts"]["shop"], "phone_number_id": OTHER_NUMBER}
+    await shop.start(accounts={"outlet": outlet})
+    [issue] = await become(shop, "unknown_number")
+    [entry] = await shop.quarantined()
+    status, replayed = await shop.api("POST", f"/journal/{entry['id']}/replay")
+    assert (status, replayed["state"]) == (200, "applied")
+    await become(shop)
+
+
+async def test_what_else_is_quarantined_is_no_such_issue(shop: Installation) -> None:
+    raw = b"no JSON"
+    headers = signed(SECRETS[0].encode(), raw)
+    assert await shop.post(raw, path="/webhooks/meta", headers=headers) == 200
+    assert await shop.quarantined()
+    looked = cloud_of(shop).calls.counts["number"]
+    await until(lambda: cloud_of(shop).calls.counts["number"] > looked + 2)
+    assert await issues(shop) == []
+
+
+async def test_no_secret_comes_into_a_log_line(
+    shop: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud_of(shop).webhook_url = None
+    cloud_of(shop).change_settings(access_token="another")
+    await become(shop, "login_refused")
+    _, text = await shop.api("GET", "/metrics")
+    written = capsys.readouterr()
+    assert not any(secret in written.out + written.err + text for secret in SECRETS)

@@ -1,0 +1,43 @@
+"""How a number of the Cloud API must be set up: what is wrong is told, and only that."""
+
+import pytest
+
+from service.model.cloud_settings import IDENTITY_CHECK, CloudSettings, wrong_cloud_settings
+from service.model.issues import CURES
+
+DOOR = "https://hooks.example.com/webhooks/meta"
+
+
+@pytest.mark.parametrize(
+    "url", [DOOR, DOOR.replace("hooks.", "HOOKS.").replace(".com", ".com:443")]
+)
+@pytest.mark.parametrize("subscribed", [True, None])
+def test_a_number_whose_callbacks_come_to_the_door_has_no_issue(
+    url: str, subscribed: bool | None
+) -> None:
+    assert wrong_cloud_settings(CloudSettings(url, subscribed), DOOR) == []
+
+
+@pytest.mark.parametrize(
+    "url", [None, "", "https://elsewhere.example.com/webhooks/meta", DOOR + "/", DOOR[:-1]]
+)
+def test_another_url_or_none_is_told_with_what_to_set(url: str | None) -> None:
+    [wrong] = wrong_cloud_settings(CloudSettings(url), DOOR)
+    assert (wrong.code, wrong.setting) == ("webhook_url", "webhook_configuration")
+    assert wrong.value == DOOR
+
+
+def test_without_a_public_url_only_a_missing_one_is_told_and_can_not_be_set() -> None:
+    assert wrong_cloud_settings(CloudSettings("https://elsewhere.example.com"), None) == []
+    [wrong] = wrong_cloud_settings(CloudSettings(None), None)
+    assert wrong.setting is None
+
+
+def test_a_subscription_that_lacks_is_told_first_since_a_url_can_be_set_only_then() -> None:
+    found = wrong_cloud_settings(CloudSettings(None, subscribed=False), DOOR)
+    assert [each.code for each in found] == ["webhook_unsubscribed", "webhook_url"]
+
+
+def test_every_code_has_its_cure() -> None:
+    found = wrong_cloud_settings(CloudSettings(None, subscribed=False), DOOR)
+    assert {IDENTITY_CHECK.code, *(each.code for each in found)} <= set(CURES)
