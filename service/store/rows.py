@@ -19,16 +19,19 @@ FRESH_COLUMNS = (
     "checked_at", "has_work",
 )  # fmt: skip
 LATER_COLUMNS = {
-    "wrote_at": None, "links": None, "blocked_since": None, "blocked_ids": None, "claims": None,
-    "acknowledged_at": None, "confirmed_at": None, "attempts": 0, "last_error": None,
-    "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0, "user_id": None,
-    "named_at": None, "merged_into": None,
+    "wrote_at": None, "acknowledged_at": None, "user_id": None, "named_at": None, "links": None,
+    "blocked_since": None, "blocked_ids": None, "claims": None, "confirmed_at": None, "attempts": 0,
+    "last_error": None, "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0,
+    "merged_into": None,
 }  # fmt: skip
-"""What a user's first callback leaves as it is, and how.
+"""What a user's first callback mostly leaves as it is, and how.
 
 The driver takes longer to bind a None, a bool or an enum than a number or a text: an adapter is
-looked for each time. So these are left out of that user's first row, and texts are made of enums.
+looked for each time. So what is as usual is left out of a user's first row, and texts are made of
+enums.
 """
+WRITER = len(FRESH_COLUMNS) + 4
+"""So many columns are enough for who has written, and was trusted at once (Cloud API)."""
 USER_COLUMNS = (*FRESH_COLUMNS, *LATER_COLUMNS)
 CHANGE_COLUMNS = (
     "user_id", "hash", "first_at", "changed_at", "changed_precision", "received_at", "seen",
@@ -38,7 +41,7 @@ AUDIT_COLUMNS = (
     "account", "user_id", "at", "event", "hash", "reason", "decided_by", "note", "evidence",
 )  # fmt: skip
 SHORT_AUDIT = 6
-"""So many columns are enough where nobody decided."""
+"""So many columns are enough where nobody decided; one more where a policy did."""
 OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
@@ -83,6 +86,16 @@ def load(text: str | None) -> Any:
     return None if text is None else _loads(text)
 
 
+def _dump_by(by: By | None) -> str | None:
+    """Write who decided; mostly it is the same policy, which is written once."""
+    return None if by is None else _write_by(tuple(by.items()))
+
+
+@lru_cache(maxsize=256)
+def _write_by(by: tuple[tuple[str, str], ...]) -> str:
+    return _dumps(dict(by))
+
+
 def _dump_seen(seen: list[Moment]) -> str:
     if len(seen) == 1:
         return f"[[{seen[0][0]},{seen[0][1]:d}]]"
@@ -112,8 +125,8 @@ def user_of(row: Sequence[Any]) -> User:
     (
         id_, account, wa_id, created_at, hash_, changed_at, changed_precision, received_at, seen,
         decided_by, decided_at, state, version, updated_at, due_at, checked_at, has_work,
-        wrote_at, links, blocked_since, blocked_ids, claims, acknowledged_at, confirmed_at,
-        attempts, last_error, after_hold, disputed, history_count, has_ask, user_id, named_at,
+        wrote_at, acknowledged_at, user_id, named_at, links, blocked_since, blocked_ids, claims,
+        confirmed_at, attempts, last_error, after_hold, disputed, history_count, has_ask,
         merged_into,
     ) = row  # fmt: skip
     latest = None
@@ -179,11 +192,13 @@ def user_row(user: User) -> tuple[Any, ...]:
         user.checked_at,
         int(user.work is not None),
         user.wrote_at,
+        latest.acknowledged_at if latest else None,
+        user.user_id,
+        user.named_at,
         _dump_links(user.links) if user.links else None,
         user.blocked_since,
         dump(user.blocked_ids),
         dump(latest.claims) if latest else None,
-        latest.acknowledged_at if latest else None,
         user.confirmed_at,
         user.attempts,
         user.last_error,
@@ -191,8 +206,6 @@ def user_row(user: User) -> tuple[Any, ...]:
         int(user.disputed),
         user.history_count,
         int(user.ask is not None),
-        user.user_id,
-        user.named_at,
         user.merged_into,
     )
 
@@ -210,7 +223,7 @@ def _latest_columns(latest: Change | None) -> tuple[Any, ...]:
         int(latest.changed.precision),
         latest.received_at,
         _dump_seen(latest.seen),
-        dump(latest.decided_by),
+        _dump_by(latest.decided_by),
         latest.decided_at,
     )
 
@@ -248,7 +261,7 @@ def change_row(user_id: int, change: Change) -> tuple[Any, ...]:
         _dump_seen(change.seen),
         dump(change.claims),
         change.outcome,
-        dump(change.decided_by),
+        _dump_by(change.decided_by),
         change.decided_at,
         change.acknowledged_at,
     )
@@ -263,7 +276,7 @@ def audit_row(account: str | None, user_id: int | None, entry: AuditEntry) -> tu
         entry.event,
         entry.hash,
         entry.reason,
-        dump(entry.by),
+        _dump_by(entry.by),
         entry.note,
         dump(entry.evidence),
     )
