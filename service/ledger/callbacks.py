@@ -79,6 +79,9 @@ class CallbackEntry:
         if not self.events:
             return NOTHING
         account = self.account
+        only = self.events[0]
+        if len(self.events) == 1 and isinstance(only, _OF_ONE):
+            return Wanted([(account, only.user)])
         aliases: list[Alias] = []
         inputs: list[Alias] = []
         refused: list[Alias] = []
@@ -97,7 +100,7 @@ class CallbackEntry:
         if refused:
             self.recipients = transaction.recipients_of(refused)
             aliases += [(account, alias) for alias in self.recipients.values()]
-        return Wanted(aliases, inputs=inputs, hints=hints)
+        return Wanted(aliases, (), inputs, hints)
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
