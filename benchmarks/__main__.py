@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarks import accept, end_to_end, gate, growth, idle
+from benchmarks import accept, cloud, end_to_end, gate, growth, idle
 from benchmarks.options import Effort
 from benchmarks.peers import compare
 from benchmarks.processes import BenchmarkError
@@ -14,6 +14,7 @@ from benchmarks.results import keep
 
 PARTS: dict[str, Callable[[Effort], Section]] = {
     "accept": accept.measure,
+    "cloud": cloud.measure,
     "peers": compare.measure,
     "end_to_end": end_to_end.measure,
     "gate": gate.measure,

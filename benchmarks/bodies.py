@@ -7,7 +7,7 @@ the load, the generator of databases and the simulator agree without telling eac
 import base64
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 
 IDENTITY_BYTES = 433
@@ -184,13 +184,3 @@ def lookups(first: int, users: int) -> Bodies:
         asked = [wa_id(chance.randrange(users)) for _ in range(RECIPIENTS)]
         asked[::2] = [f"+{name}" for name in asked[::2]]
         yield json.dumps({"recipients": asked}).encode()
-
-
-Work = Callable[[int, int, int], Bodies]
-WORKS: dict[str, Work] = {
-    "identities": lambda first, now_ms, _: identity_changes(first, now_ms),
-    "everyday": everyday,
-    "traffic": lambda first, _, users: traffic(first, users),
-    "lookups": lambda first, _, users: lookups(first, users),
-}
-"""What can be sent, by name: of (first number, Unix ms, users)."""

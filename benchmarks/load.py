@@ -6,6 +6,8 @@
 
 import asyncio
 import gc
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -17,7 +19,7 @@ from itertools import islice
 
 import uvloop
 
-from benchmarks.bodies import WORKS
+from benchmarks.works import WORKS
 
 HOST = "127.0.0.1"
 LONGEST_SECONDS = 120.0
@@ -34,7 +36,8 @@ class Plan:
 
     `work` names bodies to POST, or is `get`: then `paths` are asked for, one after another, over
     and over. `rate` requests a second are sent over all connections, 0: as fast as they are
-    answered. `answered` keeps the Unix time at which each was answered.
+    answered. `answered` keeps the Unix time at which each was answered. With a `secret` bodies are
+    signed, as the Cloud API signs them.
     """
 
     port: int
@@ -51,6 +54,7 @@ class Plan:
     rate: float = 0.0
     core: int | None = None
     answered: bool = False
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,15 @@ def requests(plan: Plan) -> list[bytes]:
     head = f"POST {plan.path} HTTP/1.1\r\n{common}\r\nContent-Type: application/json\r\n"
     start = f"{head}Content-Length: ".encode()
     made = islice(WORKS[plan.work](plan.first, time.time_ns() // 1_000_000, plan.users), limit)
+    if plan.secret:
+        secret = plan.secret.encode()
+        return [b"%b%d%b%b%b" % (start, len(b), _signature(secret, b), _END, b) for b in made]
     return [b"%b%d%b%b" % (start, len(body), _END, body) for body in made]
+
+
+def _signature(secret: bytes, body: bytes) -> bytes:
+    signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
+    return f"\r\nX-Hub-Signature-256: sha256={signature}".encode()
 
 
 class Run:

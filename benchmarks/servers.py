@@ -1,16 +1,21 @@
 """The servers under load: Ackgate, and the no-op that it is measured by."""
 
 import hashlib
-from collections.abc import Iterator
+import hmac
+import urllib.request
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.cloud_bodies import NUMBER_ID
 from benchmarks.processes import SERVER_CORE, BenchmarkError, Process, free_port, python
 
 TOKEN = "benchmarks-webhook-token"
 KEY = "benchmarks-key"
 DOOR = f"/webhooks/main/{TOKEN}"
+CLOUD_DOOR = "/webhooks/meta"
+APP_SECRET = "0123456789abcdef" * 2
 AUTHORIZATION = (("Authorization", f"Bearer {KEY}"),)
 READY = frozenset({200})
 STALE_URL = "http://127.0.0.1:9"
@@ -36,6 +41,17 @@ mode = "{mode}"
 role = "admin"
 sha256 = "{sha256}"
 """
+_CLOUD = f"""
+[apps.meta]
+app_secret = "{APP_SECRET}"
+verify_token = "benchmarks-verify-token"
+[accounts.shop]
+kind = "cloud"
+app = "meta"
+phone_number_id = "{NUMBER_ID}"
+base_url = "{STALE_URL}"
+access_token = "benchmarks-access-token"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +71,13 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A folder with Ackgate's configuration and database."""
+    """A folder with Ackgate's configuration and database; `cloud` adds a Cloud API account."""
 
     folder: Path
     base_url: str = STALE_URL
     mode: str = "manual"
     ca_file: Path | None = None
+    cloud: bool = False
 
     @property
     def database(self) -> Path:
@@ -80,7 +97,7 @@ class Installation:
             mode=self.mode,
             sha256=hashlib.sha256(KEY.encode()).hexdigest(),
         )
-        file.write_text(text)
+        file.write_text(f"{text}{_CLOUD}" if self.cloud else text)
         return file
 
     def start(self, *, core: int | None = SERVER_CORE) -> tuple[Server, float]:
@@ -116,3 +133,22 @@ def noop(*, core: int | None = SERVER_CORE) -> Iterator[Server]:
         yield Server("no-op", port, "/", process)
     finally:
         process.stop()
+
+
+def at_cloud_door(server: Server, name: str) -> Server:
+    """Give a server by its door for the callbacks of the Cloud API."""
+    return replace(server, name=name, path=CLOUD_DOOR)
+
+
+def tell(server: Server, webhooks: Iterable[bytes]) -> None:
+    """Deliver signed webhooks, one after another; BenchmarkError where one is not taken."""
+    for body in webhooks:
+        signature = hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()
+        headers = {
+            "Content-Type": "application/json",
+            "X-Hub-Signature-256": f"sha256={signature}",
+        }
+        request = urllib.request.Request(server.url + server.path, body, headers)
+        with urllib.request.urlopen(request) as response:
+            if response.status != 200:  # noqa: PLR2004  the one answer that counts
+                raise BenchmarkError("a webhook was not taken")

@@ -115,7 +115,8 @@ class Gate:
             parts.catching_up,
             self._rules[account],
         )
-        question = Question(account, configured.phone_number, asked)
+        cloud = account in self._cloud
+        question = Question(account, configured.phone_number, asked, cloud)
         answer, unverified = await parts.database.look_up(
             question, partial(_answer, then, question, situation)
         )
@@ -138,14 +139,15 @@ class View(NamedTuple):
         and was also checked is judged as both: what a check of it said can add a reason, never
         take one away.
         """
-        own = self.known.checked.get(asked)
-        if own is None and (user := self.known.users.get(asked)) is not None:
+        known = self.known
+        own = known.checked.get(asked)
+        if own is None and (user := known.users.get(asked)) is not None:
             return self._judge(user.wa_id or None, user, None)
         names = _names(asked, own)
         if not names and own is None:
             dialable = canonical(asked, self.question.country_of) is not None
             return judge(None, None, (), self.situation) if dialable else None
-        users = [self.known.users[name] for name in names if name in self.known.users]
+        users = [known.users[name] for name in names if name in known.users]
         if not users:
             return self._judge_stranger(names[0] if names else None, own)
         return unite([self._judge(user.wa_id or None, user, own) for user in users])
@@ -157,8 +159,7 @@ class View(NamedTuple):
 
     def _judge(self, wa_id: str | None, user: Recipient | None, own: LastWord | None) -> Verdict:
         newest = None if wa_id is None else self.known.newest.get(wa_id)
-        checks = [check for check in (own, newest) if check is not None]
-        return judge(wa_id, user, checks, self.situation)
+        return judge(wa_id, user, (own, newest), self.situation)
 
     def users_of(self, asked: str) -> list[Recipient]:
         """Give the users whom the recipient's names lead to."""
@@ -172,8 +173,10 @@ Then = Callable[[View], T]
 
 def _names(asked: str, own: LastWord | None) -> list[str]:
     """Give what the recipient may be called: as the client told of the number, and as asked."""
-    told = [own.wa_id] if own is not None and own.wa_id is not None else []
-    return [*told, asked] if asked not in told and usable_alias(asked) else told
+    told = None if own is None else own.wa_id
+    if told is None:
+        return [asked] if usable_alias(asked) else []
+    return [told, asked] if told != asked and usable_alias(asked) else [told]
 
 
 def _answer(

@@ -13,7 +13,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from service.ingress.bodies import BodyError, Intake, Reservation, problem
-from service.ingress.readers import APP_MARK, Dialect, in_journal, reader_of
+from service.ingress.readers import Dialect, in_journal, reader_of
 from service.ingress.received import Received
 from service.ingress.signatures import HEADER, Seal, signature_of
 from service.ledger.callbacks import MAX_SLICE, CallbackEntry
@@ -23,7 +23,7 @@ from service.model.events import Fault, Reading
 from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import AppSettings, Settings
-from service.store.database import UnavailableError
+from service.store.database import APP_MARK, UnavailableError
 
 OFF_LOOP_BYTES = 65_536
 """Bodies above this are parsed off the event loop, one at a time.

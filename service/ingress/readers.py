@@ -6,15 +6,13 @@ from functools import partial
 from service.dialects import cloud, onprem
 from service.model.events import Reading
 from service.settings import CloudAccountSettings, Settings
+from service.store.database import APP_MARK
 
 Dialect = Callable[[str, str, bytes], Mapping[str, Reading]]
 """Content type, content encoding and body to the reading for each account that is concerned.
 
 Under the empty name: what can be told of no account.
 """
-
-APP_MARK = "@"
-"""Before the name of an app, where the journal can name no single account: no name begins so."""
 
 
 def in_journal(app: str) -> str:

@@ -69,7 +69,9 @@ class Received:
         return self._cut(content_type, encoding, reason)
 
     def _cut(self, content_type: str, encoding: str, reason: str | None) -> CallbackEntry:
-        accounts = [name for name in self.readings if name]
+        accounts = [*self.readings]
+        if "" in self.readings:
+            accounts.remove("")
         if len(accounts) == 1:
             self.account = accounts[0]
         row = JournalRow(

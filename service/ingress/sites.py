@@ -76,11 +76,14 @@ class _Speaker(web.RequestHandler):
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; hang up where it is a head without end."""
+        """Take what came; hang up where it is a head without end.
+
+        What follows a head at once is its body, even before anybody has begun to answer it.
+        """
         super().data_received(data)
         if self._request_count != self._heads:
             self._heads, self._head_bytes = self._request_count, 0
-        elif self._current_request is None:
+        elif self._current_request is None and not self._messages:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and self._waiter is not None:
                 self._refuse_head()

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from service.model.aliases import Known, name
+from service.model.aliases import Known, Names, name, says_nothing
 from service.model.blocks import Block
 from service.model.contacts import Contact
 from service.model.events import Named
@@ -20,12 +21,26 @@ NO_POLICY = Policies((), Policy("default"))
 """For an account that was removed from the configuration: everything waits for a person."""
 
 
+class Hint(NamedTuple):
+    """An element that tells names, and no reason to keep a user; it came at `arrived` (ms)."""
+
+    account: str
+    named: Named
+    arrived: int
+
+    @property
+    def aliases(self) -> set[Alias]:
+        """The names that it tells."""
+        return {(self.account, alias) for alias in self.named[:3] if alias}
+
+
 class Wanted(NamedTuple):
     """What an entry wants to be loaded for it."""
 
     aliases: Sequence[Alias] = ()
     ids: Sequence[int] = ()
     inputs: Sequence[Alias] = ()
+    hints: Sequence[Hint] = ()
 
 
 NOTHING = Wanted()
@@ -79,6 +94,8 @@ class Book:
         self._owned: dict[Alias, int] = {}
         self._merged: list[tuple[int, int]] = []
         self._recipients: dict[Alias, str] = {}
+        self._heard: dict[str, int] = {}
+        self._heed_hints = True
         self.checks: set[str] = set()
 
     def load(self, wanted: Iterable[Wanted]) -> None:
@@ -86,15 +103,34 @@ class Book:
         aliases: set[Alias] = set()
         ids: set[int] = set()
         inputs: set[Alias] = set()
+        hints: list[Hint] = []
         for want in wanted:
             aliases.update(want.aliases)
             ids.update(want.ids)
             inputs.update(want.inputs)
+            hints += want.hints
+        if hints:
+            self._look_at(hints, aliases)
         if aliases or ids:
             self._users = self.transaction.load_users(aliases, ids)
             self._by_id = {user.id: user for user in self._users.values()}
         if inputs:
             self._contacts = self.transaction.load_contacts(inputs)
+
+    def _look_at(self, hints: Sequence[Hint], aliases: set[Alias]) -> None:
+        """Load for hints only where one may say something: mostly all of it is known.
+
+        All of them or none, for one that says something may change what another one says.
+        """
+        told: set[Alias] = set().union(*[hint.aliases for hint in hints])
+        if told.isdisjoint(aliases):
+            known = self.transaction.names_of(told)
+            self._heed_hints = not all(
+                says_nothing(named, arrived, partial(_named, known, account))
+                for account, named, arrived in hints
+            )
+        if self._heed_hints:
+            aliases |= told
 
     def context(
         self, account: str, arrived: int | None = None, request_id: str | None = None
@@ -127,6 +163,8 @@ class Book:
 
     def name(self, account: str, named: Named, context: Context) -> None:
         """Learn what a user is called."""
+        if not (named.heard_of or self._heed_hints):
+            return
         known = Known(
             self.find(account, named.user_id),
             self.find(account, named.wa_id) if named.wa_id else None,
@@ -174,6 +212,10 @@ class Book:
         """Append a callback to the journal."""
         self._journal.append(row)
 
+    def hear(self, account: str, at: int) -> None:
+        """Note that an account was spoken of in a callback of several."""
+        self._heard[account] = at
+
     def add_audit(self, account: str | None, entry: AuditEntry) -> None:
         """Append an audit entry that is of no user."""
         self.transaction.add_audit(account, [entry])
@@ -183,6 +225,8 @@ class Book:
         users = self._by_id.values()
         if self._journal:
             self.transaction.add_journal(self._journal)
+        if self._heard:
+            self.transaction.note_callbacks(self._heard)
         self.transaction.save_users(users)
         if self._owned:
             self.transaction.save_aliases(self._owned)
@@ -204,3 +248,7 @@ class Book:
                     if work is not None and work.holder is None:
                         commit.work.add((user.account, work.kind))
         return commit
+
+
+def _named(known: Mapping[Alias, Names], account: str, alias: str) -> Names | None:
+    return known.get((account, alias))

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from sqlalchemy import update
 
-from service.ledger.book import NOTHING, Book, Entry, Wanted
+from service.ledger.book import NOTHING, Book, Entry, Hint, Wanted
 from service.model import contacts
 from service.model.contacts import write
 from service.model.doubts import block
@@ -79,14 +79,20 @@ class CallbackEntry:
         if not self.events:
             return NOTHING
         account = self.account
+        only = self.events[0]
+        if len(self.events) == 1 and isinstance(only, _OF_ONE):
+            return Wanted([(account, only.user)])
         aliases: list[Alias] = []
         inputs: list[Alias] = []
         refused: list[Alias] = []
+        hints: list[Hint] = []
         for event in self.events:
             if isinstance(event, _OF_ONE):
                 aliases.append((account, event.user))
             elif isinstance(event, ContactChecked):
                 inputs.append((account, event.input))
+            elif isinstance(event, Named) and not event.heard_of:
+                hints.append(Hint(account, event, self.arrived))
             else:
                 aliases += [(account, name) for name in _names_in(event)]
                 if isinstance(event, HashRefused) and event.message_id is not None:
@@ -94,12 +100,15 @@ class CallbackEntry:
         if refused:
             self.recipients = transaction.recipients_of(refused)
             aliases += [(account, alias) for alias in self.recipients.values()]
-        return Wanted(aliases, inputs=inputs)
+        return Wanted(aliases, (), inputs, hints)
 
     def apply(self, book: Book) -> None:
         """Keep the callback, and let each event take effect."""
-        if self.row is not None and self.keeps_row:
-            book.add_journal(self.row)
+        if self.row is not None:
+            if self.keeps_row:
+                book.add_journal(self.row)
+            if self.row.account != self.account:
+                book.hear(self.account, self.arrived)
         if self.events:
             self._apply_events(book)
         if self.replay is not None:

@@ -32,6 +32,15 @@ class Known(NamedTuple):
     by_parent: User | None
 
 
+class Names(NamedTuple):
+    """What a user is called, and nothing else of the user; `named_at` as in `User`."""
+
+    id: int
+    wa_id: str | None
+    user_id: str | None
+    named_at: int | None
+
+
 @dataclass(slots=True)
 class Naming:
     """What became of an element's names: the user they lead to from now on.
@@ -65,6 +74,22 @@ def name(
     if named.parent is not None and (known.by_parent is None or known.by_parent is naming.merged):
         naming.owned.append(named.parent)
     return naming
+
+
+def says_nothing(named: Named, arrived: int, find: Callable[[str], Names | None]) -> bool:
+    """Tell whether `name` would change nothing: all this is known, or nobody is by these names.
+
+    For elements that are no reason to keep a user, such as most statuses: they need not be loaded.
+    """
+    user = find(named.user_id)
+    holder = find(named.wa_id) if named.wa_id else None
+    if user is None or holder is None or named.wa_id is None:
+        return user is None and holder is None
+    if named.parent is not None and find(named.parent) is None:
+        return False
+    at = date(named.at, arrived).moment.at
+    same = user.id == holder.id and user.wa_id == named.wa_id
+    return same and at < (user.named_at or 0) + NAMED_EVERY_MS
 
 
 def _take_wa_id(naming: Naming, wa_id: str, holder: User | None, at: int, context: Context) -> None:

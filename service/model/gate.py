@@ -1,6 +1,6 @@
 """May I write to this user now, and if not, why not?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from service.model.contacts import FRESH_MS, INVALID, PROCESSING
@@ -156,7 +156,10 @@ class Situation(NamedTuple):
 
 
 def judge(
-    wa_id: str | None, user: Recipient | None, checks: Sequence[Checked], situation: Situation
+    wa_id: str | None,
+    user: Recipient | None,
+    checks: Iterable[Checked | None],
+    situation: Situation,
 ) -> Verdict:
     """Give the gate's answer from what is known of a user and of the checks of the number."""
     newest = _newest(checks)
@@ -168,20 +171,25 @@ def judge(
             reasons.append(Reason("contact_invalid", newest.checked_at))
         if _is_stale(newest, user, situation.now):
             warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
-    _add_situation(reasons, warnings, user, situation)
-    blocking, warning = situation.rules.sort(reasons, warnings)
-    if user is None:
+    if situation[1:4] != _NOTHING:
+        _add_situation(reasons, warnings, user, situation)
+    if reasons or warnings:
+        blocking, warning = situation.rules.sort(reasons, warnings)
+    else:
+        blocking, warning = (), ()
+    if user is None or (user.user_id is None and user.hash is None):
         return Verdict(wa_id, known, blocking, warning)
     trusted = user.hash if user.state == State.ACKNOWLEDGED and not blocking else None
     return Verdict(wa_id, known, blocking, warning, user.user_id, trusted)
 
 
-def _newest(checks: Sequence[Checked]) -> Checked | None:
+def _newest(checks: Iterable[Checked | None]) -> Checked | None:
     """Give the last result; what is being checked for the first time has none yet."""
     newest: Checked | None = None
     for check in checks:
-        is_result = check.status != PROCESSING
-        if is_result and (newest is None or check.checked_at > newest.checked_at):
+        if check is None or check.status == PROCESSING:
+            continue
+        if newest is None or check.checked_at > newest.checked_at:
             newest = check
     return newest
 
@@ -193,8 +201,9 @@ _OPEN = {None, State.ACKNOWLEDGED, State.AWAITING_HASH}
 
 def _is_plain(user: Recipient) -> bool:
     """Tell, for most, that nothing of the user blocks."""
-    settled = user.state in _OPEN
-    return settled and (user.blocked_since, user.moved_to, user.blocked) == _NOTHING
+    if user.state not in _OPEN:
+        return False
+    return user.blocked_since is None and user.moved_to is None and user.blocked is None
 
 
 def _of_user(user: Recipient, now: int) -> list[Reason]:

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from service.model.aliases import Names
 from service.model.contacts import Contact
 from service.model.gate import LastWord, Recipient
 from service.model.users import AuditEntry, Kind, User
@@ -13,6 +14,9 @@ T = TypeVar("T")
 
 SYNTHETIC = "synthetic"
 """The journal state of what `ackgate doctor` sent: kept, and no sign of life of the client."""
+
+APP_MARK = "@"
+"""Before the name of an app, where the journal can name no single account: no name begins so."""
 
 Alias = tuple[str, str]
 """An account, and what a user of it is called."""
@@ -49,6 +53,9 @@ class Transaction(Protocol):
     def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
         """Load users with their history and work, under each alias asked for and their own."""
 
+    def names_of(self, aliases: Iterable[Alias]) -> dict[Alias, Names]:
+        """Tell what the users with these aliases are called, and nothing else of them."""
+
     def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""
 
@@ -76,6 +83,9 @@ class Transaction(Protocol):
     def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""
 
+    def note_callbacks(self, heard: Mapping[str, int]) -> None:
+        """Note when (Unix ms) accounts were spoken of in a callback of several."""
+
     def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
         """Append audit entries that are of no user."""
 
@@ -86,12 +96,14 @@ class Transaction(Protocol):
 class Question(NamedTuple):
     """What the gate is asked: may these recipients of an account be written to?
 
-    `country_of` is a number whose country holds for those that name none.
+    `country_of` is a number whose country holds for those that name none. On the Cloud API the
+    answer is to tell user ids and identity hashes too, which takes more to be read (`in_full`).
     """
 
     account: str
     country_of: str | None
     asked: Sequence[str]
+    in_full: bool = False
 
 
 class Known(NamedTuple):
@@ -110,17 +122,19 @@ class Known(NamedTuple):
 class Reads(Protocol):
     """The statements of the gate, each for many recipients of an account at once."""
 
-    def users(self, account: str, names: Iterable[str]) -> dict[str, Recipient]:
-        """Give users by what they are called."""
+    def recipients(
+        self, account: str, names: Iterable[str], *, in_full: bool
+    ) -> tuple[dict[str, Recipient], dict[str, LastWord]]:
+        """Give users by what they are called, and for each wa_id the newest word on any number.
+
+        The wa_ids are the users', and the names themselves where they are nobody's.
+        """
 
     def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by the literal text that was asked about."""
 
     def alike(self, account: str, numbers: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by their canonical form."""
-
-    def newest(self, account: str, wa_ids: Iterable[str]) -> dict[str, LastWord]:
-        """Give for each wa_id the last word on any number that led to it."""
 
 
 class Database(Protocol):

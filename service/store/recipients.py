@@ -11,21 +11,25 @@ from service.store.database import Known, Question, Reads
 
 def find_known(reads: Reads, questions: Sequence[Question]) -> list[Known]:
     """Answer questions together, as far as they are to the same account."""
-    together: dict[tuple[str, str | None], list[str]] = {}
-    for account, country_of, asked in questions:
-        together.setdefault((account, country_of), []).extend(asked)
-    known = {key: _find(reads, *key, dict.fromkeys(asked)) for key, asked in together.items()}
-    return [known[account, country_of] for account, country_of, _ in questions]
+    together: dict[Question, list[str]] = {}
+    for question in questions:
+        together.setdefault(question._replace(asked=()), []).extend(question.asked)
+    known = {
+        of: _find(reads, of._replace(asked=tuple(dict.fromkeys(asked))))
+        for of, asked in together.items()
+    }
+    return [known[question._replace(asked=())] for question in questions]
 
 
-def _find(reads: Reads, account: str, country_of: str | None, asked: Iterable[str]) -> Known:
-    texts = [text for text in asked if storable(text)]
+def _find(reads: Reads, question: Question) -> Known:
+    account = question.account
+    texts = [text for text in question.asked if storable(text)]
     checked = reads.checked(account, texts)
     names = {text for text in texts if usable_alias(text)} | _told(checked)
-    known = Known(reads.users(account, names), checked, {})
-    known = _add_newest(reads, account, known, names)
+    users, newest = reads.recipients(account, names, in_full=question.in_full)
+    known = Known(users, checked, newest)
     strange = [text for text in texts if _is_strange(text, known)]
-    return _add_alike(reads, account, country_of, known, strange) if strange else known
+    return _add_alike(reads, question, known, strange) if strange else known
 
 
 def _is_strange(text: str, known: Known) -> bool:
@@ -40,23 +44,14 @@ def _told(checked: dict[str, LastWord]) -> set[str]:
     return {check.wa_id for check in checked.values() if check.wa_id is not None}
 
 
-def _add_newest(reads: Reads, account: str, known: Known, names: Iterable[str]) -> Known:
-    users = known.users
-    wa_ids = {users[name].wa_id if name in users else name for name in names}
-    return known._replace(newest={**known.newest, **reads.newest(account, wa_ids)})
-
-
-def _add_alike(
-    reads: Reads, account: str, country_of: str | None, known: Known, strange: Iterable[str]
-) -> Known:
+def _add_alike(reads: Reads, question: Question, known: Known, strange: Iterable[str]) -> Known:
     """Add what is known of other spellings of numbers that nothing was found of as they stand."""
-    forms = {text: canonical(text, country_of) for text in strange}
+    forms = {text: canonical(text, question.country_of) for text in strange}
     wanted = {form for form in forms.values() if form is not None}
-    found = reads.alike(account, wanted) if wanted else {}
+    found = reads.alike(question.account, wanted) if wanted else {}
     alike = {text: found[form] for text, form in forms.items() if form in found}
     if not alike:
         return known
     names = _told(alike) - known.users.keys()
-    users = {**known.users, **reads.users(account, names)}
-    both = known._replace(users=users, checked={**known.checked, **alike})
-    return _add_newest(reads, account, both, names)
+    users, newest = reads.recipients(question.account, names, in_full=question.in_full)
+    return Known({**known.users, **users}, {**known.checked, **alike}, {**known.newest, **newest})

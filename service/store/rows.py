@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from service.model.contacts import Check, Contact, OptIn
 from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
@@ -17,16 +19,19 @@ FRESH_COLUMNS = (
     "checked_at", "has_work",
 )  # fmt: skip
 LATER_COLUMNS = {
-    "wrote_at": None, "links": None, "blocked_since": None, "blocked_ids": None, "claims": None,
-    "acknowledged_at": None, "confirmed_at": None, "attempts": 0, "last_error": None,
-    "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0, "user_id": None,
-    "named_at": None, "merged_into": None,
+    "wrote_at": None, "acknowledged_at": None, "user_id": None, "named_at": None, "links": None,
+    "blocked_since": None, "blocked_ids": None, "claims": None, "confirmed_at": None, "attempts": 0,
+    "last_error": None, "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0,
+    "merged_into": None,
 }  # fmt: skip
-"""What a user's first callback leaves as it is, and how.
+"""What a user's first callback mostly leaves as it is, and how.
 
 The driver takes longer to bind a None, a bool or an enum than a number or a text: an adapter is
-looked for each time. So these are left out of that user's first row, and texts are made of enums.
+looked for each time. So what is as usual is left out of a user's first row, and texts are made of
+enums.
 """
+WRITER = len(FRESH_COLUMNS) + 4
+"""So many columns are enough for who has written, and was trusted at once (Cloud API)."""
 USER_COLUMNS = (*FRESH_COLUMNS, *LATER_COLUMNS)
 CHANGE_COLUMNS = (
     "user_id", "hash", "first_at", "changed_at", "changed_precision", "received_at", "seen",
@@ -36,19 +41,30 @@ AUDIT_COLUMNS = (
     "account", "user_id", "at", "event", "hash", "reason", "decided_by", "note", "evidence",
 )  # fmt: skip
 SHORT_AUDIT = 6
-"""So many columns are enough where nobody decided."""
+"""So many columns are enough where nobody decided; one more where a policy did."""
 OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
-RECIPIENT_COLUMNS = (
-    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "NULL", "u.wrote_at",
-    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
-    "v.user_id IS NOT NULL", "NULL", "u.user_id", "u.hash", "u.links",
-    "u.confirmed_at", "u.acknowledged_at", "b.since", "b.until", "b.reason",
+_REST = (
+    "u.state", "u.received_at", "u.blocked_since", "u.links", "u.confirmed_at",
+    "u.acknowledged_at", "b.since", "b.until", "b.reason", "v.user_id", "u.user_id", "u.hash",
 )  # fmt: skip
-"""The fields of a `Recipient`; then what makes those two that few have, and that are null here."""
-_FIELDS = len(Recipient._fields)
+RECIPIENT_COLUMNS = (
+    "u.id",
+    "u.wa_id",
+    "u.wrote_at",
+    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
+    (
+        "CASE WHEN ?3 OR u.state <> 'acknowledged' OR "
+        "coalesce(u.blocked_since, u.links, b.since, v.user_id) IS NOT NULL "
+        f"THEN json_array({','.join(_REST)}) END"
+    ),
+)
+"""What makes a `Recipient`. Few have more than the first four: that is one list, as JSON.
+
+All have it where the parameter `?3` asks for it: on the Cloud API each has a hash to be told.
+"""
 CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
     "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
@@ -68,6 +84,16 @@ def dump(value: Sequence[Any] | Mapping[str, Any] | None) -> str | None:
 def load(text: str | None) -> Any:
     """Read what `dump` wrote; None for nothing."""
     return None if text is None else _loads(text)
+
+
+def _dump_by(by: By | None) -> str | None:
+    """Write who decided; mostly it is the same policy, which is written once."""
+    return None if by is None else _write_by(tuple(by.items()))
+
+
+@lru_cache(maxsize=256)
+def _write_by(by: tuple[tuple[str, str], ...]) -> str:
+    return _dumps(dict(by))
 
 
 def _dump_seen(seen: list[Moment]) -> str:
@@ -99,8 +125,8 @@ def user_of(row: Sequence[Any]) -> User:
     (
         id_, account, wa_id, created_at, hash_, changed_at, changed_precision, received_at, seen,
         decided_by, decided_at, state, version, updated_at, due_at, checked_at, has_work,
-        wrote_at, links, blocked_since, blocked_ids, claims, acknowledged_at, confirmed_at,
-        attempts, last_error, after_hold, disputed, history_count, has_ask, user_id, named_at,
+        wrote_at, acknowledged_at, user_id, named_at, links, blocked_since, blocked_ids, claims,
+        confirmed_at, attempts, last_error, after_hold, disputed, history_count, has_ask,
         merged_into,
     ) = row  # fmt: skip
     latest = None
@@ -166,11 +192,13 @@ def user_row(user: User) -> tuple[Any, ...]:
         user.checked_at,
         int(user.work is not None),
         user.wrote_at,
+        latest.acknowledged_at if latest else None,
+        user.user_id,
+        user.named_at,
         _dump_links(user.links) if user.links else None,
         user.blocked_since,
         dump(user.blocked_ids),
         dump(latest.claims) if latest else None,
-        latest.acknowledged_at if latest else None,
         user.confirmed_at,
         user.attempts,
         user.last_error,
@@ -178,8 +206,6 @@ def user_row(user: User) -> tuple[Any, ...]:
         int(user.disputed),
         user.history_count,
         int(user.ask is not None),
-        user.user_id,
-        user.named_at,
         user.merged_into,
     )
 
@@ -197,7 +223,7 @@ def _latest_columns(latest: Change | None) -> tuple[Any, ...]:
         int(latest.changed.precision),
         latest.received_at,
         _dump_seen(latest.seen),
-        dump(latest.decided_by),
+        _dump_by(latest.decided_by),
         latest.decided_at,
     )
 
@@ -235,7 +261,7 @@ def change_row(user_id: int, change: Change) -> tuple[Any, ...]:
         _dump_seen(change.seen),
         dump(change.claims),
         change.outcome,
-        dump(change.decided_by),
+        _dump_by(change.decided_by),
         change.decided_at,
         change.acknowledged_at,
     )
@@ -250,7 +276,7 @@ def audit_row(account: str | None, user_id: int | None, entry: AuditEntry) -> tu
         entry.event,
         entry.hash,
         entry.reason,
-        dump(entry.by),
+        _dump_by(entry.by),
         entry.note,
         dump(entry.evidence),
     )
@@ -329,15 +355,31 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
     )
 
 
-def recipient_of(row: Sequence[Any]) -> Recipient:
-    """Build a recipient from a row in the order of RECIPIENT_COLUMNS."""
-    recipient = Recipient._make(row[:_FIELDS])
-    links, confirmed_at, acknowledged_at, since, until, reason = row[_FIELDS:]
-    if links is not None:
-        answered = max(confirmed_at or 0, acknowledged_at or 0)
-        moved = moved_to([_link_of(item) for item in _loads(links)], answered)
-        recipient = recipient._replace(moved_to=moved)
-    if since is not None:
-        blocked = Reason("blocked", since, until=until, detail=reason)
-        recipient = recipient._replace(blocked=blocked)
-    return recipient
+def recipient_of(
+    id_: int, wa_id: str, wrote_at: int | None, heard_of: int, more: str | None
+) -> Recipient:
+    """Build a recipient from the values of RECIPIENT_COLUMNS.
+
+    An identity that is acknowledged, with nothing else to tell, is left out: it closes no gate.
+    """
+    if more is None:
+        return Recipient(id_, wa_id, None, None, None, None, wrote_at, bool(heard_of))
+    (
+        state, received_at, blocked_since, links, confirmed_at, acknowledged_at,
+        since, until, reason, unverified, user_id, hash_,
+    ) = orjson.loads(more)  # fmt: skip
+    answered = max(confirmed_at or 0, acknowledged_at or 0)
+    return Recipient(
+        id_,
+        wa_id,
+        state,
+        received_at,
+        blocked_since,
+        moved_to([_link_of(item) for item in _loads(links)], answered) if links else None,
+        wrote_at,
+        bool(heard_of),
+        unverified is not None,
+        None if since is None else Reason("blocked", since, until=until, detail=reason),
+        user_id,
+        hash_,
+    )

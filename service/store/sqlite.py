@@ -19,7 +19,14 @@ from service.store import schema
 from service.store.database import Known, Question, StoreError, Transaction, UnavailableError
 from service.store.recipients import find_known
 from service.store.sqlite_checkpoints import Checkpoints, checkpoint, yield_to_others
-from service.store.sqlite_files import BUSY_TIMEOUT_MS, FileLock, connect, prepare_file
+from service.store.sqlite_files import (
+    BUSY_TIMEOUT_MS,
+    GATE_CACHE_KIB,
+    READERS_CACHE_KIB,
+    FileLock,
+    connect,
+    prepare_file,
+)
 from service.store.sqlite_reads import SQLiteReads
 from service.store.sqlite_statements import SQLiteTransaction
 
@@ -33,6 +40,7 @@ _Attempted = tuple[Any, BaseException | None]
 READERS = 2
 BUSY_STEP_SECONDS = 0.01
 MAX_READS_AT_ONCE = 64
+MAX_RECIPIENTS_AT_ONCE = 1_000
 
 _FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 """Not the database fails here but what it was asked: trying again would not help."""
@@ -78,7 +86,7 @@ class SQLiteDatabase:
         self._lock = FileLock(path)
         self._writer = _Threaded(partial(connect, path), 64)
         self._readers = [_Reader(path) for _ in range(READERS)]
-        self._gate = _Gate(path)
+        self._gate = _Gate(path, GATE_CACHE_KIB)
         self._next_user_id = 1
         self._turn = asyncio.Lock()
         self._copier = _Threaded(partial(connect, path), 64)
@@ -220,8 +228,9 @@ def _commit(transaction: SQLiteTransaction) -> None:
 class _Gathering(Generic[W]):
     """A read-only connection that gathers what waits and does it in one hop."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = _Threaded(partial(connect, path, read_only=True), 64)
+    def __init__(self, path: Path, cache_kib: int = READERS_CACHE_KIB) -> None:
+        connector = partial(connect, path, read_only=True, cache_kib=cache_kib)
+        self._connection = _Threaded(connector, 64)
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -246,7 +255,7 @@ class _Gathering(Generic[W]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch = self._waiting[:MAX_READS_AT_ONCE]
+                batch = self._waiting[: self._fitting()]
                 del self._waiting[: len(batch)]
                 works = [work for work, _ in batch]
                 results = await self._connection.run(partial(self._do_all, works))
@@ -254,6 +263,10 @@ class _Gathering(Generic[W]):
                     _resolve(future, value, error)
         finally:
             self._running = None
+
+    def _fitting(self) -> int:
+        """Tell how much of what waits is done at once."""
+        return MAX_READS_AT_ONCE
 
     def _do_all(self, works: list[W]) -> list[_Attempted]:
         try:
@@ -295,6 +308,15 @@ class _Gate(_Gathering[tuple[Question, Callable[[Known], Any]]]):
         """Ask along with who else waits."""
         found: T = await self.add((question, then))
         return found
+
+    def _fitting(self) -> int:
+        """Let nobody wait for more recipients of others than the largest lookup may have."""
+        recipients = 0
+        for count, ((question, _), _) in enumerate(self._waiting[:MAX_READS_AT_ONCE]):
+            recipients += len(question.asked)
+            if count and recipients > MAX_RECIPIENTS_AT_ONCE:
+                return count
+        return MAX_READS_AT_ONCE
 
     def _on_snapshot(
         self, works: list[tuple[Question, Callable[[Known], Any]]]

@@ -11,6 +11,9 @@ from service.store.database import StoreError
 BUSY_TIMEOUT_MS = 5000
 CACHE_KIB = 65_536
 READERS_CACHE_KIB = 8_192
+GATE_CACHE_KIB = 4_096
+"""Room for the upper pages of every tree. The leaves are asked for at random: they come from the
+system's memory either way, and are copied faster to where the processor's own cache holds."""
 CHECKPOINT_PAGES = 40_000
 """At so many pages in the log a commit copies them itself: only where `Checkpoints` lag behind."""
 
@@ -54,7 +57,9 @@ def prepare_file(path: Path) -> None:
         raise StoreError(f"database.url: {path}: {error.strerror}") from None
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, read_only: bool = False, cache_kib: int | None = None
+) -> sqlite3.Connection:
     """Open the file, which must exist, in autocommit: whoever writes begins a transaction.
 
     Two threads take turns with the writer's, never at once; see `SQLiteDatabase.write`.
@@ -68,6 +73,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         check_same_thread=False,
     )
     configure(raw, read_only=read_only)
+    if cache_kib is not None:
+        raw.execute(f"PRAGMA cache_size = -{cache_kib}")
     return raw
 
 

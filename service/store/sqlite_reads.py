@@ -1,31 +1,38 @@
-"""The gate's statements on SQLite, written down to the driver, on a connection of their own."""
+"""The gate's statements on SQLite, written down to the driver, on a connection of their own.
+
+The keys of a statement come as one JSON list, sorted: the tables are entered key by key in the
+order of their trees, and a thousand keys cost one parameter to bind.
+"""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any
+
+import orjson
 
 from service.model.gate import LastWord, Recipient
 from service.store.rows import RECIPIENT_COLUMNS, recipient_of
 
-CHUNK = 512
-
-_USERS = (
-    f"SELECT a.alias,{','.join(RECIPIENT_COLUMNS)} FROM aliases a "  # noqa: S608  names of ours only
-    "JOIN users u ON u.id = a.user_id "
+_KEYS = "FROM json_each(?2) AS asked "
+# What is being checked for the first time has no result yet.
+_RECIPIENTS = (
+    f"SELECT asked.value,c.status,c.checked_at,{','.join(RECIPIENT_COLUMNS)} {_KEYS}"
+    "LEFT JOIN aliases a ON a.account = ?1 AND a.alias = asked.value "
+    "LEFT JOIN users u ON u.id = a.user_id "
     "LEFT JOIN blocks b ON b.user_id = u.id "
-    "LEFT JOIN unverified v ON v.account = u.account AND v.user_id = u.id "
-    "WHERE a.account = ? AND a.alias IN ({})"
+    "LEFT JOIN unverified v ON v.account = ?1 AND v.user_id = u.id "
+    "LEFT JOIN contacts c ON c.account = ?1 AND c.wa_id = coalesce(u.wa_id, asked.value) "
+    "AND c.status <> 'processing'"
 )
-_CHECKED = "SELECT input,wa_id,status,checked_at FROM contacts WHERE account = ? AND input IN ({})"
-# What is being checked for the first time has no result yet. The last of a key is the newest.
-_NEWEST = (
-    "SELECT wa_id,wa_id,status,checked_at FROM contacts WHERE account = ? AND wa_id IN ({}) "
-    "AND status <> 'processing' ORDER BY wa_id,checked_at"
+_CHECKED = (
+    f"SELECT c.input,c.wa_id,c.status,c.checked_at {_KEYS}"
+    "CROSS JOIN contacts c ON c.account = ?1 AND c.input = asked.value"
 )
+# The last of a key is the newest.
 _ALIKE = (
-    "SELECT canonical,wa_id,status,checked_at FROM contacts WHERE account = ? "
-    "AND canonical IN ({}) AND status <> 'processing' ORDER BY canonical,checked_at"
+    f"SELECT c.canonical,c.wa_id,c.status,c.checked_at {_KEYS}"
+    "CROSS JOIN contacts c ON c.account = ?1 AND c.canonical = asked.value "
+    "AND c.status <> 'processing' ORDER BY c.canonical,c.checked_at"
 )
 
 
@@ -35,36 +42,36 @@ class SQLiteReads:
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
 
-    def users(self, account: str, names: Iterable[str]) -> dict[str, Recipient]:
-        """Give users by what they are called."""
-        return {row[0]: recipient_of(row[1:]) for row in self._rows(_USERS, account, names)}
+    def recipients(
+        self, account: str, names: Iterable[str], *, in_full: bool
+    ) -> tuple[dict[str, Recipient], dict[str, LastWord]]:
+        """Give users by what they are called, and the newest word on each wa_id."""
+        users: dict[str, Recipient] = {}
+        newest: dict[str, LastWord] = {}
+        for row in self._rows(_RECIPIENTS, account, names, in_full):
+            name, status, checked_at, id_, wa_id, wrote_at, heard_of, more = row
+            if id_ is not None:
+                users[name] = recipient_of(id_, wa_id, wrote_at, heard_of, more)
+            if status is not None:
+                called = wa_id or name
+                before = newest.get(called)
+                if before is None or before.checked_at <= checked_at:
+                    newest[called] = LastWord(called, status, checked_at)
+        return users, newest
 
     def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by the literal text that was asked about."""
-        return self._checks(_CHECKED, account, inputs)
+        return self._words(_CHECKED, account, inputs)
 
     def alike(self, account: str, numbers: Iterable[str]) -> dict[str, LastWord]:
         """Give the last word on numbers, by their canonical form."""
-        return self._checks(_ALIKE, account, numbers)
+        return self._words(_ALIKE, account, numbers)
 
-    def newest(self, account: str, wa_ids: Iterable[str]) -> dict[str, LastWord]:
-        """Give for each wa_id the last word on any number that led to it."""
-        return self._checks(_NEWEST, account, wa_ids)
-
-    def _checks(self, sql: str, account: str, keys: Iterable[str]) -> dict[str, LastWord]:
+    def _words(self, sql: str, account: str, keys: Iterable[str]) -> dict[str, LastWord]:
         return {row[0]: LastWord._make(row[1:]) for row in self._rows(sql, account, keys)}
 
-    def _rows(self, sql: str, account: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
-        for chunk in _chunks(keys):
-            marks = ",".join("?" * len(chunk))
-            rows += self._raw.execute(sql.format(marks), (account, *chunk)).fetchall()
-        return rows
-
-
-def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
-    """Cut into chunks, each filled up to a power of two: few statements to prepare."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
-        whole = 1 << (len(chunk) - 1).bit_length()
-        yield chunk + chunk[-1:] * (whole - len(chunk))
+    def _rows(
+        self, sql: str, account: str, keys: Iterable[str], *more: bool
+    ) -> list[tuple[Any, ...]]:
+        asked = orjson.dumps(sorted(keys)).decode()
+        return self._raw.execute(sql, (account, asked, *more)).fetchall()

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from service.model.aliases import Names
 from service.model.contacts import Contact
 from service.model.users import AuditEntry, Kind, User
-from service.store.database import SYNTHETIC, Alias, JournalRow
+from service.store.database import APP_MARK, SYNTHETIC, Alias, JournalRow
 from service.store.rows import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
@@ -20,6 +21,7 @@ from service.store.rows import (
     OUTBOX_COLUMNS,
     SHORT_AUDIT,
     USER_COLUMNS,
+    WRITER,
     audit_row,
     change_of,
     change_row,
@@ -49,6 +51,37 @@ def _insert(table: str, columns: Sequence[str], fixed: Mapping[str, int | None] 
     return f"INSERT INTO {table} ({','.join([*columns, *numbers])}) VALUES ({values})"  # noqa: S608  names of ours only
 
 
+class _Lean:
+    """INSERTs of rows that mostly end as usual: what is as usual is not bound, but left out.
+
+    `usual` are the values that the last columns mostly have; `cuts` say after how many columns a
+    row may end.
+    """
+
+    def __init__(
+        self, table: str, columns: Sequence[str], usual: Sequence[int | None], *cuts: int
+    ) -> None:
+        start = len(columns) - len(usual)
+        fixed = dict(zip(columns[start:], usual, strict=True))
+        self._ends = [(cut, tuple(usual)[cut - start :]) for cut in cuts]
+        self._statements = {
+            cut: _insert(table, columns[:cut], {name: fixed[name] for name in columns[cut:]})
+            for cut in (*cuts, len(columns))
+        }
+        self._all = len(columns)
+
+    def cut(self, row: tuple[Any, ...]) -> int:
+        """Tell how many columns are enough for a row."""
+        for cut, usual in self._ends:
+            if row[cut:] == usual:
+                return cut
+        return self._all
+
+    def statement(self, cut: int) -> str:
+        """Give the INSERT of so many columns."""
+        return self._statements[cut]
+
+
 def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
     changed = ",".join(f"{c} = excluded.{c}" for c in columns if c not in key)
     return f"{_insert(table, columns)} ON CONFLICT ({','.join(key)}) DO UPDATE SET {changed}"
@@ -64,7 +97,8 @@ _USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
 _CHANGES = ",".join(CHANGE_COLUMNS)
 
 INSERT_USER = _insert("users", USER_COLUMNS)
-INSERT_FRESH_USER = _insert("users", FRESH_COLUMNS, LATER_COLUMNS)
+_NEW_USERS = _Lean("users", USER_COLUMNS, tuple(LATER_COLUMNS.values()), len(FRESH_COLUMNS), WRITER)
+INSERT_FRESH_USER = _NEW_USERS.statement(len(FRESH_COLUMNS))
 INSERT_ALIAS = "INSERT INTO aliases (account, alias, user_id) VALUES (?, ?, ?)"
 UPSERT_ALIAS = f"{INSERT_ALIAS} ON CONFLICT DO UPDATE SET user_id = excluded.user_id"
 INSERT_RECIPIENT = (
@@ -78,15 +112,18 @@ INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
 UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS, ("id",))
 DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
 INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
-INSERT_SHORT_AUDIT = _insert("audit", AUDIT_COLUMNS[:SHORT_AUDIT])
+_AUDIT = _Lean("audit", AUDIT_COLUMNS, (None,) * 3, SHORT_AUDIT, SHORT_AUDIT + 1)
+INSERT_SHORT_AUDIT = _AUDIT.statement(SHORT_AUDIT)
 INSERT_WORK = _insert("outbox", OUTBOX_COLUMNS)
 DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
 UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
-INSERT_JOURNAL = _insert("journal", JournalRow._fields)
-INSERT_PLAIN_JOURNAL = _insert("journal", JournalRow._fields[:-1])
+_JOURNAL = _Lean("journal", JournalRow._fields, (None,), len(JournalRow._fields) - 1)
+INSERT_PLAIN_JOURNAL = _JOURNAL.statement(len(JournalRow._fields) - 1)
+_NAMES_OF = (
+    "SELECT a.alias, u.id, u.wa_id, u.user_id, u.named_at FROM aliases a "
+    "JOIN users u ON u.id = a.user_id WHERE a.account = ? AND a.alias IN"
+)
 _ACKNOWLEDGE, _ASK = str(Kind.ACKNOWLEDGE), str(Kind.ASK)
-_NO_DECISION = (None,) * (len(AUDIT_COLUMNS) - SHORT_AUDIT)
-_LATER = tuple(LATER_COLUMNS.values())
 NOTE_CALLBACK = (
     "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?1, ?2, ?3) "
     "ON CONFLICT (name) DO UPDATE SET "
@@ -155,6 +192,16 @@ class SQLiteTransaction:
             found[user.account, user.alias] = user
         self._load_history(by_id)
         self._load_work(by_id)
+        return found
+
+    def names_of(self, aliases: Iterable[Alias]) -> dict[Alias, Names]:
+        """Tell what the users with these aliases are called, and nothing else of them."""
+        found: dict[Alias, Names] = {}
+        for account, names in _by_account(aliases).items():
+            for chunk in _chunks(names):
+                sql = f"{_NAMES_OF} ({_marks(len(chunk))})"
+                for alias, *known in self._raw.execute(sql, (account, *chunk)):
+                    found[account, alias] = Names(*known)
         return found
 
     def _by_aliases(self, account: str, names: set[str]) -> Iterator[tuple[str, User]]:
@@ -228,7 +275,7 @@ class SQLiteTransaction:
         new = [user for user in dirty if user.is_new]
         known = [user for user in dirty if not user.is_new]
         if new:
-            self._add([user_row(u) for u in new], INSERT_USER, INSERT_FRESH_USER, _LATER)
+            self._add(_NEW_USERS, sorted(map(user_row, new), key=_NEW_USERS.cut))
             self._many(
                 INSERT_ALIAS, [(u.account, u.wa_id, u.id) for u in new if u.wa_id and not u.user_id]
             )
@@ -328,35 +375,33 @@ class SQLiteTransaction:
 
     def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""
-        self._add(rows, INSERT_JOURNAL, INSERT_PLAIN_JOURNAL, (None,))
+        self._add(_JOURNAL, rows)
         spans: dict[str, list[int]] = {}
         for row in rows:
-            if row.state != SYNTHETIC:
+            if row.state != SYNTHETIC and not row.account.startswith(APP_MARK):
                 spans.setdefault(row.account, []).append(row.received_at)
         self._many(NOTE_CALLBACK, [(name, min(at), max(at)) for name, at in spans.items()])
+
+    def note_callbacks(self, heard: Mapping[str, int]) -> None:
+        """Note when accounts were spoken of in a callback of several."""
+        self._many(NOTE_CALLBACK, [(name, at, at) for name, at in heard.items()])
 
     def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
         """Append audit entries that are of no user."""
         self._add_audit([audit_row(account, None, entry) for entry in entries])
 
     def _add_audit(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._add(rows, INSERT_AUDIT, INSERT_SHORT_AUDIT, _NO_DECISION)
+        self._add(_AUDIT, rows)
 
     def due(self, account: str, kind: Kind, now: int, limit: int) -> list[int]:
         """Give the users whose work is due and in nobody's hands, the longest due first."""
         rows = self._raw.execute(DUE, (account, kind, now, now, limit))
         return [row[0] for row in rows]
 
-    def _add(
-        self, rows: Sequence[tuple[Any, ...]], sql: str, short_sql: str, usual: tuple[Any, ...]
-    ) -> None:
-        """Add rows in their order; those that end as usual by the statement that leaves it out."""
-        end = len(usual)
-        for is_usual, some in groupby(rows, lambda row: row[-end:] == usual):
-            if is_usual:
-                self._raw.executemany(short_sql, [row[:-end] for row in some])
-            else:
-                self._raw.executemany(sql, some)
+    def _add(self, lean: _Lean, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows in their order, those that follow each other and are alike by one statement."""
+        for cut, some in groupby(rows, lean.cut):
+            self._raw.executemany(lean.statement(cut), [row[:cut] for row in some])
 
     def _many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:

@@ -356,8 +356,8 @@ UNBUILT = [
     ("GET", "/api/v1/no/such/route"),
     ("POST", "/api/v1/status"),
     ("GET", "/api/v1/"),
-    ("GET", f"/compat/main/v1/contacts/{WA_ID}/identity"),
-    ("PUT", f"/compat/main/v1/contacts/{WA_ID}/identity"),
+    ("GET", f"/compat/main/v1/contacts/{WA_ID}"),
+    ("POST", "/compat/main/v1/messages"),
     ("GET", "/"),
     ("GET", "/api/v2/status"),
 ]

@@ -27,7 +27,8 @@ from service.model.policy import Policies, Policy
 from service.model.users import State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.blocks import find_block
-from service.store.queries import audit_of, find_user, history_of
+from service.store.database import JournalRow
+from service.store.queries import account_rows, audit_of, find_user, history_of
 from service.store.retention import forget_recipients, has_old_recipients
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import aliases, contacts, message_recipients, users
@@ -62,6 +63,30 @@ async def ledger(database: SQLiteDatabase) -> AsyncIterator[Ledger]:
 
 def at(second: int) -> Moment:
     return Moment(NOW - 1_000_000 + second * 1000, Precision.SECOND)
+
+
+def row(account: str) -> JournalRow:
+    return JournalRow(account, NOW, "applied", "application/json", "", "[]", b"{}")
+
+
+async def test_a_callback_of_several_accounts_is_a_sign_of_life_of_each(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    several = row("@meta")
+    await ledger.submit(CallbackEntry("shop", NOW, b"{}", (), several))
+    await ledger.submit(CallbackEntry("office", NOW + 5, b"{}", (), several, keeps_row=False))
+    known = await database.read(account_rows)
+    assert {name: found.last_callback_at for name, found in known.items()} == {
+        "shop": NOW,
+        "office": NOW + 5,
+    }
+
+
+async def test_a_callback_of_no_account_is_a_sign_of_life_of_none(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await ledger.submit(CallbackEntry("@meta", NOW, b"{}", (), row("@meta")))
+    assert await database.read(account_rows) == {}
 
 
 async def take(ledger: Ledger, *events: Event) -> None:

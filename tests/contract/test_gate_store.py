@@ -4,26 +4,28 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert
 
 from service.model.blocks import Block
 from service.model.contacts import Contact
-from service.model.gate import LastWord, Reason
+from service.model.gate import LastWord, Reason, Recipient
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import Link, State, User, by_key
 from service.store.blocks import find_block, put_block
 from service.store.database import Known, Question, Transaction, UnavailableError
 from service.store.sqlite import SQLiteDatabase
-from service.store.sqlite_reads import CHUNK
-from service.store.tables import unverified
+from service.store.tables import aliases, unverified
 from tests.contract.test_store import opening
 
 NOW = 1_600_000_000_000
 WA_ID, OTHER_ID = "16315550001", "16315550002"
+MANY = 1_000
 
 
 @pytest.fixture
@@ -56,6 +58,19 @@ async def save(database: SQLiteDatabase, wa_id: str = WA_ID, account: str = "mai
     return await database.write(work)
 
 
+async def save_plain(database: SQLiteDatabase, wa_id: str = WA_ID, **more: Any) -> int:
+    """Save a user of whom little is known, and give its id."""
+    moment = Moment(NOW - 9)
+
+    def work(transaction: Transaction) -> int:
+        latest = None if more.get("state") is None else Change("A", moment, NOW - 8, [moment])
+        user = User(transaction.new_user_id(), "main", wa_id, NOW, latest, wrote_at=NOW - 5)
+        transaction.save_users([replace(user, is_new=True, changed=True, **more)])
+        return user.id
+
+    return await database.write(work)
+
+
 async def saved(database: SQLiteDatabase, *contacts: tuple[str, str, str | None, int]) -> None:
     made = [Contact("main", input_, status, wa_id, at) for input_, status, wa_id, at in contacts]
     await database.write(lambda transaction: transaction.save_contacts(made))
@@ -77,6 +92,44 @@ async def test_a_user_comes_with_all_that_the_gate_goes_by(database: SQLiteDatab
     assert recipient.heard_of
     assert not recipient.unverified
     assert recipient.blocked is None
+
+
+@pytest.mark.parametrize("state", [None, *State])
+async def test_a_state_is_told_unless_it_is_settled(
+    database: SQLiteDatabase, state: State | None
+) -> None:
+    await save_plain(database, state=state)
+    found = (await known(database, WA_ID)).users[WA_ID]
+    settled = state in {None, State.ACKNOWLEDGED}
+    assert (found.state, found.received_at) == ((None, None) if settled else (state, NOW - 8))
+    assert found.heard_of
+
+
+@pytest.mark.parametrize("state", [None, State.ACKNOWLEDGED])
+async def test_of_a_user_whose_identity_is_settled_all_else_is_told(
+    database: SQLiteDatabase, state: State | None
+) -> None:
+    link = Link(OTHER_ID, "successor", Moment(NOW - 4))
+    blocked = await save_plain(database, "1", state=state, blocked_since=NOW - 6)
+    moved = await save_plain(database, "2", state=state, links=[link])
+    stopped = await save_plain(database, "3", state=state)
+    doubtful = await save_plain(database, "4", state=state)
+    plain = await save_plain(database, "5", state=state)
+    block = Block("x", NOW, by_key("crm"))
+    await database.write(lambda t: put_block(t.connection, stopped, block))
+    row = {"account": "main", "user_id": doubtful}
+    await database.write(lambda t: t.connection.execute(insert(unverified).values(row)))
+    found = (await known(database, *"12345")).users
+    rest = {"state": None, "received_at": None, "hash": None}
+    assert {name: user._replace(**rest) for name, user in found.items()} == {
+        "1": Recipient(blocked, "1", None, blocked_since=NOW - 6, wrote_at=NOW - 5),
+        "2": Recipient(moved, "2", None, moved_to=link, wrote_at=NOW - 5),
+        "3": Recipient(
+            stopped, "3", None, wrote_at=NOW - 5, blocked=Reason("blocked", NOW, detail="x")
+        ),
+        "4": Recipient(doubtful, "4", None, wrote_at=NOW - 5, unverified=True),
+        "5": Recipient(plain, "5", None, wrote_at=NOW - 5),
+    }
 
 
 async def test_a_user_of_whom_nothing_is_known_was_never_heard_of(
@@ -137,6 +190,23 @@ async def test_a_number_leads_to_its_user_and_to_the_newest_word_on_any_spelling
     assert list(found.users) == [WA_ID]
 
 
+async def test_a_former_name_leads_to_the_newest_word_on_the_wa_id(
+    database: SQLiteDatabase,
+) -> None:
+    user = await save(database)
+    row = {"account": "main", "alias": OTHER_ID, "user_id": user.id}
+    await database.write(lambda t: t.connection.execute(insert(aliases).values(row)))
+    await saved(database, ("x", "valid", WA_ID, NOW), ("y", "valid", OTHER_ID, NOW + 1))
+    found = await known(database, OTHER_ID)
+    assert {name: known.id for name, known in found.users.items()} == {OTHER_ID: user.id}
+    assert found.newest == {WA_ID: LastWord(WA_ID, "valid", NOW)}
+
+
+async def test_what_is_being_checked_is_not_the_newest_word(database: SQLiteDatabase) -> None:
+    await saved(database, ("x", "valid", WA_ID, NOW - 9), ("y", "processing", WA_ID, NOW))
+    assert (await known(database, WA_ID)).newest == {WA_ID: LastWord(WA_ID, "valid", NOW - 9)}
+
+
 async def formed(
     database: SQLiteDatabase, *contacts: tuple[str, str, str | None, int, str]
 ) -> None:
@@ -190,12 +260,12 @@ async def test_who_is_known_by_the_wa_id_is_not_looked_for_as_a_number_of_the_co
 
 
 async def test_many_recipients_are_found_in_one_question(database: SQLiteDatabase) -> None:
-    many = [f"1631{n:07}" for n in range(CHUNK + 100)]
+    many = [f"1631{n:07}" for n in range(MANY)]
     await saved(database, *((f"+{wa_id}", "valid", wa_id, NOW) for wa_id in many))
-    for wa_id in (many[0], many[CHUNK], many[-1]):
+    for wa_id in (many[0], many[MANY // 2], many[-1]):
         await save(database, wa_id)
     found = await known(database, *many, *(f"+{wa_id}" for wa_id in many))
-    assert set(found.users) == {many[0], many[CHUNK], many[-1]}
+    assert set(found.users) == {many[0], many[MANY // 2], many[-1]}
     assert set(found.newest) == set(many)
     assert set(found.checked) == {f"+{wa_id}" for wa_id in many}
 
@@ -266,3 +336,30 @@ async def test_what_was_committed_before_the_question_is_known(database: SQLiteD
     for number in range(50):
         await save(database, f"1631{number}")
         assert (await known(database, f"1631{number}")).users
+
+
+async def test_a_hash_and_a_user_id_are_told_where_they_are_asked_for(
+    database: SQLiteDatabase,
+) -> None:
+    user_id = await save_plain(database, state=State.ACKNOWLEDGED, user_id="US.1349")
+    await database.write(lambda t: t.save_aliases({("main", WA_ID): user_id}))
+    question = Question("main", None, [WA_ID])
+    briefly = await database.look_up(question, lambda found: found.users[WA_ID])
+    assert (briefly.user_id, briefly.hash) == (None, None)
+    question = question._replace(in_full=True)
+    fully = await database.look_up(question, lambda found: found.users[WA_ID])
+    assert (fully.user_id, fully.hash, fully.state) == ("US.1349", "A", State.ACKNOWLEDGED)
+
+
+async def test_nobody_waits_for_more_recipients_of_others_than_one_lookup_may_have(
+    database: SQLiteDatabase,
+) -> None:
+    happened: list[str] = []
+
+    async def ask(number: int) -> None:
+        question = Question("main", None, [f"1631{n}" for n in range(600)])
+        await database.look_up(question, lambda _: happened.append(f"looked up {number}"))
+        happened.append(f"answered {number}")
+
+    await asyncio.gather(*map(ask, range(5)))
+    assert happened.index("answered 0") < happened.index("looked up 4")

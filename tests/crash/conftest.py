@@ -23,6 +23,10 @@ import pytest
 
 from service.ledger.ledger import wall_clock
 from service.simulator import Options, Simulator
+from service.simulator.cloud.options import Number
+from service.simulator.cloud.users import CloudUser
+from soak import webhooks
+from soak.webhooks import signature
 from tests.acceptance.conftest import (
     certificates,
     http,
@@ -40,6 +44,8 @@ __all__ = ["certificates", "http", "install", "prepare", "simulate", "spawn", "s
 SEED = os.environ.get("ACKGATE_TEST_SEED", "480")
 SENDERS = 12
 UNHURRIED = 240
+MANY = 10_000_000
+"""More users than any test has: from here on they are those of large webhooks."""
 """After so many users the senders slow down, so that what is left to do stays little."""
 TOKEN = "crash-webhook-token"
 CONFIG = """
@@ -68,7 +74,33 @@ mode = "auto"
 name = "people"
 wa_id_prefixes = ["1632"]
 mode = "manual"
+[apps.meta]
+app_secret = "{secret}"
+verify_token = "crash-verify-token"
+[accounts.shop]
+kind = "cloud"
+app = "meta"
+phone_number_id = "{shop}"
+base_url = "http://127.0.0.1:9"
+access_token = "crash-access-token"
+[accounts.shop.policy]
+mode = "manual"
+[[accounts.shop.policy.rules]]
+name = "later"
+wa_id_prefixes = ["1643"]
+mode = "auto"
+delay_seconds = 0.2
+[accounts.outlet]
+kind = "cloud"
+app = "meta"
+phone_number_id = "{outlet}"
+base_url = "http://127.0.0.1:9"
+access_token = "crash-access-token"
 """
+SECRET = "0123456789abcdef" * 2
+COMMITS_AT_START = 4
+"""Two accounts of the Cloud API look whether they were On-Premises before; checks that are due."""
+SHOP, OUTLET = Number(), Number(phone_number_id="106540352242923")
 
 
 @pytest.fixture
@@ -147,6 +179,9 @@ class Command:
                     ca_file=simulator.ca_file,
                     token=TOKEN,
                     sweep_after=sweep_after,
+                    secret=SECRET,
+                    shop=SHOP.phone_number_id,
+                    outlet=OUTLET.phone_number_id,
                 )
             )
 
@@ -260,13 +295,29 @@ class Person:
         return {decided} if self.answered else {decided, "pending"}
 
 
+@dataclass
+class CloudPerson:
+    """A user of the shop on the Cloud API, by all names that were told, and what is right."""
+
+    names: set[str]
+    right: set[tuple[str | None, str]] = field(default_factory=set)
+    """Hash and state: one of them, or nothing at all where it is empty."""
+
+
 @dataclass(frozen=True)
 class Callback:
-    """A callback that says which hash a user has."""
+    """A callback that says which hash a user has; those of the Cloud API say it of more users."""
 
     wa_id: str
     hash: str
     body: bytes
+    cloud: bool = False
+    told: frozenset[tuple[str, str, str]] = frozenset()
+    """Account, name and hash."""
+
+    @property
+    def says(self) -> set[tuple[str, str, str]]:
+        return set(self.told) if self.cloud else {("main", self.wa_id, self.hash)}
 
 
 @dataclass
@@ -276,6 +327,8 @@ class Load:
     command: Command
     simulator: Simulator
     people: dict[str, Person] = field(default_factory=dict)
+    customers: list[CloudPerson] = field(default_factory=list)
+    """The users of the Cloud API."""
     accepted: list[Callback] = field(default_factory=list)
     owed: list[Callback] = field(default_factory=list)
     """What got no 200: the client delivers it again."""
@@ -295,9 +348,12 @@ class Load:
 
     async def deliver(self, http: aiohttp.ClientSession, callback: Callback) -> bool:
         """Deliver one callback; tell whether it was answered with 200."""
-        url = f"{self.command.url}/webhooks/main/{TOKEN}"
+        door = "meta" if callback.cloud else f"main/{TOKEN}"
+        url = f"{self.command.url}/webhooks/{door}"
         with suppress(aiohttp.ClientError, OSError):
             headers = {"Content-Type": "application/json"}
+            if callback.cloud:
+                headers |= signature(SECRET, callback.body)
             async with http.post(url, data=callback.body, headers=headers) as response:
                 if response.status == 200:
                     self.accepted.append(callback)
@@ -387,15 +443,115 @@ class Load:
             async with http.post(url, json={"hash": person.hash}) as response:
                 person.answered = response.status in {200, 202}
 
+    def _customer(self, number: int, prefix: str = "1641") -> tuple[CloudPerson, CloudUser]:
+        user = CloudUser(wa_id=f"{prefix}{number:07}", user_id=f"US.{number:016}")
+        self.customers.append(CloudPerson(user.aliases))
+        return self.customers[-1], user
+
+    async def _told(self, http: aiohttp.ClientSession, *updates: webhooks.Update) -> bool:
+        """Deliver one webhook; tell whether it was answered with 200."""
+        told = {said for update in updates for said in _said_by(update)}
+        callback = Callback("", "", webhooks.webhook(*updates), cloud=True, told=frozenset(told))
+        return await self.deliver(http, callback)
+
+    async def _decide_locally(
+        self, http: aiohttp.ClientSession, user: CloudUser, hash_: str | None
+    ) -> bool:
+        """Acknowledge on the Cloud API; tell whether it was answered."""
+        url = f"{self.command.url}/api/v1/accounts/shop/identities/{user.wa_id}/acknowledge"
+        with suppress(aiohttp.ClientError, OSError):
+            async with http.post(url, json={"hash": hash_}) as response:
+                return response.status == 200
+        return False
+
+    async def a_customer_writes(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Trust the first hash, delivered twice at once."""
+        person, user = self._customer(number)
+        person.right = {(user.hash, "acknowledged")}
+        wrote = webhooks.wrote(SHOP, user, _ago(100))
+        body = Callback("", "", webhooks.webhook(wrote), cloud=True, told=_said_by(wrote))
+        await asyncio.gather(self.deliver(http, body), self.deliver(http, body))
+
+    async def a_status_tells_another_hash(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Let a status tell of a change, in any order: it waits for a person."""
+        person, user = self._customer(number)
+        wrote = webhooks.wrote(SHOP, user, _ago(100))
+        user.hash = f"another{number}="
+        person.right = {(user.hash, "pending")}
+        told = webhooks.delivered(SHOP, user, _ago(50))
+        await asyncio.gather(self._told(http, told), self._told(http, wrote))
+
+    async def a_message_is_refused(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Let a hash become unknown; approve a message without one; take the hash that follows."""
+        person, user = self._customer(number)
+        person.right = {(user.hash, "acknowledged")}
+        if not await self._told(http, webhooks.wrote(SHOP, user, _ago(100))):
+            return
+        person.right = {(None, "pending")}
+        if not await self._told(http, webhooks.refused(SHOP, user.wa_id or "", _ago(0))):
+            return
+        person.right.add((None, "awaiting_hash"))
+        if not await self._decide_locally(http, user, None):
+            return
+        user.hash = f"another{number}="
+        person.right = {(user.hash, "acknowledged")}
+        await self._told(http, webhooks.delivered(SHOP, user, _ago(0)))
+
+    async def a_person_trusts(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Let a person acknowledge another hash."""
+        person, user = self._customer(number)
+        person.right = {(user.hash, "acknowledged")}
+        if not await self._told(http, webhooks.wrote(SHOP, user, _ago(100))):
+            return
+        user.hash = f"another{number}="
+        person.right = {(user.hash, "pending")}
+        if not await self._told(http, webhooks.wrote(SHOP, user, _ago(50))):
+            return
+        person.right.add((user.hash, "acknowledged"))
+        if await self._decide_locally(http, user, user.hash):
+            person.right.remove((user.hash, "pending"))
+
+    async def trust_comes_due(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Let another hash be trusted by policy, a moment later."""
+        person, user = self._customer(number, "1643")
+        person.right = {(user.hash, "acknowledged")}
+        if await self._told(http, webhooks.wrote(SHOP, user, _ago(100))):
+            user.hash = f"another{number}="
+            person.right = {(user.hash, "acknowledged")}
+            await self._told(http, webhooks.delivered(SHOP, user, _ago(50)))
+
+    async def two_turn_out_to_be_one(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Tell of one user by number, by user id, and by both, in any order."""
+        person, user = self._customer(number)
+        person.right = {(f"another{number}=", "pending")}
+        by_number = webhooks.wrote(SHOP, user, _ago(100), webhooks.BY_NUMBER)
+        user.hash, user.hidden = f"another{number}=", True
+        by_id = webhooks.wrote(SHOP, user, _ago(60))
+        user.hidden = False
+        both = webhooks.wrote(SHOP, user, _ago(30))
+        await asyncio.gather(*(self._told(http, one) for one in (by_number, by_id, both)))
+
+    async def many_of_two_accounts(self, http: aiohttp.ClientSession, number: int) -> None:
+        """Tell of several users of two accounts in one webhook, which is cut by account."""
+        updates = []
+        for n in range(4):
+            person, user = self._customer(MANY * number + n)
+            person.right = {(user.hash, "acknowledged")}
+            updates += [webhooks.wrote(line, user, _ago(100)) for line in (SHOP, OUTLET)]
+        await self._told(http, *updates)
+
     def assert_in_effect(self) -> None:
         """Every 200 is kept as it came, and is the latest of its user or in the history."""
         rows = self.command.rows
         bodies = Counter(body for (body,) in rows("SELECT body FROM journal"))
         assert not Counter(c.body for c in self.accepted) - bodies
         assert not rows("SELECT reason FROM journal WHERE state != 'applied'")
-        known = set(rows("SELECT wa_id, hash FROM users"))
-        known |= set(rows("SELECT u.wa_id, c.hash FROM changes c JOIN users u ON u.id = c.user_id"))
-        assert not {(c.wa_id, c.hash) for c in self.accepted} - known
+        of = "FROM aliases a JOIN users u ON u.id = a.user_id"
+        known = set(rows(f"SELECT a.account, a.alias, u.hash {of}"))
+        known |= set(
+            rows(f"SELECT a.account, a.alias, c.hash {of} JOIN changes c ON c.user_id = u.id")
+        )
+        assert not {said for callback in self.accepted for said in callback.says} - known
         assert rows("PRAGMA integrity_check") == [("ok",)]
         assert not rows("PRAGMA foreign_key_check")
 
@@ -403,10 +559,11 @@ class Load:
         """Each identity is in its state, here and at the client, and nothing happened twice."""
         self.assert_in_effect()
         self._assert_states()
+        self._assert_states_of_the_shop()
         self._assert_nothing_twice()
 
     def _assert_states(self) -> None:
-        rows = self.command.rows("SELECT wa_id, hash, state FROM users")
+        rows = self.command.rows("SELECT wa_id, hash, state FROM users WHERE account = 'main'")
         found = {wa_id: (hash_, state) for wa_id, hash_, state in rows}
         at_the_client = self.simulator.users
         for person in self.people.values():
@@ -416,6 +573,19 @@ class Load:
             acknowledged = at_the_client[person.wa_id].acknowledged
             assert acknowledged is (state == "acknowledged"), person
         assert found.keys() == self.people.keys()
+
+    def _assert_states_of_the_shop(self) -> None:
+        rows = self.command.rows(
+            "SELECT a.alias, u.id, u.hash, u.state FROM aliases a JOIN users u ON u.id = a.user_id "
+            "WHERE a.account = 'shop'"
+        )
+        found = {alias: (id_, hash_, state) for alias, id_, hash_, state in rows}
+        for person in self.customers:
+            known = {found[name] for name in person.names if name in found}
+            assert {(hash_, state) for _, hash_, state in known} <= person.right, person
+            assert len(known) == bool(person.right), person
+        names = {name for person in self.customers for name in person.names}
+        assert found.keys() <= names
 
     def _assert_nothing_twice(self) -> None:
         rows = self.command.rows
@@ -432,8 +602,34 @@ class Load:
         assert not waiting & {call.wa_id for call in self.simulator.puts}
 
 
+def _ago(seconds: int) -> int:
+    """Give a Unix second so long ago."""
+    return wall_clock() // 1000 - seconds
+
+
+def _said_by(update: webhooks.Update) -> frozenset[tuple[str, str, str]]:
+    """Tell account, name and hash of all that an update says of identities."""
+    account = "shop" if update.number == SHOP else "outlet"
+    found = {
+        (account, element[name], element[hash_])
+        for key, names, hash_ in (
+            ("contacts", ("wa_id", "user_id"), "identity_key_hash"),
+            ("statuses", ("recipient_id", "recipient_user_id"), "recipient_identity_key_hash"),
+        )
+        for element in update.lists.get(key, ())
+        for name in names
+        if name in element and hash_ in element
+    }
+    return frozenset(found)
+
+
 FLAVOURS = (
     Load.once,
+    Load.a_customer_writes,
+    Load.a_message_is_refused,
+    Load.a_person_trusts,
+    Load.trust_comes_due,
+    Load.many_of_two_accounts,
     Load.waits_for_a_person,
     Load.twice_at_once,
     Load.again_twice_at_once,
@@ -443,6 +639,8 @@ FLAVOURS = (
     Load.the_later_change_first,
     Load.the_answer_is_lost,
     Load.a_person_holds,
+    Load.a_status_tells_another_hash,
+    Load.two_turn_out_to_be_one,
     Load.the_answer_never_comes,
     Load.the_client_fails,
 )

@@ -10,6 +10,7 @@ from this range; three of them for the ledger, whose batches are of many kinds. 
 | `check.*`, `recheck.*`, `messages.*` | those of `test_contact_checks.py` |
 | all others | test_a_kill_under_load |
 | `ledger.after_commit` | test_a_kill_between_two_slices_of_a_large_callback, too |
+| `ledger.after_commit` | those of `test_cloud.py`, which cut a webhook for two accounts |
 | none | test_every_point_of_the_code_is_in_the_matrix |
 """
 
@@ -29,7 +30,7 @@ from service.ledger.callbacks import MAX_SLICE
 from service.ledger.ledger import wall_clock
 from service.model.users import Kind
 from tests.acceptance.conftest import notice
-from tests.crash.conftest import SEED, Callback, Forked, Load, Start
+from tests.crash.conftest import COMMITS_AT_START, SEED, Callback, Forked, Load, Start
 
 LEDGER = range(4, 40)
 WORK = range(3, 20)
@@ -180,7 +181,7 @@ async def test_a_kill_between_two_slices_of_a_large_callback(load: Load, start: 
     users = [f"1632{number:07}" for number in range(4 * MAX_SLICE)]
     messages = [message for wa_id in users for message in notice(wa_id, "hash", now)["messages"]]
     large = Callback(users[0], "hash", json.dumps({"messages": messages}).encode())
-    process = await start("ledger.after_commit:4")
+    process = await start(f"ledger.after_commit:{COMMITS_AT_START + 2}")
     assert await load.command.ready(process)
     async with aiohttp.ClientSession() as http:
         assert not await load.deliver(http, large)

@@ -14,7 +14,7 @@ from service.api.access import ROLES
 from service.api.journal import STATES as JOURNAL_STATES
 from service.api.queries import MAX_BODY_BYTES, MAX_LIMIT
 from service.api.routes import API, COMPAT, OPEN, PREFIX, Route
-from service.app import _add_door
+from service.app.web import add_door
 from service.ingress.door import Door
 from service.model.contacts import Contact
 from service.model.gate import CLEARS_WHEN
@@ -34,7 +34,7 @@ async def _never(_: web.Request) -> web.Response:
 
 def webhooks() -> set[str]:
     app = web.Application()
-    _add_door(app, cast("Door", SimpleNamespace(post=_never, shake_hands=_never)))
+    add_door(app, cast("Door", SimpleNamespace(post=_never, shake_hands=_never)))
     routes = {(route.method, route.resource) for route in app.router.routes()}
     return {f"{method} {resource.canonical}" for method, resource in routes if resource}
 

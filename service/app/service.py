@@ -1,0 +1,200 @@
+"""One running service: started and stopped in the order of flow."""
+
+import asyncio
+import gc
+import signal
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import structlog
+from aiohttp import web
+
+from service.api.gate import Gate
+from service.api.services import SERVICES, Services
+from service.app.parts import build
+from service.app.web import add_api, add_door, application, door_of, plainly, tls_of
+from service.app.workforce import Workforce
+from service.ingress import descriptors
+from service.ingress.door import Door
+from service.ingress.readers import in_journal
+from service.ingress.sites import BoundedSite, SiteError, take_address
+from service.observability.logs import configure
+from service.settings import Settings
+from service.store.database import Database
+from service.store.queries import account_rows
+from service.store.sqlite import SQLiteDatabase
+
+log = structlog.get_logger(__name__)
+
+StartError = SiteError
+
+COLLECT_AFTER = 20_000
+"""Objects that may be made, less those let go, before the collector looks at the youngest."""
+
+
+async def serve(settings: Settings, *, migrate: bool = True) -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    Raises StartError or StoreError, one line, where it can't start; nothing is half-started then.
+    """
+    configure(settings.log.level, settings.log.format)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, migrate=migrate) as service:
+        _spare_the_collector()
+        await stop.wait()
+        await service.wind_down()
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector look at what is new alone, and less often.
+
+    What the start built stays for good; looking through it again and again cost a tenth of the
+    accept rate and most of the slowest hundredth.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 50)
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator["Service"]:
+    """Start the service, and stop it in the end: for `serve`, and for tests in the same loop."""
+    service = Service(settings)
+    try:
+        await service.start(migrate=migrate)
+        yield service
+    finally:
+        await service.stop()
+
+
+class Service:
+    """One running service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._sites: list[BoundedSite] = []
+        self._runners: list[web.AppRunner] = []
+        self._ends_at: float | None = None
+        self.parts: Services | None = None
+        self.workforce: Workforce | None = None
+
+    async def start(self, *, migrate: bool) -> None:
+        """Take the addresses and the database, then open the door, then begin to work."""
+        settings = self._settings
+        server = settings.server
+        tls = tls_of(server)
+        descriptors.raise_limit(settings)
+        outside = self._take_address("server", server.host, server.port)
+        inside = None
+        if server.internal is not None:
+            host, port = server.internal.host, server.internal.port
+            inside = self._take_address("server.internal", host, port)
+        database = SQLiteDatabase(settings.database.path)
+        await database.open(migrate=migrate)
+        self._stack.push_async_callback(database.close)
+        parts = self.parts = await build(settings, database, self._stack)
+        workforce = self.workforce = Workforce(parts)
+        await workforce.look_back()
+        self._stack.push_async_callback(workforce.close)
+        app, door, gate = application(parts), door_of(parts), Gate(parts)
+        add_door(app, door)
+        if inside is None:
+            add_api(app, gate)
+        await self._listen(app, outside, tls, door, gate if inside is None else None)
+        if inside is not None:
+            internal = application(parts)
+            add_api(internal, gate)
+            await self._listen(internal, inside, None, None, gate)
+        workforce.start()
+        await self._say_started(database)
+        parts.ready = True
+
+    def _take_address(self, key: str, host: str, port: int) -> socket.socket:
+        taken = take_address(key, host, port)
+        self._stack.callback(taken.close)
+        return taken
+
+    async def _listen(
+        self,
+        app: web.Application,
+        taken: socket.socket,
+        tls: ssl.SSLContext | None,
+        door: Door | None,
+        gate: Gate | None,
+    ) -> None:
+        parts = app[SERVICES]
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await runner.setup()
+        self._runners.append(runner)
+        server = runner.server
+        if server is not None and not parts.settings.open_to_loopback_only:
+            server.request_handler = plainly(door, gate, server.request_handler)
+        site = BoundedSite(
+            runner, parts.metrics, max_connections=descriptors.connections(self._settings)
+        )
+        site.serve(taken, tls)
+        self._sites.append(site)
+
+    async def _say_started(self, database: Database) -> None:
+        settings = self._settings
+        if settings.open_to_loopback_only:
+            log.warning(
+                "no API key, or an account without webhook token: "
+                "only requests from this machine, with nothing forwarded, are answered"
+            )
+        if (shortage := descriptors.shortage(settings)) is not None:
+            log.warning(shortage)
+        known = await database.read(account_rows)
+        doors = {in_journal(app) for app in settings.apps}
+        for name in sorted(known.keys() - settings.accounts.keys() - doors):
+            log.warning("account not configured any more: its work pauses", account=name)
+        for site in self._sites:
+            log.info("listening", address=site.address)
+
+    async def wind_down(self) -> None:
+        """Say not ready; after `drain_seconds` take no new connections and finish the rest."""
+        server = self._settings.server
+        self._ends_at = time.monotonic() + server.drain_seconds + server.shutdown_seconds
+        if self.parts is not None:
+            self.parts.ready = False
+        log.info("stopping", drain_seconds=server.drain_seconds)
+        await asyncio.sleep(server.drain_seconds)
+
+    async def stop(self) -> None:
+        """Close the door, finish what was accepted, and let go of everything."""
+        for site in self._sites:
+            site.close()
+        if self.parts is not None:
+            self.parts.ready = False
+            self.parts.changes.close()
+        if self.workforce is not None:
+            await self.workforce.stop()
+        finishing = [self._close(runner) for runner in self._runners]
+        if self.workforce is not None:
+            finishing.append(self.workforce.finish(self._seconds_left()))
+        await asyncio.gather(*finishing)
+        await self._stack.aclose()
+        if self._ends_at is not None:
+            log.info("stopped")
+
+    async def _close(self, runner: web.AppRunner) -> None:
+        """Let the requests that were accepted be answered; cut what takes too long."""
+        seconds = self._seconds_left()
+        # aiohttp waits this long for the handlers, and as long again once they are cancelled.
+        runner._shutdown_timeout = seconds / 2  # noqa: SLF001  known only now
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds or None):
+                await runner.cleanup()
+
+    def _seconds_left(self) -> float:
+        """Tell how long may still be waited; a tenth is kept for what comes after."""
+        if self._ends_at is None:
+            return 0.0
+        return max(0.0, 0.9 * (self._ends_at - time.monotonic()))

@@ -1,0 +1,93 @@
+"""The web applications: the door, the API, and the straight way past the router."""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from service.api.access import counted, loopback_only
+from service.api.gate import GATE, Gate
+from service.api.problems import problem_of, problems
+from service.api.queries import MAX_BODY_BYTES
+from service.api.routes import add_routes
+from service.api.services import SERVICES, Services
+from service.ingress.bodies import Intake
+from service.ingress.door import Door, address_of, entrances, expect
+from service.ingress.kept import Kept, stays_open
+from service.settings import ServerSettings
+
+Handler = Callable[[Any], Awaitable[Any]]
+
+
+def application(parts: Services) -> web.Application:
+    """Make an application without routes."""
+    middlewares = [counted, problems]
+    if parts.settings.open_to_loopback_only:
+        middlewares.append(loopback_only)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    app[SERVICES] = parts
+    return app
+
+
+def door_of(parts: Services) -> Door:
+    """Make the door of all accounts and apps."""
+    server = parts.settings.server
+    intake = Intake(
+        parts.metrics,
+        max_body=server.max_body_bytes,
+        max_in_flight=server.max_in_flight_bytes,
+        timeout_seconds=server.body_timeout_seconds,
+    )
+    return Door(
+        entrances(parts.settings),
+        parts.ledger,
+        intake,
+        parts.metrics,
+        parts.messages,
+        parts.identity_checks,
+    )
+
+
+def plainly(door: Door | None, gate: Gate | None, otherwise: Handler) -> Handler:
+    """Hand callbacks and questions to the gate straight on: the router costs a quarter of them."""
+    kept = Kept()
+
+    async def handle(request: web.Request) -> Any:
+        if not stays_open(request):
+            return await otherwise(request)
+        if door is not None and (named := address_of(request)) is not None:
+            try:
+                refused = await door.take(request, *named)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
+                return problem_of(error)
+            return kept if refused is None else refused
+        if gate is not None and (asked := gate.plainly_asked(request)) is not None:
+            return await gate.take(request, *asked)
+        return await otherwise(request)
+
+    return handle
+
+
+def add_api(app: web.Application, gate: Gate) -> None:
+    """Add the API, health and metrics."""
+    app[GATE] = gate
+    add_routes(app)
+
+
+def add_door(app: web.Application, door: Door) -> None:
+    """Add the door's routes."""
+    app.router.add_post("/webhooks/{account}/{token}", door.post, expect_handler=expect)
+    app.router.add_post("/webhooks/{account}", door.post, expect_handler=expect)
+    app.router.add_get(
+        "/webhooks/{account}", door.shake_hands, allow_head=False, expect_handler=expect
+    )
+
+
+def tls_of(server: ServerSettings) -> ssl.SSLContext | None:
+    """Give what the server proves itself by; None behind a proxy that does."""
+    if server.tls_cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server.tls_cert_file, server.tls_key_file)
+    return context

@@ -1,0 +1,148 @@
+"""Everybody who works in the background: workers over leased rows, and loops."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import structlog
+
+from service.api.services import Services
+from service.ledger.leases import Task
+from service.model.gate import Reason
+from service.model.users import Kind
+from service.whatsapp.client import Client
+from service.workers.acknowledger import acknowledge
+from service.workers.health import watch
+from service.workers.heartbeat import Heartbeat
+from service.workers.leasing import Outcome, Worker
+from service.workers.rechecks import Rechecks, Upkeep
+from service.workers.reconciler import ask, sweep
+from service.workers.retention import Retention
+
+LEASED_LOCALLY = 16
+"""Pieces of work of an account without a client that come due together, by fours."""
+
+log = structlog.get_logger(__name__)
+
+
+class Workforce:
+    """The workers and loops of one service."""
+
+    def __init__(self, parts: Services) -> None:
+        self._parts = parts
+        self._loops: list[asyncio.Task[None]] = []
+        self._heartbeat = Heartbeat(parts.ledger, parts.database, self._catch_up)
+        countries = {name: one.phone_number for name, one in parts.settings.accounts.items()}
+        self.upkeep = Upkeep(
+            countries, parts.messages, ledger=parts.ledger, database=parts.database
+        )
+        self.workers: list[Worker] = []
+
+    async def look_back(self) -> None:
+        """Before anybody asks: know whether the service was down for a while."""
+        await self._heartbeat.begin()
+
+    def _catch_up(self, reason: Reason | None) -> None:
+        self._parts.catching_up = reason
+        if reason is not None and reason.until is not None and reason.since is not None:
+            seconds = (reason.until - reason.since) // 1000
+            log.info("catching up after a downtime", at_most=f"{seconds} s")
+
+    def start(self) -> None:
+        """Begin to work."""
+        parts = self._parts
+        for name, client in parts.clients.items():
+            self._serve(name, client)
+        for name in parts.settings.cloud_accounts:
+            # What policy scheduled comes due: nobody is called, for acknowledging is our own.
+            self._employ(name, Kind.ACKNOWLEDGE, perform=_never, max_in_flight=LEASED_LOCALLY)
+        for inspector in parts.inspectors.values():
+            if inspector.wanted:
+                self._run(inspector.run())
+        for name in parts.verifiers:
+            self._run(_verify(parts, name))
+        self._run(self.upkeep.run())
+        self._run(self._heartbeat.run())
+        retention = Retention(parts.settings.retention, parts.ledger, parts.database, parts.metrics)
+        if retention.wanted:
+            self._run(retention.run())
+
+    def _serve(self, name: str, client: Client) -> None:
+        """Do all that there is to be done with one WhatsApp client."""
+        parts = self._parts
+        for kind, perform in ((Kind.ACKNOWLEDGE, acknowledge), (Kind.ASK, ask)):
+            self._employ(
+                name,
+                kind,
+                perform=partial(perform, client),
+                paused_for=client.paused_for,
+                max_in_flight=client.max_in_flight,
+            )
+        reconciler = parts.settings.reconciler
+        sweeping = sweep(
+            name,
+            parts.ledger,
+            after_seconds=reconciler.sweep_after_seconds,
+            per_second=reconciler.sweep_per_second,
+        )
+        checks = Rechecks(
+            parts.checkers[name],
+            ledger=parts.ledger,
+            database=parts.database,
+            metrics=parts.metrics,
+        )
+        for coroutine in (sweeping, watch(client), checks.run()):
+            self._run(coroutine)
+
+    def _employ(
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        perform: Callable[[Task], Awaitable[Outcome]],
+        paused_for: Callable[[], float] = lambda: 0.0,
+        max_in_flight: int,
+    ) -> None:
+        worker = Worker(
+            name,
+            kind,
+            ledger=self._parts.ledger,
+            database=self._parts.database,
+            metrics=self._parts.metrics,
+            perform=perform,
+            paused_for=paused_for,
+            max_in_flight=max_in_flight,
+        )
+        worker.start()
+        self.workers.append(worker)
+
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._loops.append(asyncio.create_task(coroutine))
+
+    async def stop(self) -> None:
+        """Take no more work."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        for worker in self.workers:
+            await worker.stop()
+
+    async def finish(self, seconds: float) -> None:
+        """Let the work under way end; cut what takes longer."""
+        await asyncio.gather(*(worker.finish(seconds) for worker in self.workers))
+
+    async def close(self) -> None:
+        """Write down what is known at the end."""
+        await self.upkeep.finish()
+        await self._heartbeat.beat()
+
+
+async def _never(task: Task) -> Outcome:
+    """Stand for the call of an account that has no client: what comes due is settled with it."""
+    raise TypeError(f"work of the kind {task.kind} is for accounts with a client")
+
+
+async def _verify(parts: Services, account: str) -> None:
+    await parts.verifiers[account].run()
+    del parts.verifiers[account]
