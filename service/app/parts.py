@@ -43,8 +43,9 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         for each in part.values():
             stack.push_async_callback(each.close)
     for name in settings.cloud_accounts:
-        while await parts.ledger.submit(MoveEntry(name)):
-            pass
+        last: int | None = 0
+        while last is not None:
+            last = await parts.ledger.submit(MoveEntry(name, last))
     await _add_verifiers(parts)
     return parts
 

@@ -14,18 +14,19 @@ BATCH = 500
 
 @dataclass(slots=True)
 class MoveEntry:
-    """Settles some users of an account; answers how many there were. None means that is all."""
+    """Settles some users of an account; answers with the last of them, None where there is none."""
 
     account: str
+    after: int = 0
     ids: list[int] = field(default_factory=list)
     weight: int = 1 + BATCH
 
     def wants(self, transaction: Transaction) -> Wanted:
         """Want those whom a client was still to be asked or told about."""
-        self.ids = left_to_client(transaction.connection, self.account, BATCH)
+        self.ids = left_to_client(transaction.connection, self.account, self.after, BATCH)
         return Wanted(ids=self.ids)
 
-    def apply(self, book: Book) -> int:
+    def apply(self, book: Book) -> int | None:
         """Let the rules settle each; nobody is unverified where there is nobody to ask.
 
         Nor is a contact being checked.
@@ -38,7 +39,7 @@ class MoveEntry:
         connection = book.transaction.connection
         forgo_asking(connection, self.account, book.now)
         end_checks(connection, self.account)
-        return len(self.ids)
+        return self.ids[-1] if self.ids else None
 
     def poisoned(self, _: Exception) -> None:
         """Pass the fault to the start."""

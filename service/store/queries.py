@@ -328,14 +328,18 @@ def bring_near(connection: Connection, account: str, kind: Kind, now: int) -> No
     connection.execute(update(outbox).where(leased).values(lease_until=latest_end))
 
 
-def left_to_client(connection: Connection, account: str, limit: int) -> list[int]:
-    """Give users whom a client is to be asked about, or told about what is decided already."""
+def left_to_client(connection: Connection, account: str, after: int, limit: int) -> list[int]:
+    """Give users whom a client is to be asked about, or told about what is decided already.
+
+    In the order of their ids, those after one.
+    """
     left = or_(outbox.c.kind == Kind.ASK.value, users.c.state == State.ACKNOWLEDGING.value)
     query = (
         select(users.c.id)
         .distinct()
         .join(outbox, outbox.c.user_id == users.c.id)
-        .where(outbox.c.account == account, left)
+        .where(outbox.c.account == account, left, users.c.id > after)
+        .order_by(users.c.id)
         .limit(limit)
     )
     return list(connection.execute(query).scalars())

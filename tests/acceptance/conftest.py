@@ -319,7 +319,6 @@ class Installation(Caller):
         self.base = outside.replace("0.0.0.0", "127.0.0.1")
         self.inside = inside[0] if inside else ""
         self.sim.webhook_url = f"{self.base}/webhooks/main/{TOKEN}"
-        self.sim.cloud.webhook_url = self.base + APP_DOOR
 
     async def stop(self) -> None:
         """Stop the service as a signal would, but at once."""
@@ -391,6 +390,11 @@ class CloudInstallation(Installation):
     """A service with accounts of both kinds: the simulator is the client of one, and Meta."""
 
     account: str = "shop"
+
+    async def start(self, **over: Any) -> None:
+        """Start the service, and register its door with the app."""
+        await super().start(**over)
+        self.meta.webhook_url = self.base + APP_DOOR
 
     @property
     def meta(self) -> Cloud:
