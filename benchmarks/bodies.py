@@ -59,16 +59,21 @@ def identity_change(user: int, nth: int, at_ms: int) -> bytes:
 
 def message(user: int, number: int) -> bytes:
     """Write what a user wrote, with the identity that is known and acknowledged."""
+    return message_of(user, number, FIRST_SEEN_MS + user, acknowledged=True)
+
+
+def message_of(user: int, number: int, at_ms: int, *, acknowledged: bool) -> bytes:
+    """Write what a user wrote, with an identity since then."""
     name = wa_id(user).encode()
-    at = FIRST_SEEN_MS + user
     return _MESSAGE % (
         name,
         name,
         number,
-        at,
+        b"true" if acknowledged else b"false",
+        at_ms,
         hash_of(user).encode(),
         number,
-        at // 1000 + number // 1000,
+        at_ms // 1000 + number // 1000,
     )
 
 
@@ -107,7 +112,7 @@ def everyday(first: int, now_ms: int, users: int) -> Bodies:
 
 def _template(value: object, indent: int | None = None) -> bytes:
     text = json.dumps(value, indent=indent, separators=None if indent else (",", ":"))
-    return text.replace('"<%d>"', "%d").encode()
+    return text.replace('"<%d>"', "%d").replace('"<%s>"', "%s").encode()
 
 
 _CHANGE = _template(
@@ -131,7 +136,7 @@ _MESSAGE = _template(
             {
                 "from": "%s",
                 "id": "ABGGFjFVU2AfAgo-%012d",
-                "identity": {"acknowledged": True, "created_timestamp": "<%d>", "hash": "%s"},
+                "identity": {"acknowledged": "<%s>", "created_timestamp": "<%d>", "hash": "%s"},
                 "text": {"body": "Hello, this is message %012d of a conversation"},
                 "timestamp": "%d",
                 "type": "text",

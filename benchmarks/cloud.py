@@ -32,6 +32,13 @@ SINGLES = {
     "cloud messages": "messages, by user id",
     "cloud statuses": "statuses, by user id",
 }
+REFERENCES = {
+    "like cloud messages by number": ("cloud messages by number", "a message"),
+    "as cloud messages by number": ("cloud messages by number", "an identity change"),
+    "as cloud messages": ("cloud messages", "an identity change"),
+    "as cloud statuses": ("cloud statuses", "a status"),
+}
+"""What an On-Premises client sends meanwhile: beside what, and in words."""
 BATCHES = {"cloud batches": "cloud messages", "cloud status batches": "cloud statuses"}
 """Many in one POST, and what each is measured by."""
 
@@ -55,9 +62,9 @@ def measure(effort: Effort) -> Section:
     )  # fmt: skip
     with ExitStack() as stack:
         pair = _begin(stack)
-        for work, title in SINGLES.items():
-            sys.stderr.write(f"{title}, {CONNECTIONS} connections\n")
-            _compare(section, pair, work, effort)
+        for reference, (work, beside) in REFERENCES.items():
+            sys.stderr.write(f"{SINGLES[work]} beside {beside}, {CONNECTIONS} connections\n")
+            _compare(section, pair, reference, effort)
         for work in BATCHES:
             for connections in (1, CONNECTIONS):
                 sys.stderr.write(f"{work} beside {connections} senders of single ones\n")
@@ -71,7 +78,7 @@ def measure(effort: Effort) -> Section:
         (
             "messages: with the identity hash, each of a user never seen, trusted on first use; "
             "by number as Meta's page on the check has them, by user id as they are since 2026; "
-            "the reference: identity changes of users never seen, padded to the same size"
+            "the references: messages and identity changes of users never seen, padded to that size"
         ),
         f"statuses: of {USERS:,} users who are known; the reference: the same, padded",
         f"{BATCH:,} in one POST over one connection: updates a second; the reference: single ones",
@@ -98,7 +105,7 @@ def _plan(server: Server, work: str, connections: int, effort: Effort) -> Plan:
     signed = server.name != ONPREM
     return Plan(
         server.port,
-        work if signed else f"as {work}",
+        work,
         connections,
         effort.seconds,
         server.path,
@@ -116,29 +123,31 @@ def _cpu_us(server: Server, plan: Plan) -> float:
     return 1e6 * (server.process.cpu_seconds() - before) / max(1, sent)
 
 
-def _compare(section: Section, pair: Pair, work: str, effort: Effort) -> None:
-    series = interleaved(
-        (pair.onprem, pair.cloud),
-        lambda server: _plan(server, work, CONNECTIONS, effort),
-        rounds=effort.rounds,
-    )
+def _compare(section: Section, pair: Pair, reference: str, effort: Effort) -> None:
+    work, beside = REFERENCES[reference]
+
+    def plan(server: Server) -> Plan:
+        sent = reference if server.name == ONPREM else work
+        return _plan(server, sent, CONNECTIONS, effort)
+
+    series = interleaved((pair.onprem, pair.cloud), plan, rounds=effort.rounds)
     ratios = series.ratios(CLOUD, ONPREM)
     section.rows.append(
         (
             f"{SINGLES[work]}, {CONNECTIONS}",
             median(series.rates(CLOUD)),
-            ONPREM,
+            f"{ONPREM}, {beside}",
             median(series.rates(ONPREM)),
             median(ratios),
             spread(ratios),
             series.middle(CLOUD, lambda o: o.p50_ms),
             series.middle(CLOUD, lambda o: o.p99_ms),
-            *(_cpu_us(one, _plan(one, work, CONNECTIONS, effort)) for one in reversed(pair)),
+            *(_cpu_us(one, plan(one)) for one in reversed(pair)),
             series.failures(CLOUD) + series.failures(ONPREM),
             series.others,
         )
     )
-    what = f"{SINGLES[work]}, rate by an On-Premises callback's of the same size"
+    what = f"{SINGLES[work]}, rate by {beside} of the same size On-Premises"
     section.goals.append(Goal(what, median(ratios), RATE_GOAL, noisy=series.noisy))
 
 

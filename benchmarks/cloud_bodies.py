@@ -17,6 +17,7 @@ from benchmarks.bodies import (
     identity_change,
     wa_id,
 )
+from benchmarks.bodies import message_of as onprem_message
 from benchmarks.bodies import status as onprem_status
 
 NUMBER_ID = "106540352242922"
@@ -54,6 +55,13 @@ def messages_onprem(first: int, now_ms: int) -> Bodies:
     """Write the identity changes of users never seen, as long as a message of the Cloud API."""
     for user in count(NEW_USERS + first):
         yield identity_change(user, 0, now_ms + user % 60_000).ljust(MESSAGE_BYTES)
+
+
+def messages_like_onprem(first: int, now_ms: int) -> Bodies:
+    """Write what users never seen wrote, with the identity, as an On-Premises client does."""
+    for user in count(NEW_USERS + first):
+        said = onprem_message(user, user, now_ms + user % 60_000, acknowledged=False)
+        yield said.ljust(MESSAGE_BY_NUMBER_BYTES)
 
 
 def statuses(first: int, users: int) -> Bodies:

@@ -19,6 +19,9 @@ WORKS: dict[str, Work] = {
     "as cloud messages by number": (
         lambda first, now_ms, _: cloud_bodies.messages_by_number_onprem(first, now_ms)
     ),
+    "like cloud messages by number": (
+        lambda first, now_ms, _: cloud_bodies.messages_like_onprem(first, now_ms)
+    ),
     "cloud statuses": lambda first, _, users: cloud_bodies.statuses(first, users),
     "as cloud statuses": lambda first, _, users: cloud_bodies.statuses_onprem(first, users),
     "cloud batches": lambda first, now_ms, _: cloud_bodies.batches(first, now_ms),

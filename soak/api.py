@@ -10,14 +10,16 @@ from typing import Any
 
 import aiohttp
 
-from soak.command import KEY, Command
+from soak.command import APP_SECRET, KEY, Command
+from soak.evidence import Shown
 from soak.record import Change, Decision, Record
+from soak.webhooks import signature
 
 ANSWER_SECONDS = 30.0
 TRIES_APART_SECONDS = 0.3
 AT_MOST = 1000
 """Recipients in one lookup."""
-OK, UNAVAILABLE = 200, 503
+OK, UNAUTHORIZED, UNAVAILABLE = 200, 401, 503
 READS = (
     "/api/v1/status",
     "/api/v1/accounts",
@@ -141,6 +143,41 @@ class Api:
             decision.status, decision.answered_at = status, time.time()
         self._record.counts["decisions"] += 1
         return decision
+
+    async def identity(self, account: str, name: str) -> tuple[str | None, str | None] | None:
+        """Give hash and state of a user; None where there was no answer."""
+        path = f"/api/v1/accounts/{account}/identities/{name}"
+        status, shown = await self.call("GET", path)
+        return (shown["hash"], shown["state"]) if status == OK else None
+
+    async def decide_locally(self, account: str, name: str, hash_: str | None, verb: str) -> bool:
+        """Decide on the Cloud API, until there is an answer; tell whether it was taken."""
+        path = f"/api/v1/accounts/{account}/identities/{name}/{verb}"
+        status = None
+        while status in {None, UNAVAILABLE}:
+            status, _ = await self.call("POST", path, body={"hash": hash_, "note": "soak"})
+            if status != OK:
+                await asyncio.sleep(TRIES_APART_SECONDS)
+        self._record.counts["decisions on the Cloud API"] += 1
+        return status == OK
+
+    async def forge(self, body: bytes) -> None:
+        """Send a webhook that another app signed: it must be refused."""
+        url, headers = self._command.cloud_door, signature(f"not {APP_SECRET}", body)
+        with suppress(aiohttp.ClientError, OSError):
+            async with self._http.post(url, data=body, headers=headers) as response:
+                if response.status not in {UNAUTHORIZED, UNAVAILABLE}:
+                    self._record.complain("a forged webhook was not refused", str(response.status))
+
+    async def shop(self, account: str, names: Iterable[str]) -> dict[str, Shown]:
+        """Ask the gate about users of the Cloud API: the reasons, and the hash to send along."""
+        left, found = iter(names), {}
+        while some := list(islice(left, AT_MOST)):
+            path = f"/api/v1/accounts/{account}/recipients/lookup"
+            status, answer = await self.call("POST", path, body={"recipients": some})
+            for item in answer["items"] if status == OK else ():
+                found[item["input"]] = Shown(self._reasons(item), item.get("identity_key_hash"))
+        return found
 
     async def forget(self) -> None:
         """Ask something and go away before the answer."""

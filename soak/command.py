@@ -20,6 +20,9 @@ from soak.record import MAX_CHANGES, PREFIXES, Handling
 
 TOKEN = "soak-webhook-token"
 KEY = "soak-key"
+APP_SECRET = "0123456789abcdef" * 2
+LATER = "1643"
+"""How the wa_ids of the Cloud API begin that have a policy with a delay."""
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 LONGEST_PIECE = 65_536
@@ -58,6 +61,29 @@ mode = "manual"
 name = "later"
 wa_id_prefixes = ["{delayed}"]
 delay_seconds = {delay}
+[apps.meta]
+app_secret = "{secret}"
+verify_token = "soak-verify-token"
+[accounts.shop]
+kind = "cloud"
+app = "meta"
+phone_number_id = "106540352242922"
+base_url = "http://127.0.0.1:9"
+access_token = "soak-access-token"
+[accounts.shop.policy]
+mode = "manual"
+[[accounts.shop.policy.rules]]
+name = "later"
+wa_id_prefixes = ["{later}"]
+mode = "auto"
+delay_seconds = {delay}
+max_changes = {max_changes}
+[accounts.outlet]
+kind = "cloud"
+app = "meta"
+phone_number_id = "106540352242923"
+base_url = "http://127.0.0.1:9"
+access_token = "soak-access-token"
 [api.keys.soak]
 role = "admin"
 sha256 = "{sha256}"
@@ -76,6 +102,7 @@ class Command:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.door = f"{self.url}/webhooks/main/{TOKEN}"
+        self.cloud_door = f"{self.url}/webhooks/meta"
         self.database = folder / "ackgate.db"
         self.log = folder / "ackgate.log"
         self._config = folder / "ackgate.toml"
@@ -91,6 +118,8 @@ class Command:
                 manual=PREFIXES[Handling.MANUAL],
                 delayed=PREFIXES[Handling.DELAYED],
                 delay=DELAY_SECONDS,
+                later=LATER,
+                secret=APP_SECRET,
                 sha256=hashlib.sha256(KEY.encode()).hexdigest(),
             )
         )

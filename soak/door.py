@@ -11,8 +11,9 @@ from heapq import heappop, heappush
 
 import aiohttp
 
-from soak.command import STALL_SECONDS, Command
+from soak.command import APP_SECRET, STALL_SECONDS, Command
 from soak.record import Change, Record
+from soak.webhooks import signature
 
 AT_ONCE = 6
 """As many are delivered again at once: the client's own default."""
@@ -27,11 +28,15 @@ AGAIN = {503}
 
 @dataclass(slots=True, eq=False)
 class Callback:
-    """A callback on its way; `note` is called once it is accepted, `change` is what it tells."""
+    """A callback on its way; `note` is called once it is accepted, `change` is what it tells.
+
+    One of the Cloud API goes to the door of the app, signed.
+    """
 
     body: bytes
     change: Change | None = None
     note: Callable[[], None] | None = None
+    cloud: bool = False
     tries: int = 0
     taken: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,7 +76,7 @@ class Door:
         status = None
         try:
             with suppress(aiohttp.ClientError, OSError):
-                status = await self._post(callback.body)
+                status = await self._post(callback)
         finally:
             self._under_way -= 1
             if status != 200:  # noqa: PLR2004  success is 200 alone
@@ -85,8 +90,11 @@ class Door:
         callback.taken.set()
         return True
 
-    async def _post(self, body: bytes) -> int:
-        async with self._http.post(self._command.door, data=body, headers=HEADERS) as response:
+    async def _post(self, callback: Callback) -> int:
+        body, door, headers = callback.body, self._command.door, HEADERS
+        if callback.cloud:
+            door, headers = self._command.cloud_door, HEADERS | signature(APP_SECRET, body)
+        async with self._http.post(door, data=body, headers=headers) as response:
             status = response.status
             if status not in AGAIN | {200}:
                 self._record.complain(f"a callback was answered with {status}", repr(body))

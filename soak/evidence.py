@@ -42,6 +42,22 @@ class AtClient(NamedTuple):
     acknowledged: bool
 
 
+class Shown(NamedTuple):
+    """What the gate says of a user of the Cloud API: reasons against it, the hash to send along."""
+
+    reasons: frozenset[str]
+    hash: str | None
+
+
+class AtShop(NamedTuple):
+    """A user of the Cloud API: a row of users, and what the gate said."""
+
+    id: int
+    hash: str | None
+    state: str | None
+    shown: Shown | None
+
+
 class Put(NamedTuple):
     """A PUT as the client saw it; `at` in Unix seconds, `faulty` where a fault struck it."""
 
@@ -68,6 +84,10 @@ class Evidence:
     """(wa_id, event, hash)."""
     outbox: Sequence[Work] = ()
     contacts: Mapping[str, str] = field(default_factory=dict)
+    customers: Mapping[tuple[str, str], AtShop] = field(default_factory=dict)
+    """Users of the Cloud API, by account and name."""
+    told_twice: Sequence[str] = ()
+    """What the audit trail of the Cloud API's accounts has twice, and must have once."""
     gate: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The codes of the reasons against writing, by wa_id or literal input."""
     client: Mapping[str, AtClient] = field(default_factory=dict)

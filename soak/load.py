@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from soak.api import Api
+from soak.cloud import Customers
 from soak.door import Callback, Door
 from soak.record import MAX_CHANGES, Handling, Record
 from soak.world import Person, World
@@ -29,6 +30,7 @@ class Load:
         self._record = record
         self._recent: deque[Callback] = deque(maxlen=RECENT)
         self._moved: set[str] = set()
+        self._customers = Customers(record, api, self._accepted)
 
     async def send(self, seed: str, stop: asyncio.Event) -> None:
         """Send until told to stop; what was begun by then is finished."""
@@ -172,6 +174,22 @@ class Load:
         if person is not None:
             await self._api.refresh(person.wa_id)
 
+    async def lives(self, chance: random.Random) -> None:
+        """Let a user of the Cloud API live, whose other hashes a person decides about."""
+        await self._customers.lives(chance)
+
+    async def lives_by_policy(self, chance: random.Random) -> None:
+        """Let a user of the Cloud API live, whose other hashes policy decides about."""
+        await self._customers.lives_by_policy(chance)
+
+    async def turns_out_to_be_one(self, chance: random.Random) -> None:
+        """Let two users of the Cloud API be one."""
+        await self._customers.turns_out_to_be_one(chance)
+
+    async def crowds(self, chance: random.Random) -> None:
+        """Tell of many users of the Cloud API at once."""
+        await self._customers.crowds(chance)
+
     async def goes_away(self, _: random.Random) -> None:
         """Ask something and don't wait."""
         await self._api.forget()
@@ -198,5 +216,9 @@ FLAVOURS: dict[Callable[[Load, random.Random], Awaitable[None]], int] = {
     Load.asks_the_gate: 6,
     Load.refreshes: 3,
     Load.goes_away: 1,
+    Load.lives: 8,
+    Load.lives_by_policy: 3,
+    Load.turns_out_to_be_one: 3,
+    Load.crowds: 1,
 }
 """What the senders do, and how often beside the rest."""

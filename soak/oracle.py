@@ -4,14 +4,15 @@ Everything that was sent has got its 200 by then, so nothing depends on what was
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from soak.evidence import AtClient, Evidence, Identity, Put
+from soak.customers import Customer, Life, ModelError, live, together
+from soak.evidence import AtClient, Evidence, Identity, Put, Shown
 from soak.record import MAX_CHANGES, Change, Record, Wrong
 from soak.states import Case, cases, states
 
 EFFECTIVE = {"acknowledged", "already"}
-NEEDED = ("bodies", "users", "PUTs", "gate answers")
+NEEDED = ("bodies", "users", "PUTs", "gate answers", "users of the Cloud API")
 ONCE = {"changed", "acknowledged", "superseded"}
 """Events of the audit trail that a change of a user has once."""
 
@@ -172,6 +173,49 @@ def numbers_and_contacts_are_known(record: Record, evidence: Evidence) -> Iterat
             yield Wrong("a contact check has another result", f"{name}: {found}, not {status}")
 
 
+def every_customer_is_right(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+    """Demand of the Cloud API that names lead where they must, and to the identity that is right.
+
+    The gate must give the trusted hash to send along, and no other.
+    """
+    told: set[tuple[str, str]] = set()
+    for life in record.lives:
+        told |= {(life.account, name) for step in life.steps for name in step[1:3] if name}
+        try:
+            found = live(life)
+        except ModelError as error:
+            yield Wrong("a decision about another hash than the latest was taken", str(error))
+            continue
+        for names in together(found):
+            yield from _customer_is_right(life, found, names, evidence)
+    for stranger in evidence.customers.keys() - told:
+        yield Wrong("a user of the Cloud API is known that nobody told of", str(stranger))
+    for line in evidence.told_twice:
+        yield Wrong("something happened twice on the Cloud API", line)
+
+
+def _customer_is_right(
+    life: Life, found: Mapping[str, Customer], names: frozenset[str], evidence: Evidence
+) -> Iterator[Wrong]:
+    at_shop = [evidence.customers.get((life.account, name)) for name in names]
+    if len({None if one is None else one.id for one in at_shop}) != 1:
+        yield Wrong("names of one user lead to more than one", f"{names} {life}")
+    right = found[next(iter(names))]
+    for one in at_shop:
+        if one is None or (one.hash, one.state) != (right.hash, right.state):
+            yield Wrong("a user of the Cloud API has another identity", f"{one} {right} {life}")
+        elif one.shown != _shown(right):
+            yield Wrong("the gate says something else of the Cloud API", f"{one} {right} {life}")
+
+
+def _shown(right: Customer) -> Shown:
+    if right.state == "acknowledged":
+        return Shown(frozenset(), right.hash)
+    if right.state == "awaiting_hash":
+        return Shown(frozenset(), None)
+    return Shown(frozenset({f"identity_{right.state}"}), None)
+
+
 def the_guard_held(record: Record, evidence: Evidence) -> Iterator[Wrong]:
     """Demand that a change after too many waits for a person, as the journal's order tells."""
     for case in _guarded(record, evidence):
@@ -224,6 +268,8 @@ def coverage(record: Record, evidence: Evidence) -> dict[str, int]:
         "users stopped by the guard": len(_guarded(record, evidence)),
         "PUTs": len(evidence.puts),
         "gate answers": len(evidence.gate),
+        "users of the Cloud API": len({one.id for one in evidence.customers.values()}),
+        "steps on the Cloud API": sum(len(life.steps) for life in record.lives),
     }
 
 
@@ -241,4 +287,5 @@ CHECKS: tuple[Callable[[Record, Evidence], Iterator[Wrong]], ...] = (
     the_gate_agrees,
     numbers_and_contacts_are_known,
     the_guard_held,
+    every_customer_is_right,
 )

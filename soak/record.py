@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from soak.customers import Life
+
 MAX_CHANGES = 3
 """The guard of the policies: so many changes of a user are acknowledged without a person."""
 
@@ -79,6 +81,8 @@ class Record:
     """Accepted changes of numbers: from the old wa_id to the new one."""
     checks: dict[str, str] = field(default_factory=dict)
     """Accepted results of contact checks: the status by the literal input."""
+    lives: list[Life] = field(default_factory=list)
+    """What was told of users of the Cloud API."""
     wrongs: list[Wrong] = field(default_factory=list)
     """What was seen to be wrong under way."""
     counts: Counter[str] = field(default_factory=Counter)

@@ -12,10 +12,11 @@ from pathlib import Path
 from soak.api import Api
 from soak.client import Client, client_in
 from soak.command import Command, CommandError, command_in
+from soak.customers import ACCOUNTS
 from soak.door import Door
 from soak.evidence import Put
 from soak.faults import OF_CLIENT, OF_SERVICE, OfClient, OfService, Trouble
-from soak.finding import find, until_done
+from soak.finding import Gate, find, until_done
 from soak.load import Load
 from soak.oracle import coverage, judge
 from soak.record import Record, Wrong
@@ -124,8 +125,19 @@ async def _verdict(stage: Stage) -> list[Wrong]:
     run, command = stage.run, stage.command
     names = [person.wa_id for person in stage.world.people]
     gate = await stage.api.lookup([*names, *run.record.moves.values(), *run.record.checks])
+    shown = {
+        (account, name): told
+        for account in ACCOUNTS
+        for name, told in (await stage.api.shop(account, _names(run.record, account))).items()
+    }
     await command.stop()
-    evidence = await find(command.database, command.log, stage.client, gate)
+    evidence = await find(command.database, command.log, stage.client, Gate(gate, shown))
     run.puts, run.coverage = evidence.puts, coverage(run.record, evidence)
     run.record.counts |= Counter({"kills": command.kills, "starts": command.starts})
     return judge(run.record, evidence)
+
+
+def _names(record: Record, account: str) -> list[str]:
+    """Give all names that users of the Cloud API were told by."""
+    steps = [step for life in record.lives if life.account == account for step in life.steps]
+    return sorted({name for step in steps for name in (step.wa_id, step.user_id) if name})

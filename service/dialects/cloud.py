@@ -7,11 +7,11 @@ count. Other fields, unknown types and keys are normal.
 https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from service.dialects.bodies import UnreadableError, read_object
-from service.dialects.cloud_value import Value
+from service.dialects.cloud_value import Place, Value
 from service.dialects.findings import SYNTHETIC, Findings
 from service.model.events import Fault, Reading
 
@@ -58,30 +58,28 @@ class _Post:
         if object_ != OBJECT and object_ and isinstance(object_, str):
             self._of(NO_ACCOUNT).others += 1
             return
-        self._read_array(webhook.get("entry"), "entry", self._read_entry)
+        for number, entry in self._objects(webhook.get("entry"), "entry"):
+            changes = entry.get("changes")
+            if changes is None:
+                self._of(NO_ACCOUNT).others += 1
+                continue
+            for index, change in self._objects(changes, f"entry[{number}].changes"):
+                self._read_change(Place(number, index), change)
 
-    def _read_entry(self, where: str, entry: dict[str, Any]) -> None:
-        changes = entry.get("changes")
-        if changes is None:
-            self._of(NO_ACCOUNT).others += 1
-        else:
-            self._read_array(changes, f"{where}.changes", self._read_change)
-
-    def _read_array(
-        self, elements: Any, where: str, reader: Callable[[str, dict[str, Any]], None]
-    ) -> None:
-        """Read an array of the envelope, of which each element must be an object."""
+    def _objects(self, elements: Any, where: str) -> list[tuple[int, dict[str, Any]]]:
+        """Give the objects in an array of the envelope, of which each element must be one."""
         if not isinstance(elements, list):
             why = "missing" if elements is None else "not an array"
             self._of(NO_ACCOUNT).add_fault(where, why)
-            return
-        for index, element in enumerate(elements):
-            if isinstance(element, dict):
-                reader(f"{where}[{index}]", element)
-            else:
-                self._of(NO_ACCOUNT).add_fault(f"{where}[{index}]", "not an object")
+            return []
+        found = [(index, each) for index, each in enumerate(elements) if isinstance(each, dict)]
+        if len(found) < len(elements):
+            for index, each in enumerate(elements):
+                if not isinstance(each, dict):
+                    self._of(NO_ACCOUNT).add_fault(f"{where}[{index}]", "not an object")
+        return found
 
-    def _read_change(self, where: str, change: dict[str, Any]) -> None:
+    def _read_change(self, where: Place, change: dict[str, Any]) -> None:
         value, field = change.get("value"), change.get("field")
         number = _number_id(value)
         account = self._accounts.get(number) if number is not None else None
@@ -89,11 +87,11 @@ class _Post:
             self._of(account or NO_ACCOUNT).others += 1
         elif not isinstance(value, dict):
             why = "missing" if value is None else "not an object"
-            self._of(NO_ACCOUNT).add_fault(f"{where}.value", why)
+            self._of(NO_ACCOUNT).add_fault(str(where).removesuffix("."), why)
         elif account is not None:
-            Value(self._of(account), f"{where}.value.").read(value)
+            Value(self._of(account), where).read(value)
         elif number is None:
-            self._of(NO_ACCOUNT).add_fault(f"{where}.value.metadata.phone_number_id", "missing")
+            self._of(NO_ACCOUNT).add_fault(f"{where}metadata.phone_number_id", "missing")
         elif number not in self._strangers:
             self._strangers.add(number)
             self._of(NO_ACCOUNT).add_fault("", f"no account has {_number_in_words(number)}")

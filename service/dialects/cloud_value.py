@@ -1,6 +1,6 @@
 """One value of a webhook of the Cloud API: contacts, messages and statuses of one phone number."""
 
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from service.dialects import wamid
 from service.dialects.fields import (
@@ -37,12 +37,23 @@ _PARTICIPANT = (
 )
 
 
+class Place(NamedTuple):
+    """Where in the webhook a value is; written out only where a fault names it."""
+
+    entry: int
+    change: int
+
+    def __str__(self) -> str:
+        """Write the path, up to the key that follows."""
+        return f"entry[{self.entry}].changes[{self.change}].value."
+
+
 class Value:
     """The value of one change: what an account is told at once."""
 
     __slots__ = ("_found", "_naming", "_where")
 
-    def __init__(self, found: Findings, where: str) -> None:
+    def __init__(self, found: Findings, where: Place) -> None:
         self._found = found
         self._where = where
         self._naming = Naming()

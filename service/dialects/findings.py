@@ -47,11 +47,11 @@ class Findings:
 
 
 def read_elements(
-    key: str, elements: Any, reader: Reader, found: Findings, within: str = ""
+    key: str, elements: Any, reader: Reader, found: Findings, within: object = ""
 ) -> None:
     """Read every element for itself: one that can't be read is a fault, its neighbours count.
 
-    `within` is what comes before the key in the path that a fault names.
+    `within` is what comes before the key in the path that a fault names, written out only then.
     """
     if not isinstance(elements, list):
         found.add_fault(f"{within}{key}", "not an array")

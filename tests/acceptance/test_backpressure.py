@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
@@ -31,6 +32,7 @@ MAX_RSS_MIB = 250
 DOOR = f"/webhooks/main/{TOKEN}"
 KEY = "the-key-of-an-admin"
 USER = "1631#######"
+JSON = {"Content-Type": "application/json"}
 HARD_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 many_files = pytest.mark.skipif(
     HARD_LIMIT != resource.RLIM_INFINITY and HARD_LIMIT < 10_500,
@@ -263,6 +265,19 @@ async def test_thousands_that_stall_in_mid_body_are_bounded_and_cut(
         taken = await metric(child, "ackgate_callbacks_total", result="stalled")
         assert taken == counts["408"]
     await assert_over(child)
+
+
+async def test_large_bodies_one_after_another_are_taken_for_no_head_without_end(
+    serve: Serve,
+) -> None:
+    """On one connection, and fast: a body's second piece comes before its request is begun."""
+    child = await serve()
+    large = json.dumps({"statuses": [], "padding": "x" * 600_000}).encode()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+        for _ in range(60):
+            async with http.post(child.base + DOOR, data=large, headers=JSON) as response:
+                assert response.status == 200
+    assert (await honest(child, 1))[0] == 200
 
 
 async def test_heads_without_end_are_cut_at_16_kb(serve: Serve) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from soak.evidence import AtClient, Evidence, Identity, Kept, Put, Work
+from soak.customers import Customer, Kind, Life, ModelError, Step, live
+from soak.evidence import AtClient, AtShop, Evidence, Identity, Kept, Put, Shown, Work
 from soak.oracle import judge
 from soak.record import Change, Decision, Record
 
@@ -32,7 +33,24 @@ def record() -> Record:
         decisions=[decision(PERSON, "P", "acknowledge"), decision(LATER, "L", "hold")],
         moves={PERSON: NEW},
         checks={CHECKED: "invalid"},
+        lives=[Life("shop", steps=[seen("A", "W", "U"), seen("B", "W", "U")])],
     )
+
+
+def seen(hash_: str, wa_id: str | None = "W", user_id: str | None = None) -> Step:
+    return Step(Kind.SEEN, wa_id, user_id, hash_)
+
+
+def step(kind: Kind, hash_: str | None = None) -> Step:
+    return Step(kind, "W", None, hash_)
+
+
+WAITS = Shown(frozenset({"identity_pending"}), None)
+
+
+def customers(hash_: str | None = "B", state: str = "pending", **of: Any) -> dict[str, Any]:
+    found = AtShop(**{"id": 1, "hash": hash_, "state": state, "shown": WAITS, **of})
+    return {"customers": {("shop", "W"): found, ("shop", "U"): found}}
 
 
 def decision(wa_id: str, hash_: str, verb: str) -> Decision:
@@ -72,6 +90,7 @@ def evidence(**over: Any) -> Evidence:
             LATER: AtClient("L", acknowledged=False),
         },
         puts=[put(AUTO, "B"), put(PERSON, "P")],
+        **customers(),
     )
     return replace(found, **over)
 
@@ -151,6 +170,24 @@ def puts(*more: Put) -> dict[str, Any]:
             {"journal": [*evidence().journal, Kept(b"made up", "applied")]},
             "the journal has a callback that nobody sent",
         ),
+        ({"told_twice": ["first_use"]}, "something happened twice on the Cloud API"),
+        (customers("A"), "a user of the Cloud API has another identity"),
+        (customers(state="acknowledged"), "a user of the Cloud API has another identity"),
+        (
+            customers(shown=Shown(frozenset(), "B")),
+            "the gate says something else of the Cloud API",
+        ),
+        (
+            {"customers": customers()["customers"] | {("outlet", "W"): AtShop(3, "A", None, None)}},
+            "a user of the Cloud API is known that nobody told of",
+        ),
+        (
+            {
+                "customers": customers()["customers"]
+                | {("shop", "W"): AtShop(2, "B", "pending", WAITS)}
+            },
+            "names of one user lead to more than one",
+        ),
         (puts(put(LATER, "L")), "a PUT for an identity that was held"),
         (puts(put(AUTO, "Z")), "a PUT for an identity that the user never had"),
         (puts(put(AUTO, "B", "already")), "an identity was acknowledged twice"),
@@ -213,3 +250,56 @@ def test_everything_that_is_owed_must_have_been_accepted() -> None:
     told = record()
     told.owed = 1
     assert verdict(evidence(), told) == {"a callback was not accepted in the end"}
+
+
+def met(*steps: Step, automatic: bool = False, name: str = "W") -> tuple[str | None, str | None]:
+    """Let a user of the Cloud API live; give hash and state."""
+    found: Customer = live(Life("shop", automatic, list(steps)))[name]
+    return found.hash, found.state
+
+
+@pytest.mark.parametrize(
+    ("steps", "right"),
+    [
+        ([seen("A")], ("A", "acknowledged")),
+        ([seen("A"), seen("A")], ("A", "acknowledged")),
+        ([seen("A"), seen("B")], ("B", "pending")),
+        ([seen("A"), step(Kind.LATE, "0")], ("A", "pending")),
+        ([seen("A"), seen("B"), step(Kind.LATE, "0")], ("B", "pending")),
+        ([seen("A"), step(Kind.REFUSED)], (None, "pending")),
+        ([seen("A"), seen("B"), step(Kind.REFUSED)], ("B", "pending")),
+        ([seen("A"), step(Kind.REFUSED), step(Kind.ACKNOWLEDGE)], (None, "awaiting_hash")),
+        (
+            [seen("A"), step(Kind.REFUSED), step(Kind.ACKNOWLEDGE), seen("B")],
+            ("B", "acknowledged"),
+        ),
+        ([seen("A"), step(Kind.REFUSED), seen("B")], ("B", "pending")),
+        ([seen("A"), seen("B"), step(Kind.ACKNOWLEDGE, "B")], ("B", "acknowledged")),
+        (
+            [seen("A"), seen("B"), step(Kind.ACKNOWLEDGE, "B"), step(Kind.LATE, "0")],
+            ("B", "acknowledged"),
+        ),
+        ([seen("A"), seen("B"), step(Kind.HOLD, "B")], ("B", "held")),
+        ([seen("A"), seen("A", None, "U"), seen("A", "W", "U")], ("A", "acknowledged")),
+        ([seen("A"), seen("B", None, "U"), seen("B", "W", "U")], ("B", "pending")),
+        ([seen("A", "W", "U"), seen("B", "W", "V")], ("B", "acknowledged")),
+    ],
+)
+def test_the_oracle_has_a_model_of_its_own_of_the_cloud_api(
+    steps: list[Step], right: tuple[str | None, str]
+) -> None:
+    assert met(*steps) == right
+
+
+def test_in_the_oracles_model_policy_trusts_another_hash_where_it_may() -> None:
+    assert met(seen("A"), seen("B"), automatic=True) == ("B", "acknowledged")
+
+
+def test_in_the_oracles_model_who_gave_a_number_away_keeps_the_identity() -> None:
+    steps = [seen("A", "W", "U"), seen("B", "W", "V")]
+    assert met(*steps, name="U") == ("A", "acknowledged")
+
+
+def test_a_decision_about_another_hash_than_the_latest_must_not_be_taken() -> None:
+    with pytest.raises(ModelError):
+        met(seen("A"), seen("B"), step(Kind.ACKNOWLEDGE, "A"))
