@@ -164,8 +164,10 @@ def begin(user: User, change: Change, context: Context) -> None:
     if first_use is None:
         apply_policy(user, change, context)
         return
+    # One entry tells of the change and of the trust in it: it is what nearly every user begins with.
     user.record(AuditEntry(context.now, "first_use", change.hash, by_policy(first_use.name)))
-    start(user, change, by_policy(first_use.name), context)
+    change.decided_by, change.decided_at = by_policy(first_use.name), context.now
+    _settle(user, change, context)
 
 
 def on_first_use(change: Change, context: Context) -> bool:
@@ -327,13 +329,18 @@ def come_due(user: User, context: Context) -> bool:
 
 
 def finish(user: User, latest: Change, context: Context) -> None:
-    """Write down that the latest hash is acknowledged; an answer under way is too old now."""
+    """Write down that the latest hash is acknowledged."""
+    user.record(AuditEntry(context.now, "acknowledged", latest.hash, latest.decided_by))
+    _settle(user, latest, context)
+
+
+def _settle(user: User, latest: Change, context: Context) -> None:
+    """Take the latest hash for acknowledged; an answer under way is too old now."""
     user.version += 1
     user.state = State.ACKNOWLEDGED
     user.work, user.due_at, user.last_error = None, None, None
     user.after_hold = False
     latest.acknowledged_at = context.now
     latest.touched = True
-    user.record(AuditEntry(context.now, "acknowledged", latest.hash, latest.decided_by))
     unblock(user, context)
     user.touch(context.now)

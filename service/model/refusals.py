@@ -21,12 +21,12 @@ def refuse(user: User, refused: HashRefused, context: Context) -> None:
     A person decides whatever the policy is, for there is no hash to decide about.
     """
     latest = user.latest
-    if latest is None or user.state is not State.ACKNOWLEDGED:
+    if latest is None or known_already(user, refused.message_id):
+        return
+    if user.state is not State.ACKNOWLEDGED:
         return
     dating = date(refused.at, context.arrived)
     if dating.moment.until < (latest.acknowledged_at or 0):
-        return
-    if known_already(user, refused.message_id):
         return
     if not dating.moment.after(latest.last):
         dating = just_after(latest, dating)

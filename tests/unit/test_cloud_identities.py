@@ -70,7 +70,7 @@ class TestTheFirstHash:
         assert known.state is State.ACKNOWLEDGED
         assert known.latest.decided_by == by_policy("trust_first_use")
         assert known.latest.acknowledged_at == NOW
-        assert events(known) == ["first_use", "acknowledged"]
+        assert events(known) == ["first_use"]
 
     @pytest.mark.parametrize(
         ("policy", "state"),
@@ -190,6 +190,14 @@ class TestARefusedMessage:
         assert known.latest is not None
         known.latest.acknowledged_at = T
         refused(known, 20, "wamid.1")
+        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+
+    def test_says_nothing_later_when_it_said_nothing_at_first(self) -> None:
+        known = trusted()
+        sight(known, "B", 15)
+        refused(known, 1_500, "wamid.1")
+        acknowledge(known, "B")
+        refused(known, 1_500, "wamid.1")
         assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
 
     def test_is_the_same_change_for_the_guard_as_the_hash_that_follows(self) -> None:
