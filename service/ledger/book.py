@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from service.model.aliases import Known, Names, name, says_nothing
-from service.model.blocks import Block
+from service.model.blocks import Block, stricter
 from service.model.contacts import Contact
 from service.model.events import Named
 from service.model.names import is_user_id
@@ -180,6 +180,10 @@ class Book:
                 self._owned[account, alias] = user.id
         if naming.merged is not None:
             self._merged.append((naming.merged.id, user.id))
+            kept = stricter(self.block_of(user), self.block_of(naming.merged), self.now)
+            if kept is not None:
+                self.put_block(user, kept)
+                self.put_block(naming.merged, None)
 
     def note_recipient(self, account: str, message_id: str, alias: str) -> None:
         """Note for whom a message was."""

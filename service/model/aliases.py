@@ -3,14 +3,14 @@
 What an element calls one user may so far have been two, and a wa_id may have changed hands.
 """
 
-from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from service.model.doubts import MAX_BLOCKED_IDS
 from service.model.events import Named
-from service.model.identities import apply_policy, on_first_use, stop
-from service.model.moments import date
+from service.model.identities import apply_policy, start, stop
+from service.model.moments import Moment, date
 from service.model.timeline import Change
 from service.model.users import AuditEntry, Context, State, User
 
@@ -104,6 +104,9 @@ def _take_wa_id(naming: Naming, wa_id: str, holder: User | None, at: int, contex
         else:
             return
     naming.owned.append(wa_id)
+    if any(link.alias == wa_id for link in user.links):
+        user.links = [link for link in user.links if link.alias != wa_id]
+        user.touch(context.now)
     if user.wa_id != wa_id and (user.wa_id is None or at >= (user.named_at or 0)):
         user.wa_id, user.named_at = wa_id, at
         user.touch(context.now)
@@ -123,42 +126,102 @@ def _lose(user: User, context: Context) -> None:
 
 def _merge(user: User, other: User, context: Context) -> None:
     """Make two one person; the identity that was seen last is the latest."""
-    if other.latest is not None and (
-        user.latest is None or other.latest.last.at > user.latest.last.at
-    ):
+    if _seen(other) > _seen(user):
         for field in _IDENTITY:
             mine, theirs = getattr(user, field), getattr(other, field)
             setattr(user, field, theirs)
             setattr(other, field, mine)
+    earlier, state, held = other.latest, other.state, _held(user) or _held(other)
     user.history_count += other.history_count
-    for change in other.history:
-        change.touched = True
-        insort(user.history, change, key=_first)
-    if other.latest is not None:
-        _fold(user, other.latest, other.state, context)
-    user.links = sorted({*user.links, *other.links}, key=lambda link: link.since.at)
+    if user.latest is not None:
+        both = [*user.history, *other.history, user.latest, *([earlier] if earlier else [])]
+        _join(user, both)
+    if user.latest is not None and earlier is not None:
+        _decide_again(user, user.latest, earlier, state, context, held=held)
+    names = {user.wa_id, user.user_id, other.wa_id}
+    links = {link for link in (*user.links, *other.links) if link.alias not in names}
+    user.links = sorted(links, key=lambda link: link.since.at)
+    user.blocked_ids = [*other.blocked_ids, *user.blocked_ids][-MAX_BLOCKED_IDS:]
     user.wrote_at = max(filter(None, (user.wrote_at, other.wrote_at)), default=None)
     user.record(AuditEntry(context.now, "merged", user.hash, reason="two turned out to be one"))
     user.touch(context.now)
     _empty(other, user)
 
 
-def _fold(user: User, change: Change, state: State | None, context: Context) -> None:
-    """Place the latest identity of the one who is no more among the other's."""
-    latest = user.latest
-    if latest is None:
-        raise AssertionError("the later of two identities is the latest")
-    if latest.hash == change.hash:
-        for moment in change.seen:
-            latest.absorb(moment)
-    else:
-        change.outcome, change.touched = "superseded", True
-        insort(user.history, change, key=_first)
-    if state is State.HELD and user.state is not State.HELD:
-        user.after_hold = True
-        stop(user, latest, "the identity before was held", context)
-    elif latest.hash != change.hash and on_first_use(latest, context):
+def _seen(user: User) -> tuple[int, str]:
+    """Tell when the latest identity was last seen; the hash settles a tie, each time the same."""
+    return (0, "") if user.latest is None else (user.latest.last.at, user.latest.hash or "")
+
+
+def _held(user: User) -> bool:
+    return user.state is State.HELD or user.after_hold
+
+
+def _join(user: User, changes: list[Change]) -> None:
+    """Make one timeline of two: whose hash was seen when, whichever name it was seen by."""
+    sightings = [(moment, change) for change in changes for moment in change.seen]
+    sightings.sort(key=lambda sighting: sighting[0].at)
+    spans: list[list[tuple[Moment, Change]]] = []
+    for sighting in sightings:
+        if spans and spans[-1][-1][1].hash == sighting[1].hash:
+            spans[-1].append(sighting)
+        else:
+            spans.append([sighting])
+    latest = spans.pop()
+    taken = [user.latest]
+    _grow(user.latest or latest[0][1], latest)
+    user.history = []
+    for span in spans:
+        change = next((c for _, c in span if not any(c is other for other in taken)), None)
+        if change is None:
+            change = Change(span[0][1].hash, span[0][0], span[0][1].received_at)
+        change.outcome = change.outcome or "superseded"
+        _grow(change, span)
+        taken.append(change)
+        user.history.append(change)
+    user.restored += [c for c in changes if c.id and not any(c is other for other in taken)]
+
+
+def _grow(change: Change, span: list[tuple[Moment, Change]]) -> None:
+    change.seen = []
+    change.changed = span[0][0]
+    for moment, _ in span:
+        change.absorb(moment)
+    change.touched = True
+
+
+def _decide_again(
+    user: User,
+    latest: Change,
+    earlier: Change,
+    state: State | None,
+    context: Context,
+    *,
+    held: bool,
+) -> None:
+    """Let what was decided about one of the two hold for the person that they are.
+
+    What a person decided about the latest hash stays, the stricter where two did. Nothing else is
+    acknowledged for being the first, or by a rule that is not for this person.
+    """
+    same = latest.hash == earlier.hash
+    if same and _by_a_person(earlier) and not (_by_a_person(latest) and user.state is State.HELD):
+        latest.decided_by, latest.decided_at = earlier.decided_by, earlier.decided_at
+        latest.acknowledged_at, user.state, user.work = earlier.acknowledged_at, state, None
+    elif _by_a_person(latest):
+        return
+    elif earlier.hash is None and state is State.AWAITING_HASH and earlier.decided_by is not None:
+        user.history = [change for change in user.history if change is not earlier]
+        start(user, latest, earlier.decided_by, context)
+    elif held or (not same and earlier.last.at == latest.last.at):
+        user.after_hold = held
+        stop(user, latest, "two turned out to be one, and a person is to decide", context)
+    elif (user.history or state is not user.state) and user.state is not State.PENDING:
         apply_policy(user, latest, context)
+
+
+def _by_a_person(change: Change) -> bool:
+    return change.decided_by is not None and change.decided_by["kind"] != "policy"
 
 
 def _empty(other: User, user: User) -> None:
@@ -170,7 +233,3 @@ def _empty(other: User, user: User) -> None:
     other.wrote_at = other.checked_at = other.blocked_since = other.due_at = None
     other.version += 1
     other.changed = True
-
-
-def _first(change: Change) -> int:
-    return change.first.at

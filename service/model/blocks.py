@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from service.model.moments import LATEST_MS
 from service.model.users import AuditEntry, By, Context, User
 
 
@@ -17,6 +18,14 @@ class Block:
     def in_force(self, now: int) -> bool:
         """Tell whether it has not ended by itself."""
         return self.until is None or now < self.until
+
+
+def stricter(one: Block | None, other: Block | None, now: int) -> Block | None:
+    """Give the block in force, of two the one that ends later: of who turned out to be one."""
+    blocks = [block for block in (one, other) if block is not None]
+    return max(
+        blocks, key=lambda block: (block.in_force(now), block.until or LATEST_MS), default=None
+    )
 
 
 def block(

@@ -74,24 +74,30 @@ def _take_awaited(user: User, unknown: Change, sighted: Change, context: Context
     """
     moment = sighted.first
     before = user.history[-1] if user.history else None
-    if locate(unknown, user.history, sighted.hash, moment) is Place.REPEAT:
+    if before is not None and sighted.hash == before.hash and not moment.after(unknown.last):
+        before.absorb(moment)  # the old one, delivered late
+    elif locate(unknown, user.history, sighted.hash, moment) is Place.REPEAT:
         repeat(unknown, user.history, sighted.hash, moment)
     elif before is not None and moment.until < before.last.at:
         _earlier(user, unknown, sighted, context)
-    elif user.state is State.AWAITING_HASH:
-        _fill_in(user, unknown, sighted, context)
     else:
-        if not moment.after(unknown.last):
-            sighted.seen = [_behind(unknown)]
-        succeed(user, unknown, sighted, context)
+        _fill_in(user, unknown, sighted, context)
 
 
 def _fill_in(user: User, unknown: Change, sighted: Change, context: Context) -> None:
-    """Trust the hash that came of the message that a person approved; the decider stays."""
+    """Take the hash of a change that nobody knew.
+
+    One that came of the message that a person approved is trusted, and the decider stays.
+    """
+    awaited, held = user.state is State.AWAITING_HASH, user.state is State.HELD or user.after_hold
     unknown.hash, unknown.changed = sighted.hash, sighted.changed
     unknown.seen, unknown.claims = sighted.seen, sighted.claims
-    record_change(user, unknown, context, "the hash that was awaited")
-    finish(user, unknown, context)
+    if awaited:
+        record_change(user, unknown, context, "the hash that was awaited")
+        finish(user, unknown, context)
+    else:
+        user.version += 1
+        _go_on(user, unknown, context, held=held)
 
 
 def change_of(hash_: str | None, dating: Dating, context: Context) -> Change:
@@ -164,7 +170,7 @@ def begin(user: User, change: Change, context: Context) -> None:
     if first_use is None:
         apply_policy(user, change, context)
         return
-    # One entry tells of the change and of the trust in it: it is what nearly every user begins with.
+    # One entry tells of the change and of the trust in it: nearly every user begins so.
     user.record(AuditEntry(context.now, "first_use", change.hash, by_policy(first_use.name)))
     change.decided_by, change.decided_at = by_policy(first_use.name), context.now
     _settle(user, change, context)
@@ -246,15 +252,11 @@ def _claims_later(latest: Change, dating: Dating) -> bool:
 
 def just_after(latest: Change, dating: Dating) -> Dating:
     """Place a sighting right behind the latest, where its own time is not to go by."""
-    return dating._replace(moment=_behind(latest))
-
-
-def _behind(latest: Change) -> Moment:
-    return Moment(latest.last.until + 1, Precision.ARRIVAL)
+    return dating._replace(moment=Moment(latest.last.until + 1, Precision.ARRIVAL))
 
 
 def _judge(user: User, change: Change, context: Context) -> Verdict:
-    policy = context.policies.of(user.alias)
+    policy = context.policies.of(*user.names)
     return judge(policy, count_within(change, user.history, policy.per_seconds))
 
 

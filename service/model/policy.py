@@ -22,7 +22,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A policy for the users it names, by WhatsApp id or by its first digits."""
+    """A policy for the users it names, by WhatsApp id or by its first digits.
+
+    On the Cloud API a user id can stand for a WhatsApp id.
+    """
 
     policy: Policy
     wa_ids: frozenset[str] = frozenset()
@@ -46,10 +49,10 @@ class Policies:
     local: bool = False
     first_use: Policy | None = None
 
-    def of(self, wa_id: str) -> Policy:
-        """Give the policy of the first rule that names the user, else the default."""
+    def of(self, *names: str) -> Policy:
+        """Give the policy of the first rule that names the user by any name, else the default."""
         for rule in self.rules:
-            if rule.matches(wa_id):
+            if any(map(rule.matches, names)):
                 return rule.policy
         return self.default
 

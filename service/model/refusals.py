@@ -10,7 +10,8 @@ from service.model.identities import (
     retire,
     wait_for_person,
 )
-from service.model.moments import date
+from service.model.moments import Moment, date
+from service.model.timeline import Change
 from service.model.users import Context, State, User
 
 
@@ -23,10 +24,12 @@ def refuse(user: User, refused: HashRefused, context: Context) -> None:
     latest = user.latest
     if latest is None or known_already(user, refused.message_id):
         return
+    dating = date(refused.at, context.arrived)
+    if latest.hash is None and user.state is State.PENDING:
+        _hear_again(user, latest, dating.moment)
     if user.state is not State.ACKNOWLEDGED:
         return
-    dating = date(refused.at, context.arrived)
-    if dating.moment.until < (latest.acknowledged_at or 0):
+    if dating.moment.until < max(latest.acknowledged_at or 0, latest.first.at):
         return
     if not dating.moment.after(latest.last):
         dating = just_after(latest, dating)
@@ -35,3 +38,9 @@ def refuse(user: User, refused: HashRefused, context: Context) -> None:
     install(user, change, context)
     wait_for_person(user, change, context)
     record_change(user, change, context, "a message was refused: there is another hash, not told")
+
+
+def _hear_again(user: User, unknown: Change, moment: Moment) -> None:
+    """Take another refusal for the same reason, which may have been the first."""
+    if not user.history or moment.after(user.history[-1].last):
+        unknown.absorb(moment)

@@ -122,10 +122,10 @@ class User:
     The rules change it in memory; the ledger loads and saves it, and keeps for itself what it
     found (`is_new`, `history_count`, `had_work`, `had_ask`). `history` holds the newest thousand
     entries at most. `version` counts the changes of the latest identity, `blocked_ids` are the
-    failed messages (480, 137000) that have been heeded, `restored` are history entries that are the
-    latest again, `audit` the entries to be added. On the Cloud API there may be a `user_id`, or
-    that alone; `named_at` is when both were last used together, `merged_into` the user that this
-    one turned out to be. Times are Unix milliseconds.
+    failed messages (480, 137000) that have been heeded, `restored` are history entries that are
+    part of another change again, `audit` the entries to be added. On the Cloud API there may be a
+    `user_id`, or that alone; `named_at` is when both were last used together, `merged_into` the
+    user that this one turned out to be. Times are Unix milliseconds.
     """
 
     id: int
@@ -165,6 +165,11 @@ class User:
     def alias(self) -> str:
         """What the user is called: by the wa_id where there is one."""
         return self.wa_id or self.user_id or ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What rules may name the user by."""
+        return tuple([name for name in (self.wa_id, self.user_id) if name])
 
     @property
     def hash(self) -> str | None:

@@ -68,8 +68,8 @@ class Transaction(Protocol):
     def save_aliases(self, owned: Mapping[Alias, int]) -> None:
         """Let aliases lead to these users from now on, wherever they led before."""
 
-    def merge_users(self, merged: Iterable[tuple[int, int]]) -> None:
-        """Move what hangs on users, given first, to those that they turned out to be."""
+    def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
+        """Move the history of users, given first, to those that they turned out to be."""
 
     def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
         """Tell by account and message id for whom messages were, as far as it was noted."""

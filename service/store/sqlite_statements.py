@@ -104,10 +104,7 @@ UPSERT_ALIAS = f"{INSERT_ALIAS} ON CONFLICT DO UPDATE SET user_id = excluded.use
 INSERT_RECIPIENT = (
     "INSERT OR IGNORE INTO message_recipients (account, message_id, alias, at) VALUES (?, ?, ?, ?)"
 )
-MERGE = (
-    "UPDATE changes SET user_id = ? WHERE user_id = ?",
-    "UPDATE OR IGNORE blocks SET user_id = ? WHERE user_id = ?",
-)
+MERGE = "UPDATE changes SET user_id = ? WHERE user_id = ?"
 INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
 UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS, ("id",))
 DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
@@ -291,11 +288,9 @@ class SQLiteTransaction:
         rows = [(account, alias, user_id) for (account, alias), user_id in owned.items()]
         self._many(UPSERT_ALIAS, rows)
 
-    def merge_users(self, merged: Iterable[tuple[int, int]]) -> None:
-        """Move what hangs on users, given first, to those that they turned out to be."""
-        for gone, user_id in merged:
-            for statement in MERGE:
-                self._raw.execute(statement, (user_id, gone))
+    def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
+        """Move the history of users, given first, to those that they turned out to be."""
+        self._many(MERGE, [(user_id, gone) for gone, user_id in merged])
 
     def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
         """Tell by account and message id for whom messages were, as far as it was noted."""

@@ -270,7 +270,7 @@ async def test_an_identity_whose_hash_is_not_known_is_kept_until_it_is_told(
     assert known.latest.decided_by == by_key("crm")
 
 
-async def test_a_hash_that_stayed_unknown_has_its_place_in_the_history(
+async def test_a_hash_that_becomes_known_takes_the_place_of_the_unknown_one(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
@@ -279,7 +279,7 @@ async def test_a_hash_that_stayed_unknown_has_its_place_in_the_history(
     known = await find(database, WA_ID)
     assert known is not None
     history = await database.read(partial(history_of, user_id=known.id))
-    assert [c.hash for c in history] == [None, "A"]
+    assert [c.hash for c in history] == ["A"]
 
 
 @pytest.mark.parametrize("together", [True, False])

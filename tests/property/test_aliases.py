@@ -141,6 +141,16 @@ def test_a_merger_never_trusts_a_second_hash_for_being_the_first(
 
 
 @thorough
+@given(one_person(), st.sampled_from([CONTEXT, TRUSTING]))
+def test_one_person_ends_in_the_same_state_whatever_came_first_and_by_which_name(
+    told: tuple[list[Said], list[Said]], context: Context
+) -> None:
+    said, delivered = told
+    in_order, as_delivered = (deliver(some, context).of(FIRST) for some in (said, delivered))
+    assert identity(as_delivered) == identity(in_order)
+
+
+@thorough
 @given(a_number_changes_hands())
 def test_a_number_belongs_to_who_had_it_last_and_brings_nothing_along(
     told: tuple[list[Said], list[Said]],

@@ -6,7 +6,7 @@ ends in the same state.
 
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from service.model.contacts import write
 from service.model.doubts import block
-from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
+from service.model.events import HashRefused, IdentitySeen, NumberChanged, SendBlocked, UserWrote
 from service.model.identities import see
 from service.model.links import link
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
+from service.model.refusals import refuse
 from service.model.timeline import Change
 from service.model.users import BY_CLIENT, Context, Kind, State, User, Work, by_key
 
@@ -43,7 +44,7 @@ STATES = (None, *(state for state in State if state is not State.AWAITING_HASH))
 CLOUD_STATES = (None, State.PENDING, State.SCHEDULED, State.HELD, State.ACKNOWLEDGED)
 FIRST_USE = st.sampled_from([None, Policy("trust_first_use", "auto")])
 
-Event = IdentitySeen | NumberChanged | SendBlocked | UserWrote
+Event = IdentitySeen | NumberChanged | SendBlocked | UserWrote | HashRefused
 Users = dict[str, User]
 
 
@@ -92,8 +93,10 @@ def apply(users: Users, events: Iterable[Event], policies: Policies) -> Users:
     """Let events arrive, as the ledger does."""
     context = Context(NOW, policies, NOW)
     for event in events:
-        who = users[event.user]
+        who = users[event.user or ""]
         match event:
+            case HashRefused():
+                refuse(who, event, context)
             case IdentitySeen():
                 see(who, event, context)
             case UserWrote():
@@ -254,7 +257,7 @@ def dense_stories(draw: st.DrawFn) -> Story:
 def asked_where_due(users: Users, delivered: Iterable[Event]) -> bool:
     """Tell whether the client will be asked wherever a callback left a doubt."""
     for event in delivered:
-        who = users[event.user]
+        who = users[event.user or ""]
         if who.blocked_since is not None and who.ask is None:
             return False
         if not isinstance(event, IdentitySeen) or not event.acknowledged or not event.changed:
@@ -285,6 +288,26 @@ def test_on_the_cloud_api_every_order_of_delivery_ends_in_the_same_state(story: 
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
     assert not any(who.ask for who in as_delivered.values()), "there is no client to ask"
+
+
+@st.composite
+def refused_stories(draw: st.DrawFn) -> Story:
+    """Give a story of a user whose hash was trusted, with messages that are refused with 137000."""
+    story: Story = draw(
+        stories(before_hash="Z", states=(State.ACKNOWLEDGED,), policies=("manual",), cloud=True)
+    )
+    slots = draw(st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=2, unique=True))
+    refused = [HashRefused(OLD, exact(slot, 900), f"message-{slot}") for slot in slots]
+    happened: list[Event] = [*story.happened, *refused]
+    delivered = draw(st.permutations(happened))
+    return replace(story, happened=sorted(happened, key=time_of), delivered=delivered)
+
+
+@thorough
+@given(refused_stories())
+def test_a_refused_message_may_come_in_any_order_too(story: Story) -> None:
+    in_order, as_delivered = outcomes(story)
+    assert shown(as_delivered) == shown(in_order)
 
 
 @thorough

@@ -265,6 +265,16 @@ class TestAnUnknownHash:
         assert known.latest is not None
         assert known.latest.changed == second(15)
 
+    def test_is_not_told_by_the_old_one_sent_before_the_refusal_and_delivered_late(self) -> None:
+        for approved in (False, True):
+            known = self.unknown()
+            if approved:
+                acknowledge(known, None)
+            sight(known, "A", 15, context(AUTO))
+            assert known.hash is None
+            assert known.state is (State.AWAITING_HASH if approved else State.PENDING)
+            assert [c.hash for c in known.history] == ["A"]
+
     def test_leaves_an_earlier_hash_to_the_history(self) -> None:
         known = trusted()
         sight(known, "B", 30)
@@ -299,12 +309,12 @@ class TestNames:
         at: int = 20,
         *,
         heard_of: bool = True,
+        policy: Policy = MANUAL,
     ) -> Naming | None:
         named = Named(ID, WA_ID, None, second(at), heard_of)
         known = Known(by_user_id, by_wa_id, None)
-        return name(
-            named, known, context(), lambda alias: User(9, "shop", None, NOW, user_id=alias)
-        )
+        around = context(policy)
+        return name(named, known, around, lambda id_: User(9, "shop", None, NOW, user_id=id_))
 
     def test_a_wa_id_without_user_id_gets_one(self) -> None:
         known = user()
@@ -349,15 +359,61 @@ class TestNames:
         by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
         sight(by_number, "B", 30, context(DELAYED))
         sight(by_id, "A", 20)
-        naming = self.naming(by_id, by_number)
+        naming = self.naming(by_id, by_number, policy=DELAYED)
         assert naming is not None
         assert naming.merged is by_number
         assert (by_id.hash, by_id.state) == ("B", State.SCHEDULED)
-        assert [c.hash for c in by_id.history] == ["A", "A"]
+        assert [(c.hash, c.seen) for c in by_id.history] == [("A", [second(10), second(20)])]
         assert by_id.work is not None
         assert (by_number.state, by_number.work, by_number.history) == (None, None, [])
         assert by_number.merged_into == 2
         assert "merged" in events(by_id)
+
+    def test_nobody_is_trusted_for_a_first_hash_that_is_another_ones_second(self) -> None:
+        by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
+        sight(by_number, "B", 20)
+        sight(by_id, "B", 30)
+        assert (by_number.state, by_id.state) == (State.PENDING, State.ACKNOWLEDGED)
+        self.naming(by_id, by_number)
+        assert (by_id.hash, by_id.state) == ("B", State.PENDING)
+
+    def test_a_rule_for_a_number_holds_for_who_turns_out_to_have_it(self) -> None:
+        by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
+        sight(by_id, "A", 15)
+        sight(by_id, "B", 20, context(AUTO))
+        assert by_id.state is State.ACKNOWLEDGED
+        self.naming(by_id, by_number, policy=MANUAL)
+        assert by_id.state is State.PENDING
+
+    def test_what_a_person_decided_about_the_same_hash_holds_for_both(self) -> None:
+        by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
+        sight(by_number, "B", 20)
+        acknowledge(by_number, "B")
+        sight(by_id, "A", 15)
+        sight(by_id, "B", 30)
+        self.naming(by_id, by_number)
+        assert by_id.latest is not None
+        assert (by_id.hash, by_id.state) == ("B", State.ACKNOWLEDGED)
+        assert by_id.latest.decided_by == by_key("crm")
+
+    def test_an_approval_holds_for_who_turns_out_to_have_got_the_hash(self) -> None:
+        by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
+        refused(by_number, 20)
+        acknowledge(by_number, None)
+        sight(by_id, "A", 15, context(trust=False))
+        sight(by_id, "B", 30, context(trust=False))
+        self.naming(by_id, by_number)
+        assert by_id.latest is not None
+        assert (by_id.hash, by_id.state) == ("B", State.ACKNOWLEDGED)
+        assert by_id.latest.decided_by == by_key("crm")
+        assert [c.hash for c in by_id.history] == ["A"]
+
+    def test_nobody_is_told_to_write_to_the_number_that_the_user_has(self) -> None:
+        by_number = User(1, "shop", WA_ID, NOW)
+        by_id = User(2, "shop", None, NOW, user_id=ID)
+        link(by_id, by_number, NumberChanged(ID, WA_ID, second(10)), context())
+        self.naming(by_id, by_number)
+        assert (by_id.links, by_id.moved_to) == ([], None)
 
     def test_a_hold_survives_a_merger(self) -> None:
         by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
