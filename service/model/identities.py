@@ -256,7 +256,8 @@ def just_after(latest: Change, dating: Dating) -> Dating:
 
 
 def _judge(user: User, change: Change, context: Context) -> Verdict:
-    policy = context.policies.of(*user.names)
+    policies = context.policies
+    policy = policies.of(*user.names) if policies.rules else policies.default
     return judge(policy, count_within(change, user.history, policy.per_seconds))
 
 
