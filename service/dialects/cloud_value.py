@@ -14,7 +14,15 @@ from service.dialects.fields import (
     table,
 )
 from service.dialects.findings import Findings, read_elements
-from service.dialects.naming import Naming, Who, alias_or_none, called, parent_or_none, read_who
+from service.dialects.naming import (
+    Naming,
+    Who,
+    alias_or_none,
+    called,
+    parent_or_none,
+    read_who,
+    user_id_or_none,
+)
 from service.model.events import (
     Event,
     HashRefused,
@@ -67,17 +75,22 @@ class Value:
             read_elements("contacts", contacts, self._read_contact, found, where)
         if messages is not None:
             read_elements("messages", messages, self._read_message, found, where)
+            found.events += self._naming.tell_ends()
         if statuses is not None:
             read_elements("statuses", statuses, self._read_status, found, where)
+            found.events += self._naming.tell_ends()
         if errors is not None:
             read_elements("errors", errors, _read_error, found, where)
         if contacts is None and messages is None and statuses is None and errors is None:
             found.others += 1
         if contacts is not None:
-            self._read_untold()
+            self._read_untold(messages, statuses)
 
-    def _read_untold(self) -> None:
-        events, of_nobody = self._naming.untold()
+    def _read_untold(self, messages: Any, statuses: Any) -> None:
+        cards = self._naming.untold()
+        if not cards:
+            return
+        events, of_nobody = self._naming.tell_untold(cards, _earliest(messages, statuses))
         self._found.events += events
         for _ in range(of_nobody):
             self._found.add_fault(f"{self._where}contacts", "no user is named")
@@ -130,12 +143,12 @@ class Value:
     def _read_changed(self, system: dict[str, Any], sender: Who, at: Moment | None) -> list[Event]:
         """Read that a user has another number or user id; `from` is the old one, or stayed."""
         new = called(
-            _system_alias(system, "user_id"),
+            _system_user_id(system, "user_id"),
             _system_alias(system, "wa_id") or _system_alias(system, "new_wa_id"),
             parent_or_none(system.get("parent_user_id")),
         )
         before = called(
-            _system_alias(system, "previous_user_id"), _system_alias(system, "customer")
+            _system_user_id(system, "previous_user_id"), _system_alias(system, "customer")
         )
         old = called(
             _other_than(new.user_id, before.user_id, sender.user_id),
@@ -171,7 +184,7 @@ class Value:
         """Read the notification that older pages have; the newest know only hashes in contacts."""
         named = _agreed(
             sender,
-            called(_system_alias(system, "user_id"), _system_alias(system, "user")),
+            called(_system_user_id(system, "user_id"), _system_alias(system, "user")),
             called(None, _system_alias(system, "customer")),
         )
         if element.get("identity") and not system.get("identity"):
@@ -197,23 +210,25 @@ class Value:
         if named.strongest is None and (refused or hash_ is not None):
             named = called(None, _in_id(element), named.parent)
         told: Event | None
-        if hash_ is not None:
+        if refused:
+            told = _refusal(element, named, at, hash_)
+        elif hash_ is not None:
             told = IdentitySeen(named.strongest or _nobody(), hash_, at, at)
-        elif refused:
-            told = _refusal(element, named, at)
         else:
             told = _sending(status, element, named, at)
-        events = self._naming.name(named, at, heard_of=hash_ is not None)
+        events = self._naming.name(named, at, heard_of=isinstance(told, IdentitySeen))
         events += self._naming.tell(named, cards, at)
         if told is not None:
             events.append(told)
         return events
 
 
-def _refusal(element: dict[str, Any], named: Who, at: Moment | None) -> HashRefused:
-    """Read a 137000 that doesn't say the new hash; the message id may lead to the user."""
+def _refusal(
+    element: dict[str, Any], named: Who, at: Moment | None, hash_: str | None
+) -> HashRefused:
+    """Read a 137000, which may say the new hash; the message id may lead to the user."""
     id_ = message_id(element) or None
-    return HashRefused(named.strongest or (_nobody() if id_ is None else None), at, id_)
+    return HashRefused(named.strongest or (_nobody() if id_ is None else None), at, id_, hash_)
 
 
 def _sending(
@@ -239,6 +254,18 @@ def _count(recipient: Any, counted: list[str]) -> None:
         counted.append(recipient)
 
 
+def _earliest(*parts: Any) -> Moment | None:
+    """Give the earliest time in messages and statuses: no hash beside them is surely newer."""
+    times = (
+        second(element.get("timestamp"))
+        for elements in parts
+        if isinstance(elements, list)
+        for element in elements
+        if isinstance(element, dict)
+    )
+    return min(filter(None, times), default=None)
+
+
 def _read_error(_: dict[str, Any]) -> list[Event]:
     return []
 
@@ -256,6 +283,10 @@ def _in_id(element: dict[str, Any]) -> str | None:
     """Give the recipient that the message id tells, where nothing else does."""
     id_ = message_id(element)
     return wamid.recipient(id_) if id_ and not _to_group(element) else None
+
+
+def _system_user_id(system: dict[str, Any], key: str) -> str | None:
+    return user_id_or_none(system.get(key), f"system.{key}")
 
 
 def _system_alias(system: dict[str, Any], key: str) -> str | None:

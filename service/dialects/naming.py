@@ -7,13 +7,15 @@ or status beside it, where the time is. Either may lack one of the aliases that 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from service.dialects.fields import usable
+from service.dialects.fields import FieldError, usable
 from service.model.events import Event, IdentitySeen, Named
 from service.model.moments import Moment
-from service.model.names import is_user_id, usable_alias
+from service.model.names import is_user_id
 
-MAX_CARDS = 8
-"""Contacts of one value that may speak of the same user; what is beyond keeps its own time."""
+MAX_CARDS = 4
+"""Contacts found by one alias; what is beyond is told as if nobody of that name had written."""
+MAX_HASHES = 2
+"""Hashes that contacts of one value may tell of one user: two are a dispute already."""
 
 
 class Who(NamedTuple):
@@ -40,10 +42,19 @@ def read_who(holder: Mapping[str, Any], user_id: str, wa_id: str, parent: str) -
     """Read what an element calls its user, by the keys under which it does."""
     told_id, told_wa_id, told_parent = holder.get(user_id), holder.get(wa_id), holder.get(parent)
     return called(
-        alias_or_none(told_id, user_id) if told_id else None,
+        user_id_or_none(told_id, user_id) if told_id else None,
         alias_or_none(told_wa_id, wa_id) if told_wa_id else None,
         parent_or_none(told_parent) if told_parent else None,
     )
+
+
+def user_id_or_none(value: Any, path: str) -> str | None:
+    """Read a user id: empty is missing. Of another form it could be taken for a wa_id."""
+    if not value:
+        return None
+    if not isinstance(value, str) or not is_user_id(value):
+        raise FieldError(path, "not of the form of a user id")
+    return value
 
 
 def alias_or_none(value: Any, path: str) -> str | None:
@@ -56,8 +67,8 @@ def alias_or_none(value: Any, path: str) -> str | None:
 
 
 def parent_or_none(value: Any) -> str | None:
-    """Read a parent id where it is usable; it is a hint, and costs nothing else."""
-    return value if isinstance(value, str) and usable_alias(value) else None
+    """Read a parent id where it has the form of a user id; it is a hint, and costs nothing else."""
+    return value if isinstance(value, str) and is_user_id(value) else None
 
 
 class Card:
@@ -68,24 +79,57 @@ class Card:
     def __init__(self, named: Who, hash_: str | None) -> None:
         self.who = named
         self.hash = hash_
-        self.told: set[Moment | None] = set()
-        """When, by the messages and statuses of this user that have been read so far."""
+        self.told = False
+        """Whether a message or status of this user has been read."""
         self.at: Moment | None = None
         """When, by a system message, for want of any other."""
 
 
-class Naming:
-    """The contacts of one value, and the namings that were told of it already."""
+class Span:
+    """From when to when messages and statuses speak of a hash, and how much of it was told."""
 
-    __slots__ = ("_by_alias", "_cards", "_named")
+    __slots__ = ("begin", "end", "told")
+
+    def __init__(self, first: Moment) -> None:
+        self.begin = self.end = first
+        self.told = {first}
+
+    def include(self, at: Moment) -> None:
+        """Reach to this time too."""
+        if at < self.begin:
+            self.begin = at
+        elif at > self.end:
+            self.end = at
+
+    def untold(self) -> list[Moment]:
+        """Give the ends that were not told yet, for they are told now."""
+        ends = [at for at in (self.begin, self.end) if at not in self.told]
+        self.told.update(ends)
+        return ends
+
+
+class Naming:
+    """The contacts of one value, and the namings and hashes that were told of it already."""
+
+    __slots__ = ("_by_alias", "_cards", "_first", "_hashes", "_named", "_spans")
 
     def __init__(self) -> None:
         self._cards: list[Card] = []
         self._by_alias: dict[str | None, list[Card]] = {}
+        self._hashes: dict[str | None, set[str]] = {}
         self._named: dict[Who, bool] = {}
+        self._first: dict[tuple[str, str, bool], Moment | None] = {}
+        self._spans: dict[tuple[str, str, bool], Span] = {}
 
     def add(self, named: Who, hash_: str | None) -> None:
-        """Take in a contact."""
+        """Take in a contact, unless it repeats another; a third hash of its user is a fault."""
+        user = named.strongest or named.parent
+        known = self._by_alias.get(user)
+        if known is not None:
+            if any(card.hash == hash_ and card.who == named for card in known):
+                return
+            if hash_ is not None:
+                self._count(user, hash_, known)
         card = Card(named, hash_)
         self._cards.append(card)
         for alias in named:
@@ -96,6 +140,18 @@ class Naming:
                 self._by_alias[alias] = [card]
             elif len(same) < MAX_CARDS:
                 same.append(card)
+
+    def _count(self, user: str | None, hash_: str, found: Iterable[Card]) -> None:
+        """Count the hashes of a user who has a contact already; the first is in what was found."""
+        known = self._hashes.get(user)
+        if known is None:
+            own = (card for card in found if (card.who.strongest or card.who.parent) == user)
+            known = self._hashes[user] = {card.hash for card in own if card.hash is not None}
+        if hash_ in known:
+            return
+        if len(known) >= MAX_HASHES:
+            raise FieldError("identity_key_hash", "more than two hashes of one user")
+        known.add(hash_)
 
     def cards_of(self, met: Who) -> Sequence[Card]:
         """Find the contacts of the user of a message or status: by user id, else by wa_id."""
@@ -138,30 +194,64 @@ class Naming:
         return [Named(user_id, wa_id, parent, at, heard_of)]
 
     def tell(self, named: Who, cards: Iterable[Card], at: Moment | None) -> list[Event]:
-        """Tell the hashes of the user's contacts, at the time of the message or status."""
+        """Tell the hashes of the user's contacts, at the time of the message or status.
+
+        When the user is met again at another time, only the ends of that span will be told.
+        """
         events: list[Event] = []
         for card in cards:
             user_id, wa_id, _ = card.who
             user = user_id or named.strongest
-            if user is None or at in card.told:
+            if user is None:
                 continue
-            card.told.add(at)
+            card.told = True
             if user_id and wa_id and (user_id, wa_id) != named[:2]:
                 events += self.name(card.who, at, heard_of=card.hash is not None)
             if card.hash is not None:
-                events.append(IdentitySeen(user, card.hash, at, at))
+                events += self._see(user, card.hash, at)
         return events
 
-    def untold(self) -> tuple[list[Event], int]:
-        """Tell what nothing else in the value spoke of; and how many hashes are of nobody."""
+    def _see(self, user: str, hash_: str, at: Moment | None) -> list[Event]:
+        key = user, hash_, at is None
+        if key not in self._first:
+            self._first[key] = at
+            return [IdentitySeen(user, hash_, at, at)]
+        first = self._first[key]
+        if at is not None and first is not None and at != first:
+            span = self._spans.get(key)
+            if span is None:
+                span = self._spans[key] = Span(first)
+            span.include(at)
+        return []
+
+    def tell_ends(self) -> list[Event]:
+        """Tell the hashes at both ends of their spans, where a user was met at several times."""
+        if not self._spans:
+            return []
+        return [
+            IdentitySeen(user, hash_, at, at)
+            for (user, hash_, _), span in self._spans.items()
+            for at in span.untold()
+        ]
+
+    def untold(self) -> Sequence[Card]:
+        """Give the contacts of whose user nothing else in the value spoke."""
+        return [card for card in self._cards if not card.told]
+
+    def tell_untold(
+        self, cards: Iterable[Card], otherwise: Moment | None
+    ) -> tuple[list[Event], int]:
+        """Tell these contacts, for want of a time at another; and how many hashes are of nobody."""
         events: list[Event] = []
         of_nobody = 0
-        for card in self._cards:
-            if card.told:
-                continue
-            events += self.name(card.who, card.at, heard_of=card.hash is not None)
+        for card in cards:
+            at = card.at or otherwise
+            events += self.name(card.who, at, heard_of=card.hash is not None)
             user = card.who.strongest
-            if card.hash is not None and user is not None:
-                events.append(IdentitySeen(user, card.hash, card.at, card.at))
-            of_nobody += card.hash is not None and user is None
+            if card.hash is None:
+                continue
+            if user is None:
+                of_nobody += 1
+            else:
+                events += self._see(user, card.hash, at)
         return events, of_nobody

@@ -34,11 +34,13 @@ class HashRefused(NamedTuple):
     """Cloud API: a message was refused with 137000, for the user has another hash than it named.
 
     The user may not be named; then an earlier status of the same message tells who it was for.
+    `hash` is the one that the user has now, where the refusal tells it.
     """
 
     user: str | None
     at: Moment | None
     message_id: str | None
+    hash: str | None = None
 
 
 class NumberChanged(NamedTuple):

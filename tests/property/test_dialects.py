@@ -22,7 +22,7 @@ from service.model.events import (
     UserWrote,
 )
 from service.model.moments import LATEST_MS, Moment, Precision
-from service.model.names import usable_alias, usable_hash
+from service.model.names import is_user_id, usable_alias, usable_hash
 
 # The tables of Unicode that hypothesis builds at first take long on a busy machine.
 thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -147,13 +147,16 @@ def keepable(event: Event) -> bool:
             texts, aliases, moments = [], [event.user, event.new_user], [event.at]
         case Named():
             assert event.heard_of or event.wa_id
+            assert is_user_id(event.user_id)
+            assert event.parent is None or is_user_id(event.parent)
             texts, moments = [], [event.at]
             aliases = [event.user_id, event.wa_id, event.parent]
         case MessageSent():
             texts, aliases, moments = [event.message_id], [event.user], [event.at]
         case HashRefused():
             assert event.user or event.message_id
-            texts = [event.message_id or ""]
+            assert event.hash is None or usable_hash(event.hash)
+            texts = [event.message_id or "", event.hash or ""]
             aliases, moments = [event.user], [event.at]
         case SendBlocked():
             texts = [event.message_id or ""]
@@ -423,8 +426,8 @@ def cloud_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str,
 
     # Few users, so that contacts, messages and statuses speak of the same ones.
     wa_id = part(st.sampled_from(["16505551234", "12195555358", ""]))
-    user_id = part(st.sampled_from(["US.1349", "US.2481", ""]))
-    parent = part(st.sampled_from(["US.ENT.1", "US.2481"]))
+    user_id = part(st.sampled_from(["US.1349", "US.2481", "", "us.1349", "16505551234"]))
+    parent = part(st.sampled_from(["US.ENT.1", "US.2481", "12195555358"]))
     hash_, stamped = part(short_hashes), part(seconds.map(str))
     id_ = part(st.sampled_from(["wamid.x", "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQz", ""]))
     stamp = part(
@@ -581,7 +584,7 @@ def test_a_message_on_the_cloud_says_who_wrote_and_with_which_hash(
 
 @thorough
 @given(phones, st.none() | user_ids, hashes, seconds, st.sampled_from(["sent", "read", "failed"]))
-def test_a_status_says_who_has_which_hash(
+def test_a_status_says_who_has_which_hash_and_whether_a_message_was_refused_for_it(
     wa_id: str, user_id: str | None, hash_: str, at: int, status: str
 ) -> None:
     element = {
@@ -593,9 +596,12 @@ def test_a_status_says_who_has_which_hash(
         "errors": [{"code": 137000}],
     }
     moment = Moment(at * 1000, Precision.SECOND)
-    named = () if user_id is None else (Named(user_id, wa_id, None, moment),)
-    seen = IdentitySeen(user_id or wa_id, hash_, moment, moment)
-    assert events_of(statuses=[element]) == (*named, seen)
+    refused = status == "failed"
+    named = () if user_id is None else (Named(user_id, wa_id, None, moment, not refused),)
+    told: Event = IdentitySeen(user_id or wa_id, hash_, moment, moment)
+    if refused:
+        told = HashRefused(user_id or wa_id, moment, None, hash_)
+    assert events_of(statuses=[element]) == (*named, told)
 
 
 @thorough

@@ -289,18 +289,26 @@ class TestMessage:
             others=2
         )
 
-    def test_an_unusable_parent_costs_nothing_else(self) -> None:
-        element = message(from_user_id=USER_ID, from_parent_user_id="a/b")
+    @pytest.mark.parametrize("parent", ["a/b", "7099", "us.abd", 7099, [PARENT]])
+    def test_a_parent_of_another_form_costs_nothing_else(self, parent: Any) -> None:
+        element = message(from_user_id=USER_ID, from_parent_user_id=parent)
         assert events_of(messages=[element])[0] == Named(USER_ID, None, None, AT)
 
     @pytest.mark.parametrize(
-        ("key", "value"), [("from", "a/b"), ("from", ["1"]), ("from_user_id", {"a": 1})]
+        ("key", "value", "why"),
+        [
+            ("from", "a/b", "no usable name of a user"),
+            ("from", ["1"], "no usable name of a user"),
+            ("from_user_id", {"a": 1}, "not of the form of a user id"),
+            ("from_user_id", WA_ID, "not of the form of a user id"),
+        ],
     )
-    def test_an_unusable_alias_is_a_fault_of_this_message_alone(self, key: str, value: Any) -> None:
+    def test_an_unusable_alias_is_a_fault_of_this_message_alone(
+        self, key: str, value: Any, why: str
+    ) -> None:
         good = message(**{"from": WA_ID})
         reading = read_value(messages=[good, good | {key: value}, good])
-        where = f"entry[0].changes[0].value.messages[1].{key}"
-        assert reading.faults == (Fault(where, "no usable name of a user"),)
+        assert reading.faults == (Fault(f"entry[0].changes[0].value.messages[1].{key}", why),)
         assert len(reading.events) == 2
 
     @pytest.mark.parametrize("timestamp", [1_749_416_383, "1749416383"])
@@ -375,15 +383,25 @@ class TestHashInContacts:
         hashes = {event.user: event.hash for event in events if isinstance(event, IdentitySeen)}
         assert hashes == {WA_ID: HASH, NEW_WA_ID: NEW_HASH}
 
-    def test_it_is_seen_once_for_each_time_at_which_the_user_wrote(self) -> None:
-        one, later = message(**{"from": WA_ID}), message(timestamp="1749416384", **{"from": WA_ID})
+    def test_it_is_seen_from_the_first_to_the_last_time_at_which_the_user_wrote(self) -> None:
+        times = [6, 7, 3, 5, 9, 4, "soon", 6, "later"]
+        messages = [message(timestamp=second, **{"from": WA_ID}) for second in times]
+        read_at = [status("read", recipient_id=WA_ID, timestamp=second) for second in (2, 8, 12)]
         events = events_of(
-            contacts=[contact(wa_id=WA_ID, identity_key_hash=HASH)], messages=[one, one, later]
+            contacts=[contact(wa_id=WA_ID, identity_key_hash=HASH)],
+            messages=messages,
+            statuses=read_at,
         )
-        assert [event for event in events if isinstance(event, IdentitySeen)] == [
-            seen(WA_ID),
-            seen(WA_ID, at=LATER),
+        moments = [event.changed for event in events if isinstance(event, IdentitySeen)]
+        assert [None if moment is None else moment.at for moment in moments] == [
+            6_000,
+            None,
+            3_000,
+            9_000,
+            2_000,
+            12_000,
         ]
+        assert sum(isinstance(event, UserWrote) for event in events) == len(times)
 
     def test_two_hashes_of_one_user_are_both_seen_for_neither_is_known_to_be_later(self) -> None:
         cards = [contact(wa_id=WA_ID, identity_key_hash=hash_) for hash_ in (HASH, NEW_HASH)]
@@ -400,16 +418,60 @@ class TestHashInContacts:
         assert seen(USER_ID) in events
         assert seen(NEW_USER_ID) in events
 
-    def test_without_a_message_of_its_user_its_time_is_unknown(self) -> None:
+    def test_beside_the_message_of_another_number_it_takes_the_time_of_that(self) -> None:
         events = events_of(
             contacts=[contact(wa_id=NEW_WA_ID, user_id=USER_ID, identity_key_hash=HASH)],
             messages=[message(**{"from": WA_ID})],
         )
         assert events == (
             UserWrote(WA_ID, AT),
-            Named(USER_ID, NEW_WA_ID, None, None),
-            seen(USER_ID, at=None),
+            Named(USER_ID, NEW_WA_ID, None, AT),
+            seen(USER_ID),
         )
+
+    def test_beside_several_of_others_it_takes_the_earliest_time_of_all(self) -> None:
+        read_later = status("read", recipient_id=WA_ID, timestamp="1749416385")
+        others = [
+            message(timestamp="1749416384", **{"from": WA_ID}),
+            message(timestamp="soon", **{"from": WA_ID}),
+            message(**{"from": "a/b"}),
+            7,
+        ]
+        reading = read_value(
+            contacts=[contact(wa_id=NEW_WA_ID, identity_key_hash=HASH)],
+            messages=others,
+            statuses=[read_later],
+        )
+        assert reading.events[-1] == seen(NEW_WA_ID)
+
+    def test_it_takes_the_time_of_a_status_of_another_number_too(self) -> None:
+        events = events_of(
+            contacts=[contact(wa_id=NEW_WA_ID, identity_key_hash=HASH)],
+            statuses=[status("read", recipient_id=WA_ID)],
+        )
+        assert events == (seen(NEW_WA_ID),)
+
+    @pytest.mark.parametrize("messages", [None, [], [message(timestamp="soon")]])
+    def test_only_where_nothing_in_the_value_has_a_time_is_it_unknown(self, messages: Any) -> None:
+        reading = read_value(
+            contacts=[contact(wa_id=WA_ID, identity_key_hash=HASH)], messages=messages
+        )
+        assert reading.events == (seen(WA_ID, at=None),)
+
+    @pytest.mark.parametrize("user", [{"wa_id": WA_ID}, {"user_id": USER_ID}])
+    def test_a_third_hash_of_one_user_is_a_fault_and_its_neighbours_count(self, user: Json) -> None:
+        hashes = [HASH, NEW_HASH, HASH, "a third", "a third", NEW_HASH]
+        other = contact(wa_id=NEW_WA_ID, identity_key_hash="of another")
+        reading = read_value(
+            contacts=[*(contact(identity_key_hash=hash_, **user) for hash_ in hashes), other]
+        )
+        told = [event for event in reading.events if isinstance(event, IdentitySeen)]
+        assert [event.hash for event in told] == [HASH, NEW_HASH, "of another"]
+        where = "entry[0].changes[0].value.contacts"
+        assert [str(fault) for fault in reading.faults] == [
+            f"{where}[{index}].identity_key_hash: more than two hashes of one user"
+            for index in (3, 4)
+        ]
 
     def test_it_takes_its_time_from_a_status_too(self) -> None:
         events = events_of(
@@ -453,6 +515,77 @@ class TestHashInContacts:
             Named(USER_ID, WA_ID, None, None, heard_of=False),
         )
         assert events_of(contacts=[contact(user_id=USER_ID)]) == ()
+
+
+class TestFormOfUserIds:
+    """What is no user id could else be taken for the number of somebody else."""
+
+    @pytest.mark.parametrize("other", ["us.abd", "7070", 7070, "US.", "USA.1", f"+{USER_ID}", [1]])
+    @pytest.mark.parametrize(
+        ("part", "key", "element"),
+        [
+            ("contacts", "user_id", contact(wa_id=WA_ID, identity_key_hash=HASH)),
+            ("messages", "from_user_id", message(**{"from": WA_ID})),
+            (
+                "statuses",
+                "recipient_user_id",
+                status(recipient_id=WA_ID, recipient_identity_key_hash=HASH),
+            ),
+            (
+                "statuses",
+                "recipient_participant_user_id",
+                status(
+                    recipient_type="group",
+                    recipient_participant_id=WA_ID,
+                    recipient_identity_key_hash=HASH,
+                ),
+            ),
+        ],
+    )
+    def test_another_form_is_a_fault_of_its_element_alone(
+        self, part: str, key: str, element: Json, other: Any
+    ) -> None:
+        good = read_value(**{part: [element]})
+        reading = read_value(**{part: [element | {key: other}, element]})
+        assert (good.faults, reading.events) == ((), good.events)
+        where = f"entry[0].changes[0].value.{part}[0].{key}"
+        assert reading.faults == (Fault(where, "not of the form of a user id"),)
+
+    @pytest.mark.parametrize("other", ["us.abd", "7070", 7070])
+    @pytest.mark.parametrize(
+        ("type_", "key"),
+        [
+            ("user_changed_number", "user_id"),
+            ("user_changed_number", "previous_user_id"),
+            ("user_changed_user_id", "previous_user_id"),
+            ("user_identity_changed", "user_id"),
+        ],
+    )
+    def test_so_it_is_in_system_messages(self, type_: str, key: str, other: Any) -> None:
+        told = {"wa_id": NEW_WA_ID, "identity": HASH, key: other}
+        reading = read_value(messages=[system(type_, told=told, **{"from": WA_ID})])
+        assert reading.events == ()
+        where = f"entry[0].changes[0].value.messages[0].system.{key}"
+        assert reading.faults == (Fault(where, "not of the form of a user id"),)
+
+    @pytest.mark.parametrize("parent", ["7099", "us.abd", 7099])
+    def test_a_parent_of_another_form_names_nobody(self, parent: Any) -> None:
+        told = {"user_id": NEW_USER_ID, "previous_user_id": USER_ID}
+        told |= {"parent_user_id": parent, "previous_parent_user_id": parent}
+        parts: Json = {
+            "contacts": [contact(user_id=USER_ID, parent_user_id=parent)],
+            "messages": [system("user_changed_user_id", told=told)],
+            "statuses": [
+                status("read", recipient_id=WA_ID, recipient_user_id=USER_ID)
+                | {"recipient_parent_user_id": parent}
+            ],
+        }
+        named = [event for event in events_of(**parts) if isinstance(event, Named)]
+        assert [(event.user_id, event.parent) for event in named] == [
+            (USER_ID, None),
+            (NEW_USER_ID, None),
+            (USER_ID, None),
+        ]
 
 
 class TestIdentityBesideAMessage:
@@ -757,15 +890,28 @@ class TestHashRefused:
     def test_other_failures_are_let_pass(self, others: Json) -> None:
         assert read_value(statuses=[refused(recipient_id=WA_ID) | others]) == Reading(others=1)
 
-    def test_with_the_new_hash_it_is_a_hash_as_in_a_message(self) -> None:
+    def test_it_may_say_the_new_hash_but_is_no_message_with_one(self) -> None:
         element = refused(recipient_id=WA_ID, recipient_identity_key_hash=NEW_HASH)
-        assert events_of(statuses=[element]) == (seen(WA_ID, NEW_HASH),)
+        expected = HashRefused(WA_ID, AT, id_of(WA_ID), NEW_HASH)
+        assert events_of(statuses=[element]) == (expected,)
+        opaque = refused(id="wamid.opaque", recipient_identity_key_hash=NEW_HASH)
+        expected = HashRefused(None, AT, "wamid.opaque", NEW_HASH)
+        assert events_of(statuses=[opaque]) == (expected,)
 
-    def test_its_user_is_named_but_not_for_that_reason_kept(self) -> None:
-        element = refused(recipient_id=WA_ID, recipient_user_id=USER_ID)
+    @pytest.mark.parametrize("hash_", [7, "x" * 1025, "a\nb", []])
+    def test_with_an_unusable_hash_it_is_a_fault(self, hash_: Any) -> None:
+        reading = read_value(
+            statuses=[refused(recipient_id=WA_ID, recipient_identity_key_hash=hash_)]
+        )
+        assert (reading.events, len(reading.faults)) == ((), 1)
+
+    @pytest.mark.parametrize("hash_", [None, NEW_HASH])
+    def test_its_user_is_named_but_not_for_that_reason_kept(self, hash_: str | None) -> None:
+        names = {"recipient_id": WA_ID, "recipient_user_id": USER_ID}
+        element = refused(recipient_identity_key_hash=hash_, **names)
         assert events_of(statuses=[element]) == (
             Named(USER_ID, WA_ID, None, AT, heard_of=False),
-            HashRefused(USER_ID, AT, id_of(WA_ID)),
+            HashRefused(USER_ID, AT, id_of(WA_ID), hash_),
         )
 
     @pytest.mark.parametrize("alias", [WA_ID, USER_ID])
@@ -887,9 +1033,39 @@ class TestValue:
         assert reading.faults == (Fault(f"entry[0].changes[0].value.{key}", "not an array"),)
         assert len(reading.events) == (1 if key in good else 2)
 
-    def test_very_many_contacts_of_one_user_take_no_more_than_their_number(self) -> None:
+    def test_very_many_contacts_of_one_user_tell_little_more_than_its_messages(self) -> None:
         cards = [contact(wa_id=WA_ID, identity_key_hash=f"hash {i}") for i in range(1000)]
         messages = [message(timestamp=1_749_416_383 + i, **{"from": WA_ID}) for i in range(1000)]
+        reading = read_value(contacts=cards, messages=messages)
+        hashes = {event.hash for event in reading.events if isinstance(event, IdentitySeen)}
+        assert hashes == {"hash 0", "hash 1"}
+        assert len(reading.events) == 1_004
+        assert len(reading.faults) + reading.more_faults == 998
+
+    def test_very_many_users_of_one_number_are_not_all_told_at_each_of_its_messages(self) -> None:
+        cards = [
+            contact(wa_id=WA_ID, user_id=f"US.{i}", identity_key_hash=f"hash {i}")
+            for i in range(1000)
+        ]
+        messages = [message(timestamp=1_749_416_383 + i, **{"from": WA_ID}) for i in range(1000)]
         events = events_of(contacts=cards, messages=messages)
-        assert len({event.hash for event in events if isinstance(event, IdentitySeen)}) == 1000
-        assert len(events) < 12_000
+        users = {event.user for event in events if isinstance(event, IdentitySeen)}
+        assert users == {f"US.{i}" for i in range(1000)}
+        assert len(events) < 4_000
+
+    def test_a_hash_that_was_told_at_its_own_message_takes_no_time_of_another(self) -> None:
+        card = contact(user_id=USER_ID, identity_key_hash=HASH)
+        cards = [card | {"wa_id": f"1650555100{i}"} for i in range(10)]
+        own = message(from_user_id=USER_ID, timestamp="1749416384")
+        events = events_of(contacts=cards, messages=[own, message(**{"from": NEW_WA_ID})])
+        assert [event for event in events if isinstance(event, IdentitySeen)] == [
+            seen(USER_ID, at=LATER)
+        ]
+
+    def test_contacts_that_say_the_same_are_told_once(self) -> None:
+        card = contact(wa_id=WA_ID, user_id=USER_ID, identity_key_hash=HASH)
+        cards = [card | {"profile": {"name": str(i)}} for i in range(100)]
+        cards += [card | {"wa_id": f"1650555{i}"} for i in range(1000, 1100)]
+        events = events_of(contacts=cards, messages=[message(from_user_id=NEW_USER_ID)])
+        assert [event for event in events if isinstance(event, IdentitySeen)] == [seen(USER_ID)]
+        assert sum(isinstance(event, Named) for event in events) == 102
