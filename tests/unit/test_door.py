@@ -38,7 +38,7 @@ async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
         stack.push_async_callback(ledger.close)
         intake = Intake(metrics, max_body=MAX_BODY, max_in_flight=MAX_BODY, timeout_seconds=5)
         entrances = {"main": Entrance("main", None, failing)}
-        door = Door(entrances, ledger, intake, metrics, Messages())
+        door = Door(entrances, ledger, intake, metrics, Messages(), {})
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/webhooks/{account}", door.post)
         client = await stack.enter_async_context(TestClient(TestServer(app)))
