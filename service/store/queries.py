@@ -265,8 +265,8 @@ def list_audit(
 ) -> list[Row[Any]]:
     """Give a page of the whole audit trail, oldest first.
 
-    Each with its user's names: `wa_id`, `known_as` (the user id). Who turned out to be another is named
-    as that one.
+    Each with its user's names: `wa_id`, `known_as` (the user id). Who turned out to be another is
+    named as that one.
     """
     whose = users.alias()
     query: Select[Any] = (
