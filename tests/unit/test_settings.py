@@ -697,6 +697,7 @@ max_changes = 1
         [
             ("{name = 'vip'}", "[0].wa_ids"),
             ("{name = 'default', wa_ids = ['1']}", "[0].name"),
+            ("{name = 'trust_first_use', wa_ids = ['1']}", "[0].name"),
             ("{name = 'VIP', wa_ids = ['1']}", "[0].name"),
             ("{wa_ids = ['1']}", "[0].name"),
             ("{name='a', wa_ids=['1']}, {name='a', wa_ids=['2']}", "[0].name"),
