@@ -107,10 +107,10 @@ class Gate:
         if configured is None:
             raise ProblemError(404, "there is no such account")
         verifier = parts.verifiers.get(account)
-        client = parts.clients.get(account)
+        side = parts.clients.get(account) or parts.graphs.get(account)
         situation = Situation(
             parts.ledger.clock(),
-            None if client is None else client.reachability.unreachable_since,
+            None if side is None else side.reachability.unreachable_since,
             None if verifier is None else verifier.since,
             parts.catching_up,
             self._rules[account],

@@ -124,7 +124,7 @@ async def audit(request: web.Request) -> web.Response:
     more = len(rows) > asked.limit
     rows = rows[: asked.limit]
     items = [
-        {"id": row.id, **_whose(row.account), "wa_id": row.wa_id}
+        {"id": row.id, **_whose(row.account), "wa_id": row.wa_id, "user_id": row.known_as}
         | shapes.audit_entry(audit_entry_of(row))
         for row in rows
     ]

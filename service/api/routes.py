@@ -12,6 +12,7 @@ from service.api import accounts, compat, contacts, health, identities, issues, 
 from service.api.access import Resource, guarded
 from service.api.problems import MEDIA_TYPE, ProblemError
 from service.ingress.door import expect
+from service.ingress.signatures import HEADER as SIGNATURE
 from service.settings import Role
 
 PREFIX = "/api/v1"
@@ -95,6 +96,20 @@ COMPAT: tuple[Route, ...] = (
 )
 
 
+WEBHOOKS: tuple[tuple[str, str, str], ...] = (
+    ("POST", "/webhooks/{account}/{token}", "Take a callback of the WhatsApp client."),
+    (
+        "POST",
+        "/webhooks/{account}",
+        "Take a callback of an account without a token, or a signed one of an app's (Cloud API).",
+    ),
+    ("GET", "/webhooks/{account}", "Answer the handshake of an app of the Cloud API."),
+)
+"""What the door has, to be described with the rest: no key opens it."""
+
+_HANDSHAKE = ("hub.mode", "hub.verify_token", "hub.challenge")
+
+
 async def openapi(_: web.Request) -> web.Response:
     """Describe the API."""
     return web.json_response(describe())
@@ -145,6 +160,8 @@ def describe() -> dict[str, Any]:
         for route in routes:
             operation = paths.setdefault(prefix + route.path, {})
             operation[route.method.lower()] = _operation(route)
+    for method, path, summary in WEBHOOKS:
+        paths.setdefault(path, {})[method.lower()] = _webhook(method, path, summary)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Ackgate", "version": __version__},
@@ -153,20 +170,34 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
-    in_path = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
-    described: dict[str, Any] = {
-        "summary": route.summary,
+def _described(summary: str, path: str, query: tuple[str, ...], answer: str) -> dict[str, Any]:
+    in_path = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return {
+        "summary": summary,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in in_path
         ]
-        + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query],
+        + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in query],
         "responses": {
-            "200": {"description": "the answer", "content": {"application/json": {}}},
+            "200": {"description": "the answer", "content": {answer: {}}},
             "default": {"description": "a problem (RFC 9457)", "content": {MEDIA_TYPE: {}}},
         },
     }
+
+
+def _webhook(method: str, path: str, summary: str) -> dict[str, Any]:
+    if method == "GET":
+        return _described(summary, path, _HANDSHAKE, "text/plain")
+    described = _described(summary, path, (), "application/json")
+    if not path.endswith("{token}"):
+        header = {"name": SIGNATURE, "in": "header", "schema": {"type": "string"}}
+        described["parameters"].append(header)
+    return described | {"requestBody": {"required": True, "content": {"application/json": {}}}}
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    described = _described(route.summary, route.path, route.query, "application/json")
     if route.role is not None:
         described["security"] = [{"key": []}]
         described["x-role"] = route.role

@@ -18,7 +18,8 @@ from service.model.policy import Policies
 from service.model.users import AuditEntry
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.database import Database, Transaction
+from service.store.database import Database, StoreError, Transaction
+from service.store.moved import moved_back, need_cloud_release
 from service.store.queries import note_policies
 from service.store.unverified import unverified_accounts
 from service.whatsapp.client import Client
@@ -34,7 +35,17 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
 
     Before anybody asks: what an account left behind that moved to the Cloud API is settled, and it
     is known which accounts are unverified since a restore.
+
+    Raises StoreError where an account with a client was one of the Cloud API before.
     """
+    back = await database.read(partial(moved_back, onprem=list(settings.onprem_accounts)))
+    if back is not None:
+        raise StoreError(
+            f"accounts.{back}.kind: the account has users that only the Cloud API knows; make it "
+            "cloud again, or restore the backup from before it moved there"
+        )
+    if settings.cloud_accounts:
+        await database.write(_note_cloud)
     policies = {name: settings.policies(name) for name in settings.accounts}
     await database.write(partial(_note_start, policies=policies))
     parts = _parts(settings, database, policies)
@@ -104,6 +115,10 @@ async def _add_verifiers(parts: Services) -> None:
         for name, client in parts.clients.items()
         if name in known
     }
+
+
+def _note_cloud(transaction: Transaction) -> None:
+    need_cloud_release(transaction.connection)
 
 
 def _note_start(transaction: Transaction, policies: dict[str, Policies]) -> None:

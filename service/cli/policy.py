@@ -10,14 +10,17 @@ import typer
 from service.cli.options import Account, AsJson, Config, User, loaded, need_account
 from service.cli.output import fail, note, print_json, print_pairs
 from service.model.moments import Moment
-from service.model.names import usable_alias
-from service.model.policy import Policy, judge
+from service.model.names import is_user_id, usable_alias
+from service.model.policy import Policies, Policy, judge
 from service.model.timeline import Change, count_within
 from service.model.users import State
 from service.model.users import User as KnownUser
 from service.store.database import StoreError
 from service.store.maintenance import reading
 from service.store.queries import find_user, history_of
+
+TRUSTED = "trusted at once"
+"""What becomes of the first hash of a user, where it has nothing to be compared with."""
 
 app = typer.Typer(
     name="policy",
@@ -46,17 +49,20 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
     need_account(settings, account)
     policies = settings.policies(account)
     if not usable_alias(user):
-        fail("USER must be a wa_id, as WhatsApp gives it: without plus sign, spaces and slashes")
+        fail(
+            "USER must be a wa_id or a user id, as WhatsApp gives it: "
+            "without plus sign, spaces and slashes"
+        )
     past, problem = _past(settings.database.path, account, user)
-    wa_id = past.user.alias if past and past.user else user
-    policy = policies.of(wa_id)
+    policy = policies.of(past.user.alias if past and past.user else user)
     document = {
         "account": account,
-        "wa_id": wa_id,
+        **_names(past.user if past else None, user, cloud=policies.local),
         "decided_by": "default" if policy is policies.default else f"rule {policy.name}",
         **{key: value for key, value in asdict(policy).items() if key != "name"},
         "meaning": _meaning(policy),
-        "next_change": past and _next_change(policy, past, round(time() * 1000)),
+        **({"first_hash": _of_a_first_hash(policies)} if policies.local else {}),
+        "next_change": past and _next_change(policies, policy, past, round(time() * 1000)),
     }
     if as_json:
         print_json(document)
@@ -64,6 +70,16 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
         print_pairs(document)
     if problem:
         note(f"{problem}; so what would become of a change now is not known")
+
+
+def _names(known: KnownUser | None, asked: str, *, cloud: bool) -> dict[str, str | None]:
+    """Name the user as the API does: on the Cloud API by a user id too."""
+    if not cloud:
+        return {"wa_id": known.alias if known else asked}
+    if known is not None:
+        return {"wa_id": known.wa_id or None, "user_id": known.user_id}
+    by_id = is_user_id(asked)
+    return {"wa_id": None if by_id else asked, "user_id": asked if by_id else None}
 
 
 def _past(path: Path, account: str, user: str) -> tuple[_Past | None, str]:
@@ -89,8 +105,15 @@ def _when(policy: Policy) -> str:
     return f"after {policy.delay_seconds:g} s" if policy.delay_seconds else "at once"
 
 
-def _next_change(policy: Policy, past: _Past, now: int) -> dict[str, Any]:
+def _of_a_first_hash(policies: Policies) -> str:
+    return "policy decides, as about a change" if policies.first_use is None else TRUSTED
+
+
+def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> dict[str, Any]:
     """Ask the rules about a change that would come now."""
+    if policies.first_use is not None and (past.user is None or past.user.latest is None):
+        reason = f"policy {policies.first_use.name}: the first hash of this user"
+        return {"changes_in_window": 0, "automatic": True, "effect": TRUSTED, "reason": reason}
     known = [c for c in (*past.history, past.user and past.user.latest) if c]
     coming = Change("", Moment(now), now)
     count = count_within(coming, known, policy.per_seconds)

@@ -17,7 +17,7 @@ def print_identities(identities: Iterable[Document]) -> None:
         (
             (
                 one.get("account"),
-                one.get("wa_id"),
+                _named(one),
                 one.get("state"),
                 _moment(one.get("changed_at")),
                 _by(one.get("decided_by")),
@@ -77,7 +77,7 @@ def _print_audit(audit: Iterable[Document]) -> None:
 
 def print_gate(answer: Document) -> None:
     """Print the gate's answer: first whether, then why."""
-    user = printable(str(answer.get("wa_id")))
+    user = printable(str(_named(answer)))
     if answer.get("sendable"):
         typer.echo(f"{user} may be written to")
     else:
@@ -95,9 +95,14 @@ def print_gate(answer: Document) -> None:
 
 
 def _coded(reason: Document) -> str:
-    """Name a reason, and the number that the user has now where that is the reason."""
-    code = str(reason.get("code"))
-    return f"{code}: {reason['wa_id']}" if reason.get("wa_id") else code
+    """Name a reason, and the number or user id of the user now where that is the reason."""
+    code, user = str(reason.get("code")), _named(reason)
+    return f"{code}: {user}" if user else code
+
+
+def _named(document: Document) -> Any:
+    """Name a user: by the user id (Cloud API) where the number was never told."""
+    return document.get("wa_id") or document.get("user_id")
 
 
 def _moment(text: Any) -> Any:

@@ -18,7 +18,13 @@ Else a handful of senders that announce much and send nothing would fill the doo
 """
 
 MAX_STALLS = 6
-"""A body that keeps coming may take this many times as long as one that stalls."""
+"""A body that keeps coming may take this many times as long as one that stalls.
+
+One that is not verified may not: whoever sends it may be a stranger.
+"""
+
+UNVERIFIED_PART = 4
+"""All bodies that are not verified have this part of the bytes in flight, on top of them."""
 
 
 def problem(status: int, title: str, detail: str) -> web.Response:
@@ -48,31 +54,65 @@ class BodyError(Exception):
 
 
 @dataclass(slots=True)
-class Reservation:
-    """The bytes that one request holds."""
+class Share:
+    """How many bytes may be held at once, and how many are."""
 
+    most: int
     held: int = 0
 
 
+@dataclass(slots=True)
+class Reservation:
+    """The bytes that one request holds of a share; `verified`: its sender is known."""
+
+    share: Share
+    verified: bool
+    held: int = 0
+
+    def hold(self, count: int) -> None:
+        """Hold more bytes; raises FullError."""
+        if self.share.held + count > self.share.most:
+            raise FullError
+        self.share.held += count
+        self.held += count
+
+    def release(self) -> None:
+        """Let go of all of them."""
+        self.share.held -= self.held
+        self.held = 0
+
+
 class Intake:
-    """Reads bodies, and counts the bytes of all that are being read or wait to be stored."""
+    """Reads bodies, and counts the bytes of all that are being read or wait to be stored.
+
+    What strangers send, before a signature is found to fit, counts in a share of its own: however
+    much they send, whoever has a token is not held up.
+    """
 
     def __init__(
         self, metrics: Metrics, *, max_body: int, max_in_flight: int, timeout_seconds: float
     ) -> None:
-        metrics.bytes_in_flight.set_function(lambda: self._in_flight)
+        self._known = Share(max_in_flight)
+        self._strangers = Share(max(max_in_flight // UNVERIFIED_PART, max_body))
+        metrics.bytes_in_flight.set_function(lambda: self._known.held + self._strangers.held)
         self._max_body = max_body
-        self._max_in_flight = max_in_flight
         self._timeout = timeout_seconds
-        self._in_flight = 0
 
-    def release(self, reservation: Reservation) -> None:
-        """Let go of the bytes that an answered request held."""
-        self._in_flight -= reservation.held
-        reservation.held = 0
+    def reservation(self, *, verified: bool) -> Reservation:
+        """Begin a request, whose sender is known by its token, or not known yet."""
+        return Reservation(self._known if verified else self._strangers, verified)
+
+    def verify(self, reservation: Reservation, body: bytes) -> None:
+        """Count a body among those of known senders, for its signature fits; raises FullError."""
+        reservation.release()
+        reservation.share, reservation.verified = self._known, True
+        reservation.hold(len(body))
 
     def at_hand(self, request: web.BaseRequest, reservation: Reservation) -> bytes | None:
         """Take a body that has arrived as a whole; None where it has to be waited for.
+
+        A small one that is not verified counts only when it is, which is at once: so a share that
+        strangers have filled holds up no small callback that comes in one piece.
 
         Raises FullError, and BodyError (413 too large).
         """
@@ -84,15 +124,19 @@ class Intake:
         content = request.content
         if not content.is_eof() or content.exception() is not None:
             return None
-        self._hold(reservation, announced)
+        if reservation.verified or announced > BELIEVED_BYTES:
+            reservation.hold(announced)
         return content.read_nowait()
 
     async def read(self, request: web.BaseRequest, reservation: Reservation) -> bytes:
         """Read the body as it comes over the wire.
 
+        A stranger's body counts only as it comes, for what it announces costs its sender nothing.
+
         Raises BodyError (413 too large, 408 stalled, 400 broken off) and FullError.
         """
-        self._hold(reservation, min(request.content_length or 0, BELIEVED_BYTES))
+        if reservation.verified:
+            reservation.hold(min(request.content_length or 0, BELIEVED_BYTES))
         try:
             async with asyncio.timeout(self._timeout) as patience:
                 return await self._read_all(request, reservation, patience)
@@ -108,22 +152,16 @@ class Intake:
         chunks = []
         size = 0
         loop = asyncio.get_running_loop()
-        end = loop.time() + MAX_STALLS * self._timeout
+        end = loop.time() + (MAX_STALLS if reservation.verified else 1) * self._timeout
         while chunk := await request.content.readany():
             size += len(chunk)
             patience.reschedule(min(end, loop.time() + self._timeout))
             if size > self._max_body:
                 raise self._too_large()
             if size > reservation.held:
-                self._hold(reservation, size - reservation.held)
+                reservation.hold(size - reservation.held)
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _hold(self, reservation: Reservation, count: int) -> None:
-        if self._in_flight + count > self._max_in_flight:
-            raise FullError
-        self._in_flight += count
-        reservation.held += count
 
     def _too_large(self) -> BodyError:
         return BodyError(413, "too_large", f"the body is larger than {self._max_body} bytes")

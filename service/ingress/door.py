@@ -141,15 +141,9 @@ class Door:
         if entrance is None:
             self._callbacks.inc("", "refused")
             raise web.HTTPNotFound
-        reservation = Reservation()
+        reservation = self._intake.reservation(verified=entrance.seal is None)
         try:
-            signature = None if entrance.seal is None else _demand_signature(request)
-            self._ledger.check_room()
-            body = self._intake.at_hand(request, reservation)
-            if body is None:
-                body = await self._intake.read(request, reservation)
-            if entrance.seal is not None and signature is not None:
-                await _check(entrance.seal, signature, body)
+            body = await self._body(request, entrance.seal, reservation)
             received = Received(
                 entrance.name, self._ledger.clock(), entrance.dialect, request.headers, body
             )
@@ -169,10 +163,24 @@ class Door:
             self._count(entrance, "not_stored")
             return _unavailable(retry_after=1 if isinstance(error, FullError) else 5)
         finally:
-            self._intake.release(reservation)
+            reservation.release()
         self._note(entrance, received)
         self._metrics.callback_seconds.observe(time.perf_counter() - started)
         return None
+
+    async def _body(
+        self, request: web.BaseRequest, seal: Seal | None, reservation: Reservation
+    ) -> bytes:
+        """Read the body, and see whether its signature fits where it has to have one."""
+        signature = None if seal is None else _demand_signature(request)
+        self._ledger.check_room()
+        body = self._intake.at_hand(request, reservation)
+        if body is None:
+            body = await self._intake.read(request, reservation)
+        if seal is not None and signature is not None:
+            await _check(seal, signature, body)
+            self._intake.verify(reservation, body)
+        return body
 
     def _count(self, entrance: Entrance, result: str) -> None:
         self._callbacks.inc(entrance.name, result)

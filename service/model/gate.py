@@ -18,7 +18,7 @@ CLEARS_WHEN = {
     "contact_invalid": "a contact check finds the number valid",
     "contact_unknown": "the number is checked, or the user writes",
     "contact_stale": "the number is checked again",
-    "account_unreachable": "the WhatsApp client answers again",
+    "account_unreachable": "the WhatsApp client, or the Cloud API, answers again",
     "catching_up": "the client has delivered again what it could not during the downtime",
     "unverified": "the WhatsApp client has been asked about the user",
     "account_unverified": "the WhatsApp client has been asked about every user",

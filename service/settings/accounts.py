@@ -8,7 +8,6 @@ from service.model.budget import Budget
 from service.settings.gate import GateSettings
 from service.settings.policy import AccountPolicy
 from service.settings.types import (
-    AppSecret,
     AuthorityFile,
     BearerToken,
     ClientUrl,
@@ -19,7 +18,6 @@ from service.settings.types import (
     SomeSeconds,
     Table,
     Username,
-    VerifyToken,
     WebhookToken,
 )
 
@@ -95,9 +93,9 @@ class AppSettings(Table):
     While the secret is changed, callbacks signed with `app_secret_previous` are taken too.
     """
 
-    app_secret: AppSecret
-    app_secret_previous: AppSecret | None = None
-    verify_token: VerifyToken
+    app_secret: Secret
+    app_secret_previous: Secret | None = None
+    verify_token: Secret
 
 
 KIND = "kind"

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from service.settings.policy import RuleSettings
-from service.settings.tree import Settings
+from service.settings.tree import FIRST_USE, Settings
 from service.settings.types import host_of, is_loopback
 
 Problem = tuple[str, str]
@@ -58,8 +58,8 @@ def _limits(settings: Settings) -> Iterator[Problem]:
 def _rules(path: str, rules: Sequence[RuleSettings]) -> Iterator[Problem]:
     counts = Counter(rule.name for rule in rules)
     for index, rule in enumerate(rules):
-        if rule.name == "default":
-            yield f"{path}[{index}].name", "default is reserved; choose another name"
+        if rule.name in {"default", FIRST_USE.name}:
+            yield f"{path}[{index}].name", f"{rule.name} is reserved; choose another name"
         if counts[rule.name] > 1:
             yield f"{path}[{index}].name", "used twice in this list; choose another name"
         if not rule.wa_ids and not rule.wa_id_prefixes:

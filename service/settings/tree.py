@@ -31,7 +31,7 @@ from service.settings.types import (
 
 Role = Literal["gate", "reader", "operator", "admin"]
 _SQLITE = "sqlite:///"
-_FIRST_USE = Policy("trust_first_use", mode="auto")
+FIRST_USE = Policy("trust_first_use", mode="auto")
 
 
 def _database_url(value: str) -> str:
@@ -195,7 +195,7 @@ class Settings(Table):
         if not isinstance(configured, CloudAccountSettings):
             return policies
         return replace(
-            policies, local=True, first_use=_FIRST_USE if configured.trust_first_use else None
+            policies, local=True, first_use=FIRST_USE if configured.trust_first_use else None
         )
 
     def redacted(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,512}")
-_APP_SECRET = re.compile(r"[!-~]{16,512}")
 _BEARER_TOKEN = re.compile(r"[!-~]{1,4096}")
 _PHONE_NUMBER_ID = re.compile(r"[0-9]{1,32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -19,8 +18,6 @@ _NAME = re.compile(r"[a-z0-9_]+")
 _PHONE_NUMBER = re.compile(r"\+[1-9][0-9]{4,14}")
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 _LOOPBACK_6 = ipaddress.ip_address("::1")
-
-MIN_VERIFY_TOKEN = 8
 
 DAY = 86_400.0
 YEAR = 366 * DAY
@@ -136,18 +133,6 @@ def _webhook_token(value: SecretStr) -> SecretStr:
     return value
 
 
-def _app_secret(value: SecretStr) -> SecretStr:
-    if not _APP_SECRET.fullmatch(value.get_secret_value()):
-        raise ValueError("must have at least 16 characters of ASCII, without spaces")
-    return value
-
-
-def _verify_token(value: SecretStr) -> SecretStr:
-    if len(_secret(value).get_secret_value()) < MIN_VERIFY_TOKEN:
-        raise ValueError(f"must have at least {MIN_VERIFY_TOKEN} characters")
-    return value
-
-
 def _bearer_token(value: SecretStr) -> SecretStr:
     if not _BEARER_TOKEN.fullmatch(value.get_secret_value()):
         raise ValueError("must be text of ASCII, not empty and without spaces")
@@ -172,8 +157,6 @@ ReadableFile = Annotated[Path, AfterValidator(_readable)]
 AuthorityFile = Annotated[Path, AfterValidator(_authorities)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 WebhookToken = Annotated[SecretStr, AfterValidator(_webhook_token)]
-AppSecret = Annotated[SecretStr, AfterValidator(_app_secret)]
-VerifyToken = Annotated[SecretStr, AfterValidator(_verify_token)]
 BearerToken = Annotated[SecretStr, AfterValidator(_bearer_token)]
 Sha256 = Annotated[SecretStr, AfterValidator(_sha256)]
 

@@ -263,10 +263,20 @@ def journal_entry(connection: Connection, entry_id: int) -> Row[Any] | None:
 def list_audit(
     connection: Connection, account: str | None, event: str | None, after: int, limit: int
 ) -> list[Row[Any]]:
-    """Give a page of the whole audit trail, oldest first, each with its user's wa_id."""
+    """Give a page of the whole audit trail, oldest first.
+
+    Each with its user's names: `wa_id`, `known_as` (the user id). Who turned out to be another is
+    named as that one.
+    """
+    whose = users.alias()
     query: Select[Any] = (
-        select(audit, users.c.wa_id)
+        select(
+            audit,
+            func.nullif(whose.c.wa_id, "").label("wa_id"),
+            whose.c.user_id.label("known_as"),
+        )
         .outerjoin(users, users.c.id == audit.c.user_id)
+        .outerjoin(whose, whose.c.id == func.coalesce(users.c.merged_into, users.c.id))
         .where(audit.c.id > after)
         .order_by(audit.c.id)
         .limit(limit)

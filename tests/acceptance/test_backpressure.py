@@ -16,15 +16,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from tests.acceptance.conftest import (
+    ACCESS_TOKEN,
     HASH_A,
+    NUMBER,
     TOKEN,
     Child,
     Json,
     Spawn,
+    app_tree,
     digest_of,
     hour_ago,
     merge,
     notice,
+    signed,
     until,
 )
 
@@ -265,6 +269,67 @@ async def test_thousands_that_stall_in_mid_body_are_bounded_and_cut(
         taken = await metric(child, "ackgate_callbacks_total", result="stalled")
         assert taken == counts["408"]
     await assert_over(child)
+
+
+@pytest.fixture
+async def beside_strangers(serve: Serve, silent: Json) -> Child:
+    """A service with few bytes for bodies, and a door that anybody may send to without a token."""
+    shop = {
+        "kind": "cloud",
+        "app": "meta",
+        "phone_number_id": NUMBER,
+        "base_url": silent["url"],
+        "access_token": ACCESS_TOKEN,
+    }
+    few = {"body_timeout_seconds": 3, "max_body_bytes": 65_536, "max_in_flight_bytes": 262_144}
+    return await serve(server=few, apps=app_tree(), accounts={"shop": shop})
+
+
+def strange(body: str, announced: int = 60_000) -> str:
+    """What anybody can send to an app's door: the form of a signature, and some of a body."""
+    return post(body, announced, "/webhooks/meta", f"X-Hub-Signature-256: sha256={'0' * 64}")
+
+
+async def signed_callback(child: Child) -> Counter[str]:
+    """Deliver what Meta signed, in one piece; give the answer."""
+    body = json.dumps({"object": "whatsapp_business_account", "entry": []})
+    headers = (f"{name}: {value}" for name, value in signed(body.encode()).items())
+    async with flood(URL(child.base).port, 1, post(body, None, "/webhooks/meta", *headers)) as one:
+        return await one.becomes(lambda counts: answers(counts) == 1)
+
+
+@pytest.mark.parametrize("sent", [0, 3_000], ids=["heads alone", "more than their share"])
+async def test_strangers_at_an_apps_door_hold_up_no_callback_with_a_token_and_none_that_is_signed(
+    beside_strangers: Child, sent: int
+) -> None:
+    child = beside_strangers
+    async with flood(URL(child.base).port, 300, strange("x" * sent)) as strangers:
+        await strangers.becomes(lambda counts: counts["begun"] > 0)
+        assert await metric(child, "ackgate_bytes_in_flight") <= 65_536
+        assert await honest(child, 1) == (200, None)
+        assert (await signed_callback(child))["200"] == 1
+        counts = await strangers.becomes(lambda counts: answers(counts) == 300)
+        assert counts["408"] + counts["503 later"] == 300
+        assert counts["503 later"] == 0 if sent == 0 else counts["503 later"] > 200
+    await assert_over(child)
+
+
+async def test_a_body_whose_sender_is_not_known_is_cut_in_time_though_it_keeps_coming(
+    beside_strangers: Child,
+) -> None:
+    url = URL(beside_strangers.base)
+    assert url.host is not None
+    assert url.port is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(strange("x").encode())
+    answer = asyncio.create_task(reader.readuntil(b"\r\n"))
+    async with asyncio.timeout(6):
+        while not answer.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.5)
+    writer.close()
+    assert b" 408 " in await answer
+    await assert_over(beside_strangers)
 
 
 async def test_large_bodies_one_after_another_are_taken_for_no_head_without_end(

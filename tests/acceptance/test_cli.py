@@ -21,6 +21,7 @@ from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
     OTHER_ID,
+    USER_ID,
     WA_ID,
     Install,
     Installation,
@@ -361,6 +362,17 @@ async def test_the_gate_tells_the_new_number() -> None:
     reason = {"code": "number_changed", "wa_id": OTHER_ID, "since": None, "clears_when": "…"}
     async with serving(answers({"wa_id": WA_ID, "sendable": False, "reasons": [reason]})) as url:
         assert f"number_changed: {OTHER_ID}" in (await run("gate", "main", WA_ID, url=url)).stdout
+
+
+async def test_a_user_without_a_number_is_named_by_the_user_id() -> None:
+    nameless = {"wa_id": None, "user_id": USER_ID, "state": "pending"}
+    async with serving(answers({"items": [nameless], "next_cursor": None})) as url:
+        assert USER_ID in (await run("identities", "list", url=url)).stdout
+    reason = {"code": "number_changed", "user_id": "US.2", "since": None, "clears_when": "…"}
+    async with serving(answers({**nameless, "sendable": False, "reasons": [reason]})) as url:
+        shown = (await run("gate", "shop", USER_ID, url=url)).stdout
+    assert shown.startswith(f"{USER_ID} must not be written to")
+    assert "number_changed: US.2" in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

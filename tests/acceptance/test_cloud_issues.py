@@ -124,8 +124,13 @@ async def test_a_cloud_api_that_does_not_answer_is_an_issue(
     assert (await account_of(shop))["health"]["reachable"] is False
     assert (await account_of(shop))["login"]["state"] == "ok"
     assert (await check_of(shop, "client:shop"))["status"] == "warn"
+    _, verdict = await shop.api("GET", f"/accounts/shop/recipients/{USER}")
+    assert verdict["sendable"] is True
+    assert "account_unreachable" in [warning["code"] for warning in verdict["warnings"]]
     cloud_of(shop).clear_faults()
     await become(shop)
+    _, verdict = await shop.api("GET", f"/accounts/shop/recipients/{USER}")
+    assert "account_unreachable" not in [warning["code"] for warning in verdict["warnings"]]
 
 
 async def test_a_cloud_api_that_is_asked_too_much_is_not_asked_again_soon(

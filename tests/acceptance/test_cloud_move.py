@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from service.store import schema
+from service.store.database import StoreError
+from service.store.schema import OLDEST_KEY
 from service.store.tables import outbox
 from tests.acceptance.conftest import (
     HASH_A,
@@ -286,3 +291,67 @@ async def test_results_of_contact_checks_stay_and_a_check_that_is_open_ends(
     assert known_after == known
     assert (asked_after["status"], asked_after["checking"]) == ("failed", False)
     assert (await made.gate(CHECKED))["known"] is True
+
+
+def oldest(made: CloudInstallation) -> str:
+    with closing(sqlite3.connect(made.folder / "ackgate.db")) as raw:
+        query = "SELECT value FROM installation WHERE key = ?"
+        return str(raw.execute(query, (OLDEST_KEY,)).fetchone()[0])
+
+
+async def test_an_older_release_runs_on_the_database_until_there_is_an_account_of_the_cloud_api(
+    prepare_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await before_the_move(prepare_shop)
+    assert oldest(made) == "0001"
+    await move(made)
+    await made.stop()
+    monkeypatch.setattr(schema, "latest", lambda: "0004")
+    with closing(sqlite3.connect(made.folder / "ackgate.db")) as raw:
+        assert "newer database" in str(schema.unfit(raw))
+
+
+async def test_the_oldest_release_that_can_run_on_the_database_never_becomes_older(
+    prepare_shop: OpenShop,
+) -> None:
+    made = await before_the_move(prepare_shop)
+    await made.stop()
+    with closing(sqlite3.connect(made.folder / "ackgate.db")) as raw:
+        raw.execute("UPDATE installation SET value = '0009' WHERE key = ?", (OLDEST_KEY,))
+        raw.commit()
+    await move(made)
+    assert oldest(made) == "0009"
+
+
+@pytest.mark.parametrize("known_as", ["a user id", "a hash nobody knows", "an awaited hash"])
+async def test_an_account_that_was_moved_back_with_users_of_the_cloud_api_does_not_start(
+    prepare_shop: OpenShop, known_as: str
+) -> None:
+    made = await before_the_move(prepare_shop)
+    client = made.tree["accounts"]["main"]
+    await changed(made, PENDING)
+    await move(made)
+    if known_as == "a user id":
+        await made.come(wrote(HASH_A, user_id="US.13491208655302741918"))
+    else:
+        await made.acknowledge(HASH_A, PENDING)
+        await made.come(told(mismatch(recipient_id=PENDING)))
+        if known_as == "an awaited hash":
+            await made.acknowledge(None, PENDING)
+    await made.stop()
+    made.tree["accounts"]["main"] = client
+    with pytest.raises(StoreError, match=r"^accounts\.main\.kind: .* only the Cloud API knows"):
+        await made.start()
+
+
+async def test_an_account_that_was_moved_back_before_anything_came_starts(
+    prepare_shop: OpenShop,
+) -> None:
+    made = await before_the_move(prepare_shop)
+    client = made.tree["accounts"]["main"]
+    await changed(made, PENDING)
+    await move(made)
+    await made.stop()
+    made.tree["accounts"]["main"] = client
+    await made.start()
+    assert (await made.identity(PENDING))["state"] == "pending"

@@ -39,6 +39,22 @@ async def test_a_number_that_gets_a_user_id_stays_the_same_user(shop: CloudInsta
     assert await events(shop, SHEENA) == ["first_use"]
 
 
+async def test_the_whole_audit_trail_names_users_as_they_are_called_now(
+    shop: CloudInstallation,
+) -> None:
+    async def names() -> list[tuple[str | None, str | None]]:
+        _, trail = await shop.api("GET", "/audit?account=shop")
+        whose = [(entry["wa_id"], entry["user_id"]) for entry in trail["items"]]
+        return [named for named in whose if named != (None, None)]
+
+    await shop.come(wrote(HASH_A, user_id=USER_ID))
+    assert set(await names()) == {(None, USER_ID)}
+    await shop.come(wrote(HASH_A, 60, wa_id=SHEENA))
+    assert set(await names()) == {(None, USER_ID), (SHEENA, None)}
+    await shop.come(wrote(HASH_A, 120, wa_id=SHEENA, user_id=USER_ID))
+    assert set(await names()) == {(SHEENA, USER_ID)}
+
+
 async def test_a_hash_is_compared_whichever_name_it_comes_under(shop: CloudInstallation) -> None:
     await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
     await shop.come(wrote(HASH_B, 60, user_id=USER_ID))

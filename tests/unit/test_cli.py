@@ -48,6 +48,17 @@ name = "swift"
 wa_ids = ["{OTHER}"]
 delay_seconds = 0
 """
+USER_ID = "US.13491208655302741918"
+CLOUD = f"""
+[apps.meta]
+app_secret = "{SECRET}"
+verify_token = "{SECRET}"
+[accounts.main]
+kind = "cloud"
+app = "meta"
+phone_number_id = "106540352242922"
+access_token = "{SECRET}"
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -372,6 +383,41 @@ class TestPolicyExplain:
         moved = Link("16315550001", "successor", Moment(0))
         known(path, user(at(60), links=[moved]))
         assert self.next_change()["reason"] == "the user has another number now"
+
+    @pytest.mark.parametrize("trusts", [True, False])
+    def test_a_first_hash_on_the_cloud_api_is_trusted_where_the_account_trusts_it(
+        self, path: Path, trusts: bool
+    ) -> None:
+        self.move_to_the_cloud(path, trust_first_use=trusts)
+        told = self.explain(USER_ID)
+        assert (told["wa_id"], told["user_id"]) == (None, USER_ID)
+        assert (told["first_hash"] == "trusted at once") is trusts
+        assert (told["next_change"]["effect"] == "trusted at once") is trusts
+        assert told["next_change"]["reason"].startswith(
+            "policy trust_first_use: " if trusts else "policy default: "
+        )
+        assert self.explain(WA_ID)["user_id"] is None
+
+    def test_a_later_hash_on_the_cloud_api_is_a_change_like_any(self, path: Path) -> None:
+        known(path, user(at(60), user_id=USER_ID))
+        self.move_to_the_cloud(path, trust_first_use=True)
+        told = self.explain(WA_ID)
+        assert (told["wa_id"], told["user_id"]) == (WA_ID, USER_ID)
+        assert told["next_change"]["effect"] == "acknowledged after 3 s"
+
+    def test_a_user_without_a_number_is_named_by_the_user_id(self, path: Path) -> None:
+        nameless = user(at(60), user_id=USER_ID)
+        nameless.wa_id = ""
+        known(path, nameless)
+        self.move_to_the_cloud(path, trust_first_use=True)
+        told = self.explain("old-name")
+        assert (told["wa_id"], told["user_id"]) == (None, USER_ID)
+
+    def move_to_the_cloud(self, path: Path, *, trust_first_use: bool) -> None:
+        assert path.exists()
+        cloud = CLOUD + f"trust_first_use = {str(trust_first_use).lower()}\n"
+        _, policy = TOML.split("[accounts.main.policy]", 1)
+        Path("config/ackgate.toml").write_text(f"{cloud}[accounts.main.policy]{policy}")
 
     def test_refuses_an_unknown_account_and_what_can_name_nobody(self) -> None:
         assert refused("policy", "explain", "other", WA_ID) == (

@@ -9,7 +9,11 @@ branch_labels = None
 depends_on = None
 
 OLDEST_MIGRATION = "0001"
-"""The oldest release that can run on this schema knows this migration."""
+"""The oldest release that can run on this schema knows this migration.
+
+From the first account of the Cloud API on it has to know this one: the service records that when it
+starts with such an account.
+"""
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MERGED = "merged_into IS NOT NULL"

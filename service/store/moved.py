@@ -1,0 +1,35 @@
+"""What an account of the Cloud API leaves in the database that not everybody can read."""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, and_, or_, select, update
+
+from service.model.users import State
+from service.store.schema import OLDEST_KEY
+from service.store.tables import installation, users
+
+CLOUD_MIGRATION = "0005"
+"""The first whose release reads users without a number, and identities without a hash."""
+
+
+def need_cloud_release(connection: Connection) -> None:
+    """Let no release open the database any more that does not know the Cloud API."""
+    older = (installation.c.key == OLDEST_KEY, installation.c.value < CLOUD_MIGRATION)
+    connection.execute(update(installation).where(*older).values(value=CLOUD_MIGRATION))
+
+
+def moved_back(connection: Connection, onprem: Collection[str]) -> str | None:
+    """Give an account with a client that holds users as only the Cloud API knows them.
+
+    Looks through the users only where there ever was an account of the Cloud API.
+    """
+    oldest = select(installation.c.value).where(installation.c.key == OLDEST_KEY)
+    if (connection.execute(oldest).scalar() or "") < CLOUD_MIGRATION:
+        return None
+    only_there = or_(
+        users.c.wa_id == "",
+        users.c.state == State.AWAITING_HASH.value,
+        and_(users.c.state.is_not(None), users.c.hash.is_(None)),
+    )
+    query = select(users.c.account).where(users.c.account.in_(onprem), only_there).limit(1)
+    return connection.execute(query).scalar()
