@@ -200,6 +200,28 @@ class TestARefusedMessage:
         refused(known, 1_500, "wamid.1")
         assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
 
+    def test_that_tells_the_new_hash_is_a_change_to_it(self) -> None:
+        known = trusted()
+        refuse(known, HashRefused(WA_ID, second(20), None, "B"), context())
+        assert (known.hash, known.state) == ("B", State.PENDING)
+
+    def test_that_tells_a_hash_and_is_older_than_the_acknowledgement_says_nothing(self) -> None:
+        known = trusted("A", 30)
+        refuse(known, HashRefused(WA_ID, second(20), None, "B"), context())
+        assert (known.hash, known.state, known.history) == ("A", State.ACKNOWLEDGED, [])
+
+    def test_that_tells_the_trusted_hash_says_nothing(self) -> None:
+        known = trusted()
+        refuse(known, HashRefused(WA_ID, second(20), None, "A"), context())
+        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+
+    def test_that_tells_the_hash_that_was_awaited_is_what_was_waited_for(self) -> None:
+        known = trusted()
+        refused(known, 20)
+        acknowledge(known, None)
+        refuse(known, HashRefused(WA_ID, second(30), None, "B"), context())
+        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+
     def test_is_the_same_change_for_the_guard_as_the_hash_that_follows(self) -> None:
         known = trusted()
         once = Policy("default", "auto", max_changes=2)
