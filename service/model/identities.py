@@ -256,8 +256,7 @@ def just_after(latest: Change, dating: Dating) -> Dating:
 
 
 def _judge(user: User, change: Change, context: Context) -> Verdict:
-    policies = context.policies
-    policy = policies.of(*user.names) if policies.rules else policies.default
+    policy = context.policies.of(user.wa_id or "", user.user_id or "")
     return judge(policy, count_within(change, user.history, policy.per_seconds))
 
 

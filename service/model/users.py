@@ -167,11 +167,6 @@ class User:
         return self.wa_id or self.user_id or ""
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """What rules may name the user by."""
-        return tuple([name for name in (self.wa_id, self.user_id) if name])
-
-    @property
     def hash(self) -> str | None:
         """The latest hash; None too where a change is known and its hash is not (Cloud API)."""
         return None if self.latest is None else self.latest.hash

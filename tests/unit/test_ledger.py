@@ -55,10 +55,10 @@ WA_ID, POISONED = "16315550001", "poison"
 class Poisonous(Policies):
     """Policies with a fault in them, for one user."""
 
-    def of(self, wa_id: str) -> Policy:
-        if wa_id == POISONED:
+    def of(self, *names: str) -> Policy:
+        if POISONED in names:
             raise RuntimeError("a fault in the rules")
-        return super().of(wa_id)
+        return super().of(*names)
 
 
 AUTO = Poisonous((), Policy("default", "auto"))
