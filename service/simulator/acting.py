@@ -4,10 +4,8 @@ import json
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from service.simulator import tables
-from service.simulator.faults import OPERATIONS, from_words
+from service.simulator import conditions, tables
 from service.simulator.options import Options
 from service.simulator.remote import Remote, Sent
 from service.simulator.terminal import (
@@ -18,11 +16,9 @@ from service.simulator.terminal import (
     Password,
     Url,
     Username,
-    fail,
     remotely,
     setting_of,
     show,
-    why,
 )
 
 app = typer.Typer()
@@ -114,40 +110,6 @@ def callback(
 
 
 @app.command()
-def fault(
-    operation: Annotated[str, typer.Argument(help=f"One of {', '.join(OPERATIONS)}.")],
-    what: Annotated[list[str], typer.Argument(help="Such as status=500 times=3 wa_id=….")],
-    url: Url = URL,
-    ca_file: CaFile = CA_FILE,
-    as_json: AsJson = False,
-) -> None:
-    """Switch a fault on: status, body, drop, hang, effect, latency, jitter, lose, repeat …."""
-    try:
-        body = json.loads(from_words(operation, what).model_dump_json(exclude_defaults=True))
-    except ValidationError as error:
-        fail(why(error))
-    answer = remotely(url, ca_file, lambda remote: remote.control("POST", "/faults", body))
-    show(answer, f"fault {answer['id']} is on", as_json=as_json)
-
-
-@app.command()
-def faults(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-    """List the faults that are on."""
-    answer = remotely(url, ca_file, lambda remote: remote.control("GET", "/faults"))
-    if as_json or not answer["faults"]:
-        show(answer, "no fault is on", as_json=as_json)
-    else:
-        tables.print_faults(answer["faults"])
-
-
-@app.command()
-def clear(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-    """Switch every fault off."""
-    answer = remotely(url, ca_file, lambda remote: remote.control("DELETE", "/faults"))
-    show(answer, "no fault is on", as_json=as_json)
-
-
-@app.command()
 def state(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
     """Show everything that it knows: users, calls, acknowledgements, messages, callbacks."""
     answer = remotely(url, ca_file, lambda remote: remote.control("GET", "/state"))
@@ -173,8 +135,4 @@ def settings(
         tables.print_pairs("Settings", answer)
 
 
-@app.command()
-def reset(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-    """Forget everything, and begin again as it was started."""
-    answer = remotely(url, ca_file, lambda remote: remote.control("POST", "/reset"))
-    show(answer, "everything is forgotten", as_json=as_json)
+conditions.add_to(app)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from service.simulator import tables
+from service.simulator import conditions, tables
 from service.simulator.cloud.options import CloudOptions, Number
-from service.simulator.faults import OPERATIONS, from_words, parse
+from service.simulator.faults import parse
 from service.simulator.remote import Remote
 from service.simulator.terminal import (
     CA_FILE,
@@ -17,11 +16,9 @@ from service.simulator.terminal import (
     AsJson,
     CaFile,
     Url,
-    fail,
     remotely,
     setting_of,
     show,
-    why,
 )
 
 app = typer.Typer(
@@ -202,40 +199,6 @@ def callback(
 
 
 @app.command()
-def fault(
-    operation: Annotated[str, typer.Argument(help=f"One of {', '.join(OPERATIONS)}.")],
-    what: Annotated[list[str], typer.Argument(help="Such as status=500 times=3 wa_id=….")],
-    url: Url = URL,
-    ca_file: CaFile = CA_FILE,
-    as_json: AsJson = False,
-) -> None:
-    """Switch a fault on, as `ackgate simulate fault` does for the On-Premises client."""
-    try:
-        body = json.loads(from_words(operation, what).model_dump_json(exclude_defaults=True))
-    except ValidationError as error:
-        fail(why(error))
-    answer = remotely(url, ca_file, lambda remote: remote.control("POST", "/cloud/faults", body))
-    show(answer, f"fault {answer['id']} is on", as_json=as_json)
-
-
-@app.command()
-def faults(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-    """List the faults that are on."""
-    answer = remotely(url, ca_file, lambda remote: remote.control("GET", "/cloud/faults"))
-    if as_json or not answer["faults"]:
-        show(answer, "no fault is on", as_json=as_json)
-    else:
-        tables.print_faults(answer["faults"])
-
-
-@app.command()
-def clear(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-    """Switch every fault off."""
-    answer = remotely(url, ca_file, lambda remote: remote.control("DELETE", "/cloud/faults"))
-    show(answer, "no fault is on", as_json=as_json)
-
-
-@app.command()
 def state(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
     """Show everything that it knows: users, numbers, calls, messages, callbacks."""
     answer = remotely(url, ca_file, lambda remote: remote.control("GET", "/cloud/state"))
@@ -261,8 +224,4 @@ def settings(
         tables.print_pairs("Settings", answer)
 
 
-@app.command()
-def reset(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-    """Forget everything, and begin again as it was started."""
-    answer = remotely(url, ca_file, lambda remote: remote.control("POST", "/cloud/reset"))
-    show(answer, "everything is forgotten", as_json=as_json)
+conditions.add_to(app, "/cloud")
