@@ -58,26 +58,33 @@ class _Post:
         if object_ != OBJECT and object_ and isinstance(object_, str):
             self._of(NO_ACCOUNT).others += 1
             return
-        for number, entry in self._objects(webhook.get("entry"), "entry"):
-            changes = entry.get("changes")
-            if changes is None:
-                self._of(NO_ACCOUNT).others += 1
-                continue
-            for index, change in self._objects(changes, f"entry[{number}].changes"):
-                self._read_change(Place(number, index), change)
+        entries = webhook.get("entry")
+        if not isinstance(entries, list):
+            self._refuse("entry", "missing" if entries is None else "not an array")
+            return
+        for number, entry in enumerate(entries):
+            if isinstance(entry, dict):
+                self._read_entry(number, entry)
+            else:
+                self._refuse(f"entry[{number}]", "not an object")
 
-    def _objects(self, elements: Any, where: str) -> list[tuple[int, dict[str, Any]]]:
-        """Give the objects in an array of the envelope, of which each element must be one."""
-        if not isinstance(elements, list):
-            why = "missing" if elements is None else "not an array"
-            self._of(NO_ACCOUNT).add_fault(where, why)
-            return []
-        found = [(index, each) for index, each in enumerate(elements) if isinstance(each, dict)]
-        if len(found) < len(elements):
-            for index, each in enumerate(elements):
-                if not isinstance(each, dict):
-                    self._of(NO_ACCOUNT).add_fault(f"{where}[{index}]", "not an object")
-        return found
+    def _read_entry(self, number: int, entry: dict[str, Any]) -> None:
+        changes = entry.get("changes")
+        if changes is None:
+            self._of(NO_ACCOUNT).others += 1
+            return
+        if not isinstance(changes, list):
+            self._refuse(f"entry[{number}].changes", "not an array")
+            return
+        for index, change in enumerate(changes):
+            if isinstance(change, dict):
+                self._read_change(Place(number, index), change)
+            else:
+                self._refuse(f"entry[{number}].changes[{index}]", "not an object")
+
+    def _refuse(self, where: str, why: str) -> None:
+        """Note a fault of the envelope, which belongs to no account."""
+        self._of(NO_ACCOUNT).add_fault(where, why)
 
     def _read_change(self, where: Place, change: dict[str, Any]) -> None:
         value, field = change.get("value"), change.get("field")
@@ -87,14 +94,14 @@ class _Post:
             self._of(account or NO_ACCOUNT).others += 1
         elif not isinstance(value, dict):
             why = "missing" if value is None else "not an object"
-            self._of(NO_ACCOUNT).add_fault(str(where).removesuffix("."), why)
+            self._refuse(str(where).removesuffix("."), why)
         elif account is not None:
             Value(self._of(account), where).read(value)
         elif number is None:
-            self._of(NO_ACCOUNT).add_fault(f"{where}metadata.phone_number_id", "missing")
+            self._refuse(f"{where}metadata.phone_number_id", "missing")
         elif number not in self._strangers:
             self._strangers.add(number)
-            self._of(NO_ACCOUNT).add_fault("", f"no account has {_number_in_words(number)}")
+            self._refuse("", f"no account has {_number_in_words(number)}")
 
     def _of(self, account: str) -> Findings:
         found = self.found.get(account)

@@ -12,6 +12,7 @@ from service.model.events import Event, IdentitySeen, Named
 from service.model.moments import Moment
 from service.model.names import is_user_id
 
+MAX_DIGITS = 32
 MAX_CARDS = 4
 """Contacts found by one alias; what is beyond is told as if nobody of that name had written."""
 MAX_HASHES = 2
@@ -41,10 +42,22 @@ def called(user_id: str | None, wa_id: str | None, parent: str | None = None) ->
 def read_who(holder: Mapping[str, Any], user_id: str, wa_id: str, parent: str) -> Who:
     """Read what an element calls its user, by the keys under which it does."""
     told_id, told_wa_id, told_parent = holder.get(user_id), holder.get(wa_id), holder.get(parent)
+    if not told_id and not told_parent and _is_plain(told_wa_id):
+        return Who(None, told_wa_id)
     return called(
         user_id_or_none(told_id, user_id) if told_id else None,
         alias_or_none(told_wa_id, wa_id) if told_wa_id else None,
         parent_or_none(told_parent) if told_parent else None,
+    )
+
+
+def _is_plain(wa_id: Any) -> bool:
+    """Tell a wa_id as nearly all are: digits alone."""
+    return (
+        isinstance(wa_id, str)
+        and wa_id.isdecimal()
+        and wa_id.isascii()
+        and len(wa_id) <= MAX_DIGITS
     )
 
 
