@@ -126,7 +126,7 @@ def _earlier(user: User, latest: Change, sighted: Change, context: Context) -> N
         record_change(user, change, context, "an earlier change, seen late")
     if parted is not None:
         _renew(user, latest, parted, context)
-    elif gained and on_first_use(latest, context):
+    elif gained and _on_first_use(latest, context):
         apply_policy(user, latest, context)
     elif gained:
         _ask_guard_again(user, latest, context)
@@ -176,7 +176,7 @@ def begin(user: User, change: Change, context: Context) -> None:
     _settle(user, change, context)
 
 
-def on_first_use(change: Change, context: Context) -> bool:
+def _on_first_use(change: Change, context: Context) -> bool:
     """Tell whether a change was trusted for being the first, and for nothing else."""
     first_use = context.policies.first_use
     return first_use is not None and change.decided_by == by_policy(first_use.name)

@@ -1,12 +1,13 @@
 """What an account of the Cloud API leaves in the database that not everybody can read."""
 
+import json
 from collections.abc import Collection
 
 from sqlalchemy import Connection, and_, or_, select, update
 
 from service.model.users import State
 from service.store.schema import OLDEST_KEY
-from service.store.tables import installation, users
+from service.store.tables import accounts, installation, users
 
 CLOUD_MIGRATION = "0005"
 """The first whose release reads users without a number, and identities without a hash."""
@@ -21,15 +22,17 @@ def need_cloud_release(connection: Connection) -> None:
 def moved_back(connection: Connection, onprem: Collection[str]) -> str | None:
     """Give an account with a client that holds users as only the Cloud API knows them.
 
-    Looks through the users only where there ever was an account of the Cloud API.
+    Looks through the users only where the account was one of the Cloud API at its last start.
     """
-    oldest = select(installation.c.value).where(installation.c.key == OLDEST_KEY)
-    if (connection.execute(oldest).scalar() or "") < CLOUD_MIGRATION:
+    query = select(accounts.c.name, accounts.c.policy).where(accounts.c.name.in_(onprem))
+    rows = connection.execute(query)
+    back = [name for name, policy in rows if policy and json.loads(policy).get("local")]
+    if not back:
         return None
     only_there = or_(
         users.c.wa_id == "",
         users.c.state == State.AWAITING_HASH.value,
         and_(users.c.state.is_not(None), users.c.hash.is_(None)),
     )
-    query = select(users.c.account).where(users.c.account.in_(onprem), only_there).limit(1)
-    return connection.execute(query).scalar()
+    found = select(users.c.account).where(users.c.account.in_(back), only_there).limit(1)
+    return connection.execute(found).scalar()
