@@ -119,8 +119,7 @@ class Intake:
         announced = request.content_length
         if announced is None:
             return None
-        if announced > self._max_body:
-            raise self._too_large()
+        self._check(announced)
         content = request.content
         if not content.is_eof() or content.exception() is not None:
             return None
@@ -156,12 +155,20 @@ class Intake:
         while chunk := await request.content.readany():
             size += len(chunk)
             patience.reschedule(min(end, loop.time() + self._timeout))
-            if size > self._max_body:
-                raise self._too_large()
+            self._check(size)
             if size > reservation.held:
                 reservation.hold(size - reservation.held)
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def take_whole(self, body: bytes, reservation: Reservation) -> None:
+        """Hold a body that has arrived already; raises FullError, and BodyError (413 too large)."""
+        self._check(len(body))
+        reservation.hold(len(body))
+
+    def _check(self, size: int) -> None:
+        if size > self._max_body:
+            raise self._too_large()
 
     def _too_large(self) -> BodyError:
         return BodyError(413, "too_large", f"the body is larger than {self._max_body} bytes")

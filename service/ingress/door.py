@@ -5,10 +5,11 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -57,6 +58,34 @@ class Entrance:
     def __post_init__(self) -> None:
         """Have the token as bytes, to be compared in constant time."""
         object.__setattr__(self, "expected", (self.token or "").encode())
+
+
+class Whole(NamedTuple):
+    """A callback that has arrived as a whole: what its head names, and the body as it came.
+
+    `signature` is the one it was sent with, or nothing.
+    """
+
+    account: str
+    token: str
+    headers: Mapping[str, str]
+    signature: bytes
+    body: bytes
+
+
+Answer = Callable[[web.Response | Exception | None], None]
+"""Told once what became of a whole callback: nothing where it is kept; else what to answer, or what
+nobody foresaw."""
+
+
+class _Visit(NamedTuple):
+    """A whole callback that is being written, and whom to tell."""
+
+    entrance: Entrance
+    received: Received
+    reservation: Reservation
+    started: float
+    answer: Answer
 
 
 class RefusedError(Exception):
@@ -144,15 +173,13 @@ class Door:
         reservation = self._intake.reservation(verified=entrance.seal is None)
         try:
             body = await self._body(request, entrance.seal, reservation)
-            received = Received(
-                entrance.name, self._ledger.clock(), entrance.dialect, request.headers, body
-            )
+            received = self._receive(entrance, request.headers, body)
             if len(body) > OFF_LOOP_BYTES:
                 await self._keep_large(received)
             else:
                 await self._ledger.submit(received, bounded=True)
                 if received.rest:
-                    await self._keep_rest(received)
+                    await self._keep_rest(received.rest)
         except BodyError as error:
             self._count(entrance, error.result)
             return error.response()
@@ -164,9 +191,58 @@ class Door:
             return _unavailable(retry_after=1 if isinstance(error, FullError) else 5)
         finally:
             reservation.release()
-        self._note(entrance, received)
-        self._metrics.callback_seconds.observe(time.perf_counter() - started)
+        self._note(entrance, received, started)
         return None
+
+    def opens(self, account: str, token: str) -> bool:
+        """Tell whether there is such a door, and the token is right where it needs one."""
+        return self._admit(account, token) is not None
+
+    def take_whole(self, whole: Whole, answer: Answer) -> bool:
+        """Take a small callback that has arrived as a whole; `answer` is called once it is kept.
+
+        False, and nothing is done, where it has to be refused or needs more looking at: see `take`.
+        """
+        started = time.perf_counter()
+        entrance = self._admit(whole.account, whole.token)
+        if entrance is None or len(whole.body) > OFF_LOOP_BYTES or self._ledger.full:
+            return False
+        if entrance.seal is not None and not entrance.seal.fits(whole.signature, whole.body):
+            return False
+        reservation = self._intake.reservation(verified=True)
+        try:
+            self._intake.take_whole(whole.body, reservation)
+            received = self._receive(entrance, whole.headers, whole.body)
+            written = self._ledger.submit(received, bounded=True)
+        except (BodyError, FullError):
+            reservation.release()
+            return False
+        visit = _Visit(entrance, received, reservation, started, answer)
+        written.add_done_callback(partial(self._written, visit))
+        return True
+
+    def _written(self, visit: "_Visit", written: asyncio.Future[Any]) -> None:
+        """Answer a callback that was taken as a whole, or write what is left of it first."""
+        error, received = written.exception(), visit.received
+        if error is None and received.rest:
+            rest = asyncio.ensure_future(self._keep_rest(received.rest))
+            received.rest = ()
+            rest.add_done_callback(partial(self._written, visit))
+            return
+        visit.reservation.release()
+        if error is None:
+            self._note(visit.entrance, received, visit.started)
+            visit.answer(None)
+        elif isinstance(error, UnavailableError):
+            self._count(visit.entrance, "not_stored")
+            visit.answer(_unavailable(retry_after=5))
+        elif isinstance(error, Exception):
+            visit.answer(error)
+        else:
+            raise error
+
+    def _receive(self, entrance: Entrance, headers: Mapping[str, str], body: bytes) -> Received:
+        return Received(entrance.name, self._ledger.clock(), entrance.dialect, headers, body)
 
     async def _body(
         self, request: web.BaseRequest, seal: Seal | None, reservation: Reservation
@@ -212,13 +288,14 @@ class Door:
             with suppress(Exception):
                 await asyncio.to_thread(received.read)
             await self._ledger.submit(received, bounded=True)
-            await self._keep_rest(received)
+            await self._keep_rest(received.rest)
 
-    async def _keep_rest(self, received: Received) -> None:
-        for slices in _together(received.rest):
+    async def _keep_rest(self, rest: Sequence[CallbackEntry]) -> None:
+        for slices in _together(rest):
             await asyncio.gather(*map(self._ledger.submit, slices))
 
-    def _note(self, entrance: Entrance, received: Received) -> None:
+    def _note(self, entrance: Entrance, received: Received, started: float) -> None:
+        self._metrics.callback_seconds.observe(time.perf_counter() - started)
         self._callbacks.inc(received.account, received.state)
         for account, reading in received.readings.items():
             for event in reading.events:
@@ -288,11 +365,12 @@ def address_of(request: web.BaseRequest) -> tuple[str, str] | None:
     """
     if request.method != "POST" or "Expect" in request.headers:
         return None
-    return _address_in(request.raw_path)
+    return address_in(request.raw_path)
 
 
 @lru_cache(maxsize=_KNOWN_PATHS)
-def _address_in(path: str) -> tuple[str, str] | None:
+def address_in(path: str) -> tuple[str, str] | None:
+    """Read account and token, or app and nothing, off a path; None where it is another one."""
     plain = _PLAIN.fullmatch(path)
     return None if plain is None else (plain[1], plain[2] or "")
 

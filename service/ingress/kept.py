@@ -28,19 +28,35 @@ class Kept:
         self._second = 0
         self._bytes = b""
 
+    def written(self) -> bytes:
+        """Give the answer as it goes over the wire."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._bytes = _HEAD.format(formatdate(now, usegmt=True)).encode()
+        return self._bytes
+
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write the answer, as aiohttp asks a response to."""
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the sender went away")
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._bytes = _HEAD.format(formatdate(now, usegmt=True)).encode()
-        transport.write(self._bytes)
+        transport.write(self.written())
         if request.protocol.writing_paused:
             # A sender that sends on and reads nothing must not pile up answers here.
             await request.writer.drain()
 
     async def write_eof(self) -> None:
         """Do nothing more: it is written."""
+
+
+def written(response: web.Response) -> bytes:
+    """Write another answer as it goes over the wire, on a connection that stays open."""
+    body = response.body if isinstance(response.body, bytes) else b""
+    lines = [
+        f"HTTP/1.1 {response.status} {response.reason}",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
+        f"Content-Length: {len(body)}",
+        f"Date: {formatdate(usegmt=True)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body

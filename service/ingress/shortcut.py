@@ -1,0 +1,156 @@
+"""Callbacks that come in one piece, under a head that was read before.
+
+A sender sends the same head again and again: of two callbacks only the length differs and, on the
+Cloud API, the signatures. A head that the HTTP library has read once, byte for byte the same but
+for those values, need not be read again; whatever is new goes the library's way and is learned
+there. Here nothing is parsed that the library has not parsed before.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDictProxy
+
+from service.ingress.door import Door, Whole, address_in
+from service.ingress.kept import Kept, written
+from service.ingress.signatures import signature_of
+
+HEAD_END = b"\r\n\r\n"
+MAX_HEADS = 1024
+MAX_HEAD_BYTES = 2048
+"""Heads that are remembered: of those that open a door, the last ones that were new."""
+MAX_LENGTH_DIGITS = 8
+
+_MARKS = (b"ength: ", b"sha256=", b"sha1=")
+"""What the values come after."""
+_DIGEST_DIGITS = 64
+
+Write = Callable[[bytes], None]
+"""Called once, with the answer as it goes over the wire."""
+
+
+class Head(NamedTuple):
+    """What the library has read in a head: whose door it names, with what, and its headers.
+
+    The values that differ are those of the head that was read, and are not to be looked at.
+    """
+
+    account: str
+    token: str
+    headers: CIMultiDictProxy[str]
+
+
+class _Cut(NamedTuple):
+    """A head without the values that differ, and those values."""
+
+    rest: bytes
+    length: bytes
+    sha256: bytes
+    sha1: bytes
+
+
+class Shortcut:
+    """Knows heads by what they were read as, and hands what comes under them to the door.
+
+    `problem_of` makes an answer of what nobody foresaw.
+    """
+
+    def __init__(self, door: Door, problem_of: Callable[[Exception], web.Response]) -> None:
+        self._door = door
+        self._problem_of = problem_of
+        self._heads: dict[bytes, Head] = {}
+        self._kept = Kept()
+
+    def take(self, data: bytes, write: Write) -> bool:
+        """Take what came over a connection, if it is a whole callback under a known head.
+
+        False where it has to go the library's way; `write` is not called then.
+        """
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if not len(HEAD_END) <= end <= MAX_HEAD_BYTES:
+            return False
+        cut = _cut(data[:end])
+        head = self._heads.get(cut.rest)
+        if head is None or not _usable(cut) or int(cut.length) != len(data) - end:
+            return False
+        whole = Whole(*head, bytes.fromhex(cut.sha256.decode()), data[end:])
+        return self._door.take_whole(whole, partial(self._answer, write))
+
+    def _answer(self, write: Write, refused: web.Response | Exception | None) -> None:
+        if refused is None:
+            write(self._kept.written())
+        elif isinstance(refused, web.Response):
+            write(written(refused))
+        else:
+            write(written(self._problem_of(refused)))
+
+    def learn(self, data: bytes, message: object) -> None:
+        """Remember the head of a whole request that the library has read, if it opens a door."""
+        head = data[: data.index(HEAD_END) + len(HEAD_END)]
+        if len(head) > MAX_HEAD_BYTES or any(head.count(mark) > 1 for mark in _MARKS):
+            return
+        if not isinstance(message, RawRequestMessage):
+            return
+        cut, named = _cut(head), _address(message)
+        if named is None or not _usable(cut) or not _is_as_read(cut, message.headers):
+            return
+        if self._door.opens(*named):
+            while len(self._heads) >= MAX_HEADS:
+                del self._heads[next(iter(self._heads))]
+            self._heads[cut.rest] = Head(*named, message.headers)
+
+
+def _cut(head: bytes) -> _Cut:
+    """Cut the values out that differ from one callback to the next."""
+    values = []
+    for mark in _MARKS:
+        start = head.find(mark) + len(mark)
+        if start < len(mark):
+            values.append(b"")
+            continue
+        end = head.index(b"\r\n", start)
+        values.append(head[start:end])
+        head = head[:start] + head[end:]
+    return _Cut(head, *values)
+
+
+def _usable(cut: _Cut) -> bool:
+    """Tell whether the values are such as to be read alike wherever they stand."""
+    return (
+        cut.length.isdigit()
+        and len(cut.length) <= MAX_LENGTH_DIGITS
+        and (not cut.sha1 or cut.sha1.isalnum())
+        and (not cut.sha256 or (len(cut.sha256) == _DIGEST_DIGITS and _is_hexadecimal(cut.sha256)))
+    )
+
+
+def _is_hexadecimal(text: bytes) -> bool:
+    return not text.strip(b"0123456789abcdefABCDEF")
+
+
+def _is_as_read(cut: _Cut, headers: CIMultiDictProxy[str]) -> bool:
+    """Tell whether the values cut out are those that the library has read under their names."""
+    digest = bytes.fromhex(cut.sha256.decode()) if cut.sha256 else None
+    return headers.get("Content-Length") == cut.length.decode() and signature_of(headers) == digest
+
+
+def _address(message: RawRequestMessage) -> tuple[str, str] | None:
+    """Read whose door a plain callback names; None for whatever is not one."""
+    plain = (
+        message.method == "POST"
+        and message.version == (1, 1)
+        and not (message.should_close or message.chunked or message.upgrade)
+        and "Expect" not in message.headers
+    )
+    return address_in(message.path) if plain else None
+
+
+def length_of(data: bytes, message: object) -> int | None:
+    """Tell how long a request is that begins with these bytes; None where that can't be told."""
+    end = data.find(HEAD_END)
+    if end < 0 or not isinstance(message, RawRequestMessage) or message.chunked or message.upgrade:
+        return None
+    return end + len(HEAD_END) + int(message.headers.get("Content-Length", "0"))
