@@ -25,9 +25,9 @@ PUT_OFF_MS = 60_000
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """A piece of leased work, as its holder sees it.
+    """A piece of leased work, as its holder sees it; each is itself alone.
 
     `begun` says that an earlier PUT may have reached the client: a GET comes first.
     """

@@ -144,6 +144,7 @@ class Metrics:
             ("account", "kind", "outcome"),
             registry=registry,
         )
+        self._outcomes = cache(self.outcomes.labels)
         self.reachable = Gauge(
             "ackgate_account_reachable",
             "1 while the account's WhatsApp client answers and lets us in",
@@ -249,6 +250,10 @@ class Metrics:
         """Note one call to a WhatsApp client."""
         self._calls(account, operation, outcome).inc()
         self._call_seconds(operation).observe(seconds)
+
+    def count_outcome(self, account: str, kind: str, outcome: str) -> None:
+        """Note what a piece of leased work came to."""
+        self._outcomes(account, kind, outcome).inc()
 
     def render(self) -> bytes:
         """Write the metrics as Prometheus text."""

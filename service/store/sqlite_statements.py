@@ -356,8 +356,8 @@ class SQLiteTransaction:
         alike: dict[tuple[int, ...], list[tuple[Any, ...]]] = {}
         places = [columns.index(name) for name in key]
         for stored, row in rows:
-            changed = tuple([i for i, value in enumerate(row) if value != stored[i]])
-            if changed:
+            if row != stored:
+                changed = tuple([i for i, value in enumerate(row) if value != stored[i]])
                 values = [row[i] for i in (*changed, *places)]
                 alike.setdefault(changed, []).append(tuple(values))
         for changed, some in alike.items():

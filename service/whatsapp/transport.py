@@ -1,7 +1,6 @@
 """One HTTP call to a WhatsApp client, or to the Cloud API; nothing repeats it behind our back."""
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import Mapping
@@ -9,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import orjson
 import structlog
 from yarl import URL
 
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError
-
-MAX_REPLY_BYTES = 1_048_576
+from service.whatsapp.exchange import Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +49,11 @@ class Transport:
     ) -> None:
         self._name = name
         self._metrics = metrics
-        self._base = str(URL(str(account.base_url).rstrip("/")))
+        base = URL(str(account.base_url))
+        self._prefix = base.raw_path.rstrip("/")
         self._slots = asyncio.Semaphore(max_in_flight)
         self._timeout = account.timeout_seconds
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=_tls(account)),
-            timeout=aiohttp.ClientTimeout(total=account.timeout_seconds),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-            trust_env=False,
-        )
-        # A PUT that is repeated after a dropped connection may take effect twice, and hides from
-        # us that its outcome was unknown. aiohttp has no public switch for this.
-        self._http._retry_connection = False  # noqa: SLF001  as said above
+        self._exchange = Exchange(base, _tls(account))
 
     async def call(
         self,
@@ -107,28 +98,30 @@ class Transport:
     async def _call(
         self, method: str, path: str, headers: Mapping[str, str], body: Any, text: str | None
     ) -> Reply:
-        url = URL(f"{self._base}{path}", encoded=True)
+        sent = {**headers}
         request_id = structlog.contextvars.get_contextvars().get("request_id")
-        sent = {**headers, "X-Request-ID": request_id} if request_id else {**headers}
-        content: bytes | str | None = text
+        if request_id:
+            sent["X-Request-ID"] = request_id
+        content = None if text is None else text.encode()
         if body is not None:
             sent["Content-Type"] = "application/json"
-            content = json.dumps(body).encode()
+            content = orjson.dumps(body)
+        elif text is not None:
+            sent["Content-Type"] = "text/plain; charset=utf-8"
         try:
-            async with self._http.request(
-                method, url, headers=sent, data=content, allow_redirects=False
-            ) as response:
-                raw = await _read(response)
-                return Reply(response.status, _json(raw), raw, response.headers.get("Date"))
+            async with asyncio.timeout(self._timeout):
+                answer = await self._exchange.call(method, f"{self._prefix}{path}", sent, content)
         except aiohttp.ClientConnectorError as error:
             raise NotSentError(f"no connection ({type(error).__name__})") from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             late = isinstance(error, TimeoutError)
             raise NoReplyError(f"no answer ({type(error).__name__})", timed_out=late) from None
+        raw = answer.body
+        return Reply(answer.status, _json(raw), raw, answer.headers.get("Date"))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.close()
+        await self._exchange.close()
 
 
 def _tls(account: OnPremAccountSettings | CloudAccountSettings) -> ssl.SSLContext | bool:
@@ -139,18 +132,8 @@ def _tls(account: OnPremAccountSettings | CloudAccountSettings) -> ssl.SSLContex
     return ssl.create_default_context(cafile=str(account.ca_file))
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks, size = [], 0
-    while chunk := await response.content.readany():
-        size += len(chunk)
-        if size > MAX_REPLY_BYTES:
-            raise NoReplyError("an answer beyond all bounds")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 def _json(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
+        return orjson.loads(raw)
+    except ValueError:
         return None

@@ -60,6 +60,8 @@ class Worker:
         # What is leased ahead waits here, without a limit: a transport's place is soon given up.
         self._slots = asyncio.Semaphore(max_in_flight)
         self._max_leased = LEASED_AHEAD * max_in_flight
+        # Bound once: a logger that is not binds itself anew for every line, even one left out.
+        self._log = log.bind(account=account, kind=str(kind))
         self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
         self._in_flight: dict[Task, asyncio.Task[None]] = {}
         self._more_is_due = False
@@ -175,9 +177,9 @@ class Worker:
             except UnavailableError:
                 await asyncio.sleep(DATABASE_PAUSE_SECONDS)
         name = outcome.name if settled is Settled.TAKEN else settled.name.lower()
-        self._metrics.outcomes.labels(task.account, task.kind, name).inc()
+        self._metrics.count_outcome(task.account, task.kind, name)
         if not isinstance(outcome, NotTried):
-            log.info("work done", account=task.account, kind=task.kind, outcome=name)
+            self._log.info("work done", outcome=name)
 
     async def _renew(self) -> None:
         while True:

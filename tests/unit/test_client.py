@@ -16,7 +16,7 @@ from service.model.answers import Answer
 from service.model.moments import Moment
 from service.observability.metrics import Metrics
 from service.settings import OnPremAccountSettings
-from service.whatsapp import session, transport
+from service.whatsapp import exchange, session
 from service.whatsapp.client import Client
 from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError, NotSentError
 
@@ -178,7 +178,7 @@ class TestIdentity:
     async def test_an_answer_beyond_all_bounds_is_cut_off(
         self, server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(transport, "MAX_REPLY_BYTES", 1000)
+        monkeypatch.setattr(exchange, "MAX_REPLY_BYTES", 1000)
         server.answers[PATH] = [(200, identity(padding="x" * 1000))]
         with pytest.raises(NoReplyError):
             await client.identity(WA_ID)
@@ -193,7 +193,7 @@ class TestAcknowledge:
         assert await client.acknowledge(WA_ID, HASH) == status
         put = server.requests[-1]
         assert (put.method, put.path, put.content_type) == ("PUT", PATH, "application/json")
-        assert server.bodies[-1] == b'{"hash": "Rc/eg9Rl0JA="}'
+        assert server.bodies[-1] == b'{"hash":"Rc/eg9Rl0JA="}'
         assert server.count(PATH) == 1
 
     async def test_a_redirect_is_not_followed(self, server: Server, client: Client) -> None:

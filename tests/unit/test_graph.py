@@ -138,14 +138,14 @@ async def test_what_is_set_is_set_as_metas_pages_have_it(server: Server) -> None
     assert check == (
         "POST",
         f"/v25.0/{NUMBER}/settings",
-        b'{"user_identity_change": {"enable_identity_key_check": true}}',
+        b'{"user_identity_change":{"enable_identity_key_check":true}}',
     )
     # With no body: one with a URL would set that of the whole account.
     assert subscribed == ("POST", f"/v25.0/{WABA}/subscribed_apps", b"")
     assert webhook[:2] == ("POST", f"/v25.0/{NUMBER}")
     assert webhook[2] == (
-        b'{"webhook_configuration": {"override_callback_uri": "' + DOOR.encode() + b'", '
-        b'"verify_token": "a-verify-token"}}'
+        b'{"webhook_configuration":{"override_callback_uri":"' + DOOR.encode() + b'",'
+        b'"verify_token":"a-verify-token"}}'
     )
 
 
