@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 0.5
 """How often to look while it is not a change of the user alone that would open the gate."""
+ASKED_AT_ONCE = 500
+"""Recipients of one question to the database: a large lookup is more, and read by two at once."""
 HEARD = ("identity_", "send_blocked", "number_changed", "blocked")
 """How the codes begin that only a change of the user takes away: a commit tells of it."""
 
@@ -79,9 +81,15 @@ class Gate:
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Answer about many, in their order."""
-        return await self._ask(
-            account, asked, partial(_many, account, asked, account in self._cloud)
+        cloud = account in self._cloud
+        situation = self._situation(account)
+        written = await asyncio.gather(
+            *[
+                self._ask(account, part, partial(_many, account, part, cloud), situation)
+                for part in _parts(asked)
+            ]
         )
+        return verdicts.together(written).encode()
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
         """Answer about one user as soon as it is sendable, or when the time is up."""
@@ -101,28 +109,45 @@ class Gate:
         cloud = account in self._cloud
         return verdicts.one(account, found.verdict, found.at, cloud=cloud).encode()
 
-    async def _ask(self, account: str, asked: Sequence[str], then: "Then[T]") -> T:
+    def _situation(self, account: str) -> Situation:
         parts = self._parts
-        configured = parts.settings.accounts.get(account)
-        if configured is None:
+        if account not in parts.settings.accounts:
             raise ProblemError(404, "there is no such account")
         verifier = parts.verifiers.get(account)
         side = parts.clients.get(account) or parts.graphs.get(account)
-        situation = Situation(
+        return Situation(
             parts.ledger.clock(),
             None if side is None else side.reachability.unreachable_since,
             None if verifier is None else verifier.since,
             parts.catching_up,
             self._rules[account],
         )
-        cloud = account in self._cloud
-        question = Question(account, configured.phone_number, asked, cloud)
+
+    async def _ask(
+        self,
+        account: str,
+        asked: Sequence[str],
+        then: "Then[T]",
+        situation: Situation | None = None,
+    ) -> T:
+        parts = self._parts
+        situation = situation or self._situation(account)
+        country_of = parts.settings.accounts[account].phone_number
+        question = Question(account, country_of, asked, account in self._cloud)
         answer, unverified = await parts.database.look_up(
             question, partial(_answer, then, question, situation)
         )
+        verifier = parts.verifiers.get(account)
         if verifier is not None:
             verifier.want(unverified)
         return answer
+
+
+def _parts(asked: Sequence[str]) -> list[Sequence[str]]:
+    """Cut a large lookup into equal parts."""
+    count = math.ceil(len(asked) / ASKED_AT_ONCE) or 1
+    size = math.ceil(len(asked) / count) or 1
+    return [asked[start : start + size] for start in range(0, len(asked), size)]
 
 
 class View(NamedTuple):
@@ -195,9 +220,9 @@ def _one(account: str, asked: str, cloud: bool, view: View) -> bytes:
     return verdicts.one(account, _judged(asked, view), view.situation.now, cloud=cloud).encode()
 
 
-def _many(account: str, asked: Sequence[str], cloud: bool, view: View) -> bytes:
+def _many(account: str, asked: Sequence[str], cloud: bool, view: View) -> str:
     given = [(one, view.judge(one)) for one in asked]
-    return verdicts.many(account, given, view.situation.now, cloud=cloud).encode()
+    return verdicts.many(account, given, view.situation.now, cloud=cloud)
 
 
 def _judge_closely(asked: str, view: View) -> Judged:

@@ -33,7 +33,7 @@ def one(account: str, given: Verdict, now: int, *, cloud: bool = False) -> str:
 def many(
     account: str, given: Iterable[tuple[str, Verdict | None]], now: int, *, cloud: bool = False
 ) -> str:
-    """Write the answers of a lookup, each with what was asked."""
+    """Write answers of a lookup, each with what was asked: to be put `together`."""
     head, as_of = _head(account), _time(now)
     items = [
         f'{{"input":{quoted(asked)},'
@@ -44,7 +44,12 @@ def many(
         )
         for asked, verdict in given
     ]
-    return f'{{"items":[{",".join(items)}]}}'
+    return ",".join(items)
+
+
+def together(parts: Iterable[str]) -> str:
+    """Write the answer of a lookup, of which there is at least one part."""
+    return f'{{"items":[{",".join(parts)}]}}'
 
 
 def _head(account: str) -> str:

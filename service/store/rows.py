@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from service.model.contacts import Check, Contact, OptIn
 from service.model.gate import Reason, Recipient
 from service.model.moments import Moment, Precision
@@ -56,9 +54,9 @@ RECIPIENT_COLUMNS = (
     "u.wrote_at",
     "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
     (
-        "CASE WHEN ?3 OR u.state <> 'acknowledged' OR "
+        "json(CASE WHEN ?3 OR u.state <> 'acknowledged' OR "
         "coalesce(u.blocked_since, u.links, b.since, v.user_id) IS NOT NULL "
-        f"THEN json_array({','.join(_REST)}) END"
+        f"THEN json_array({','.join(_REST)}) END)"
     ),
 )
 """What makes a `Recipient`. Few have more than the first four: that is one list, as JSON.
@@ -356,7 +354,7 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
 
 
 def recipient_of(
-    id_: int, wa_id: str, wrote_at: int | None, heard_of: int, more: str | None
+    id_: int, wa_id: str, wrote_at: int | None, heard_of: int, more: Sequence[Any] | None
 ) -> Recipient:
     """Build a recipient from the values of RECIPIENT_COLUMNS.
 
@@ -367,7 +365,7 @@ def recipient_of(
     (
         state, received_at, blocked_since, links, confirmed_at, acknowledged_at,
         since, until, reason, unverified, user_id, hash_,
-    ) = orjson.loads(more)  # fmt: skip
+    ) = more  # fmt: skip
     answered = max(confirmed_at or 0, acknowledged_at or 0)
     return Recipient(
         id_,

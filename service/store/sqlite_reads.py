@@ -1,7 +1,9 @@
 """The gate's statements on SQLite, written down to the driver, on a connection of their own.
 
 The keys of a statement come as one JSON list, sorted: the tables are entered key by key in the
-order of their trees, and a thousand keys cost one parameter to bind.
+order of their trees, and a thousand keys cost one parameter to bind. What is found goes back as one
+JSON list too: the driver takes the GIL for every row, and so holds up, and is held up by, the event
+loop and a second reader.
 """
 
 import sqlite3
@@ -13,26 +15,33 @@ import orjson
 from service.model.gate import LastWord, Recipient
 from service.store.rows import RECIPIENT_COLUMNS, recipient_of
 
-_KEYS = "FROM json_each(?2) AS asked "
+
+def _listed(columns: Iterable[str], tables: str) -> str:
+    """Write a query for what is known of the keys `?2` at account `?1`, as one JSON list."""
+    return (
+        f"SELECT json_group_array(json_array({','.join(columns)})) "  # noqa: S608  names of ours only
+        f"FROM json_each(?2) AS asked {tables}"
+    )
+
+
+_WORD = ("c.wa_id", "c.status", "c.checked_at")
 # What is being checked for the first time has no result yet.
-_RECIPIENTS = (
-    f"SELECT asked.value,c.status,c.checked_at,{','.join(RECIPIENT_COLUMNS)} {_KEYS}"
+_RECIPIENTS = _listed(
+    ("asked.value", "c.status", "c.checked_at", *RECIPIENT_COLUMNS),
     "LEFT JOIN aliases a ON a.account = ?1 AND a.alias = asked.value "
     "LEFT JOIN users u ON u.id = a.user_id "
     "LEFT JOIN blocks b ON b.user_id = u.id "
     "LEFT JOIN unverified v ON v.account = ?1 AND v.user_id = u.id "
     "LEFT JOIN contacts c ON c.account = ?1 AND c.wa_id = coalesce(u.wa_id, asked.value) "
-    "AND c.status <> 'processing'"
+    "AND c.status <> 'processing'",
 )
-_CHECKED = (
-    f"SELECT c.input,c.wa_id,c.status,c.checked_at {_KEYS}"
-    "CROSS JOIN contacts c ON c.account = ?1 AND c.input = asked.value"
+_CHECKED = _listed(
+    ("c.input", *_WORD), "CROSS JOIN contacts c ON c.account = ?1 AND c.input = asked.value"
 )
-# The last of a key is the newest.
-_ALIKE = (
-    f"SELECT c.canonical,c.wa_id,c.status,c.checked_at {_KEYS}"
+_ALIKE = _listed(
+    ("c.canonical", *_WORD),
     "CROSS JOIN contacts c ON c.account = ?1 AND c.canonical = asked.value "
-    "AND c.status <> 'processing' ORDER BY c.canonical,c.checked_at"
+    "AND c.status <> 'processing'",
 )
 
 
@@ -54,9 +63,7 @@ class SQLiteReads:
                 users[name] = recipient_of(id_, wa_id, wrote_at, heard_of, more)
             if status is not None:
                 called = wa_id or name
-                before = newest.get(called)
-                if before is None or before.checked_at <= checked_at:
-                    newest[called] = LastWord(called, status, checked_at)
+                _keep_newest(newest, called, LastWord(called, status, checked_at))
         return users, newest
 
     def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
@@ -68,10 +75,19 @@ class SQLiteReads:
         return self._words(_ALIKE, account, numbers)
 
     def _words(self, sql: str, account: str, keys: Iterable[str]) -> dict[str, LastWord]:
-        return {row[0]: LastWord._make(row[1:]) for row in self._rows(sql, account, keys)}
+        newest: dict[str, LastWord] = {}
+        for key, *word in self._rows(sql, account, keys):
+            _keep_newest(newest, key, LastWord._make(word))
+        return newest
 
-    def _rows(
-        self, sql: str, account: str, keys: Iterable[str], *more: bool
-    ) -> list[tuple[Any, ...]]:
+    def _rows(self, sql: str, account: str, keys: Iterable[str], *more: bool) -> list[list[Any]]:
         asked = orjson.dumps(sorted(keys)).decode()
-        return self._raw.execute(sql, (account, asked, *more)).fetchall()
+        [found] = self._raw.execute(sql, (account, asked, *more)).fetchone()
+        rows: list[list[Any]] = orjson.loads(found)
+        return rows
+
+
+def _keep_newest(newest: dict[str, LastWord], key: str, word: LastWord) -> None:
+    before = newest.get(key)
+    if before is None or before.checked_at <= word.checked_at:
+        newest[key] = word

@@ -316,10 +316,12 @@ async def test_a_number_that_was_checked_but_has_no_wa_id_is_answered(
 
 async def test_a_lookup_takes_1000_recipients_and_no_more(manual: Installation) -> None:
     await manual.change()
-    many = [f"1631{n:06}" for n in range(999)]
-    items = await lookup(manual, *many, WA_ID)
-    assert [item["sendable"] for item in items] == [True] * 999 + [False]
-    body = {"recipients": [*many, WA_ID, "1"]}
+    many = [WA_ID if n % 333 == 0 else f"1631{n:06}" for n in range(1000)]
+    items = await lookup(manual, *many)
+    assert [item["input"] for item in items] == many
+    assert [item["sendable"] for item in items] == [asked != WA_ID for asked in many]
+    assert len({item["as_of"] for item in items}) == 1
+    body = {"recipients": [*many, "1"]}
     status, problem = await manual.api("POST", LOOKUP, body)
     assert (status, problem["errors"][0]["field"]) == (422, "recipients")
     assert await lookup(manual) == []

@@ -1,6 +1,7 @@
 """The gate's answers as JSON, written by hand: what a parser makes of them."""
 
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,13 @@ reasons = st.builds(
     st.none() | times,
     st.none() | st.text(),
 )
+
+
+def items(*parts: str) -> list[Any]:
+    found: list[Any] = json.loads(verdicts.together(parts))["items"]
+    return found
+
+
 some = st.lists(reasons, max_size=3).map(tuple)
 
 
@@ -62,7 +70,7 @@ def test_whatever_the_texts_are_it_is_json_and_says_the_same(
     warnings: tuple[Reason, ...],
 ) -> None:
     verdict = Verdict(wa_id, known, given_reasons, warnings)
-    [item] = json.loads(verdicts.many("main", [(asked, verdict)], NOW))["items"]
+    [item] = items(verdicts.many("main", [(asked, verdict)], NOW))
     assert (item["input"], item["wa_id"], item["known"]) == (asked, wa_id, known)
     assert item["sendable"] is not bool(given_reasons)
     for written, meant in (
@@ -77,7 +85,7 @@ def test_whatever_the_texts_are_it_is_json_and_says_the_same(
 
 
 def test_what_can_be_no_recipient_has_an_error_in_the_place_of_an_answer() -> None:
-    [item] = json.loads(verdicts.many("main", [("\x00", None)], NOW))["items"]
+    [item] = items(verdicts.many("main", [("\x00", None)], NOW))
     assert item["input"] == "\x00"
     assert set(item) == {"input", "error"}
     assert item["error"]["title"]
@@ -86,7 +94,7 @@ def test_what_can_be_no_recipient_has_an_error_in_the_place_of_an_answer() -> No
 def test_on_the_cloud_api_an_answer_says_which_hash_to_send_along() -> None:
     verdict = Verdict(None, True, (), (), "US.1349", 'a"b/+=')
     one = json.loads(verdicts.one("shop", verdict, NOW, cloud=True))
-    [many] = json.loads(verdicts.many("shop", [("US.1349", verdict)], NOW, cloud=True))["items"]
+    [many] = items(verdicts.many("shop", [("US.1349", verdict)], NOW, cloud=True))
     for written in (one, many):
         assert (written["user_id"], written["identity_key_hash"]) == ("US.1349", 'a"b/+=')
         assert (written["wa_id"], written["as_of"]) == (None, TIME)
