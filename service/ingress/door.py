@@ -216,12 +216,15 @@ class Door:
             return False
         received = self._receive(entrance, whole.headers, whole.body)
         reservation = self._intake.reservation(verified=True)
+        written = None
         try:
             self._intake.take_whole(whole.body, reservation)
             written = self._ledger.submit(received, bounded=True)
         except (BodyError, FullError):
-            reservation.release()
             return False
+        finally:
+            if written is None:
+                reservation.release()
         visit = _Visit(entrance, received, reservation, started, answer)
         written.add_done_callback(partial(self._written, visit))
         return True
