@@ -39,22 +39,26 @@ PLAIN = st.one_of(
     st.builds(signed, BODIES),
     st.builds(lambda body: request(body, "X-Kept: 1"), BODIES),
 )
-REQUESTS = st.one_of(PLAIN, PLAIN, st.sampled_from([*TRICKS, *KINDS.values()]))
+ODD = st.sampled_from([*TRICKS, *KINDS.values()])
+KNOWN = [(request(b""), 40), (signed(b""), 40), (request(b"", "X-Kept: 1"), 40)]
+"""Whose heads are known when the rest comes."""
 
 
 @st.composite
 def pieces(draw: st.DrawFn) -> list[Piece]:
     """Send requests, one by one or run together, each cut or not."""
     found: list[bytes] = []
-    for sent in draw(st.lists(REQUESTS, max_size=8)):
-        joined = found.pop() + sent if found and draw(st.integers(0, 4)) == 0 else sent
-        if draw(st.integers(0, 3)) == 0:
+    rare = st.sampled_from([True, *(False,) * 7])
+    for _ in range(draw(st.integers(1, 8))):
+        sent = draw(ODD if draw(rare) else PLAIN)
+        joined = found.pop() + sent if found and draw(rare) else sent
+        if draw(rare):
             cuts = draw(st.lists(st.integers(0, len(joined)), max_size=3))
             ends = [0, *sorted(cuts), len(joined)]
             found += [joined[a:b] for a, b in pairwise(ends) if a < b]
         else:
             found.append(joined)
-    return [(piece, draw(st.sampled_from([0, 1, 2, 5, 40]))) for piece in found]
+    return [*KNOWN, *((piece, draw(st.sampled_from([0, 1, 2, 5, 40]))) for piece in found)]
 
 
 async def outcome(
