@@ -33,11 +33,13 @@ TRICKS = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     b"\r\n",
     b"\x00",
+    *(f"POST {DOOR} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Cut: ".encode(),) * 9,
 ]
 PLAIN = st.one_of(
     st.builds(request, BODIES),
     st.builds(signed, BODIES),
     st.builds(lambda body: request(body, "X-Kept: 1"), BODIES),
+    st.just(request(b"", path="/webhooks/nobody")),
 )
 ODD = st.sampled_from([*TRICKS, *KINDS.values()])
 KNOWN = [(request(b""), 40), (signed(b""), 40), (request(b"", "X-Kept: 1"), 40)]

@@ -300,6 +300,19 @@ async def test_a_sender_that_reads_no_answers_is_heard_no_further() -> None:
     await made.end()
 
 
+async def test_a_connection_that_was_to_be_closed_from_the_start_takes_nothing() -> None:
+    made, other = Speaking(), Speaking()
+    await made.send(request(b"first"))
+    other.speaker._shortcut = made.shortcut
+    other.speaker.close()
+    await other.turn(3)
+    await other.send(request(b"second"))
+    assert made.taken == 0
+    assert (made.bodies, other.statuses) == ([b"first"], [])
+    await made.end()
+    await other.end()
+
+
 async def test_the_keep_alive_timer_cuts_no_callback_off_and_ends_an_idle_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
