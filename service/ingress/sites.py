@@ -115,7 +115,6 @@ class _Speaker(web.RequestHandler):
         return not (
             waiter is None
             or waiter.done()
-            or self._messages
             or self._close
             or self._force_close
             or self.writing_paused

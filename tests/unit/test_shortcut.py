@@ -300,9 +300,20 @@ async def test_a_sender_that_reads_no_answers_is_heard_no_further() -> None:
     await made.end()
 
 
-async def test_a_connection_that_was_to_be_closed_from_the_start_takes_nothing() -> None:
-    made, other = Speaking(), Speaking()
+async def test_a_callback_overtakes_none_that_the_library_has_read() -> None:
+    made = Speaking(turns=5)
     await made.send(request(b"first"))
+    await made.send(request(b"second", "X-New: 1"), turns=0)
+    await made.send(request(b"third"))
+    assert made.taken == 0
+    assert made.bodies == [b"first", b"second", b"third"]
+    await made.end()
+
+
+async def test_a_connection_that_was_to_be_closed_from_the_start_takes_nothing() -> None:
+    made = Speaking()
+    await made.send(request(b"first"))
+    other = Speaking()
     other.speaker._shortcut = made.shortcut
     other.speaker.close()
     await other.turn(3)
