@@ -102,7 +102,7 @@ class Shortcut:
         cut, named = _cut(data[:end]), _address(message)
         if named is None or cut.rest in self._heads or not _usable(cut):
             return
-        if not _stand_alone(data[:end]) or not _is_as_read(cut, message.headers):
+        if not _are_named(data[:end]) or not _is_as_read(cut, message.headers):
             return
         head = Head(*named, message.headers)
         if self._door.opens(_whole(head, cut, data[end:])):
@@ -129,18 +129,18 @@ def _whole(head: Head, cut: _Cut, body: bytes) -> Whole:
     return Whole(*head, bytes.fromhex(cut.sha256.decode()), body)
 
 
-def _stand_alone(head: bytes) -> bool:
-    """Tell whether each mark is found once at most, and there after the name that it is for.
+def _are_named(head: bytes) -> bool:
+    """Tell whether each mark, where it is found first, ends the name that it is for.
 
     Else what is cut out could be another header's value: one that is kept, or taken for the length.
     """
-    return all(_stands_alone(head, *what) for what in zip(_MARKS, _LINES, strict=True))
+    return all(_is_named(head, *what) for what in zip(_MARKS, _LINES, strict=True))
 
 
-def _stands_alone(head: bytes, mark: bytes, line: bytes) -> bool:
-    before, found, after = head.partition(mark)
+def _is_named(head: bytes, mark: bytes, line: bytes) -> bool:
+    before, found, _ = head.partition(mark)
     start = before.rfind(b"\r\n") + len(b"\r\n")
-    return not found or (mark not in after and (before[start:] + mark).lower() == line)
+    return not found or (before[start:] + mark).lower() == line
 
 
 def _usable(cut: _Cut) -> bool:

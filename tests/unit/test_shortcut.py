@@ -300,6 +300,19 @@ async def test_a_sender_that_reads_no_answers_is_heard_no_further() -> None:
     await made.end()
 
 
+async def test_after_requests_that_ran_together_nothing_is_taken_any_more() -> None:
+    made = Speaking()
+    await made.send(request(b"first"))
+    second = request(b"second")
+    await made.send(second[:-3])
+    begun = f"POST {DOOR} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Cut: ".encode()
+    await made.send(second[-3:] + request(b"third") + begun)
+    await made.send(request(b"within a head"))
+    assert made.taken == 0
+    assert made.bodies == [b"first", b"second", b"third"]
+    await made.end()
+
+
 async def test_a_callback_overtakes_none_that_the_library_has_read() -> None:
     made = Speaking(turns=5)
     await made.send(request(b"first"))
