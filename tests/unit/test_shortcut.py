@@ -109,6 +109,7 @@ async def test_a_large_body_goes_the_librarys_way(count: int) -> None:
 KINDS = {
     "another method": request(b"x", first="PUT {} HTTP/1.1"),
     "HTTP/1.0": request(b"x", first="POST {} HTTP/1.0"),
+    "HTTP/1.0, kept open": request(b"x", "Connection: keep-alive", first="POST {} HTTP/1.0"),
     "a query": request(b"x", path=f"{DOOR}?a=1"),
     "a whole address": request(b"x", path=f"http://a{DOOR}"),
     "an escaped path": request(b"x", path=DOOR.replace("a-t", "%61-t")),
@@ -182,7 +183,10 @@ async def test_a_few_heads_are_remembered_the_last_ones_that_were_new() -> None:
     await made.end()
 
 
-async def test_a_head_that_comes_again_the_long_way_pushes_no_other_out() -> None:
+async def test_a_head_that_comes_again_the_long_way_pushes_no_other_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.ingress.shortcut.MAX_HEADS", 2)
     made = Speaking(turns=3)
     await made.send(request(b"", "X-Number: 1"))
     first = dict(made.shortcut._heads)
