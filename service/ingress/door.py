@@ -73,9 +73,9 @@ class Whole(NamedTuple):
     body: bytes
 
 
-Answer = Callable[[web.Response | Exception | None], None]
+Answer = Callable[[web.Response | BaseException | None], None]
 """Told once what became of a whole callback: nothing where it is kept; else what to answer, or what
-nobody foresaw."""
+nobody foresaw. What is no Exception, as where its task was cancelled, has no answer."""
 
 
 class _Visit(NamedTuple):
@@ -194,9 +194,16 @@ class Door:
         self._note(entrance, received, started)
         return None
 
-    def opens(self, account: str, token: str) -> bool:
-        """Tell whether there is such a door, and the token is right where it needs one."""
-        return self._admit(account, token) is not None
+    def opens(self, whole: Whole) -> bool:
+        """Tell whether a small callback has the token or the signature that opens its door."""
+        return self._opened(whole) is not None
+
+    def _opened(self, whole: Whole) -> Entrance | None:
+        entrance = self._admit(whole.account, whole.token)
+        if entrance is None or len(whole.body) > OFF_LOOP_BYTES:
+            return None
+        seal = entrance.seal
+        return entrance if seal is None or seal.fits(whole.signature, whole.body) else None
 
     def take_whole(self, whole: Whole, answer: Answer) -> bool:
         """Take a small callback that has arrived as a whole; `answer` is called once it is kept.
@@ -204,42 +211,44 @@ class Door:
         False, and nothing is done, where it has to be refused or needs more looking at: see `take`.
         """
         started = time.perf_counter()
-        entrance = self._admit(whole.account, whole.token)
-        if entrance is None or len(whole.body) > OFF_LOOP_BYTES or self._ledger.full:
+        entrance = None if self._ledger.full else self._opened(whole)
+        if entrance is None:
             return False
-        if entrance.seal is not None and not entrance.seal.fits(whole.signature, whole.body):
-            return False
+        received = self._receive(entrance, whole.headers, whole.body)
         reservation = self._intake.reservation(verified=True)
+        written = None
         try:
             self._intake.take_whole(whole.body, reservation)
-            received = self._receive(entrance, whole.headers, whole.body)
             written = self._ledger.submit(received, bounded=True)
         except (BodyError, FullError):
-            reservation.release()
             return False
+        finally:
+            if written is None:
+                reservation.release()
         visit = _Visit(entrance, received, reservation, started, answer)
         written.add_done_callback(partial(self._written, visit))
         return True
 
     def _written(self, visit: "_Visit", written: asyncio.Future[Any]) -> None:
         """Answer a callback that was taken as a whole, or write what is left of it first."""
-        error, received = written.exception(), visit.received
+        error = asyncio.CancelledError() if written.cancelled() else written.exception()
+        received = visit.received
         if error is None and received.rest:
             rest = asyncio.ensure_future(self._keep_rest(received.rest))
             received.rest = ()
             rest.add_done_callback(partial(self._written, visit))
             return
         visit.reservation.release()
-        if error is None:
-            self._note(visit.entrance, received, visit.started)
-            visit.answer(None)
-        elif isinstance(error, UnavailableError):
+        if isinstance(error, UnavailableError):
             self._count(visit.entrance, "not_stored")
             visit.answer(_unavailable(retry_after=5))
-        elif isinstance(error, Exception):
-            visit.answer(error)
-        else:
-            raise error
+            return
+        if error is None:
+            try:
+                self._note(visit.entrance, received, visit.started)
+            except Exception as fault:  # noqa: BLE001  nobody else would answer the sender
+                error = fault
+        visit.answer(error)
 
     def _receive(self, entrance: Entrance, headers: Mapping[str, str], body: bytes) -> Received:
         return Received(entrance.name, self._ledger.clock(), entrance.dialect, headers, body)

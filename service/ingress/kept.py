@@ -4,6 +4,7 @@ import time
 from email.utils import formatdate
 
 from aiohttp import HttpVersion11, web
+from aiohttp.http import SERVER_SOFTWARE
 
 _HEAD = (
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nDate: {}\r\n\r\n{{}}"
@@ -51,12 +52,13 @@ class Kept:
 
 
 def written(response: web.Response) -> bytes:
-    """Write another answer as it goes over the wire, on a connection that stays open."""
+    """Write another answer as aiohttp does, on a connection that stays open."""
     body = response.body if isinstance(response.body, bytes) else b""
     lines = [
         f"HTTP/1.1 {response.status} {response.reason}",
         *(f"{name}: {value}" for name, value in response.headers.items()),
         f"Content-Length: {len(body)}",
         f"Date: {formatdate(usegmt=True)}",
+        f"Server: {SERVER_SOFTWARE}",
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body

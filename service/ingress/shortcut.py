@@ -24,12 +24,14 @@ MAX_HEAD_BYTES = 2048
 """Heads that are remembered: of those that open a door, the last ones that were new."""
 MAX_LENGTH_DIGITS = 8
 
+_LINES = (b"content-length: ", b"x-hub-signature-256: sha256=", b"x-hub-signature: sha1=")
+"""What the values come after: the beginnings of three lines, written small or large."""
 _MARKS = (b"ength: ", b"sha256=", b"sha1=")
-"""What the values come after."""
+"""How those end, in any spelling that a sender is known for: what is looked for."""
 _DIGEST_DIGITS = 64
 
-Write = Callable[[bytes], None]
-"""Called once, with the answer as it goes over the wire."""
+Write = Callable[[bytes | None], None]
+"""Called once, with the answer as it goes over the wire; with None where to hang up instead."""
 
 
 class Head(NamedTuple):
@@ -69,38 +71,44 @@ class Shortcut:
 
         False where it has to go the library's way; `write` is not called then.
         """
-        end = data.find(HEAD_END) + len(HEAD_END)
-        if not len(HEAD_END) <= end <= MAX_HEAD_BYTES:
+        end = data.find(HEAD_END, 0, MAX_HEAD_BYTES) + len(HEAD_END)
+        if end < len(HEAD_END):
             return False
         cut = _cut(data[:end])
         head = self._heads.get(cut.rest)
         if head is None or not _usable(cut) or int(cut.length) != len(data) - end:
             return False
-        whole = Whole(*head, bytes.fromhex(cut.sha256.decode()), data[end:])
+        whole = _whole(head, cut, data[end:])
         return self._door.take_whole(whole, partial(self._answer, write))
 
-    def _answer(self, write: Write, refused: web.Response | Exception | None) -> None:
+    def _answer(self, write: Write, refused: web.Response | BaseException | None) -> None:
         if refused is None:
             write(self._kept.written())
         elif isinstance(refused, web.Response):
             write(written(refused))
-        else:
+        elif isinstance(refused, Exception):
             write(written(self._problem_of(refused)))
+        else:
+            write(None)
 
     def learn(self, data: bytes, message: object) -> None:
-        """Remember the head of a whole request that the library has read, if it opens a door."""
-        head = data[: data.index(HEAD_END) + len(HEAD_END)]
-        if len(head) > MAX_HEAD_BYTES or any(head.count(mark) > 1 for mark in _MARKS):
+        """Remember the head of a whole request that the library has read, if it opens a door.
+
+        Strangers, who can't sign, push none out that a sender uses.
+        """
+        end = data.find(HEAD_END, 0, MAX_HEAD_BYTES) + len(HEAD_END)
+        if end < len(HEAD_END) or not isinstance(message, RawRequestMessage):
             return
-        if not isinstance(message, RawRequestMessage):
+        cut, named = _cut(data[:end]), _address(message)
+        if named is None or cut.rest in self._heads or not _usable(cut):
             return
-        cut, named = _cut(head), _address(message)
-        if named is None or not _usable(cut) or not _is_as_read(cut, message.headers):
+        if not _are_named(data[:end]) or not _is_as_read(cut, message.headers):
             return
-        if self._door.opens(*named):
-            while len(self._heads) >= MAX_HEADS:
+        head = Head(*named, message.headers)
+        if self._door.opens(_whole(head, cut, data[end:])):
+            if len(self._heads) >= MAX_HEADS:
                 del self._heads[next(iter(self._heads))]
-            self._heads[cut.rest] = Head(*named, message.headers)
+            self._heads[cut.rest] = head
 
 
 def _cut(head: bytes) -> _Cut:
@@ -117,8 +125,26 @@ def _cut(head: bytes) -> _Cut:
     return _Cut(head, *values)
 
 
+def _whole(head: Head, cut: _Cut, body: bytes) -> Whole:
+    return Whole(*head, bytes.fromhex(cut.sha256.decode()), body)
+
+
+def _are_named(head: bytes) -> bool:
+    """Tell whether each mark, where it is found first, ends the name that it is for.
+
+    Else what is cut out could be another header's value: one that is kept, or taken for the length.
+    """
+    return all(_is_named(head, *what) for what in zip(_MARKS, _LINES, strict=True))
+
+
+def _is_named(head: bytes, mark: bytes, line: bytes) -> bool:
+    before, found, _ = head.partition(mark)
+    start = before.rfind(b"\r\n") + len(b"\r\n")
+    return not found or (before[start:] + mark).lower() == line
+
+
 def _usable(cut: _Cut) -> bool:
-    """Tell whether the values are such as to be read alike wherever they stand."""
+    """Tell whether the values are such as to be read alike whatever they are."""
     return (
         cut.length.isdigit()
         and len(cut.length) <= MAX_LENGTH_DIGITS
@@ -149,8 +175,11 @@ def _address(message: RawRequestMessage) -> tuple[str, str] | None:
 
 
 def length_of(data: bytes, message: object) -> int | None:
-    """Tell how long a request is that begins with these bytes; None where that can't be told."""
-    end = data.find(HEAD_END)
+    """Tell how long a request is that begins with these bytes; None where that can't be told.
+
+    Empty lines may come before a head, and are not its end.
+    """
+    end = -1 if data[:1].isspace() else data.find(HEAD_END)
     if end < 0 or not isinstance(message, RawRequestMessage) or message.chunked or message.upgrade:
         return None
     return end + len(HEAD_END) + int(message.headers.get("Content-Length", "0"))

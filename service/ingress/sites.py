@@ -26,8 +26,6 @@ MAX_HEAD_BYTES = 16_384
 """What may have come of a request's head without its end; aiohttp bounds each line alone."""
 MAX_REFUSED = 256
 """Connections turned away that may take their time to read why."""
-MAX_HELD_BYTES = 65_536
-"""What is held back of a sender that sends on before it has its answer."""
 REST_SECONDS = 0.5
 """How long no connection is taken once there is no descriptor left."""
 
@@ -64,7 +62,7 @@ class _Speaker(web.RequestHandler):
     A whole callback under a known head goes past aiohttp's parser, task and response (`shortcut`).
     That needs a connection that stands between two requests: `_missing` is how many bytes are still
     to come of the request that is being sent, or `UNTOLD` once nobody can tell any more. While such
-    a callback is being written, what comes is held back.
+    a callback is being written, `_held` is what came after it, and no more is read.
     """
 
     __slots__ = ("_coming", "_head_bytes", "_heads", "_held", "_missing", "_shortcut")
@@ -95,7 +93,7 @@ class _Speaker(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Take what came: straight on, where it is a whole callback under a known head."""
         if self._held is not None:
-            self._hold(data)
+            self._hold(self._held, data)
         elif not self._go_straight_on(data):
             self._read(data)
 
@@ -117,32 +115,34 @@ class _Speaker(web.RequestHandler):
         return not (
             waiter is None
             or waiter.done()
-            or self._messages
             or self._close
             or self._force_close
             or self.writing_paused
         )
 
-    def _hold(self, data: bytes) -> None:
-        """Hold back what a sender sends on before it has its answer."""
-        self._held = (self._held or b"") + data
-        if len(self._held) > MAX_HELD_BYTES:
-            self._pause_transport_reading()
+    def _hold(self, held: bytes, data: bytes) -> None:
+        """Hold back what a sender sends on before it has its answer, and read no more of it."""
+        self._held = held + data
+        self._pause_transport_reading()
 
-    def _answer(self, answer: bytes) -> None:
-        """Answer a callback that went straight on, and go on with what was held back."""
+    def _answer(self, answer: bytes | None) -> None:
+        """Answer a callback that went straight on, and go on with what was held back.
+
+        Hang up where there is no answer.
+        """
         held, self._held = self._held, None
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        if self.transport is None:
+        if answer is None:
+            self.force_close()
+        if answer is None or self.transport is None:
             return
         self.transport.write(answer)
         if self._close:
             self.transport.close()
         elif held:
-            if len(held) > MAX_HELD_BYTES:
-                self._resume_transport_reading()
+            self._resume_transport_reading()
             self.data_received(held)
 
     def _read(self, data: bytes) -> None:
@@ -168,10 +168,10 @@ class _Speaker(web.RequestHandler):
         if self._missing:
             self._missing = UNTOLD if requests else self._missing - len(data)
         elif requests == 1 and self._messages:
-            message = self._messages[-1][0]
+            message, content = self._messages[-1]
             length = length_of(data, message)
             self._missing = UNTOLD if length is None else length - len(data)
-            if not self._missing:
+            if not self._missing and content.is_eof():
                 shortcut.learn(data, message)
         elif data:
             self._missing = UNTOLD
