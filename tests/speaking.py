@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from aiohttp import web
 
@@ -11,7 +11,8 @@ from service.api.problems import problem_of
 from service.app.web import plainly
 from service.ingress.bodies import Intake
 from service.ingress.door import Door, Entrance
-from service.ingress.received import Received, kept_headers
+from service.ingress.envelope import Envelope
+from service.ingress.received import Received
 from service.ingress.shortcut import Shortcut
 from service.ingress.signatures import Seal
 from service.ingress.sites import _Speaker
@@ -24,8 +25,13 @@ SECRET = b"a-secret"
 DOOR = f"/webhooks/main/{TOKEN}"
 MAX_BODY = 100_000
 
-Kept = tuple[str, bytes, str, str]
-"""Of a callback: by which door it came, its body, its content type, and its kept headers."""
+
+class Kept(NamedTuple):
+    """Of a callback: by which door it came, its body, and what is kept besides."""
+
+    door: str
+    body: bytes
+    envelope: Envelope
 
 
 class SlowLedger:
@@ -50,8 +56,7 @@ class SlowLedger:
         if self.fault is not None:
             raise self.fault
         received.read()
-        kind = received.headers.get("Content-Type", "")
-        self.kept.append((received.account, received.body, kind, kept_headers(received.headers)))
+        self.kept.append(Kept(received.account, received.body, received.envelope))
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self.futures.append(future)
@@ -154,7 +159,7 @@ class Speaking:
 
     @property
     def bodies(self) -> list[bytes]:
-        return [body for _, body, _, _ in self.ledger.kept]
+        return [kept.body for kept in self.ledger.kept]
 
     @property
     def statuses(self) -> list[int]:

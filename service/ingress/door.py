@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from service.ingress.bodies import BodyError, Intake, Reservation, problem
+from service.ingress.envelope import Envelope, envelope_of
 from service.ingress.readers import Dialect, in_journal, reader_of
 from service.ingress.received import Received
 from service.ingress.signatures import HEADER, Seal, signature_of
@@ -68,7 +69,7 @@ class Whole(NamedTuple):
 
     account: str
     token: str
-    headers: Mapping[str, str]
+    envelope: Envelope
     signature: bytes
     body: bytes
 
@@ -173,7 +174,7 @@ class Door:
         reservation = self._intake.reservation(verified=entrance.seal is None)
         try:
             body = await self._body(request, entrance.seal, reservation)
-            received = self._receive(entrance, request.headers, body)
+            received = self._receive(entrance, envelope_of(request.headers), body)
             if len(body) > OFF_LOOP_BYTES:
                 await self._keep_large(received)
             else:
@@ -214,7 +215,7 @@ class Door:
         entrance = None if self._ledger.full else self._opened(whole)
         if entrance is None:
             return False
-        received = self._receive(entrance, whole.headers, whole.body)
+        received = self._receive(entrance, whole.envelope, whole.body)
         reservation = self._intake.reservation(verified=True)
         written = None
         try:
@@ -250,8 +251,8 @@ class Door:
                 error = fault
         visit.answer(error)
 
-    def _receive(self, entrance: Entrance, headers: Mapping[str, str], body: bytes) -> Received:
-        return Received(entrance.name, self._ledger.clock(), entrance.dialect, headers, body)
+    def _receive(self, entrance: Entrance, envelope: Envelope, body: bytes) -> Received:
+        return Received(entrance.name, self._ledger.clock(), entrance.dialect, envelope, body)
 
     async def _body(
         self, request: web.BaseRequest, seal: Seal | None, reservation: Reservation

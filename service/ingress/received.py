@@ -4,11 +4,10 @@ Reading, like the rules, happens in the ledger's batch. It saves little time as 
 142 µs a callback), but a body that the rules fail on is then kept by the same way as any other.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
+from service.ingress.envelope import Envelope
 from service.ingress.readers import Dialect
 from service.ledger.book import Book, Entry, Wanted
 from service.ledger.callbacks import (
@@ -24,10 +23,6 @@ from service.ledger.callbacks import (
 from service.model.events import Fault, Reading
 from service.observability.logs import request_id
 from service.store.database import JournalRow, Transaction
-
-MAX_HEADER_BYTES = 8192
-MAX_LABEL_CHARACTERS = 200
-_SIGNATURE = "x-hub-signature"
 
 BYTES_AN_EVENT = 200
 """About how short an event can be written."""
@@ -49,7 +44,7 @@ class Received:
     account: str
     arrived: int
     dialect: Dialect
-    headers: Mapping[str, str]
+    envelope: Envelope
     body: bytes
     readings: Mapping[str, Reading] = field(default_factory=dict)
     state: str = ""
@@ -63,30 +58,31 @@ class Received:
 
     def read(self) -> CallbackEntry:
         """Let the dialect read the body; give the first slice."""
-        content_type, encoding = self._labels()
-        self.readings = readings = self.dialect(content_type, encoding, self.body)
+        envelope = self.envelope
+        self.readings = readings = self.dialect(envelope.content_type, envelope.encoding, self.body)
         self.state, reason = state_of(united(readings))
-        return self._cut(content_type, encoding, reason)
+        return self._cut(reason)
 
-    def _cut(self, content_type: str, encoding: str, reason: str | None) -> CallbackEntry:
+    def _cut(self, reason: str | None) -> CallbackEntry:
         accounts = [*self.readings]
         if "" in self.readings:
             accounts.remove("")
         if len(accounts) == 1:
             self.account = accounts[0]
+        content_type, encoding, headers, id_ = self.envelope
         row = JournalRow(
             self.account,
             self.arrived,
             self.state,
             content_type,
             encoding,
-            kept_headers(self.headers),
+            headers,
             self.body,
             reason,
         )
         reading = self.readings[accounts[0]] if accounts else NOTHING_READ
         has_events = bool(reading.events) or len(accounts) > 1
-        known_as = request_id(self.headers.get("X-Request-ID")) if has_events else None
+        known_as = request_id(id_) if has_events else None
         self.first = first = first_slice(row, reading, known_as)
         if len(accounts) > 1:
             self.first = first = replace(first, account=accounts[0])
@@ -97,14 +93,6 @@ class Received:
         elif len(reading.events) > MAX_SLICE:
             self.rest = other_slices(first, reading)
         return first
-
-    def _labels(self) -> tuple[str, str]:
-        headers = self.headers
-        encoding = headers.get("Content-Encoding")
-        return (
-            label(headers.get("Content-Type", "")),
-            label(encoding).strip().lower() if encoding else "",
-        )
 
     def wants(self, transaction: Transaction) -> Wanted:
         """Want what its events speak of."""
@@ -120,7 +108,7 @@ class Received:
         What it holds for other accounts is written all the same.
         """
         self.state = QUARANTINED
-        first = self.first or self._cut(*self._labels(), None)
+        first = self.first or self._cut(None)
         self.rest = [entry for entry in self.rest if entry.account != first.account]
         return first.poisoned(error)
 
@@ -156,44 +144,3 @@ def replayed(
         *slices, _ = replays(name, arrived, body, reading, note)
         yield from slices
     yield from replays(account, arrived, body, NOTHING_READ, note)
-
-
-def label(value: str) -> str:
-    """Make a header's value fit to be kept: bounded, and without bytes that are no text."""
-    if not value.isascii():
-        value = value.encode(errors="backslashreplace").decode()
-    return value[:MAX_LABEL_CHARACTERS]
-
-
-def kept_headers(headers: Mapping[str, str]) -> str:
-    """Keep the user agent and the `x-*` headers as a JSON list of pairs, 8 kB at most.
-
-    Not the signatures: they were checked, are each another, and say nothing else.
-    """
-    kept = [(lower, value) for name, value in headers.items() if (lower := _kept_as(name))]
-    return _write(tuple(kept)) if kept else "[]"
-
-
-@lru_cache(maxsize=64)
-def _kept_as(name: str) -> str | None:
-    """Give the name in small letters, where the header is one to keep."""
-    lower = name.lower()
-    if lower.startswith(_SIGNATURE):
-        return None
-    return lower if lower.startswith("x-") or lower == "user-agent" else None
-
-
-@lru_cache(maxsize=64)
-def _write(kept: tuple[tuple[str, str], ...]) -> str:
-    """Write pairs; a sender sends mostly the same."""
-    written = json.dumps(kept)
-    return written if len(written) <= MAX_HEADER_BYTES else json.dumps(_fitting(kept))
-
-
-def _fitting(kept: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    room = MAX_HEADER_BYTES
-    for count, pair in enumerate(kept):
-        room -= len(json.dumps(pair)) + 2
-        if room < 0:
-            return kept[:count]
-    return kept

@@ -15,6 +15,7 @@ from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
 from service.ingress.door import Door, Whole, address_in
+from service.ingress.envelope import Envelope, envelope_of
 from service.ingress.kept import Kept, written
 from service.ingress.signatures import signature_of
 
@@ -35,14 +36,11 @@ Write = Callable[[bytes | None], None]
 
 
 class Head(NamedTuple):
-    """What the library has read in a head: whose door it names, with what, and its headers.
-
-    The values that differ are those of the head that was read, and are not to be looked at.
-    """
+    """What the library has read in a head: whose door it names, with what, and what is kept."""
 
     account: str
     token: str
-    headers: CIMultiDictProxy[str]
+    envelope: Envelope
 
 
 class _Cut(NamedTuple):
@@ -104,7 +102,7 @@ class Shortcut:
             return
         if not _are_named(data[:end]) or not _is_as_read(cut, message.headers):
             return
-        head = Head(*named, message.headers)
+        head = Head(*named, envelope_of(message.headers))
         if self._door.opens(_whole(head, cut, data[end:])):
             if len(self._heads) >= MAX_HEADS:
                 del self._heads[next(iter(self._heads))]

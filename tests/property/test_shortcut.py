@@ -95,5 +95,5 @@ def test_callbacks_one_by_one_do_go_past_the_library() -> None:
     written, kept, _, _, taken = asyncio.run(outcome(sent, 1, straight=True))
     assert taken == len(sent) - 1
     assert written.count(b"200 OK") == len(sent)
-    assert [body for _, body, _, _ in kept] == [b"x" * count for count in range(5)]
+    assert [one.body for one in kept] == [b"x" * count for count in range(5)]
     assert DOOR.encode() not in written

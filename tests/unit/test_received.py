@@ -6,13 +6,8 @@ from pathlib import Path
 from sqlalchemy import select
 
 from service.dialects import onprem
-from service.ingress.received import (
-    MAX_HEADER_BYTES,
-    Received,
-    kept_headers,
-    label,
-    replayed,
-)
+from service.ingress.envelope import MAX_HEADER_BYTES, Envelope, envelope_of, kept_headers, label
+from service.ingress.received import Received, replayed
 from service.ledger.callbacks import MAX_SLICE, CallbackEntry, Replay
 from service.ledger.ledger import Ledger
 from service.model.events import Fault, Reading, UserWrote
@@ -29,7 +24,7 @@ def events(count: int, wa_id: str = "16315550001") -> Reading:
 
 
 def received(readings: Mapping[str, Reading], door: str = "@meta") -> Received:
-    made = Received(door, 1, lambda *_: readings, {}, b"{}")
+    made = Received(door, 1, lambda *_: readings, Envelope(), b"{}")
     made.read()
     return made
 
@@ -49,8 +44,8 @@ async def test_a_callback_that_the_dialect_fails_on_is_kept_and_harms_no_neighbo
     await database.open()
     policies = {"main": Policies((), Policy("default"))}
     ledger = Ledger(database, policies, Metrics(), max_waiting=10)
-    bad = Received("main", 1, failing, {"Content-Type": "application/json"}, b"{}")
-    good = Received("main", 2, plain, {"X-Request-ID": "a-request"}, b"{}")
+    bad = Received("main", 1, failing, Envelope("application/json"), b"{}")
+    good = Received("main", 2, plain, envelope_of({"X-Request-ID": "a-request"}), b"{}")
     await ledger.submit(bad)
     await ledger.submit(good)
     query = select(journal.c.state, journal.c.reason, journal.c.body).order_by(journal.c.id)

@@ -33,8 +33,8 @@ async def test_a_head_that_was_read_is_not_read_again_and_the_body_is_taken_as_i
     assert made.taken == len(bodies) - 1
     assert made.bodies == bodies
     assert made.statuses == [200] * len(bodies)
-    assert {kept[0] for kept in made.ledger.kept} == {"main"}
-    assert {kept[3] for kept in made.ledger.kept} == {'[["user-agent", "a/1"]]'}
+    assert {kept.door for kept in made.ledger.kept} == {"main"}
+    assert {kept.envelope.headers for kept in made.ledger.kept} == {'[["user-agent", "a/1"]]'}
     assert made.in_flight == 0
     await made.end()
 
@@ -74,7 +74,7 @@ async def test_a_head_of_one_door_opens_no_other() -> None:
     assert made.statuses == [200, 404, 404, 404]
     await made.send(request(b"third", path="/webhooks/other/another-token"))
     await made.send(request(b"fourth", path="/webhooks/other/another-token"))
-    assert [(kept[0], kept[1]) for kept in made.ledger.kept] == [
+    assert [(kept.door, kept.body) for kept in made.ledger.kept] == [
         ("main", b"first"),
         ("other", b"third"),
         ("other", b"fourth"),
