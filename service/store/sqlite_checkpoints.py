@@ -14,8 +14,12 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-ROWS = 10_000
-"""Rows changed until the next look; about as many pages come to lie in the log."""
+ROWS = 30_000
+"""Rows changed until the next look; about half as many pages come to lie in the log, 50 to 80 MB.
+
+A page that was written several times meanwhile is copied once: the more users there are, the more
+this saves.
+"""
 FEW_PAGES = 2_000
 """What may be copied while the writer waits."""
 MAX_PASSES = 8
