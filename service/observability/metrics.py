@@ -1,9 +1,16 @@
 """What Prometheus reads. No label ever holds what a caller chose: no number, hash or path."""
 
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -30,6 +37,30 @@ class LateCounter:
         counts, self._counts = self._counts, {}
         for labels, count in counts.items():
             self._counter.labels(*labels).inc(count)
+
+
+class LateHistogram(Collector):
+    """Seconds that are measured for every callback, put in their buckets here; as `LateCounter`."""
+
+    def __init__(
+        self, name: str, text: str, bounds: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._bounds = (*bounds, math.inf)
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe(self, seconds: float) -> None:
+        """Note one; to be called on the event loop alone."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Give the buckets, each with what the smaller ones hold."""
+        held = zip(map(floatToGoString, self._bounds), accumulate(self._counts), strict=True)
+        yield HistogramMetricFamily(self._name, self._text, list(held), self._sum)
 
 
 class Metrics:
@@ -67,11 +98,11 @@ class Metrics:
             LateCounter(self.callbacks),
             LateCounter(self.events),
         )
-        self.callback_seconds = Histogram(
+        self.callback_seconds = LateHistogram(
             "ackgate_callback_seconds",
             "From the head of a callback to its answer",
-            buckets=_FAST,
-            registry=registry,
+            _FAST,
+            registry,
         )
         self.bytes_in_flight = Gauge(
             "ackgate_bytes_in_flight",
