@@ -30,12 +30,14 @@ CLOUD, ONPREM = "Cloud", "On-Premises"
 SINGLES = {
     "cloud messages by number": "messages, by number",
     "cloud messages": "messages, by user id",
+    "cloud statuses by number": "statuses, by number",
     "cloud statuses": "statuses, by user id",
 }
 REFERENCES = {
     "like cloud messages by number": ("cloud messages by number", "a message"),
     "as cloud messages by number": ("cloud messages by number", "an identity change"),
     "as cloud messages": ("cloud messages", "an identity change"),
+    "as cloud statuses by number": ("cloud statuses by number", "a status"),
     "as cloud statuses": ("cloud statuses", "a status"),
 }
 """What an On-Premises client sends meanwhile: beside what, and in words."""

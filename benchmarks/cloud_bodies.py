@@ -70,6 +70,18 @@ def statuses(first: int, users: int) -> Bodies:
         yield _webhook([_status(number % users, number)])
 
 
+def statuses_by_number(first: int, users: int) -> Bodies:
+    """Write the same with the recipient's number alone."""
+    for number in count(first):
+        yield _webhook([_status(number % users, number, _STATUS_BY_NUMBER)])
+
+
+def statuses_by_number_onprem(first: int, users: int) -> Bodies:
+    """Write the same as an On-Premises client does, as long as those."""
+    for number in count(first):
+        yield onprem_status(number % users, number).ljust(STATUS_BY_NUMBER_BYTES)
+
+
 def statuses_onprem(first: int, users: int) -> Bodies:
     """Write the same as an On-Premises client does, as long as a status of the Cloud API."""
     for number in count(first):
@@ -114,9 +126,9 @@ def _message(user: int, now_ms: int, template: str = "") -> str:
     }
 
 
-def _status(user: int, number: int) -> str:
+def _status(user: int, number: int, template: str = "") -> str:
     name = wa_id(user)
-    return _STATUS % {
+    return (template or _STATUS) % {
         "wa_id": name,
         "user_id": user_id(user),
         "id": _wamid(name, number, _STATUS_ID),
@@ -147,29 +159,27 @@ def _message_template(contact: dict[str, str], sender: dict[str, str]) -> str:
     return _template(contacts=[of_whom | contact], messages=[sender | said])
 
 
+def _status_template(recipient: dict[str, str]) -> str:
+    """Write what became of a message to whoever is named."""
+    told = {"id": "%(id)s", "status": "%(status)s", "timestamp": "%(at)d"}
+    pricing = {
+        "billable": False,
+        "pricing_model": "PMP",
+        "category": "service",
+        "type": "free_customer_service",
+    }
+    return _template(statuses=[told | recipient | {"pricing": pricing}])
+
+
 _MESSAGE = _message_template(
     {"wa_id": "%(wa_id)s", "user_id": "%(user_id)s"},
     {"from": "%(wa_id)s", "from_user_id": "%(user_id)s"},
 )
 _MESSAGE_BY_NUMBER = _message_template({"wa_id": "%(wa_id)s"}, {"from": "%(wa_id)s"})
-_STATUS = _template(
-    statuses=[
-        {
-            "id": "%(id)s",
-            "status": "%(status)s",
-            "timestamp": "%(at)d",
-            "recipient_id": "%(wa_id)s",
-            "recipient_user_id": "%(user_id)s",
-            "pricing": {
-                "billable": False,
-                "pricing_model": "PMP",
-                "category": "service",
-                "type": "free_customer_service",
-            },
-        }
-    ],
-)
+_STATUS = _status_template({"recipient_id": "%(wa_id)s", "recipient_user_id": "%(user_id)s"})
+_STATUS_BY_NUMBER = _status_template({"recipient_id": "%(wa_id)s"})
 MESSAGE_BY_NUMBER_BYTES = len(_webhook([_message(NEW_USERS, FIRST_SEEN_MS, _MESSAGE_BY_NUMBER)]))
 MESSAGE_BYTES = len(_webhook([_message(NEW_USERS, FIRST_SEEN_MS)]))
 STATUS_BYTES = len(_webhook([_status(0, 1)]))
+STATUS_BY_NUMBER_BYTES = len(_webhook([_status(0, 1, _STATUS_BY_NUMBER)]))
 """The length of the middle one of the three states."""

@@ -23,6 +23,12 @@ WORKS: dict[str, Work] = {
         lambda first, now_ms, _: cloud_bodies.messages_like_onprem(first, now_ms)
     ),
     "cloud statuses": lambda first, _, users: cloud_bodies.statuses(first, users),
+    "cloud statuses by number": lambda first, _, users: cloud_bodies.statuses_by_number(
+        first, users
+    ),
+    "as cloud statuses by number": lambda first, _, users: cloud_bodies.statuses_by_number_onprem(
+        first, users
+    ),
     "as cloud statuses": lambda first, _, users: cloud_bodies.statuses_onprem(first, users),
     "cloud batches": lambda first, now_ms, _: cloud_bodies.batches(first, now_ms),
     "cloud status batches": lambda first, _, users: cloud_bodies.batches_of_statuses(first, users),

@@ -18,9 +18,9 @@ SUFFIXES = {
 
 def collectors() -> list[tuple[str, str, list[str]]]:
     """Give of each metric its name, its type and its labels."""
-    registered: dict[str, Any] = Metrics().registry._names_to_collectors
+    registered: dict[Any, Any] = Metrics().registry._collector_to_names
     found = []
-    for collector in set(registered.values()):
+    for collector in registered:
         if isinstance(collector, MetricWrapperBase):
             found.append((collector._name, str(collector._type), list(collector._labelnames)))
         elif isinstance(collector, LateHistogram):
