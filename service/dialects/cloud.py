@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.dialects.bodies import UnreadableError, read_object
-from service.dialects.cloud_value import Place, Value
+from service.dialects.cloud_value import Place, Value, read_plainly
 from service.dialects.findings import SYNTHETIC, Findings
 from service.model.events import Fault, Reading
 
@@ -78,7 +78,7 @@ class _Post:
             return
         for index, change in enumerate(changes):
             if isinstance(change, dict):
-                self._read_change(Place(number, index), change)
+                self._read_change(number, index, change)
             else:
                 self._refuse(f"entry[{number}].changes[{index}]", "not an object")
 
@@ -86,7 +86,7 @@ class _Post:
         """Note a fault of the envelope, which belongs to no account."""
         self._of(NO_ACCOUNT).add_fault(where, why)
 
-    def _read_change(self, where: Place, change: dict[str, Any]) -> None:
+    def _read_change(self, entry: int, index: int, change: dict[str, Any]) -> None:
         value, field = change.get("value"), change.get("field")
         number = _number_id(value)
         account = self._accounts.get(number) if number is not None else None
@@ -94,11 +94,13 @@ class _Post:
             self._of(account or NO_ACCOUNT).others += 1
         elif not isinstance(value, dict):
             why = "missing" if value is None else "not an object"
-            self._refuse(str(where).removesuffix("."), why)
+            self._refuse(str(Place(entry, index)).removesuffix("."), why)
         elif account is not None:
-            Value(self._of(account), where).read(value)
+            found = self._of(account)
+            if not read_plainly(value, found):
+                Value(found, Place(entry, index)).read(value)
         elif number is None:
-            self._refuse(f"{where}metadata.phone_number_id", "missing")
+            self._refuse(f"{Place(entry, index)}metadata.phone_number_id", "missing")
         elif number not in self._strangers:
             self._strangers.add(number)
             self._refuse("", f"no account has {_number_in_words(number)}")

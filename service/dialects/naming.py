@@ -5,7 +5,7 @@ or status beside it, where the time is. Either may lack one of the aliases that 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from service.dialects.fields import FieldError, usable
 from service.model.events import Event, IdentitySeen, Named
@@ -42,7 +42,7 @@ def called(user_id: str | None, wa_id: str | None, parent: str | None = None) ->
 def read_who(holder: Mapping[str, Any], user_id: str, wa_id: str, parent: str) -> Who:
     """Read what an element calls its user, by the keys under which it does."""
     told_id, told_wa_id, told_parent = holder.get(user_id), holder.get(wa_id), holder.get(parent)
-    if not told_id and not told_parent and _is_plain(told_wa_id):
+    if not told_id and not told_parent and is_plain(told_wa_id):
         return Who(None, told_wa_id)
     return called(
         user_id_or_none(told_id, user_id) if told_id else None,
@@ -51,7 +51,7 @@ def read_who(holder: Mapping[str, Any], user_id: str, wa_id: str, parent: str) -
     )
 
 
-def _is_plain(wa_id: Any) -> bool:
+def is_plain(wa_id: Any) -> TypeGuard[str]:
     """Tell a wa_id as nearly all are: digits alone."""
     return (
         isinstance(wa_id, str)
