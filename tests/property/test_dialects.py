@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.dialects import cloud, onprem, wamid
-from service.dialects.cloud_value import _MORE
 from service.model.events import (
     ContactChecked,
     Event,
@@ -396,6 +395,11 @@ def test_any_other_message_id_leaves_the_timestamp_to_go_by(message_id: str) -> 
 ACCOUNTS = {"1": "main", "2": "shop"}
 user_ids = st.from_regex(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", fullmatch=True)
 PLAIN_ID = "wamid.HBgLMTY1MDU1NTEyMzQVAgARGBQzQjJBREI1RThCNTYxMEZGRTAA"
+MORE = [
+    *("user_id", "parent_user_id", "from_user_id", "from_parent_user_id", "system", "identity"),
+    *("recipient_user_id", "recipient_parent_user_id", "recipient_identity_key_hash"),
+    *("recipient_type", "errors", "recipient_participant_id"),
+]
 PLAIN_MESSAGE = {
     "contacts": [{"wa_id": "16505551234", "identity_key_hash": "A"}],
     "messages": [{"from": "16505551234", "timestamp": "1700000000", "type": "text"}],
@@ -508,7 +512,7 @@ def plain_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str,
         {"contacts": contact, "messages": told | {"from": wa_id, "type": types}},
         {"statuses": told | {"recipient_id": wa_id, "status": states}},
     ]
-    more = st.dictionaries(st.sampled_from(sorted(_MORE)), st.just("US.1349") | spoiler, max_size=1)
+    more = st.dictionaries(st.sampled_from(MORE), st.just("US.1349") | spoiler, max_size=1)
 
     def spoiled(element: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
         one = st.fixed_dictionaries(element)
@@ -527,13 +531,36 @@ def plain_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str,
     return st.tuples(st.one_of(values), metadata).map(lambda t: t[0] | {"metadata": t[1]})
 
 
-@settings(max_examples=400)
-@given(plain_values(values) | cloud_values(values))
-def test_what_is_plain_is_read_as_if_it_were_not(value: dict[str, Any]) -> None:
-    webhook = webhook_of({"field": "messages", "value": value})
+def check_read_alike(**value: Any) -> None:
+    """Read a value as it is, and as if there were no way for plain ones."""
+    webhook = webhook_of(change_of(**value))
     plainly = read_cloud(webhook)
     with patch.object(cloud, "read_plainly", return_value=False):
         assert read_cloud(webhook) == plainly
+
+
+@settings(max_examples=400)
+@given(plain_values(values) | cloud_values(values))
+def test_what_is_plain_is_read_as_if_it_were_not(value: dict[str, Any]) -> None:
+    check_read_alike(**value)
+
+
+@pytest.mark.parametrize("more", ["US.1349", "A", "group", {"type": "text"}, [{"code": 137000}]])
+@pytest.mark.parametrize("key", MORE)
+def test_what_has_one_thing_more_is_not_plain(key: str, more: Any) -> None:
+    for value in (PLAIN_MESSAGE, PLAIN_STATUS):
+        for name, [element] in value.items():
+            check_read_alike(**value | {name: [element | {key: more}]})
+        check_read_alike(**value | {key: more})
+
+
+@pytest.mark.parametrize("name", ["contacts", "messages", "statuses"])
+def test_what_comes_with_others_is_not_plain(name: str) -> None:
+    others = PLAIN_MESSAGE | PLAIN_STATUS
+    for value in (PLAIN_MESSAGE, PLAIN_STATUS):
+        check_read_alike(**value | {name: others[name]})
+        check_read_alike(**value | {name: 2 * others[name]})
+        check_read_alike(**value | {name: []})
 
 
 @pytest.mark.parametrize("value", [PLAIN_MESSAGE, PLAIN_STATUS], ids=["message", "status"])
