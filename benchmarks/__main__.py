@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarks import accept, cloud, end_to_end, gate, growth, idle
+from benchmarks import accept, clearing, cloud, end_to_end, gate, growth, idle
 from benchmarks.options import Effort
 from benchmarks.peers import compare
 from benchmarks.processes import BenchmarkError
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[Effort], Section]] = {
     "peers": compare.measure,
     "end_to_end": end_to_end.measure,
     "gate": gate.measure,
+    "clearing": clearing.measure,
     "growth": growth.measure,
     "idle": idle.measure,
 }

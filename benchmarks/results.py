@@ -10,7 +10,7 @@ from benchmarks.machine import machine
 from benchmarks.report import Goal, Section, markdown
 
 FOLDER = Path(__file__).parent / "results"
-ORDER = ("accept", "cloud", "peers", "end_to_end", "gate", "growth", "idle")
+ORDER = ("accept", "cloud", "peers", "end_to_end", "gate", "clearing", "growth", "idle")
 PICTURE = "benchmarks.png"
 PAGE = "benchmarks.md"
 
