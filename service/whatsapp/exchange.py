@@ -65,15 +65,16 @@ class Exchange:
         """
         request = _written(method, path, {**self._common, **headers}, body)
         connection = await self._connector.connect(self._whither, [], _NO_TIMEOUT)
+        transport = connection.transport
         try:
             answer, taken = await _converse(connection, request)
         except BaseException:
-            _drop(connection)
+            _drop(connection, transport)
             raise
         if taken:
             connection.release()
         else:
-            _drop(connection)
+            _drop(connection, transport)
         return answer
 
     async def close(self) -> None:
@@ -81,10 +82,10 @@ class Exchange:
         await self._connector.close()
 
 
-def _drop(connection: Connection) -> None:
+def _drop(connection: Connection, transport: asyncio.Transport | None) -> None:
     """Close at once: closed in order it stays open until the peer takes what it was written."""
-    if connection.protocol is not None:
-        connection.protocol.abort()
+    if transport is not None:
+        transport.abort()
     connection.close()
 
 

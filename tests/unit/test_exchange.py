@@ -282,6 +282,17 @@ async def test_of_a_call_that_is_given_up_nothing_more_is_sent() -> None:
         assert await deaf.came < LARGE
 
 
+async def test_closing_waits_for_no_peer_that_reads_nothing() -> None:
+    async with deaf_peer(b"") as (deaf, to_it), asyncio.timeout(10):
+        call = asyncio.create_task(put(to_it, LARGE * b"x"))
+        while not deaf.heads:
+            await asyncio.sleep(0.01)
+        closing = asyncio.create_task(to_it.close())
+        await asyncio.sleep(0.1)
+        call.cancel()
+        await closing
+
+
 async def test_nobody_complains_of_a_kept_connection_that_is_reset(
     peer: Peer, to_peer: Exchange
 ) -> None:
