@@ -3,15 +3,18 @@
 import asyncio
 import gc
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 import pytest
 from yarl import URL
 
+from service.simulator import certificate
 from service.whatsapp import exchange
 from service.whatsapp.exchange import MAX_HINTS, Answer, Exchange, NotBegunError
 
@@ -347,6 +350,31 @@ async def test_no_value_makes_two_lines_of_one(
     with pytest.raises(ValueError, match="two"):
         await to_peer.call(method, path, {name: value}, b"")
     assert peer.connections == []
+
+
+async def test_over_tls_the_peer_is_verified_before_anything_is_sent(
+    peer: Peer, tmp_path: Path
+) -> None:
+    certificate.ensure(tmp_path)
+    files = certificate.Files(tmp_path)
+    own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    own.load_cert_chain(files.cert, files.key)
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=own)
+    base = URL(f"https://localhost:{server.sockets[0].getsockname()[1]}")
+    strict = Exchange(base, tls=True)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await put(strict)
+    assert peer.requests == []
+    await strict.close()
+    for tls in (ssl.create_default_context(cafile=files.ca), False):
+        to_it = Exchange(base, tls)
+        for _ in range(2):
+            assert (await put(to_it)).status == 200
+        await to_it.close()
+    assert len(peer.requests) == 4
+    assert f"Host: localhost:{base.port}\r\n".encode() in peer.requests[0]
+    server.close()
+    await server.wait_closed()
 
 
 async def test_where_nobody_listens_there_is_no_connection(peer: Peer) -> None:
