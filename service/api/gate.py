@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -83,13 +83,11 @@ class Gate:
         """Answer about many, in their order."""
         cloud = account in self._cloud
         situation = self._situation(account)
-        written = await asyncio.gather(
-            *[
-                self._ask(account, part, partial(_many, account, part, cloud), situation)
-                for part in _parts(asked)
-            ]
-        )
-        return verdicts.together(written).encode()
+        asking = [
+            self._ask(account, part, partial(_many, account, part, cloud), situation)
+            for part in _parts(asked)
+        ]
+        return verdicts.together(await _all_of(asking)).encode()
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
         """Answer about one user as soon as it is sendable, or when the time is up."""
@@ -148,6 +146,15 @@ def _parts(asked: Sequence[str]) -> list[Sequence[str]]:
     count = math.ceil(len(asked) / ASKED_AT_ONCE) or 1
     size = math.ceil(len(asked) / count) or 1
     return [asked[start : start + size] for start in range(0, len(asked), size)]
+
+
+async def _all_of(works: Sequence[Awaitable[T]]) -> list[T]:
+    """Wait for each of them, also where one fails: none goes on behind the answer."""
+    found = await asyncio.gather(*works, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in found if not isinstance(one, BaseException)]
 
 
 class View(NamedTuple):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -350,7 +351,8 @@ class _Gate(_Gathering[tuple[Question, Callable[[Known], Any]]]):
 
 def _gates() -> int:
     """Two readers halve a large question's time; on one processor they cost each other a fifth."""
-    return min(MAX_GATES, len(os.sched_getaffinity(0)))
+    processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    return min(MAX_GATES, processors or 1)
 
 
 def _attempt(work: Callable[[K], Any], known: K) -> _Attempted:

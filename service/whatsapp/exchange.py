@@ -13,16 +13,25 @@ from typing import NamedTuple
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 MAX_REPLY_BYTES = 1_048_576
 """An answer beyond this is not read on."""
+MAX_HINTS = 100
+"""So many informational answers may come before the one that counts."""
 USER_AGENT = "ackgate"
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 """Whoever calls sets the time that all of a call may take."""
 _INFORMATIONAL = range(100, 200)
+_SWITCHING = 101
+
+
+class NotBegunError(aiohttp.ClientConnectionError):
+    """The connection was of no use before anything was written to it."""
 
 
 class Answer(NamedTuple):
@@ -50,17 +59,22 @@ class Exchange:
         Nothing is sent twice, not even where a kept connection turns out to be closed: a PUT that
         is repeated may take effect twice, and hides that the outcome of the first is unknown.
 
-        Raises ValueError for what can't be sent, aiohttp.ClientConnectorError where there is no
-        connection, and other aiohttp.ClientErrors and OSErrors where there is no whole answer.
+        Raises ValueError for what can't be sent, aiohttp.ClientConnectorError and NotBegunError
+        where nothing was sent, and other aiohttp.ClientErrors and OSErrors where there is no whole
+        answer.
         """
         request = _written(method, path, {**self._common, **headers}, body)
         connection = await self._connector.connect(self._whither, [], _NO_TIMEOUT)
+        transport = connection.transport
         try:
-            answer = await _converse(connection, request)
+            answer, taken = await _converse(connection, request)
         except BaseException:
-            connection.close()
+            _drop(connection, transport)
             raise
-        connection.release()
+        if taken:
+            connection.release()
+        else:
+            _drop(connection, transport)
         return answer
 
     async def close(self) -> None:
@@ -68,35 +82,89 @@ class Exchange:
         await self._connector.close()
 
 
-async def _converse(connection: Connection, request: bytes) -> Answer:
+def _drop(connection: Connection, transport: asyncio.Transport | None) -> None:
+    """Close at once: closed in order it stays open until the peer takes what it was written."""
+    if transport is not None:
+        transport.abort()
+    connection.close()
+
+
+async def _converse(connection: Connection, request: bytes) -> tuple[Answer, bool]:
+    """Give the answer, and whether the peer took all of the request, as far as is known here."""
     speaker, transport = connection.protocol, connection.transport
-    if speaker is None or transport is None:
-        raise aiohttp.ServerDisconnectedError
-    speaker.set_response_params(read_until_eof=True, auto_decompress=True)
-    transport.write(request)
+    # What came before the request is no answer to it, be it ever so like one.
+    if speaker is None or transport is None or speaker.should_close:
+        raise NotBegunError("closed, or spoken on unasked")
     try:
-        return await _read(speaker)
-    except HttpProcessingError as error:
-        raise aiohttp.ClientPayloadError("the answer is no HTTP") from error
+        speaker.set_response_params(read_until_eof=True, auto_decompress=True)
+        transport.write(request)
+        answer = await _read(speaker)
+        return answer, transport.get_write_buffer_size() == 0
+    except (HttpProcessingError, aiohttp.EofStream, RuntimeError) as error:
+        raise aiohttp.ClientPayloadError("the answer is no HTTP, or broke off") from error
 
 
 async def _read(speaker: ResponseHandler) -> Answer:
-    message, content = await speaker.read()
-    while message.code in _INFORMATIONAL:
+    message, content = await _head(speaker)
+    # Hardly an answer to us comes in pieces.
+    body = await (_body(content) if content.is_eof() else _body_in_pieces(speaker, content))
+    return Answer(message.code, message.headers, body)
+
+
+async def _head(speaker: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
+    for _ in range(MAX_HINTS):
         message, content = await speaker.read()
+        if message.code == _SWITCHING:
+            raise aiohttp.ClientPayloadError("another protocol, that nobody asked for")
+        if message.code not in _INFORMATIONAL:
+            return message, content
+    raise aiohttp.ClientPayloadError("hints beyond all bounds")
+
+
+async def _body_in_pieces(speaker: ResponseHandler, content: StreamReader) -> bytes:
+    """Read a body of which something is still to come.
+
+    aiohttp tells its reader nothing where the parser fails amid it or the connector is closed, so
+    that it would wait until its time is up.
+    """
+    ended = speaker.closed
+    if ended is None:
+        raise aiohttp.ServerDisconnectedError
+
+    def break_off(_: asyncio.Future[None]) -> None:
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
+
+    # Once for each connection, however many answers came over it.
+    ended.remove_done_callback(_heed)
+    ended.add_done_callback(_heed)
+    ended.add_done_callback(break_off)
+    try:
+        return await _body(content)
+    finally:
+        ended.remove_done_callback(break_off)
+
+
+def _heed(ended: asyncio.Future[None]) -> None:
+    """Look at how a connection ended: asyncio complains of what nobody looked at."""
+    if not ended.cancelled():
+        ended.exception()
+
+
+async def _body(content: StreamReader) -> bytes:
     chunks, size = [], 0
     while chunk := await content.readany():
         size += len(chunk)
         if size > MAX_REPLY_BYTES:
             raise aiohttp.ClientPayloadError("an answer beyond all bounds")
         chunks.append(chunk)
-    return Answer(message.code, message.headers, b"".join(chunks))
+    return b"".join(chunks)
 
 
 def _written(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", *[f"{name}: {it}" for name, it in headers.items()]]
     if body is not None or method != "GET":
         lines.append(f"Content-Length: {len(body or b'')}")
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header that would be two")
+    if not "".join(lines).isprintable():
+        raise ValueError("control characters, that could make two headers of one")
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")

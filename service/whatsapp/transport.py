@@ -1,6 +1,7 @@
 """One HTTP call to a WhatsApp client, or to the Cloud API; nothing repeats it behind our back."""
 
 import asyncio
+import json
 import ssl
 import time
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from yarl import URL
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError
-from service.whatsapp.exchange import Exchange
+from service.whatsapp.exchange import Exchange, NotBegunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Transport:
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._exchange.call(method, f"{self._prefix}{path}", sent, content)
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, NotBegunError) as error:
             raise NotSentError(f"no connection ({type(error).__name__})") from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             late = isinstance(error, TimeoutError)
@@ -136,4 +137,12 @@ def _json(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except ValueError:
+        return _json_of_any_kind(raw)
+
+
+def _json_of_any_kind(raw: bytes) -> Any:
+    """Read what the fast parser refuses: a lone surrogate must not cost its neighbours."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
         return None

@@ -279,6 +279,18 @@ async def test_what_can_be_no_recipient_is_not_found_and_spoils_no_other(
     assert (list(found.users), found.checked) == ([WA_ID], {})
 
 
+async def test_texts_and_times_come_back_as_they_were_saved(database: SQLiteDatabase) -> None:
+    odd = '"[1] \\\\u0000 {} \u2028\U0001f600\x7f'
+    digits, long_ago = "007", -(2**53) - 1
+    late = 2**63 - 1
+    await saved(database, (odd, "valid", odd, late), (digits, "invalid", None, long_ago))
+    found = await known(database, odd, digits)
+    assert found.checked == {
+        odd: LastWord(odd, "valid", late),
+        digits: LastWord(None, "invalid", long_ago),
+    }
+
+
 async def test_questions_that_wait_are_each_answered_with_their_own(
     database: SQLiteDatabase,
 ) -> None:

@@ -131,6 +131,14 @@ class TestIdentity:
         assert answer is not None
         assert answer.acknowledged is acknowledged
 
+    async def test_a_lone_surrogate_costs_nothing_but_its_own_text(
+        self, server: Server, client: Client
+    ) -> None:
+        server.answers[PATH] = [(200, identity(name="\ud800"))]
+        assert await client.identity(WA_ID) == Answer(
+            HASH, Moment(1_600_132_094_000), acknowledged=True
+        )
+
     @pytest.mark.parametrize("created", [None, 0, -1, 10**15])
     async def test_a_time_that_is_none_is_left_out(
         self, server: Server, client: Client, created: Any
@@ -252,6 +260,21 @@ class TestWithoutAnAnswer:
         with pytest.raises(NoReplyError):
             await client.acknowledge(WA_ID, HASH)
         assert dropped == 1
+
+    async def test_what_the_client_says_unasked_acknowledges_nothing(
+        self, server: Server, client: Client
+    ) -> None:
+        await client.identity(WA_ID)
+        kept = server.requests[-1].transport
+        assert kept is not None
+        kept.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.sleep(0.1)
+        server.requests.clear()
+        with pytest.raises(NotSentError):
+            await client.acknowledge(WA_ID, HASH)
+        assert server.requests == []
+        server.answers[PATH] = [(200, {})]
+        assert await client.acknowledge(WA_ID, HASH) == 200
 
     async def test_it_is_known_how_long_the_client_has_not_answered(
         self, server: Server, client: Client
@@ -502,7 +525,7 @@ class TestARefusedLogin:
     async def test_who_waits_for_a_login_that_is_not_answered_does_not_wait_for_another(
         self, server: Server
     ) -> None:
-        server.seconds = 60
+        server.seconds = 5
         made = Client("main", account(server.url, timeout_seconds=0.3), Metrics())
         async with asyncio.timeout(2):
             asked = (made.identity(WA_ID) for _ in range(20))
