@@ -24,8 +24,9 @@ T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 0.5
 """How often to look while it is not a change of the user alone that would open the gate."""
-ASKED_AT_ONCE = 500
-"""Recipients of one question to the database: a large lookup is more, and read by two at once."""
+UNCUT = 200
+"""Recipients up to which a lookup is one question to the database."""
+SMALLER_PART = 0.36
 HEARD = ("identity_", "send_blocked", "number_changed", "blocked")
 """How the codes begin that only a change of the user takes away: a commit tells of it."""
 
@@ -142,10 +143,9 @@ class Gate:
 
 
 def _parts(asked: Sequence[str]) -> list[Sequence[str]]:
-    """Cut a large lookup into equal parts."""
-    count = math.ceil(len(asked) / ASKED_AT_ONCE) or 1
-    size = math.ceil(len(asked) / count) or 1
-    return [asked[start : start + size] for start in range(0, len(asked), size)]
+    """Cut a large lookup in two for two readers; unequal, so that one writes while one reads."""
+    cut = round(SMALLER_PART * len(asked)) if len(asked) > UNCUT else 0
+    return [asked[:cut], asked[cut:]] if cut else [asked]
 
 
 async def _all_of(works: Sequence[Awaitable[T]]) -> list[T]:

@@ -2,7 +2,8 @@
 
 import re
 
-ALIAS_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,139}$"
+MAX_ALIAS_CHARACTERS = 140
+ALIAS_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ALIAS_CHARACTERS - 1}}}$"
 MAX_HASH_CHARACTERS = 1024
 
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9.]{1,128}")
@@ -11,6 +12,8 @@ _ALIAS = re.compile(ALIAS_PATTERN.removesuffix("$") + r"\Z")
 
 def usable_alias(text: str) -> bool:
     """Tell whether the text can name a user: a wa_id, or on the Cloud API a user id."""
+    if text.isalnum() and text.isascii() and len(text) <= MAX_ALIAS_CHARACTERS:
+        return True  # as nearly all are, at a third of the time
     return _ALIAS.match(text) is not None
 
 
