@@ -22,6 +22,16 @@ def signed(body: bytes, *lines: str, secret: bytes = SECRET, sha1: str = "0a") -
     return request(body, *lines, *both, path=META)
 
 
+async def taken_and_waiting() -> Speaking:
+    made = Speaking(turns=-1)
+    await made.send(request(b"first"), turns=3)
+    made.ledger.futures[0].set_result(None)
+    await made.turn(10)
+    await made.send(request(b"second"))
+    assert made.taken == 1
+    return made
+
+
 # What is taken
 
 
@@ -379,11 +389,7 @@ async def test_a_connection_whose_first_callback_was_taken_is_not_silent() -> No
 
 
 async def test_a_sender_that_goes_away_before_the_answer_leaves_nothing_behind() -> None:
-    made = Speaking(turns=-1)
-    await made.send(request(b"first"), turns=3)
-    made.ledger.futures[0].set_result(None)
-    await made.turn(10)
-    await made.send(request(b"second"))
+    made = await taken_and_waiting()
     assert (made.taken, made.in_flight) == (1, len(b"second"))
     await made.end()
     written = made.wire.written
@@ -394,12 +400,7 @@ async def test_a_sender_that_goes_away_before_the_answer_leaves_nothing_behind()
 
 
 async def test_a_callback_that_is_being_written_is_answered_before_the_service_ends() -> None:
-    made = Speaking(turns=-1)
-    await made.send(request(b"first"), turns=3)
-    made.ledger.futures[0].set_result(None)
-    await made.turn(10)
-    await made.send(request(b"second"))
-    assert made.taken == 1
+    made = await taken_and_waiting()
     made.speaker.close()
     ending = asyncio.create_task(made.speaker.shutdown(30))
     await made.turn(10)
@@ -413,16 +414,6 @@ async def test_a_callback_that_is_being_written_is_answered_before_the_service_e
 
 
 # Faults
-
-
-async def taken_and_waiting() -> Speaking:
-    made = Speaking(turns=-1)
-    await made.send(request(b"first"), turns=3)
-    made.ledger.futures[0].set_result(None)
-    await made.turn(10)
-    await made.send(request(b"second"))
-    assert made.taken == 1
-    return made
 
 
 async def test_what_nobody_foresaw_is_answered_and_the_connection_goes_on() -> None:
