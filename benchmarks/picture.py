@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 
@@ -14,6 +15,7 @@ from benchmarks.report import Section
 WIDTH, HEIGHT = 6.4, 4.0
 COLUMNS = 2
 TOP = 1.15
+TITLE_CHARACTERS = 48
 
 
 def draw(sections: list[Section], file: Path) -> None:
@@ -27,7 +29,7 @@ def draw(sections: list[Section], file: Path) -> None:
     axes = [axis for row in grid for axis in row]
     for section, axis in zip(shown, axes, strict=False):
         KINDS[section.plot["kind"]](section, axis)
-        axis.set_title(section.title, fontsize=10)
+        axis.set_title(fill(section.title, TITLE_CHARACTERS), fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)

@@ -77,7 +77,10 @@ class Gate:
     async def one(self, account: str, asked: str) -> bytes:
         """Answer about one user."""
         return await self._ask(
-            account, [asked], partial(_one, account, asked, account in self._cloud)
+            account,
+            [asked],
+            partial(_one, account, asked, account in self._cloud),
+            self._situation(account),
         )
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
@@ -94,12 +97,13 @@ class Gate:
         """Answer about one user as soon as it is sendable, or when the time is up."""
         ends_at = time.monotonic() + seconds
         judge_it = partial(_judge_closely, asked)
-        found = await self._ask(account, [asked], judge_it)
+        found = await self._ask(account, [asked], judge_it, self._situation(account))
         changes = self._parts.changes
         while not found.verdict.sendable and not changes.closing:
             with changes.watching(found.users) as changed:
                 # What came between the first look and the watch is not missed.
-                users, found = found.users, await self._ask(account, [asked], judge_it)
+                users = found.users
+                found = await self._ask(account, [asked], judge_it, self._situation(account))
                 left = ends_at - time.monotonic()
                 if found.verdict.sendable or left <= 0:
                     break
@@ -127,10 +131,9 @@ class Gate:
         account: str,
         asked: Sequence[str],
         then: "Then[T]",
-        situation: Situation | None = None,
+        situation: Situation,
     ) -> T:
         parts = self._parts
-        situation = situation or self._situation(account)
         country_of = parts.settings.accounts[account].phone_number
         question = Question(account, country_of, asked, account in self._cloud)
         answer, unverified = await parts.database.look_up(

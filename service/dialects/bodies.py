@@ -23,7 +23,7 @@ def read_object(content_type: str, content_encoding: str, body: bytes) -> dict[s
         raise UnreadableError("the body is compressed")
     if not _is_json(content_type):
         raise UnreadableError("the media type is not application/json")
-    value = _parse(body)
+    value = parse(body)
     if not isinstance(value, dict):
         raise UnreadableError("the body is no JSON object")
     if _may_be_deep(body) and _deeper_than(value, MAX_DEPTH):
@@ -40,7 +40,8 @@ def _is_json(content_type: str) -> bool:
     )
 
 
-def _parse(body: bytes) -> Any:
+def parse(body: bytes) -> Any:
+    """Read JSON of any kind; raises UnreadableError."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,7 +1,6 @@
 """One HTTP call to a WhatsApp client, or to the Cloud API; nothing repeats it behind our back."""
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import orjson
 import structlog
 from yarl import URL
 
+from service.dialects.bodies import UnreadableError, parse
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError
@@ -135,14 +135,6 @@ def _tls(account: OnPremAccountSettings | CloudAccountSettings) -> ssl.SSLContex
 
 def _json(raw: bytes) -> Any:
     try:
-        return orjson.loads(raw)
-    except ValueError:
-        return _json_of_any_kind(raw)
-
-
-def _json_of_any_kind(raw: bytes) -> Any:
-    """Read what the fast parser refuses: a lone surrogate must not cost its neighbours."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
+        return parse(raw)
+    except UnreadableError:
         return None
