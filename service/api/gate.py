@@ -15,7 +15,17 @@ from service.api.access import admit
 from service.api.problems import ProblemError, problem_of
 from service.api.services import Services
 from service.api.written import Written
-from service.model.gate import LastWord, Recipient, Rules, Situation, Verdict, judge, unite
+from service.model.gate import (
+    Findings,
+    LastWord,
+    Recipient,
+    Rules,
+    Situation,
+    Verdict,
+    judge,
+    judge_usual,
+    unite,
+)
 from service.model.names import is_user_id, usable_alias
 from service.model.numbers import canonical
 from service.store.database import Known, Question
@@ -135,7 +145,9 @@ class Gate:
     ) -> T:
         parts = self._parts
         country_of = parts.settings.accounts[account].phone_number
-        question = Question(account, country_of, asked, account in self._cloud)
+        cloud = account in self._cloud
+        fresh_since = None if cloud else situation.fresh_since
+        question = Question(account, country_of, asked, cloud, fresh_since)
         answer, unverified = await parts.database.look_up(
             question, partial(_answer, then, question, situation)
         )
@@ -161,11 +173,15 @@ async def _all_of(works: Sequence[Awaitable[T]]) -> list[T]:
 
 
 class View(NamedTuple):
-    """What is known of the recipients of a question, and how things stand at the account."""
+    """What is known of the recipients of a question, and how things stand at the account.
+
+    `usual` is what is found of those who are as usual.
+    """
 
     question: Question
     known: Known
     situation: Situation
+    usual: Findings
 
     def judge(self, asked: str) -> Verdict | None:
         """Judge a recipient by every name that leads to a user, else by the first.
@@ -175,6 +191,9 @@ class View(NamedTuple):
         take one away.
         """
         known = self.known
+        wa_id = known.usual.get(asked)
+        if wa_id is not None:
+            return Verdict(wa_id, *self.usual)
         own = known.checked.get(asked)
         if own is None and (user := known.users.get(asked)) is not None:
             return self._judge(user.wa_id or None, user, None)
@@ -218,7 +237,7 @@ def _answer(
     then: "Then[T]", question: Question, situation: Situation, known: Known
 ) -> tuple[T, list[int]]:
     """Make the answer, and tell whom of those asked about the client is still to be asked about."""
-    view = View(question, known, situation)
+    view = View(question, known, situation, judge_usual(situation))
     unverified: list[int] = []
     if situation.restored_at is not None:
         users = [user for asked in question.asked for user in view.users_of(asked)]

@@ -64,6 +64,10 @@ class Verdict(NamedTuple):
         return not self.reasons
 
 
+Findings = tuple[bool, tuple[Reason, ...], tuple[Reason, ...]]
+"""Whether the recipient is known, the reasons and the warnings."""
+
+
 class Recipient(NamedTuple):
     """A user, as far as the gate goes by one.
 
@@ -154,6 +158,11 @@ class Situation(NamedTuple):
     catching_up: Reason | None = None
     rules: Rules = Rules()
 
+    @property
+    def fresh_since(self) -> int:
+        """Checks after this moment are fresh."""
+        return self.now - FRESH_MS
+
 
 def judge(
     wa_id: str | None,
@@ -183,6 +192,12 @@ def judge(
     return Verdict(wa_id, known, blocking, warning, user.user_id, trusted)
 
 
+def judge_usual(situation: Situation) -> Findings:
+    """Find what there is to tell of those who were heard of, but of the account nothing."""
+    _, known, reasons, warnings, *_ = judge(None, _USUAL, (), situation)
+    return known, reasons, warnings
+
+
 def _newest(checks: Iterable[Checked | None]) -> Checked | None:
     """Give the last result; what is being checked for the first time has none yet."""
     newest: Checked | None = None
@@ -195,6 +210,7 @@ def _newest(checks: Iterable[Checked | None]) -> Checked | None:
 
 
 _NOTHING = (None, None, None)
+_USUAL = Recipient(0, "", None)
 _OPEN = {None, State.ACKNOWLEDGED, State.AWAITING_HASH}
 """The states of an identity that let messages through."""
 

@@ -1,6 +1,7 @@
 """What the steps ask of a database, whichever it is."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -98,12 +99,15 @@ class Question(NamedTuple):
 
     `country_of` is a number whose country holds for those that name none. On the Cloud API the
     answer is to tell user ids and identity hashes too, which takes more to be read (`in_full`).
+    Else nothing but their wa_ids is told of those who are as usual, where checks since
+    `fresh_since` (Unix ms) are fresh; without it of nobody.
     """
 
     account: str
     country_of: str | None
     asked: Sequence[str]
     in_full: bool = False
+    fresh_since: int | None = None
 
 
 class Known(NamedTuple):
@@ -111,16 +115,31 @@ class Known(NamedTuple):
 
     `users` by what they are called. `checked` is the client's last word on a number as it was
     asked, or, where nothing else is known of that text, on another spelling of it. `newest` is for
-    each wa_id the last word on any number that led to it.
+    each wa_id the last word on any number that led to it. `usual` are the wa_ids of those asked
+    about of whom there is nothing else to tell: heard of, with nothing that could close the gate,
+    and the newest word on the wa_id, if there is one, valid and fresh. The others do not tell of
+    them.
     """
 
     users: Mapping[str, Recipient]
     checked: Mapping[str, LastWord]
     newest: Mapping[str, LastWord]
+    usual: Mapping[str, str] = MappingProxyType({})
 
 
 class Reads(Protocol):
     """The statements of the gate, each for many recipients of an account at once."""
+
+    def told(
+        self, account: str, inputs: Iterable[str], fresh_since: int
+    ) -> Mapping[str, str | None]:
+        """Give the wa_ids of numbers, by the literal text that was asked about.
+
+        None for what is being checked, is not valid, or was not checked since `fresh_since`.
+        """
+
+    def usual(self, account: str, wa_ids: Iterable[str], fresh_since: int) -> Collection[str]:
+        """Give those of the wa_ids whose users are as usual; see `Known`."""
 
     def recipients(
         self, account: str, names: Iterable[str], *, in_full: bool

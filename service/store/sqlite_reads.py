@@ -7,13 +7,14 @@ loop and a second reader.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from service.model.gate import LastWord, Recipient
 from service.store.rows import RECIPIENT_COLUMNS, recipient_of
+from service.store.tables import CLOSED
 
 
 def _listed(columns: Iterable[str], tables: str) -> str:
@@ -35,6 +36,24 @@ _RECIPIENTS = _listed(
     "LEFT JOIN contacts c ON c.account = ?1 AND c.wa_id = coalesce(u.wa_id, asked.value) "
     "AND c.status <> 'processing'",
 )
+# The wa_id is that of a user who is not in the index; who has a user id is.
+_USUAL = (
+    "SELECT json_group_array(asked.value) FROM json_each(?2) AS asked "  # noqa: S608  text of ours
+    "CROSS JOIN aliases a ON a.account = ?1 AND a.alias = asked.value "
+    "WHERE NOT EXISTS (SELECT 1 FROM users INDEXED BY ix_users_closed "
+    f"WHERE id = a.user_id AND ({CLOSED})) "
+    "AND NOT EXISTS (SELECT 1 FROM blocks WHERE user_id = a.user_id) "
+    "AND NOT EXISTS (SELECT 1 FROM unverified WHERE account = ?1 AND user_id = a.user_id) "
+    "AND coalesce((SELECT status = 'valid' AND checked_at > ?3 FROM contacts "
+    "WHERE account = ?1 AND wa_id = asked.value AND status <> 'processing' "
+    "ORDER BY checked_at DESC, status DESC LIMIT 1), 1)"
+)
+_TOLD = (
+    "SELECT json_group_object(c.input, "
+    "CASE WHEN c.status = 'valid' AND c.checked_at > ?3 THEN c.wa_id END) "
+    "FROM json_each(?2) AS asked "
+    "CROSS JOIN contacts c ON c.account = ?1 AND c.input = asked.value"
+)
 _CHECKED = _listed(
     ("c.input", *_WORD), "CROSS JOIN contacts c ON c.account = ?1 AND c.input = asked.value"
 )
@@ -50,6 +69,17 @@ class SQLiteReads:
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
+
+    def told(
+        self, account: str, inputs: Iterable[str], fresh_since: int
+    ) -> Mapping[str, str | None]:
+        """Give the wa_ids of numbers whose last word is valid and fresh, None for the others."""
+        told: dict[str, str | None] = self._found(_TOLD, account, inputs, fresh_since)
+        return told
+
+    def usual(self, account: str, wa_ids: Iterable[str], fresh_since: int) -> Collection[str]:
+        """Give those of the wa_ids whose users are as usual."""
+        return set(self._found(_USUAL, account, wa_ids, fresh_since))
 
     def recipients(
         self, account: str, names: Iterable[str], *, in_full: bool
@@ -81,10 +111,13 @@ class SQLiteReads:
         return newest
 
     def _rows(self, sql: str, account: str, keys: Iterable[str], *more: bool) -> list[list[Any]]:
+        rows: list[list[Any]] = self._found(sql, account, keys, *more)
+        return rows
+
+    def _found(self, sql: str, account: str, keys: Iterable[str], *more: int) -> Any:
         asked = orjson.dumps(sorted(keys)).decode()
         [found] = self._raw.execute(sql, (account, asked, *more)).fetchone()
-        rows: list[list[Any]] = orjson.loads(found)
-        return rows
+        return orjson.loads(found)
 
 
 def _keep_newest(newest: dict[str, LastWord], key: str, word: LastWord) -> None:

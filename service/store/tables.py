@@ -124,6 +124,14 @@ Index(
     postgresql_where=text(UNSETTLED),
 )
 
+CLOSED = (
+    "state NOT IN ('acknowledged', 'awaiting_hash') "
+    "OR blocked_since IS NOT NULL OR links IS NOT NULL OR user_id IS NOT NULL "
+    "OR (state IS NULL AND wrote_at IS NULL AND checked_at IS NULL)"
+)
+"""Users of whom the gate may have more to tell than that they are known, by their wa_id."""
+Index("ix_users_closed", users.c.id, sqlite_where=text(CLOSED), postgresql_where=text(CLOSED))
+
 aliases = Table(
     "aliases",
     metadata,
