@@ -15,11 +15,13 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 PAGES = 16_000
-"""Pages in the log, about, until the next look: 65 MB.
+"""Pages in the log, about, until it is copied: 65 MB.
 
 A page that was written several times meanwhile is copied once: the more users there are, the more
 this saves.
 """
+MOST_GUESSED = 4 * PAGES
+"""Up to so many guessed pages are waited for where guesses turned out too high."""
 SHARED_FROM = 60
 FEW_PAGES = 2_000
 """What may be copied while the writer waits."""
@@ -52,7 +54,8 @@ def pages_of(rows: int) -> int:
 
     Of a few rows each has one in its table and one in an index; many share theirs. SQLite does not
     tell: by the rows alone the log of a quiet service, a commit for every callback, would be taken
-    for a quarter of what it is, and its commits would come to copy it themselves.
+    for a quarter of what it is, and its commits would come to copy it themselves. Under load the
+    guess is too high, up to four times: `Checkpoints` learns how much.
     """
     return min(2 * rows, rows // 2 + SHARED_FROM)
 
@@ -60,27 +63,30 @@ def pages_of(rows: int) -> int:
 class Checkpoints:
     """Begins a checkpoint each time that enough pages were written.
 
-    `beside` runs one while the writer goes on, `within` one while it waits.
+    `beside` runs one while the writer goes on, `within` one while it waits. What the log then turns
+    out to hold corrects the guess until the next.
     """
 
     def __init__(self, beside: Checkpoint, within: Checkpoint) -> None:
         self._beside = beside
         self._within = within
         self._changes = 0
-        self._pages = 0
+        self._guessed = 0
+        self._enough = PAGES
         self._task: asyncio.Task[None] | None = None
 
     def note(self, changes: int) -> None:
         """Hear after a commit how many rows the writer has changed since it was opened."""
-        self._pages += pages_of(changes - self._changes)
+        self._guessed += pages_of(changes - self._changes)
         self._changes = changes
-        if self._pages >= PAGES and self._task is None:
-            self._pages = 0
-            self._task = asyncio.create_task(self._run())
+        if self._guessed >= self._enough and self._task is None:
+            guessed, self._guessed = self._guessed, 0
+            self._task = asyncio.create_task(self._run(guessed))
 
-    async def _run(self) -> None:
+    async def _run(self, guessed: int) -> None:
         try:
             pages, _ = await self._beside()
+            self._enough = min(max(PAGES, PAGES * guessed // max(1, pages)), MOST_GUESSED)
             for _ in range(MAX_PASSES):
                 before, (pages, _) = pages, await self._beside()
                 if pages - before <= FEW_PAGES:
