@@ -156,15 +156,16 @@ class Worker:
             self._wake.set()
 
     async def _do(self, task: Task) -> None:
-        with structlog.contextvars.bound_contextvars(request_id=task.request_id or task.holder):
-            try:
-                async with self._slots:
-                    outcome = await self._perform(task)
-            except Exception:
-                # Its lease ends by itself, and the work is tried again.
-                log.exception("a worker failed", account=task.account)
-                return
-            await self._write(task, outcome)
+        # For this asyncio task alone, whose context ends with it.
+        structlog.contextvars.bind_contextvars(request_id=task.request_id or task.holder)
+        try:
+            async with self._slots:
+                outcome = await self._perform(task)
+        except Exception:
+            # Its lease ends by itself, and the work is tried again.
+            log.exception("a worker failed", account=task.account)
+            return
+        await self._write(task, outcome)
 
     async def _write(self, task: Task, outcome: Outcome) -> None:
         """Write the outcome down, as long as the lease lasts."""
