@@ -13,6 +13,7 @@ from benchmarks.load import Plan
 from benchmarks.loading import run
 from benchmarks.measure import Series, interleaved, median, spread
 from benchmarks.options import Effort
+from benchmarks.quiet import read_through
 from benchmarks.report import Goal, Section
 from benchmarks.seeding import Size, seed
 from benchmarks.servers import AUTHORIZATION, Installation, Server, ackgate, noop
@@ -21,7 +22,6 @@ CONNECTIONS = (1, 64)
 PATHS = 20_000
 """Users that single lookups ask about, drawn anew for each run."""
 MAX_BODIES = 400
-BLOCK_BYTES = 1_048_576
 RATE_GOAL, THOUSAND_GOAL = 0.25, 40.0
 NAME, REFERENCE = "Ackgate", "no-op"
 RECIPIENT = "/api/v1/accounts/main/recipients"
@@ -125,23 +125,13 @@ def _note_singles(
         section.goals.append(Goal(what, median(ratios), RATE_GOAL, noisy=series.noisy))
 
 
-def _read_through(database: Path) -> None:
-    """Have the system keep the file in memory: the service is measured, not the disk.
-
-    A system that lets go of pages that are not read twice within seconds would read them again.
-    """
-    with database.open("rb") as file:
-        while file.read(BLOCK_BYTES):
-            pass
-
-
 def _note_thousands(section: Section, server: Server, database: Path, effort: Effort) -> None:
     """Time them beside single lookups at one connection, in the same rounds."""
     sys.stderr.write("lookups of a thousand, 1 connection\n")
     ratios, p50s, p99s, rates, failed = [], [], [], [], 0
     for _ in range(effort.rounds):
         single = run(_plan(server, 1, effort))
-        _read_through(database)
+        read_through(database)
         many = run(_thousands(server, effort))
         ratios.append(many.p99_ms / single.p50_ms if single.p50_ms else 0.0)
         p50s.append(many.p50_ms)

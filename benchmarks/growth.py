@@ -18,6 +18,7 @@ from benchmarks.load import Plan
 from benchmarks.loading import run
 from benchmarks.measure import Series, interleaved, median, spread
 from benchmarks.options import Effort
+from benchmarks.quiet import read_through
 from benchmarks.report import Goal, Section
 from benchmarks.seeding import Size, seed
 from benchmarks.servers import AUTHORIZATION, Installation, Server
@@ -60,11 +61,12 @@ def measure(effort: Effort) -> Section:
         for item in grown:
             _pages(item)
         accepts = _accepts(grown[1:], effort)
+        in_memory = _accepts(grown[1:], effort, in_memory=True)
         for item in grown[1:]:
             item.loaded = item.server.process.memory_mb()
         for item in grown:
             _restart(item)
-    return _section(grown, accepts, reads)
+    return _section(grown, accepts, in_memory, reads)
 
 
 def _grow(folder: Path, users: int) -> Grown:
@@ -102,14 +104,19 @@ def _reading(server: Server, effort: Effort) -> Plan:
     )  # fmt: skip
 
 
-def _accepts(grown: list[Grown], effort: Effort) -> Series:
-    sys.stderr.write(f"everyday mix, {CONNECTIONS} connections\n")
-    users = {item.server.name: item.users for item in grown}
-    return interleaved(
-        [item.server for item in grown],
-        lambda s: accept_plan(s, "everyday", CONNECTIONS, effort.seconds, users[s.name]),
-        rounds=effort.rounds,
-    )
+def _accepts(grown: list[Grown], effort: Effort, *, in_memory: bool = False) -> Series:
+    """Accept with the file as it lies, or with all of it in the system's memory."""
+    where = ", the file in memory" if in_memory else ""
+    sys.stderr.write(f"everyday mix, {CONNECTIONS} connections{where}\n")
+    items = {item.server.name: item for item in grown}
+
+    def planned(server: Server) -> Plan:
+        item = items[server.name]
+        if in_memory:
+            read_through(item.installation.database)
+        return accept_plan(server, "everyday", CONNECTIONS, effort.seconds, item.users)
+
+    return interleaved([item.server for item in grown], planned, rounds=effort.rounds)
 
 
 def _pages(item: Grown) -> None:
@@ -154,12 +161,13 @@ def _restart(item: Grown) -> None:
         (item.starts_after_kill if kill else item.starts).append(1000 * seconds)
 
 
-def _section(grown: list[Grown], accepts: Series, reads: Series) -> Section:
+def _section(grown: list[Grown], accepts: Series, in_memory: Series, reads: Series) -> Section:
     section = Section(
         "growth",
         "Growth: five journal entries for every identity",
         (
-            "identities", "accepts/s", "by the smallest", "spread", "GET p50 ms", "GET p99 ms",
+            "identities", "accepts/s", "by the smallest", "spread", "in memory",
+            "by the smallest", "spread", "GET p50 ms", "GET p99 ms",
             "p99 by empty", "page 1", "page 100", "start ms", "after kill", "MB at rest",
             "loaded",
         ),
@@ -170,13 +178,14 @@ def _section(grown: list[Grown], accepts: Series, reads: Series) -> Section:
     )  # fmt: skip
     empty, smallest = grown[0].server.name, grown[1].server.name
     for item in grown:
-        section.rows.append(_row(item, accepts, reads, empty, smallest))
+        section.rows.append(_row(item, (accepts, in_memory), reads, empty, smallest))
     section.plot["series"]["accepts"] = [
         (item.users, median(accepts.ratios(item.server.name, smallest))) for item in grown[1:]
     ]
     _judge(section, grown[-1], accepts, reads, (empty, smallest))
     section.notes += [
         f"accepts: everyday mix over all of the identities, {CONNECTIONS} connections",
+        "in memory: the same with the file read through just before each run",
         f"GET: one identity at random, {READERS} connections; {EMPTY} identities stand for none",
         "start: until /health/ready says 200; after kill: with SIGKILL right after a load",
         f"others used at most {max(accepts.others, reads.others):.2f} cores in a round",
@@ -185,13 +194,15 @@ def _section(grown: list[Grown], accepts: Series, reads: Series) -> Section:
 
 
 def _row(
-    item: Grown, accepts: Series, reads: Series, empty: str, smallest: str
+    item: Grown, accepts: tuple[Series, ...], reads: Series, empty: str, smallest: str
 ) -> tuple[str | float, ...]:
     name = item.server.name
-    accepted: tuple[str | float, ...] = ("-", "-", "-")
+    accepted: list[str | float] = ["-", "-", "-"] * len(accepts)
     if name != empty:
-        ratios = accepts.ratios(name, smallest)
-        accepted = (median(accepts.rates(name)), median(ratios), spread(ratios))
+        accepted = []
+        for series in accepts:
+            ratios = series.ratios(name, smallest)
+            accepted += [median(series.rates(name)), median(ratios), spread(ratios)]
     return (
         name,
         *accepted,
