@@ -15,11 +15,10 @@ from service.api.queries import need_account, read_body
 from service.api.services import services
 from service.api.shapes import identity
 from service.model.decisions import Verb
-from service.model.users import State
+from service.model.users import OPEN, State
 from service.store.queries import find_user
 
 WAIT_SECONDS = 10
-OPEN = {State.ACKNOWLEDGED, State.AWAITING_HASH}
 
 
 class HashBody(BaseModel):

@@ -14,7 +14,7 @@ from service.api import verdicts
 from service.api.access import admit
 from service.api.problems import ProblemError, problem_of
 from service.api.services import Services
-from service.api.written import Written
+from service.ingress.written import Written
 from service.model.gate import (
     Findings,
     LastWord,

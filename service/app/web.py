@@ -14,7 +14,7 @@ from service.api.routes import add_routes
 from service.api.services import SERVICES, Services
 from service.ingress.bodies import Intake
 from service.ingress.door import Door, address_of, entrances, expect
-from service.ingress.kept import Kept, stays_open
+from service.ingress.written import KEPT, stays_open
 from service.settings import ServerSettings
 
 Handler = Callable[[Any], Awaitable[Any]]
@@ -51,7 +51,6 @@ def door_of(parts: Services) -> Door:
 
 def plainly(door: Door | None, gate: Gate | None, otherwise: Handler) -> Handler:
     """Hand callbacks and questions to the gate straight on: the router costs a quarter of them."""
-    kept = Kept()
 
     async def handle(request: web.Request) -> Any:
         if not stays_open(request):
@@ -61,7 +60,7 @@ def plainly(door: Door | None, gate: Gate | None, otherwise: Handler) -> Handler
                 refused = await door.take(request, *named)
             except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
                 return problem_of(error)
-            return kept if refused is None else refused
+            return KEPT if refused is None else refused
         if gate is not None and (asked := gate.plainly_asked(request)) is not None:
             return await gate.take(request, *asked)
         return await otherwise(request)

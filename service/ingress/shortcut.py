@@ -16,8 +16,8 @@ from multidict import CIMultiDictProxy
 
 from service.ingress.door import Door, Whole, address_in
 from service.ingress.envelope import Envelope, envelope_of
-from service.ingress.kept import Kept, written
 from service.ingress.signatures import signature_of
+from service.ingress.written import KEPT, as_bytes
 
 HEAD_END = b"\r\n\r\n"
 MAX_HEADS = 1024
@@ -62,7 +62,6 @@ class Shortcut:
         self._door = door
         self._problem_of = problem_of
         self._heads: dict[bytes, Head] = {}
-        self._kept = Kept()
 
     def take(self, data: bytes, write: Write) -> bool:
         """Take what came over a connection, if it is a whole callback under a known head.
@@ -81,11 +80,11 @@ class Shortcut:
 
     def _answer(self, write: Write, refused: web.Response | BaseException | None) -> None:
         if refused is None:
-            write(self._kept.written())
+            write(KEPT.written())
         elif isinstance(refused, web.Response):
-            write(written(refused))
+            write(as_bytes(refused))
         elif isinstance(refused, Exception):
-            write(written(self._problem_of(refused)))
+            write(as_bytes(self._problem_of(refused)))
         else:
             write(None)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from service.model.contacts import FRESH_MS, INVALID, PROCESSING
-from service.model.users import Link, State, User
+from service.model.users import OPEN, Link, State, User
 
 CLEARS_WHEN = {
     "identity_pending": "a person acknowledges the identity",
@@ -211,8 +211,7 @@ def _newest(checks: Iterable[Checked | None]) -> Checked | None:
 
 _NOTHING = (None, None, None)
 _USUAL = Recipient(0, "", None)
-_OPEN = {None, State.ACKNOWLEDGED, State.AWAITING_HASH}
-"""The states of an identity that let messages through."""
+_OPEN = {None, *OPEN}
 
 
 def _is_plain(user: Recipient) -> bool:

@@ -37,6 +37,10 @@ class Kind(StrEnum):
     ASK = "ask"
 
 
+OPEN = frozenset({State.ACKNOWLEDGED, State.AWAITING_HASH})
+"""The states of an identity that let messages through."""
+
+
 @dataclass(slots=True)
 class Work:
     """A row of the outbox: something to be done with a WhatsApp client, and how it goes.

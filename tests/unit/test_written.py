@@ -1,4 +1,4 @@
-"""The answer to a callback that is kept."""
+"""Answers that are bytes already."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,7 +6,7 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from service.ingress.kept import Kept
+from service.ingress.written import KEPT
 
 
 def request(*, paused: bool) -> Any:
@@ -20,6 +20,6 @@ def request(*, paused: bool) -> Any:
 @pytest.mark.parametrize("paused", [True, False])
 async def test_a_sender_that_reads_no_answers_gets_no_more_until_it_does(paused: bool) -> None:
     asked = request(paused=paused)
-    await Kept().prepare(asked)
+    await KEPT.prepare(asked)
     assert asked.transport.write.call_count == 1
     assert asked.writer.drain.await_count == int(paused)
