@@ -20,8 +20,15 @@ PAGES = 16_000
 A page that was written several times meanwhile is copied once: the more users there are, the more
 this saves.
 """
-MOST_GUESSED = 4 * PAGES
-"""Up to so many guessed pages are waited for where guesses turned out too high."""
+MOST_GUESSED = 3 * PAGES
+"""Up to so many guessed pages are waited for where guesses turned out too high.
+
+Where the load then ends they are half as many again, of commits of a callback each with a long
+body: still fewer than a commit would copy itself, or the log would begin anew unseen, be found
+small each time, and the guess would never be mended.
+"""
+_COUNTED_TO = 2**32
+"""The driver's number of changed rows begins anew there, below zero halfway."""
 SHARED_FROM = 60
 FEW_PAGES = 2_000
 """What may be copied while the writer waits."""
@@ -77,7 +84,7 @@ class Checkpoints:
 
     def note(self, changes: int) -> None:
         """Hear after a commit how many rows the writer has changed since it was opened."""
-        self._guessed += pages_of(changes - self._changes)
+        self._guessed += pages_of((changes - self._changes) % _COUNTED_TO)
         self._changes = changes
         if self._guessed >= self._enough and self._task is None:
             guessed, self._guessed = self._guessed, 0
@@ -86,7 +93,8 @@ class Checkpoints:
     async def _run(self, guessed: int) -> None:
         try:
             pages, _ = await self._beside()
-            self._enough = min(max(PAGES, PAGES * guessed // max(1, pages)), MOST_GUESSED)
+            if pages > 0:  # else somebody else copies just now, or has copied all
+                self._enough = min(max(PAGES, PAGES * guessed // pages), MOST_GUESSED)
             for _ in range(MAX_PASSES):
                 before, (pages, _) = pages, await self._beside()
                 if pages - before <= FEW_PAGES:

@@ -14,7 +14,7 @@ READERS_CACHE_KIB = 8_192
 GATE_CACHE_KIB = 4_096
 """Room for the upper pages of every tree. The leaves are asked for at random: they come from the
 system's memory either way, and are copied faster to where the processor's own cache holds."""
-CHECKPOINT_PAGES = 60_000
+CHECKPOINT_PAGES = 72_000
 """At so many pages in the log a commit copies them itself: only where `Checkpoints` lag behind."""
 
 

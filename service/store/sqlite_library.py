@@ -17,8 +17,10 @@ def stop_counting_memory() -> bool:
     try:
         # The driver's symbols, and with them those of the library that it is linked with.
         library = ctypes.CDLL(_sqlite3.__file__)
+        # The others vary: on some processors they are passed another way.
+        library.sqlite3_config.argtypes = [ctypes.c_int]
         library.sqlite3_shutdown()
-        told: int = library.sqlite3_config(ctypes.c_int(_CONFIG_MEMSTATUS), ctypes.c_int(0))
+        told: int = library.sqlite3_config(_CONFIG_MEMSTATUS, ctypes.c_int(0))
         begun: int = library.sqlite3_initialize()
     except (OSError, AttributeError):
         return False

@@ -129,7 +129,11 @@ CLOSED = (
     "OR blocked_since IS NOT NULL OR links IS NOT NULL OR user_id IS NOT NULL "
     "OR (state IS NULL AND wrote_at IS NULL AND checked_at IS NULL)"
 )
-"""Users of whom the gate may have more to tell than that they are known, by their wa_id."""
+"""Users of whom the gate may have more to tell than that they are known, by their wa_id.
+
+The gate names their index: on a schema without it, or where it holds other users, this release
+can't run, so that such a migration needs an `OLDEST_MIGRATION` of its own.
+"""
 Index("ix_users_closed", users.c.id, sqlite_where=text(CLOSED), postgresql_where=text(CLOSED))
 
 aliases = Table(

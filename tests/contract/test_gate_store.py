@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from service.model.gate import LastWord, Reason, Recipient
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import Link, State, User, by_key
+from service.store import maintenance
 from service.store.blocks import find_block, put_block
 from service.store.database import Known, Question, Transaction, UnavailableError
 from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite_files import connect
 from service.store.tables import aliases, unverified
 from tests.contract.test_store import opening
 
@@ -375,3 +378,26 @@ async def test_nobody_waits_for_more_recipients_of_others_than_one_lookup_may_ha
 
     await asyncio.gather(*map(ask, range(5)))
     assert happened.index("answered 0") < happened.index("looked up 4")
+
+
+async def test_a_backup_of_before_the_index_of_closed_users_is_restored_with_all_of_them(
+    tmp_path: Path,
+) -> None:
+    backup, path = tmp_path / "backup.db", tmp_path / "ackgate.db"
+    async with opening(SQLiteDatabase(backup)) as database:
+        await save_plain(database, state=State.ACKNOWLEDGED)
+        await save_plain(database, OTHER_ID, state=State.PENDING)
+    with closing(connect(backup)) as raw:
+        raw.execute("DROP INDEX ix_users_closed")
+        raw.execute("UPDATE alembic_version SET version_num = '0005'")
+    restored = maintenance.restore(path, backup, datetime.now(UTC), lambda *_: None)
+    assert restored is None
+    async with opening(SQLiteDatabase(path)) as database:
+        question = Question("main", None, [WA_ID, OTHER_ID], fresh_since=0)
+        in_doubt = await database.look_up(question, lambda found: found)
+        assert not in_doubt.usual
+        await database.write(lambda t: t.connection.execute(delete(unverified)))
+        known = await database.look_up(question, lambda found: found)
+        assert list(known.usual) == [WA_ID]
+        assert known.users[OTHER_ID].state == State.PENDING
+    assert not maintenance.check(path).faults

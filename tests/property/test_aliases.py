@@ -106,6 +106,19 @@ def deliver(messages: list[Said], context: Context = CONTEXT) -> People:
     return people
 
 
+@thorough
+@given(one_person() | a_number_changes_hands())
+def test_who_has_no_user_id_is_called_by_the_wa_id_alone(
+    told: tuple[list[Said], list[Said]],
+) -> None:
+    """The gate's short way goes by it: there the wa_id that leads to such a user is the user's."""
+    people = People()
+    for message in told[1]:
+        people.take(message)
+        for alias, user in people.by_alias.items():
+            assert user.user_id is not None or user.wa_id == alias
+
+
 def identity(user: User) -> Any:
     return user.hash, user.state, [c.hash for c in user.history]
 

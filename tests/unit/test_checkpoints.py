@@ -124,6 +124,37 @@ async def test_however_little_the_log_held_the_next_one_comes_before_a_commit_co
     assert (rows - ROWS) / rows_of_a_change * pages_of_a_change < CHECKPOINT_PAGES
 
 
+async def test_where_load_ends_the_next_one_still_comes_before_a_commit_copies_the_log() -> None:
+    copier = Copier([1])
+    checkpoints = await run(copier, ROWS)
+    copier.pages = [PAGES]
+    rows, commits = ROWS, 0
+    while copier.asked.count("within") == 1:
+        rows += 6
+        commits += 1
+        checkpoints.note(rows)
+        await checkpoints.close()
+    # As measured of an identity change with 6 kB of body in a commit of its own.
+    assert commits * 17.5 < CHECKPOINT_PAGES
+
+
+@pytest.mark.parametrize("pages", [-1, 0])
+async def test_nothing_is_learned_where_somebody_else_copies_or_has_copied(pages: int) -> None:
+    copier = Copier([pages])
+    checkpoints = await run(copier, ROWS)
+    checkpoints.note(2 * ROWS)
+    await checkpoints.close()
+    assert copier.asked.count("within") == 2
+
+
+async def test_it_goes_on_where_the_drivers_number_of_changes_begins_anew() -> None:
+    copier = Copier()
+    checkpoints = await run(copier, 2**31 - 1)
+    checkpoints.note(2**31 - 1 + 2 * MOST_GUESSED - 2**32)
+    await checkpoints.close()
+    assert copier.asked.count("within") == 2
+
+
 async def test_one_that_fails_is_told_and_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
     copier = Copier(error=sqlite3.OperationalError("disk I/O error"))
     checkpoints = await run(copier, ROWS)
