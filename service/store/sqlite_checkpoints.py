@@ -20,6 +20,8 @@ PAGES = 16_000
 A page that was written several times meanwhile is copied once: the more users there are, the more
 this saves.
 """
+LEAST_GUESSED = PAGES // 4
+"""At least so many guessed pages are waited for where guesses turned out too low: large bodies."""
 MOST_GUESSED = 3 * PAGES
 """Up to so many guessed pages are waited for where guesses turned out too high.
 
@@ -94,7 +96,7 @@ class Checkpoints:
         try:
             pages, _ = await self._beside()
             if pages > 0:  # else somebody else copies just now, or has copied all
-                self._enough = min(max(PAGES, PAGES * guessed // pages), MOST_GUESSED)
+                self._enough = min(max(LEAST_GUESSED, PAGES * guessed // pages), MOST_GUESSED)
             for _ in range(MAX_PASSES):
                 before, (pages, _) = pages, await self._beside()
                 if pages - before <= FEW_PAGES:

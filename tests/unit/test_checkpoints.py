@@ -113,6 +113,17 @@ async def test_where_the_log_held_less_than_was_guessed_more_is_waited_for() -> 
     assert copier.asked.count("within") == 2
 
 
+async def test_where_the_log_held_more_than_was_guessed_the_next_one_comes_earlier() -> None:
+    copier = Copier([2 * PAGES])
+    checkpoints = await run(copier, ROWS)
+    checkpoints.note(ROWS + ROWS // 2 - 1_000)
+    await checkpoints.close()
+    assert copier.asked.count("within") == 1
+    checkpoints.note(ROWS + ROWS // 2 + 1_000)
+    await checkpoints.close()
+    assert copier.asked.count("within") == 2
+
+
 async def test_however_little_the_log_held_the_next_one_comes_before_a_commit_copies_it() -> None:
     copier = Copier([1])
     checkpoints = await run(copier, ROWS)
