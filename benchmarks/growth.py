@@ -179,9 +179,12 @@ def _section(grown: list[Grown], accepts: Series, in_memory: Series, reads: Seri
     empty, smallest = grown[0].server.name, grown[1].server.name
     for item in grown:
         section.rows.append(_row(item, (accepts, in_memory), reads, empty, smallest))
-    section.plot["series"]["accepts"] = [
-        (item.users, median(accepts.ratios(item.server.name, smallest))) for item in grown[1:]
-    ]
+    section.plot["series"] = {
+        name: [
+            (item.users, median(series.ratios(item.server.name, smallest))) for item in grown[1:]
+        ]
+        for name, series in (("as it lies", accepts), ("the file in memory", in_memory))
+    }
     _judge(section, grown[-1], accepts, reads, (empty, smallest))
     section.notes += [
         f"accepts: everyday mix over all of the identities, {CONNECTIONS} connections",

@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 6.4, 4.0
 COLUMNS = 2
 TOP = 1.15
 TITLE_CHARACTERS = 48
+FEW_BARS = 6
 
 
 def draw(sections: list[Section], file: Path) -> None:
@@ -59,6 +60,7 @@ def _bars(section: Section, axis: Axes) -> None:
     drawn = axis.barh(names[::-1], values[::-1], color="#4c78a8")
     axis.bar_label(drawn, fmt="{:,.3g}", padding=3, fontsize=8)
     axis.margins(x=0.15)
+    axis.tick_params("y", labelsize=10 if len(names) <= FEW_BARS else 7)
     axis.set_xlabel(section.plot["x"])
 
 
