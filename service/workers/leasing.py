@@ -24,8 +24,11 @@ DATABASE_PAUSE_SECONDS = 1.0
 LONGEST_SLEEP_SECONDS = 60.0
 """So that a clock that was set, or a lease that ended elsewhere, is noticed."""
 SHORTEST_SLEEP_SECONDS = 0.005
-LEASED_AHEAD = 4
-"""So many times what may be in flight is leased: the calls need not wait for the database."""
+LEASED_AHEAD = 8
+"""So many times what may be in flight is leased, so that the calls need not wait for the database.
+
+What is leased counts as begun: the more of it, the more a client is asked about after a crash.
+"""
 
 Outcome = PutOutcome | GetOutcome
 log = structlog.get_logger(__name__)
