@@ -20,8 +20,8 @@ from service.workers.rechecks import Rechecks, Upkeep
 from service.workers.reconciler import ask, sweep
 from service.workers.retention import Retention
 
-LEASED_LOCALLY = 16
-"""Pieces of work of an account without a client that come due together, by fours."""
+LEASED_LOCALLY = 8
+"""Pieces of work of an account without a client that are leased together, by eights."""
 
 log = structlog.get_logger(__name__)
 

@@ -43,6 +43,9 @@ READERS = 2
 MAX_GATES = 2
 SMALL_QUESTION = 64
 BUSY_STEP_SECONDS = 0.01
+SLOW_SECONDS = 0.02
+SLOW_FOR_SECONDS = 1.0
+"""A batch that waited so long for the disk keeps the next ones off the event loop, for so long."""
 MAX_READS_AT_ONCE = 64
 MAX_RECIPIENTS_AT_ONCE = 1_000
 
@@ -93,6 +96,7 @@ class SQLiteDatabase:
         self._gates = [_Gate(path, GATE_CACHE_KIB) for _ in range(_gates())]
         self._next_user_id = 1
         self._turn = asyncio.Lock()
+        self._slow_until = 0.0
         self._copier = _Threaded(partial(connect, path), 64)
         self._checkpoints = Checkpoints(self._checkpoint_beside, self._checkpoint_within)
 
@@ -135,7 +139,8 @@ class SQLiteDatabase:
 
         The statements of light work run on the event loop: beside Python code that holds the GIL a
         thread gains nothing, and its switches cost a tenth of the accept rate. What may wait for
-        the disk or for another program, the commit and the lock, never blocks the loop.
+        the disk or for another program, the commit and the lock, never blocks the loop; and where
+        pages come slowly, the statements too go to the thread.
         """
         async with self._turn:
             transaction = SQLiteTransaction(
@@ -166,9 +171,13 @@ class SQLiteDatabase:
     ) -> T:
         await _begin(transaction)
         # From here to the commit no turn of the event loop is needed: the lock is soon let go.
-        if not light:
+        if not light or time.monotonic() < self._slow_until:
             return await self._writer.run(partial(_work_and_commit, transaction, work))
+        begun, used = time.monotonic(), time.thread_time()
         result = work(transaction)
+        ended = time.monotonic()
+        if ended - begun - (time.thread_time() - used) > SLOW_SECONDS:
+            self._slow_until = ended + SLOW_FOR_SECONDS
         await self._writer.run(partial(_commit, transaction))
         return result
 

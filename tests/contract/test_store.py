@@ -7,6 +7,7 @@ import asyncio
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -36,7 +37,7 @@ from service.store.queries import (
     list_audit,
     list_journal,
 )
-from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite import SLOW_SECONDS, SQLiteDatabase
 from service.store.sqlite_statements import MAX_HISTORY
 from service.store.tables import accounts, aliases, metadata, users
 
@@ -729,6 +730,21 @@ class TestSQLite:
             assert not writing.done()
             other.execute("ROLLBACK")
         assert await writing == 1
+
+    async def test_slow_pages_keep_the_next_statements_off_the_event_loop_for_a_while(
+        self, opened: Database
+    ) -> None:
+        def slow(_: Transaction) -> int:
+            time.sleep(2 * SLOW_SECONDS)  # stands for pages that come slowly
+            return threading.get_ident()
+
+        loop = threading.get_ident()
+        assert await opened.write(lambda _: threading.get_ident(), light=True) == loop
+        assert await opened.write(slow, light=True) == loop
+        assert await opened.write(lambda _: threading.get_ident(), light=True) != loop
+        async with asyncio.timeout(30):
+            while await opened.write(lambda _: threading.get_ident(), light=True) != loop:
+                await asyncio.sleep(0.1)
 
     @pytest.mark.parametrize("light", [True, False])
     async def test_whoever_is_cancelled_leaves_no_transaction_open(
