@@ -18,6 +18,13 @@ from service.store.database import UnavailableError
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "5"
 _NAME = re.compile(r"[a-z_]{1,32}|\d{1,4}")
+_DETAILS = {
+    403: "the handshake is refused",
+    404: "there is nothing here",
+    405: "the path is known, but not with this method",
+    413: "the body is too large",
+}
+"""What there is to say where aiohttp, or the door, raised no more than a status."""
 log = structlog.get_logger(__name__)
 
 
@@ -50,11 +57,10 @@ def _field(path: tuple[str | int, ...]) -> str:
     return ".".join(part if _NAME.fullmatch(part) else "…" for part in parts) or "body"
 
 
-def answer(status: int, detail: str | None = None, **extra: Any) -> web.Response:
+def answer(status: int, detail: str, **extra: Any) -> web.Response:
     """Write a problem."""
-    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    if detail is not None:
-        problem["detail"] = detail
+    title = HTTPStatus(status).phrase
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER_SECONDS}}
     if "retry_after" in extra:
         headers[status] = {"Retry-After": str(extra["retry_after"])}
@@ -84,7 +90,8 @@ def problem_of(error: Exception) -> web.Response:
             invalid = from_validation(error)
             return answer(invalid.status, invalid.detail, **invalid.extra)
         case web.HTTPException():
-            response = answer(error.status)
+            detail = _DETAILS.get(error.status, "the request can't be answered")
+            response = answer(error.status, detail)
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
             return response

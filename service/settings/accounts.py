@@ -11,9 +11,9 @@ from service.settings.types import (
     AuthorityFile,
     BearerToken,
     ClientUrl,
+    MetaId,
     Name,
     PhoneNumber,
-    PhoneNumberId,
     Secret,
     SomeSeconds,
     Table,
@@ -74,8 +74,8 @@ class CloudAccountSettings(Table):
 
     kind: Literal["cloud"]
     app: Name
-    phone_number_id: PhoneNumberId
-    waba_id: PhoneNumberId | None = None
+    phone_number_id: MetaId
+    waba_id: MetaId | None = None
     base_url: ClientUrl = CLOUD_URL
     access_token: BearerToken
     ca_file: AuthorityFile | None = None

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,512}")
 _BEARER_TOKEN = re.compile(r"[!-~]{1,4096}")
-_PHONE_NUMBER_ID = re.compile(r"[0-9]{1,32}")
+_META_ID = re.compile(r"[0-9]{1,32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,139}")
 _NAME = re.compile(r"[a-z0-9_]+")
@@ -71,9 +71,9 @@ def _phone_number(value: str) -> str:
     return value
 
 
-def _phone_number_id(value: str) -> str:
-    if not _PHONE_NUMBER_ID.fullmatch(value):
-        raise ValueError("must be the id of the phone number, digits only, in quotes")
+def _meta_id(value: str) -> str:
+    if not _META_ID.fullmatch(value):
+        raise ValueError("must be an id as Meta shows it, digits only, in quotes")
     return value
 
 
@@ -149,7 +149,7 @@ Text = Annotated[str, AfterValidator(_text)]
 Name = Annotated[str, AfterValidator(_name)]
 Alias = Annotated[str, AfterValidator(_alias)]
 PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
-PhoneNumberId = Annotated[str, AfterValidator(_phone_number_id)]
+MetaId = Annotated[str, AfterValidator(_meta_id)]
 Username = Annotated[str, AfterValidator(_username)]
 Url = Annotated[str, AfterValidator(_url)]
 ClientUrl = Annotated[str, AfterValidator(_client_url)]

@@ -234,8 +234,12 @@ async def test_the_token_of_an_account_opens_no_app(shop: Installation) -> None:
         url = URL(shop.base + path)
         async with shop.http.post(url, data=raw, headers=signed(raw)) as response:
             assert response.status == 404
-            problem = {"type": "about:blank", "title": "Not Found", "status": 404}
-            assert await response.json() == problem
+            assert await response.json() == {
+                "type": "about:blank",
+                "title": "Not Found",
+                "status": 404,
+                "detail": "there is nothing here",
+            }
     assert await stored(shop) == 0
 
 
@@ -450,6 +454,7 @@ async def test_who_does_not_know_the_verify_token_gets_403(
             "type": "about:blank",
             "title": "Forbidden",
             "status": 403,
+            "detail": "the handshake is refused",
         }
     assert await refused(shop) == 1
 

@@ -89,7 +89,12 @@ async def test_a_wrong_token_and_an_unknown_account_are_answered_alike(
 ) -> None:
     [(status, headers, body)] = await speak(made, request({}, path))
     assert (status, headers["content-type"]) == (404, "application/problem+json; charset=utf-8")
-    assert json.loads(body) == {"type": "about:blank", "title": "Not Found", "status": 404}
+    assert json.loads(body) == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "there is nothing here",
+    }
     assert (await made.api("GET", "/journal"))[1]["items"] == []
 
 

@@ -1,6 +1,7 @@
 """Who may do what, through which door, and what a list gives."""
 
 import asyncio
+import io
 import re
 import ssl
 from pathlib import Path
@@ -391,6 +392,32 @@ async def test_another_method_on_a_known_path_is_405_and_says_which_are_allowed(
         assert (response.status, response.headers["Allow"]) == (405, allowed)
         assert response.content_type == "application/problem+json"
         assert (await response.json())["status"] == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/", None, 404),
+        ("GET", "/api/v1/nothing", None, 404),
+        ("POST", "/webhooks/main/a-wrong-token-here", b"{}", 404),
+        ("POST", "/webhooks/nobody", b"{}", 404),
+        ("GET", "/webhooks/nobody", None, 404),
+        ("DELETE", "/api/v1/status", None, 405),
+        ("PUT", "/webhooks/nobody", None, 405),
+        ("POST", "/api/v1/accounts/main/recipients/lookup", b" " * 1_100_000, 413),
+    ],
+)
+async def test_each_problem_says_what_is_wrong(
+    keyed: Installation, method: str, path: str, body: bytes | None, status: int
+) -> None:
+    headers = {"Authorization": "Bearer key-of-admin"}
+    async with keyed.http.request(
+        method, keyed.base + path, data=body and io.BytesIO(body), headers=headers
+    ) as response:
+        problem = await response.json()
+    assert (response.status, problem["status"]) == (status, status)
+    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem["detail"]
 
 
 async def test_without_a_key_a_method_is_told_nothing(keyed: Installation) -> None:

@@ -838,6 +838,7 @@ class TestCloud:
             ("phone_number_id = 106540352242922", "phone_number_id"),
             ("phone_number_id = '+16315550100'", "phone_number_id"),
             ("phone_number_id = ''", "phone_number_id"),
+            ("waba_id = 'one'", "waba_id"),
             ("app = 'Meta'", "app"),
             ("app = 'other'", "app"),
             ("access_token = ''", "access_token"),
@@ -868,6 +869,10 @@ class TestCloud:
         said = refusal(tmp_path, "\n".join([APP, *lines, line]))
         assert said.startswith(f"accounts.shop.{key}: ")
         assert said.endswith("ackgate.toml)")
+
+    def test_the_id_of_another_thing_is_not_called_a_phone_numbers(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, APP + CLOUD + "waba_id = 'one'\n")
+        assert said.startswith("accounts.shop.waba_id: must be an id as Meta shows it, digits only")
 
     def test_verify_tls_may_be_false_on_this_machine(self, tmp_path: Path) -> None:
         line = "base_url = 'http://127.0.0.1:9'\nverify_tls = false\n"
