@@ -88,9 +88,9 @@ class Session:
             return token
         return self._token
 
-    def prove(self) -> None:
-        """Note that the token was good for a call."""
-        self._proven = True
+    def prove(self, token: str) -> None:
+        """Note that a token was good for a call; a late answer says nothing of the one since."""
+        self._proven = self._proven or token == self._token
 
     def _aging(self) -> bool:
         return time.time() >= self._renew_at

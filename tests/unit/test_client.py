@@ -523,6 +523,25 @@ class TestARefusedLogin:
             await client.identity(WA_ID)
         assert client.paused_for() == pytest.approx(60)
 
+    async def test_a_late_answer_to_the_token_of_before_allows_no_further_login(
+        self, server: Server, client: Client
+    ) -> None:
+        server.answers[PATH] = [(200, identity())]
+        await client.identity(WA_ID)
+        server.seconds = 0.5
+        late = asyncio.create_task(client.identity(WA_ID))
+        while not server.now:
+            await asyncio.sleep(0.01)
+        server.seconds, server.refused, server.logins = 0, {"token-1"}, [(401, {})] * 3
+        with pytest.raises(LoginRefusedError):
+            await client.identity(WA_ID)
+        server.refused = set()
+        assert await late is not None
+        with pytest.raises(LoginRefusedError):
+            await client.identity(WA_ID)
+        assert server.count(LOGIN) == 2
+        assert client.paused_for() <= 60
+
     async def test_who_waits_for_a_login_that_is_not_answered_does_not_wait_for_another(
         self, server: Server
     ) -> None:
