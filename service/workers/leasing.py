@@ -116,13 +116,13 @@ class Worker:
     async def recall(self, user_id: int, entry: Entry[T]) -> T | None:
         """Give back a user's work whose turn has not come, and write an entry right after that.
 
-        None where no work of this user waits for its turn; nothing is written then. Raises
-        UnavailableError: the work is tried again when its lease ends.
+        None where no work of this user waits for its turn; nothing is written then. What was given
+        back is found not to be ours when its turn comes. Raises UnavailableError.
         """
         task = self._waiting.get(user_id)
         if task is None or (task.user_id, task.hash) in self._called:
             return None
-        self._in_flight[task].cancel()
+        self._doubted.add(task)  # Its turn may come before this is written.
         given_back = self._ledger.submit(OutcomeEntry(task, NotTried(task.begun)))
         _, result = await asyncio.gather(given_back, self._ledger.submit(entry))
         return result
@@ -226,7 +226,7 @@ class Worker:
     async def _is_ours(self, task: Task) -> bool:
         """Ask the database whether the lease still lasts; then it lasts anew."""
         try:
-            return task in await self._ledger.submit(RenewEntry((task,)))
+            return task in await self._prolong((task,))
         except UnavailableError:
             return False
 
@@ -251,13 +251,17 @@ class Worker:
             try:
                 tasks = tuple(self._in_flight)
                 for start in range(0, len(tasks), AT_ONCE):
-                    points.reached("before_renew", self._kind)
-                    await self._ledger.submit(RenewEntry(tasks[start : start + AT_ONCE]))
-                    points.reached("after_renew", self._kind)
+                    await self._prolong(tasks[start : start + AT_ONCE])
             except UnavailableError:
                 continue
             except Exception:
                 log.exception("renewing leases failed", account=self._account, kind=self._kind)
+
+    async def _prolong(self, tasks: tuple[Task, ...]) -> list[Task]:
+        points.reached("before_renew", self._kind)
+        held = await self._ledger.submit(RenewEntry(tasks))
+        points.reached("after_renew", self._kind)
+        return held
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

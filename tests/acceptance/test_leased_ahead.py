@@ -1,5 +1,6 @@
 """What is leased ahead of its turn: no call is under way yet, so it can still be stopped."""
 
+import asyncio
 import signal
 import sqlite3
 import time
@@ -8,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from service.ledger.decisions import DecisionEntry
 from service.ledger.leases import LeaseEntry, RenewEntry
+from service.model.decisions import Decision, Verb
+from service.model.users import by_key
 from service.workers import leasing
 from tests.acceptance.conftest import (
     HASH_A,
@@ -42,7 +46,7 @@ def leased(made: Installation) -> int:
 
 async def behind_another(install: Install, seconds: float = 1, **over: Any) -> Installation:
     """One PUT is under way, for so long, and the next is leased and waits for its turn."""
-    made = await install(policy=AUTO, accounts=ONE, **over)
+    made = await install(**merge({"policy": AUTO, "accounts": ONE}, over))
     made.sim.fault("identity_put", wa_id=WA_ID, latency=seconds, times=1)
     await made.change()
     await made.put_under_way()
@@ -66,6 +70,22 @@ async def test_holding_what_waits_for_its_turn_is_taken_and_nothing_is_sent(
     assert [entry["event"] for entry in await made.audit(OTHER_ID)].count("held") == 1
 
 
+async def test_what_is_being_held_is_not_sent_though_its_turn_comes_before_that_is_written(
+    install: Install,
+) -> None:
+    made = await behind_another(install)
+    worker = _acknowledger(made)
+    (user_id,) = worker._waiting
+    decision = Decision(Verb.HOLD, HASH_A, by_key("somebody"))
+    holding = asyncio.create_task(worker.recall(user_id, DecisionEntry("main", OTHER_ID, decision)))
+    await asyncio.sleep(0)
+    worker._slots.release()
+    assert await holding is not None
+    await made.becomes("acknowledged")
+    assert await made.state(OTHER_ID) == "held"
+    assert made.puts(OTHER_ID) == []
+
+
 async def test_holding_another_hash_than_the_one_that_waits_stops_nothing(
     install: Install,
 ) -> None:
@@ -76,7 +96,7 @@ async def test_holding_another_hash_than_the_one_that_waits_stops_nothing(
 
 
 async def test_what_was_held_after_its_lease_had_ended_is_not_sent_when_its_turn_comes(
-    install: Install, monkeypatch: pytest.MonkeyPatch
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(leasing, "RENEW_EVERY_SECONDS", HOUR)
     made = await behind_another(install)
@@ -87,6 +107,7 @@ async def test_what_was_held_after_its_lease_had_ended_is_not_sent_when_its_turn
     await made.becomes("acknowledged", "16315554001")
     assert await made.state(OTHER_ID) == "held"
     assert made.puts(OTHER_ID) == []
+    assert "a worker failed" not in capsys.readouterr().out
 
 
 async def test_of_what_changed_while_it_waited_only_the_latest_is_sent(install: Install) -> None:
@@ -94,6 +115,18 @@ async def test_of_what_changed_while_it_waited_only_the_latest_is_sent(install: 
     await made.change(OTHER_ID, HASH_B, hour_ago(60))
     await made.becomes("acknowledged", OTHER_ID, HASH_B)
     assert made.puts(OTHER_ID) == ["acknowledged"]
+
+
+async def test_what_was_superseded_while_it_waited_is_not_sent_though_a_person_decides_now(
+    install: Install,
+) -> None:
+    made = await behind_another(install, policy={"max_changes": 1})
+    await made.change(OTHER_ID, HASH_B, hour_ago(60))
+    await made.becomes("pending", OTHER_ID, HASH_B)
+    await made.becomes("acknowledged")
+    await made.change("16315554001")
+    await made.becomes("acknowledged", "16315554001")
+    assert made.puts(OTHER_ID) == []
 
 
 async def test_work_whose_lease_ended_is_not_sent_again_beside_the_first(
