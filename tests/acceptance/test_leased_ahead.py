@@ -1,6 +1,7 @@
 """What is leased ahead of its turn: no call is under way yet, so it can still be stopped."""
 
 import asyncio
+import gc
 import signal
 import sqlite3
 import time
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from service.ledger.book import Book
 from service.ledger.decisions import DecisionEntry
-from service.ledger.leases import LeaseEntry, RenewEntry
+from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry
 from service.model.decisions import Decision, Verb
 from service.model.users import by_key
+from service.store import sqlite
 from service.workers import leasing
 from tests.acceptance.conftest import (
     HASH_A,
@@ -177,6 +180,53 @@ async def test_work_given_back_untried_is_done_though_the_clock_was_set_back_mea
     await until(lambda: leased(made) == 0)
     made.pass_time(-HOUR)
     await made.becomes("acknowledged")
+
+
+async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_goes_out_twice(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(leasing, "DATABASE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(leasing, "RENEW_EVERY_SECONDS", 0.05)
+    made = await install(policy=AUTO, accounts=ONE)
+    made.sim.fault("identity_put", latency=0.1)
+    people = [f"163155540{number:02}" for number in range(12)]
+    for wa_id in people:
+        await made.change(wa_id)
+    await until(lambda: leased(made) == leasing.LEASED_AHEAD)
+    lock = sqlite3.connect(made.database, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    before = len(made.sim.puts)
+    made.pass_time(15)
+    await until(lambda: len(made.sim.puts) > before + 3)
+    lock.execute("ROLLBACK")
+    lock.close()
+    for wa_id in people:
+        await made.becomes("acknowledged", wa_id)
+        assert made.puts(wa_id) == ["acknowledged"]
+
+
+async def test_an_outcome_that_the_rules_fail_on_is_told_and_settled_by_a_get(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply, faults = OutcomeEntry.apply, [RuntimeError("a fault in the rules")]
+
+    def fail(entry: OutcomeEntry, book: Book) -> Any:
+        if faults:
+            raise faults.pop()
+        return apply(entry, book)
+
+    made = await install(policy=AUTO)
+    monkeypatch.setattr(OutcomeEntry, "apply", fail)
+    await made.change()
+    await until(lambda: made.puts() == ["acknowledged"] and not _acknowledger(made)._in_flight)
+    made.pass_time(11)
+    await made.becomes("acknowledged")
+    assert (made.puts(), made.gets()) == (["acknowledged"], 1)
+    gc.collect()
+    said = capsys.readouterr()
+    assert "a worker failed" in said.out
+    assert "never retrieved" not in said.out + said.err
 
 
 async def test_no_transaction_leases_or_renews_without_bound(
