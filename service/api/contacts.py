@@ -28,7 +28,7 @@ from service.model.names import storable
 from service.model.numbers import canonical
 from service.store.contact_checks import Repeat
 from service.store.queries import ContactFilter, find_contacts, list_contacts
-from service.whatsapp.errors import BusyError, CallError, NoReplyError
+from service.whatsapp.errors import BusyError, CallError
 from service.workers.checker import Checker
 
 MAX_CONTACTS = 1000
@@ -212,5 +212,5 @@ def _raise_for(error: CallError) -> NoReturn:
     if isinstance(error, BusyError):
         seconds = max(1, round(error.seconds + 0.5))
         raise ProblemError(429, f"the client: {error}", reason="rate", retry_after=seconds)
-    status = 504 if isinstance(error, NoReplyError) and error.timed_out else 502
+    status = 504 if error.timed_out else 502
     raise ProblemError(status, f"the client: {error}") from None

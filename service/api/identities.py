@@ -36,7 +36,7 @@ from service.store.queries import (
     history_of,
     list_identities,
 )
-from service.whatsapp.errors import CallError, NoReplyError
+from service.whatsapp.errors import CallError
 
 MAX_WAIT_SECONDS = 60
 MAX_ASKS = 3
@@ -146,7 +146,7 @@ async def decide(request: web.Request, alias: str, verb: Verb, body: DecisionBod
         decision,
         request_id(request.headers.get("X-Request-ID")),
     )
-    result, user = await services(request).ledger.submit(entry)
+    result, user = await _take(services(request), entry)
     if user is None or result is Result.NO_IDENTITY:
         raise _no_identity()
     if result is Result.ANOTHER_HASH:
@@ -154,6 +154,15 @@ async def decide(request: web.Request, alias: str, verb: Verb, body: DecisionBod
     if result is Result.TOO_LATE:
         raise _conflict("it is acknowledged, or is being acknowledged right now", user)
     return user
+
+
+async def _take(parts: Services, entry: DecisionEntry) -> tuple[Result, User | None]:
+    """Write a decision; what was leased ahead, but not yet called, is not too late to be held."""
+    result, user = await parts.ledger.submit(entry)
+    acknowledger = parts.acknowledgers.get(entry.account)
+    if result is Result.TOO_LATE and user is not None and acknowledger is not None:
+        return await acknowledger.recall(user.id, entry) or (result, user)
+    return result, user
 
 
 def _conflict(detail: str, user: User) -> ProblemError:
@@ -214,7 +223,5 @@ async def refresh(request: web.Request) -> web.Response:
 async def _ask(parts: Services, account: str, wa_id: str) -> Answer | None:
     try:
         return await parts.clients[account].identity(wa_id)
-    except NoReplyError as error:
-        raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None
     except CallError as error:
-        raise ProblemError(502, f"the client: {error}") from None
+        raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None

@@ -116,6 +116,8 @@ class Workforce:
         )
         worker.start()
         self.workers.append(worker)
+        if kind is Kind.ACKNOWLEDGE:
+            self._parts.acknowledgers[name] = worker
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._loops.append(asyncio.create_task(coroutine))

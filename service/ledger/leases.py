@@ -160,7 +160,7 @@ class OutcomeEntry:
 
 @dataclass(frozen=True, slots=True)
 class RenewEntry:
-    """Prolongs the leases that their holders still have."""
+    """Prolongs the leases that their holders still have; answered with those."""
 
     tasks: tuple[Task, ...]
 
@@ -173,17 +173,22 @@ class RenewEntry:
         """Want the users."""
         return Wanted(ids=[task.user_id for task in self.tasks])
 
-    def apply(self, book: Book) -> None:
+    def apply(self, book: Book) -> list[Task]:
         """Prolong."""
-        for task in self.tasks:
-            user = book.find_by_id(task.user_id)
-            work = None if user is None else _work(user, task.kind)
-            if user is not None and work is not None and work.held_by(task.holder, book.now):
-                work.lease_until = book.now + LEASE_MS
-                user.changed = True
+        return [task for task in self.tasks if _prolong(book, task)]
 
     def poisoned(self, _: Exception) -> None:
         """Pass the fault to the worker."""
+
+
+def _prolong(book: Book, task: Task) -> bool:
+    user = book.find_by_id(task.user_id)
+    work = None if user is None else _work(user, task.kind)
+    if user is None or work is None or not work.held_by(task.holder, book.now):
+        return False
+    work.lease_until = book.now + LEASE_MS
+    user.changed = True
+    return True
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    exists,
     func,
     or_,
     select,
@@ -325,15 +326,22 @@ def next_due(connection: Connection, account: str, kind: Kind) -> int | None:
 
 
 def bring_near(connection: Connection, account: str, kind: Kind, now: int) -> None:
-    """Let no retry be due, and no lease end, later than it could be if the clock (ms) is right.
+    """Let nothing be due, and no lease end, later than it could be if the clock (ms) is right.
 
-    A clock that was set back would else leave them waiting until it has come as far again.
+    A clock that was set back would else leave them waiting until it has come as far again. What
+    policy scheduled may lie as far ahead as it does.
     """
     mine = and_(outbox.c.account == account, outbox.c.kind == kind.value)
     latest_try = now + round(MAX_DELAY_SECONDS * 1000)
     latest_end = now + LEASE_MS
     retried = and_(mine, outbox.c.attempts > 0, outbox.c.due_at > latest_try)
     connection.execute(update(outbox).where(retried).values(due_at=now))
+    decided = exists().where(
+        users.c.id == outbox.c.user_id, users.c.state == State.ACKNOWLEDGING.value
+    )
+    at_once = or_(outbox.c.kind == Kind.ASK.value, decided)
+    untried = and_(mine, outbox.c.attempts == 0, outbox.c.due_at > now, at_once)
+    connection.execute(update(outbox).where(untried).values(due_at=now))
     leased = and_(mine, outbox.c.lease_until > latest_end)
     connection.execute(update(outbox).where(leased).values(lease_until=latest_end))
 

@@ -177,14 +177,14 @@ class Client:
             token = await self.session.token()
             reply = await self._send(operation, method, path, token, body, text)
             if reply.status == UNAUTHORIZED:
-                fresh = await self.session.token(instead_of=token)
-                if fresh != token:
-                    reply = await self._send(operation, method, path, fresh, body, text)
+                refused, token = token, await self.session.token(instead_of=token)
+                if token != refused:
+                    reply = await self._send(operation, method, path, token, body, text)
         except CallError as error:
             self.reachability.note_failure(error)
             raise
         if reply.status != UNAUTHORIZED:
-            self.session.prove()
+            self.session.prove(token)
         self.reachability.note_reply()
         return reply
 

@@ -4,6 +4,10 @@
 class CallError(Exception):
     """A call that was not answered; the text holds nothing of the call's content."""
 
+    def __init__(self, text: str, *, timed_out: bool = False) -> None:
+        super().__init__(text)
+        self.timed_out = timed_out
+
 
 class NotSentError(CallError):
     """No connection came about, or no login: the call had no effect for sure."""
@@ -11,10 +15,6 @@ class NotSentError(CallError):
 
 class NoReplyError(CallError):
     """The call may have reached the client: its effect is unknown."""
-
-    def __init__(self, text: str, *, timed_out: bool = False) -> None:
-        super().__init__(text)
-        self.timed_out = timed_out
 
 
 class LoginRefusedError(CallError):

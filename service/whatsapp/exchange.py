@@ -34,6 +34,10 @@ class NotBegunError(aiohttp.ClientConnectionError):
     """The connection was of no use before anything was written to it."""
 
 
+NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, NotBegunError)
+"""How a call fails before anything of it was written."""
+
+
 class Answer(NamedTuple):
     """What came back: the status, the headers, and the body as it came."""
 
@@ -52,34 +56,51 @@ class Exchange:
         self._common = {"Host": self._whither.headers["Host"], "User-Agent": USER_AGENT}
 
     async def call(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        seconds: float | None = None,
     ) -> Answer:
         """Send a request and wait for the answer. `path` is percent-encoded.
+
+        All of it takes so many `seconds` at most.
 
         Nothing is sent twice, not even where a kept connection turns out to be closed: a PUT that
         is repeated may take effect twice, and hides that the outcome of the first is unknown.
 
-        Raises ValueError for what can't be sent, aiohttp.ClientConnectorError and NotBegunError
-        where nothing was sent, and other aiohttp.ClientErrors and OSErrors where there is no whole
-        answer.
+        Raises ValueError for what can't be sent, those of NOTHING_SENT where nothing was sent, and
+        TimeoutError, other aiohttp.ClientErrors and OSErrors where there is no whole answer.
         """
         request = _written(method, path, {**self._common, **headers}, body)
-        connection = await self._connector.connect(self._whither, [], _NO_TIMEOUT)
-        transport = connection.transport
+        connection = None
         try:
-            answer, taken = await _converse(connection, request)
-        except BaseException:
-            _drop(connection, transport)
+            async with asyncio.timeout(seconds):
+                connection = await self._connector.connect(self._whither, [], _NO_TIMEOUT)
+                return await _over(connection, request)
+        except TimeoutError:
+            if connection is None:
+                raise aiohttp.ConnectionTimeoutError from None
             raise
-        if taken:
-            connection.release()
-        else:
-            _drop(connection, transport)
-        return answer
 
     async def close(self) -> None:
         """Close the connections."""
         await self._connector.close()
+
+
+async def _over(connection: Connection, request: bytes) -> Answer:
+    transport = connection.transport
+    try:
+        answer, taken = await _converse(connection, request)
+    except BaseException:
+        _drop(connection, transport)
+        raise
+    if taken:
+        connection.release()
+    else:
+        _drop(connection, transport)
+    return answer
 
 
 def _drop(connection: Connection, transport: asyncio.Transport | None) -> None:

@@ -46,7 +46,7 @@ class Session:
         self._renew_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self._not_before = 0.0
-        self._unanswered = 0
+        self._failed = 0
         self.refused = self._proven = False
         self.logged_in_at: float | None = None
 
@@ -62,16 +62,21 @@ class Session:
         """
         if instead_of is None and self._token is not None and not self._aging():
             return self._token
-        unanswered = self._unanswered
+        failed = self._failed
         async with self._lock:
             if self._token is not None and self._token != instead_of:
                 return await self._renewed(self._token) if self._aging() else self._token
             if instead_of is not None and self._token == instead_of and self._too_soon():
                 return instead_of
-            if self._unanswered != unanswered:
-                # Each waiting for a login of its own would wait for a time-out after the other.
-                raise NotSentError("login: no answer to the one that was waited for")
-            self._token = await self._log_in(renewed=instead_of is not None)
+            if self._failed != failed:
+                # Each with a login of its own would wait for a time-out after the other, and be
+                # one more upon a client that is hardly up.
+                raise NotSentError("login: the one that was waited for failed")
+            try:
+                self._token = await self._log_in(renewed=instead_of is not None)
+            except NotSentError:
+                self._failed += 1
+                raise
             return self._token
 
     async def _renewed(self, token: str) -> str:
@@ -83,9 +88,9 @@ class Session:
             return token
         return self._token
 
-    def prove(self) -> None:
-        """Note that the token was good for a call."""
-        self._proven = True
+    def prove(self, token: str) -> None:
+        """Note that a token was good for a call; a late answer says nothing of the one since."""
+        self._proven = self._proven or token == self._token
 
     def _aging(self) -> bool:
         return time.time() >= self._renew_at
@@ -103,7 +108,6 @@ class Session:
         try:
             reply = await self._transport.call("login", "POST", "/v1/users/login", headers=headers)
         except NoReplyError as error:
-            self._unanswered += 1
             raise NotSentError(f"login: {error}") from None
         if reply.status in {UNAUTHORIZED, 403, 429}:
             self._refuse(reply)

@@ -16,7 +16,7 @@ from service.dialects.bodies import UnreadableError, parse
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError
-from service.whatsapp.exchange import Exchange, NotBegunError
+from service.whatsapp.exchange import NOTHING_SENT, Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,12 @@ class Transport:
         elif text is not None:
             sent["Content-Type"] = "text/plain; charset=utf-8"
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await self._exchange.call(method, f"{self._prefix}{path}", sent, content)
-        except (aiohttp.ClientConnectorError, NotBegunError) as error:
-            raise NotSentError(f"no connection ({type(error).__name__})") from None
+            answer = await self._exchange.call(
+                method, f"{self._prefix}{path}", sent, content, self._timeout
+            )
+        except NOTHING_SENT as error:
+            late = isinstance(error, TimeoutError)
+            raise NotSentError(f"no connection ({type(error).__name__})", timed_out=late) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             late = isinstance(error, TimeoutError)
             raise NoReplyError(f"no answer ({type(error).__name__})", timed_out=late) from None

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
-from service.ledger.book import Commit
+from service.ledger.book import Commit, Entry
 from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry, Task
 from service.ledger.ledger import Ledger
 from service.model.outcomes import GetOutcome, NotTried, PutOutcome, Settled
@@ -29,8 +30,11 @@ LEASED_AHEAD = 8
 
 What is leased counts as begun: the more of it, the more a client is asked about after a crash.
 """
+AT_ONCE = 512
+"""So many pieces one transaction leases or renews at most: callbacks wait for it."""
 
 Outcome = PutOutcome | GetOutcome
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
@@ -67,6 +71,11 @@ class Worker:
         self._log = log.bind(account=account, kind=str(kind))
         self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
         self._in_flight: dict[Task, asyncio.Task[None]] = {}
+        # By user: what waits for its turn, the newest lease alone; of that, what something was
+        # written about since; by user and hash too: what was called, until it is written down.
+        self._waiting: dict[int, Task] = {}
+        self._doubted: set[Task] = set()
+        self._called: dict[tuple[int, str | None], asyncio.Task[None]] = {}
         self._more_is_due = False
         self._seen_at = 0
         self._renewing: asyncio.Task[None] | None = None
@@ -84,7 +93,6 @@ class Worker:
         """Take no more work."""
         self._stopping = True
         if self._leasing is not None:
-            self._ledger.listeners.remove(self._hear)
             await _cancel(self._leasing)
             self._leasing = None
 
@@ -94,11 +102,30 @@ class Worker:
             await asyncio.wait(self._in_flight.values(), timeout=max(0.0, seconds))
         await _cancel(*self._in_flight.values())
         if self._renewing is not None:
+            self._ledger.listeners.remove(self._hear)
             await _cancel(self._renewing)
+            self._renewing = None
 
     def _hear(self, commit: Commit) -> None:
         if (self._account, self._kind) in commit.work:
             self._wake.set()
+        if self._waiting:
+            ids = commit.users & self._waiting.keys()
+            self._doubted.update(self._waiting[user_id] for user_id in ids)
+
+    async def recall(self, user_id: int, entry: Entry[T]) -> T | None:
+        """Give back a user's work whose turn has not come, and write an entry right after that.
+
+        None where no work of this user waits for its turn; nothing is written then. What was given
+        back is found not to be ours when its turn comes. Raises UnavailableError.
+        """
+        task = self._waiting.get(user_id)
+        if task is None or (task.user_id, task.hash) in self._called:
+            return None
+        self._doubted.add(task)  # Its turn may come before this is written.
+        given_back = self._ledger.submit(OutcomeEntry(task, NotTried(task.begun)))
+        _, result = await asyncio.gather(given_back, self._ledger.submit(entry))
+        return result
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -120,7 +147,7 @@ class Worker:
         paused = self._paused_for()
         if paused > 0:
             return min(paused, LONGEST_SLEEP_SECONDS)
-        free = self._max_leased - len(self._in_flight)
+        free = min(self._max_leased - len(self._in_flight), AT_ONCE)
         if free <= 0:
             return LONGEST_SLEEP_SECONDS
         holders = [next(self._names) for _ in range(free)]
@@ -134,7 +161,7 @@ class Worker:
             self._begin(task)
         self._more_is_due = len(entry.due) == free
         if self._more_is_due:
-            return 0 if len(tasks) < free else LONGEST_SLEEP_SECONDS
+            return 0 if len(self._in_flight) < self._max_leased else LONGEST_SLEEP_SECONDS
         due = await self._database.read(partial(next_due, account=self._account, kind=self._kind))
         if due is None:
             return LONGEST_SLEEP_SECONDS
@@ -149,12 +176,21 @@ class Worker:
         self._seen_at = now
 
     def _begin(self, task: Task) -> None:
+        older = self._waiting.get(task.user_id)
+        if older is not None:
+            self._in_flight[older].cancel()  # Its lease has ended, or this one would not be.
+        self._waiting[task.user_id] = task
         running = asyncio.create_task(self._do(task))
         self._in_flight[task] = running
-        running.add_done_callback(lambda _: self._end(task))
+        running.add_done_callback(partial(self._end, task))
 
-    def _end(self, task: Task) -> None:
+    def _end(self, task: Task, running: asyncio.Task[None]) -> None:
         del self._in_flight[task]
+        self._doubted.discard(task)
+        if self._waiting.get(task.user_id) is task:
+            del self._waiting[task.user_id]
+        if self._called.get((task.user_id, task.hash)) is running:
+            del self._called[task.user_id, task.hash]
         if self._more_is_due or self._paused_for() > 0:
             self._wake.set()
 
@@ -162,13 +198,37 @@ class Worker:
         # For this asyncio task alone, whose context ends with it.
         structlog.contextvars.bind_contextvars(request_id=task.request_id or task.holder)
         try:
-            async with self._slots:
-                outcome = await self._perform(task)
+            outcome = await self._perform_in_turn(task)
+            if outcome is None:
+                self._metrics.count_outcome(task.account, task.kind, Settled.NOT_OURS.name.lower())
+            else:
+                await self._write(task, outcome)
         except Exception:
             # Its lease ends by itself, and the work is tried again.
             log.exception("a worker failed", account=task.account)
-            return
-        await self._write(task, outcome)
+
+    async def _perform_in_turn(self, task: Task) -> Outcome | None:
+        """Do it when its turn comes; None where it is not to be done any more by then.
+
+        What was called for the same under a lease that ended is waited for: its call may be under
+        way still, and two at once may hide from each other what they came to.
+        """
+        before = self._called.get((task.user_id, task.hash))
+        if before is not None:
+            await asyncio.wait([before])
+        async with self._slots:
+            del self._waiting[task.user_id]
+            self._called[task.user_id, task.hash] = self._in_flight[task]
+            if task in self._doubted and not await self._is_ours(task):
+                return None
+            return await self._perform(task)
+
+    async def _is_ours(self, task: Task) -> bool:
+        """Ask the database whether the lease still lasts; then it lasts anew."""
+        try:
+            return task in await self._prolong((task,))
+        except UnavailableError:
+            return False
 
     async def _write(self, task: Task, outcome: Outcome) -> None:
         """Write the outcome down, as long as the lease lasts."""
@@ -189,14 +249,19 @@ class Worker:
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
             try:
-                if self._in_flight:
-                    points.reached("before_renew", self._kind)
-                    await self._ledger.submit(RenewEntry(tuple(self._in_flight)))
-                    points.reached("after_renew", self._kind)
+                tasks = tuple(self._in_flight)
+                for start in range(0, len(tasks), AT_ONCE):
+                    await self._prolong(tasks[start : start + AT_ONCE])
             except UnavailableError:
                 continue
             except Exception:
                 log.exception("renewing leases failed", account=self._account, kind=self._kind)
+
+    async def _prolong(self, tasks: tuple[Task, ...]) -> list[Task]:
+        points.reached("before_renew", self._kind)
+        held = await self._ledger.submit(RenewEntry(tasks))
+        points.reached("after_renew", self._kind)
+        return held
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -19,6 +19,7 @@ from service.settings import OnPremAccountSettings
 from service.whatsapp import exchange, session
 from service.whatsapp.client import Client
 from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError, NotSentError
+from service.whatsapp.transport import Transport
 
 WA_ID, HASH = "16315553601", "Rc/eg9Rl0JA="
 PATH = f"/v1/contacts/{WA_ID}/identity"
@@ -522,6 +523,25 @@ class TestARefusedLogin:
             await client.identity(WA_ID)
         assert client.paused_for() == pytest.approx(60)
 
+    async def test_a_late_answer_to_the_token_of_before_allows_no_further_login(
+        self, server: Server, client: Client
+    ) -> None:
+        server.answers[PATH] = [(200, identity())]
+        await client.identity(WA_ID)
+        server.seconds = 0.5
+        late = asyncio.create_task(client.identity(WA_ID))
+        while not server.now:
+            await asyncio.sleep(0.01)
+        server.seconds, server.refused, server.logins = 0, {"token-1"}, [(401, {})] * 3
+        with pytest.raises(LoginRefusedError):
+            await client.identity(WA_ID)
+        server.refused = set()
+        assert await late is not None
+        with pytest.raises(LoginRefusedError):
+            await client.identity(WA_ID)
+        assert server.count(LOGIN) == 2
+        assert client.paused_for() <= 60
+
     async def test_who_waits_for_a_login_that_is_not_answered_does_not_wait_for_another(
         self, server: Server
     ) -> None:
@@ -533,6 +553,17 @@ class TestARefusedLogin:
         assert {type(error) for error in found} == {NotSentError}
         assert server.count(LOGIN) == 1
         await made.close()
+
+    @pytest.mark.parametrize("login", [(503, {}), (200, {})])
+    async def test_a_login_that_fails_otherwise_is_not_repeated_for_each_who_waits_for_it(
+        self, server: Server, client: Client, login: Scripted
+    ) -> None:
+        server.logins = [login] * 20
+        server.seconds = 0.1
+        asked = (client.identity(WA_ID) for _ in range(16))
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(error) for error in found} == {NotSentError}
+        assert server.count(LOGIN) == 1
 
     @pytest.mark.parametrize(
         "login", [(500, {}), (503, {}), (200, {}), (200, {"users": []}), (200, {"users": [{}]})]
@@ -578,3 +609,40 @@ async def test_a_base_address_may_have_a_path(server: Server) -> None:
     finally:
         await client.close()
     assert server.requests[0].path == f"/behind/proxy{LOGIN}"
+
+
+@pytest.fixture
+async def mute() -> AsyncIterator[Server]:
+    """A server that takes connections, and never says a word: no handshake comes about."""
+    fake = Server()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        fake.now += 1
+        while await reader.read(65_536):
+            pass
+        writer.close()
+
+    listening = await asyncio.start_server(take, "127.0.0.1", 0)
+    fake.url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    yield fake
+    listening.close()
+
+
+async def test_a_time_out_while_connecting_had_no_effect(mute: Server) -> None:
+    settings = account(mute.url, timeout_seconds=0.2, verify_tls=False)
+    transport = Transport("main", settings, Metrics(), max_in_flight=1)
+    with pytest.raises(NotSentError, match="no connection") as raised:
+        await transport.call("identity_put", "PUT", PATH, headers={}, body={"hash": HASH})
+    assert raised.value.timed_out
+    await transport.close()
+
+
+async def test_who_waits_for_a_login_that_does_not_connect_begins_none_of_its_own(
+    mute: Server,
+) -> None:
+    client = Client("main", account(mute.url, timeout_seconds=0.2, verify_tls=False), Metrics())
+    calls = (client.acknowledge(WA_ID, HASH) for _ in range(8))
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in found} == {NotSentError}
+    assert mute.now == 1
+    await client.close()
