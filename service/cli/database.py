@@ -139,8 +139,8 @@ def restore(
     """Put a backup in the place of the database, once it is found to be whole.
 
     Not while the service runs. The database as it was is kept beside it. What came in since the
-    backup is not in it, so every user is unverified, and blocked at the gate, until the service has
-    asked the WhatsApp client.
+    backup is not in it, so every user of a WhatsApp client is unverified, and blocked at the gate,
+    until the service has asked that client. The Cloud API can't be asked.
     """
     path = loaded(config).database.path
     if not yes:
@@ -150,7 +150,7 @@ def restore(
     show({"file": str(path), "kept": kept and str(kept)}, f"{path}: restored", as_json=as_json)
     if kept:
         note(f"the database as it was: {kept}")
-    note("its users are unverified until the service has asked the WhatsApp client about each")
+    note("users of a WhatsApp client are unverified until the service has asked it about each")
 
 
 @contextmanager

@@ -37,7 +37,8 @@ def fail(line: str) -> NoReturn:
 def why(error: ValidationError) -> str:
     """Say in one line which value is wrong."""
     at_fault = error.errors()[0]
-    place = ".".join(map(str, at_fault["loc"]))
+    # The parts with brackets are pydantic's own, and name no value.
+    place = ".".join(str(part) for part in at_fault["loc"] if "[" not in str(part))
     return f"{place}: {at_fault['msg']}" if place else at_fault["msg"]
 
 
