@@ -84,6 +84,7 @@ async def test_faults_are_switched_on_listed_and_cleared(sim: Simulator, run: Ru
     ("words", "line"),
     [
         (("fault", "login", "status=99"), "status: "),
+        (("fault", "bogus", "status=500"), "operation: Input should be 'login', "),
         (("fault", "login", "times=3"), "something to do"),
         (("settings", "colour"), "colour is no key=value"),
         (("settings", "colour=red"), "no such setting: colour"),
