@@ -8,6 +8,14 @@ from typing import Any
 import orjson
 
 MAX_DEPTH = 100
+ALWAYS_READ_BYTES = 262_144
+"""A body up to this size is read whatever it holds."""
+LARGE_BYTES = 4_194_304
+MAX_GROWTH = 13
+"""So many times its own size a body may take once it is parsed, and a small one as much as one of
+`LARGE_BYTES`. The densest of real callbacks, results of checks without a word too much, take ten;
+one of tiny objects and arrays takes fifty, which would be 200 MB.
+"""
 
 
 class UnreadableError(Exception):
@@ -23,12 +31,31 @@ def read_object(content_type: str, content_encoding: str, body: bytes) -> dict[s
         raise UnreadableError("the body is compressed")
     if not _is_json(content_type):
         raise UnreadableError("the media type is not application/json")
+    if len(body) > ALWAYS_READ_BYTES and parsed_size(body) > _most(body):
+        raise UnreadableError("the body holds too many values")
     value = parse(body)
     if not isinstance(value, dict):
         raise UnreadableError("the body is no JSON object")
-    if _may_be_deep(body) and _deeper_than(value, MAX_DEPTH):
+    # A body is never deeper than it has opening brackets.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableError(f"the body is nested deeper than {MAX_DEPTH}")
     return value
+
+
+def parsed_size(body: bytes) -> int:
+    """Estimate what a body is parsed into (bytes), going by the values that it can hold."""
+    values = body.count(b"[") + body.count(b",") + body.count(b":")
+    return 192 * body.count(b"{") + 80 * values
+
+
+def size_to_read(body: bytes) -> int:
+    """Tell what reading a body takes (bytes): nothing where it holds too much to be read."""
+    size = parsed_size(body)
+    return 0 if size > _most(body) else size
+
+
+def _most(body: bytes) -> int:
+    return MAX_GROWTH * max(len(body), LARGE_BYTES)
 
 
 @lru_cache(maxsize=16)
@@ -74,11 +101,6 @@ def _loads(text: str) -> Any:
 
 def _short_int(digits: str) -> int | None:
     return int(digits) if len(digits) <= 20 else None  # noqa: PLR2004  what 64 bits can hold
-
-
-def _may_be_deep(body: bytes) -> bool:
-    """Rule out at a glance: a body is never deeper than it has opening brackets."""
-    return body.count(b"{") + body.count(b"[") > MAX_DEPTH
 
 
 def _deeper_than(value: Any, depth: int) -> bool:

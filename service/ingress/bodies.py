@@ -23,6 +23,12 @@ MAX_STALLS = 6
 One that is not verified may not: whoever sends it may be a stranger.
 """
 
+READING_PART = 7 / 8
+"""A large body, and what it is parsed into, count up to this part of the bytes in flight.
+
+So any body can be read once it is nearly alone, and small ones are taken meanwhile.
+"""
+
 UNVERIFIED_PART = 4
 """All bodies that are not verified have this part of the bytes in flight, on top of them."""
 
@@ -75,6 +81,10 @@ class Reservation:
             raise FullError
         self.share.held += count
         self.held += count
+
+    def hold_for_reading(self, size: int) -> None:
+        """Hold what a body is going to be parsed into, too, but never all; raises FullError."""
+        self.hold(max(0, min(size, int(self.share.most * READING_PART) - self.held)))
 
     def release(self) -> None:
         """Let go of all of them."""

@@ -64,7 +64,7 @@ class ServerSettings(Table):
     shutdown_seconds: Seconds = 10.0
     body_timeout_seconds: SomeSeconds = 10.0
     max_connections: Count = 4_096
-    max_in_flight_bytes: Count = 67_108_864
+    max_in_flight_bytes: Count = 50_331_648
     max_queue: Count = 4_096
     internal: InternalServerSettings | None = None
 

@@ -5,7 +5,15 @@ import time
 
 import pytest
 
-from service.dialects.bodies import MAX_DEPTH, UnreadableError, read_object
+from service.dialects.bodies import (
+    LARGE_BYTES,
+    MAX_DEPTH,
+    MAX_GROWTH,
+    UnreadableError,
+    parsed_size,
+    read_object,
+    size_to_read,
+)
 
 
 def why(body: bytes, content_type: str = "application/json", content_encoding: str = "") -> str:
@@ -86,6 +94,39 @@ def test_more_than_a_hundred_levels_are_not(body: bytes) -> None:
 def test_a_wide_body_is_not_a_deep_one() -> None:
     body = json.dumps({"messages": [{"a": [{}]}] * 1_000}).encode()
     assert len(read_object("", "", body)["messages"]) == 1_000
+
+
+MOST = MAX_GROWTH * LARGE_BYTES
+
+
+@pytest.mark.parametrize("element", [b"[]", b"{}", b"[[[[[]]]]]", b'{"a":{}}', b'"ab"', b"1.5"])
+def test_a_body_of_tiny_values_alone_is_read_up_to_a_bound(element: bytes) -> None:
+    """Else 4 MiB, the largest body, are parsed into up to 200 MB."""
+    one, two = (parsed_size(wide(element, count)) for count in (1, 2))
+    count = (MOST - one) // (two - one) + 1
+    assert len(read_object("", "", wide(element, count))["x"]) == count
+    dense = wide(element, count + 1)
+    assert len(dense) < LARGE_BYTES
+    assert why(dense) == "the body holds too many values"
+    assert size_to_read(dense) == 0 < size_to_read(wide(element, count)) <= MOST
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        b'{"input":"+16315550001","status":"valid","wa_id":"16315550001"}',
+        b'{"id":"gBEGkYiEB1VXAglK1ZEqA1YKPrU","status":"sent","timestamp":"1518694700"}',
+    ],
+    ids=["contacts", "statuses"],
+)
+@pytest.mark.parametrize("size", [LARGE_BYTES, 3 * LARGE_BYTES])
+def test_real_elements_are_read_however_many_fit_into_a_body(element: bytes, size: int) -> None:
+    count = size // (len(element) + 1)
+    assert len(read_object("", "", wide(element, count))["x"]) == count
+
+
+def wide(element: bytes, count: int) -> bytes:
+    return b'{"x":[' + b",".join([element] * count) + b"]}"
 
 
 def test_an_integer_too_long_for_python_spoils_only_itself() -> None:

@@ -1,8 +1,12 @@
-"""The door by itself: whatever goes wrong with reading a callback, it is kept."""
+"""The door by itself: what goes wrong with reading a callback, and what that may take."""
 
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -10,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service.ingress.bodies import Intake
 from service.ingress.door import OFF_LOOP_BYTES, Door, Entrance
+from service.ingress.readers import Dialect
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.model.events import Reading
@@ -21,32 +26,108 @@ from service.store.sqlite import SQLiteDatabase
 MAX_BODY = 4 * OFF_LOOP_BYTES
 
 
-def failing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
-    raise RuntimeError("a fault in the dialect")
+@dataclass(frozen=True)
+class Opened:
+    """A door in use."""
+
+    client: "TestClient[web.Request, web.Application]"
+    intake: Intake
+    database: SQLiteDatabase
+
+    async def post(self, body: bytes) -> tuple[int, str | None]:
+        """Deliver; give the status, and when to come back."""
+        async with self.client.post("/webhooks/main", data=body) as answer:
+            return answer.status, answer.headers.get("Retry-After")
+
+    async def kept(self) -> list[Any]:
+        return await self.database.read(lambda c: list_journal(c, None, None, 0, 10))
 
 
-@pytest.mark.parametrize("size", [2, OFF_LOOP_BYTES + 1], ids=["small", "read beside the loop"])
-async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
-    tmp_path: Path, size: int
-) -> None:
+@asynccontextmanager
+async def opened(folder: Path, dialect: Dialect) -> AsyncIterator[Opened]:
     async with AsyncExitStack() as stack:
-        database, metrics = SQLiteDatabase(tmp_path / "ackgate.db"), Metrics()
+        database, metrics = SQLiteDatabase(folder / "ackgate.db"), Metrics()
         await database.open()
         stack.push_async_callback(database.close)
         policies = {"main": Policies((), Policy("default"))}
         ledger = Ledger(database, policies, metrics, max_waiting=10)
         stack.push_async_callback(ledger.close)
         intake = Intake(metrics, max_body=MAX_BODY, max_in_flight=MAX_BODY, timeout_seconds=5)
-        entrances = {"main": Entrance("main", None, failing)}
-        door = Door(entrances, ledger, intake, metrics, Messages(), {})
+        door = Door(
+            {"main": Entrance("main", None, dialect)}, ledger, intake, metrics, Messages(), {}
+        )
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/webhooks/{account}", door.post)
         client = await stack.enter_async_context(TestClient(TestServer(app)))
-        answer = await client.post("/webhooks/main", data=b"x" * size)
-        assert (answer.status, await answer.read()) == (200, b"{}")
-        [row] = await database.read(lambda c: list_journal(c, None, None, 0, 10))
+        yield Opened(client, intake, database)
+
+
+def failing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
+    raise RuntimeError("a fault in the dialect")
+
+
+def nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
+    return {"main": Reading()}
+
+
+def of_many_values(size: int) -> bytes:
+    """Give a body that takes forty times its length once it is parsed."""
+    return b'{"x":[' + b"1," * ((size - 9) // 2) + b"1]}"
+
+
+LARGE = of_many_values(OFF_LOOP_BYTES + 2)
+
+
+@pytest.mark.parametrize("size", [2, OFF_LOOP_BYTES + 1], ids=["small", "read beside the loop"])
+async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
+    tmp_path: Path, size: int
+) -> None:
+    async with opened(tmp_path, failing) as door:
+        assert await door.post(b"x" * size) == (200, None)
+        [row] = await door.kept()
     assert (row.account, row.state, row.reason) == (
         "main",
         "quarantined",
         "the rules failed: RuntimeError",
     )
+
+
+async def test_what_a_large_body_is_parsed_into_counts_among_the_bytes_in_flight(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, nothing) as door:
+        waiting = door.intake.reservation(verified=True)
+        waiting.hold(OFF_LOOP_BYTES)
+        assert await door.post(LARGE) == (503, "1")
+        assert await door.post(b"x" * len(LARGE)) == (200, None)
+        assert len(await door.kept()) == 1
+        waiting.release()
+        assert await door.post(LARGE) == (200, None)
+        assert waiting.share.held == 0
+
+
+@pytest.mark.parametrize("size", [OFF_LOOP_BYTES + 2, MAX_BODY], ids=["large", "largest"])
+async def test_alone_any_body_is_read(tmp_path: Path, size: int) -> None:
+    async with opened(tmp_path, nothing) as door:
+        assert await door.post(of_many_values(size)) == (200, None)
+
+
+async def test_while_a_large_body_is_read_small_ones_are_taken(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def waiting(_: str, __: str, body: bytes) -> Mapping[str, Reading]:
+        if body == LARGE:
+            loop.call_soon_threadsafe(begun.set)
+            assert go_on.wait(30)
+        return {"main": Reading()}
+
+    async with opened(tmp_path, waiting) as door:
+        large = asyncio.create_task(door.post(LARGE))
+        try:
+            await begun.wait()
+            assert await door.post(b"{}") == (200, None)
+            assert not large.done()
+        finally:
+            go_on.set()
+        assert await large == (200, None)

@@ -95,7 +95,7 @@ class TestTheFile:
         assert (got.server.drain_seconds, got.server.shutdown_seconds) == (2, 10)
         assert got.server.body_timeout_seconds == 10
         assert got.server.max_connections == got.server.max_queue == 4096
-        assert got.server.max_in_flight_bytes == 67_108_864
+        assert got.server.max_in_flight_bytes == 50_331_648
         assert got.server.internal is None
         assert got.database.path == Path("var/ackgate.db")
         assert got.reconciler.sweep_after_seconds == 3600
