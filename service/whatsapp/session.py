@@ -108,7 +108,7 @@ class Session:
         try:
             reply = await self._transport.call("login", "POST", "/v1/users/login", headers=headers)
         except NoReplyError as error:
-            raise NotSentError(f"login: {error}") from None
+            raise NotSentError(f"login: {error}", timed_out=error.timed_out) from None
         if reply.status in {UNAUTHORIZED, 403, 429}:
             self._refuse(reply)
         user = _user(reply)

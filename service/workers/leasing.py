@@ -198,17 +198,13 @@ class Worker:
         # For this asyncio task alone, whose context ends with it.
         structlog.contextvars.bind_contextvars(request_id=task.request_id or task.holder)
         try:
-            outcome = await self._perform_in_turn(task)
-            if outcome is None:
-                self._metrics.count_outcome(task.account, task.kind, Settled.NOT_OURS.name.lower())
-            else:
-                await self._write(task, outcome)
+            await self._write(task, await self._perform_in_turn(task))
         except Exception:
             # Its lease ends by itself, and the work is tried again.
             log.exception("a worker failed", account=task.account)
 
-    async def _perform_in_turn(self, task: Task) -> Outcome | None:
-        """Do it when its turn comes; None where it is not to be done any more by then.
+    async def _perform_in_turn(self, task: Task) -> Outcome:
+        """Do it when its turn comes, unless it is not ours by then, or nobody can tell.
 
         What was called for the same under a lease that ended is waited for: its call may be under
         way still, and two at once may hide from each other what they came to.
@@ -220,7 +216,7 @@ class Worker:
             del self._waiting[task.user_id]
             self._called[task.user_id, task.hash] = self._in_flight[task]
             if task in self._doubted and not await self._is_ours(task):
-                return None
+                return NotTried(task.begun)
             return await self._perform(task)
 
     async def _is_ours(self, task: Task) -> bool:

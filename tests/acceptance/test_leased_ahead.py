@@ -206,6 +206,24 @@ async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_
         assert made.puts(wa_id) == ["acknowledged"]
 
 
+async def test_what_nobody_can_tell_to_be_ours_when_its_turn_comes_is_given_back_untried(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(leasing, "DATABASE_PAUSE_SECONDS", 0.05)
+    made = await behind_another(install)
+    worker = _acknowledger(made)
+    worker._doubted.update(worker._waiting.values())
+    lock = sqlite3.connect(made.database, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    await until(lambda: not worker._waiting and not worker._slots.locked())
+    assert made.puts(OTHER_ID) == []
+    lock.execute("ROLLBACK")
+    lock.close()
+    await made.becomes("acknowledged", OTHER_ID)
+    assert (made.puts(OTHER_ID), made.gets(OTHER_ID)) == (["acknowledged"], 0)
+
+
 async def test_an_outcome_that_the_rules_fail_on_is_told_and_settled_by_a_get(
     install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

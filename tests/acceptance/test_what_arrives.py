@@ -754,6 +754,25 @@ async def test_a_refresh_without_an_answer_is_502_or_504_and_changes_nothing(
     assert await made.identity() == before
 
 
+async def test_a_refresh_whose_login_is_not_answered_in_time_is_504(install: Install) -> None:
+    made = await install(accounts={"main": {"timeout_seconds": 0.5}})
+    await made.change()
+    made.sim.expire_tokens()
+    made.sim.fault("login", hang=5)
+    assert (await made.refresh())[0] == 504
+
+
+async def test_texts_full_of_brackets_keep_no_identity_change_from_being_read(
+    manual: Installation,
+) -> None:
+    """Anybody may write them to the business, and the client may send them along."""
+    callback = notice(WA_ID, HASH_A, hour_ago())
+    text = {"from": OTHER_ID, "id": "x", "timestamp": "1518694235", "type": "text"}
+    texts = [{**text, "id": f"x{n}", "text": {"body": "{" * 4_000}} for n in range(100)]
+    await manual.deliver({"messages": [*texts, *callback["messages"]]})
+    assert await manual.state() == "pending"
+
+
 async def test_a_refresh_while_the_client_is_away_is_502(manual: Installation) -> None:
     await manual.change()
     await manual.sim.stop()

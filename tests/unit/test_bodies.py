@@ -125,6 +125,25 @@ def test_real_elements_are_read_however_many_fit_into_a_body(element: bytes, siz
     assert len(read_object("", "", wide(element, count))["x"]) == count
 
 
+def test_brackets_and_commas_within_texts_are_no_values() -> None:
+    texts = [sign * 4_000 for sign in ("[", "{", ",", ":", '{"a":[', '\\",')]
+    body = json.dumps({"messages": [{"text": {"body": text}} for text in texts * 70]}).encode()
+    assert len(read_object("", "", body)["messages"]) == 6 * 70
+    assert 0 < size_to_read(body) < MOST
+
+
+def test_values_behind_texts_are_counted_all_the_same() -> None:
+    text = json.dumps('\\",[' * 1_000).encode()
+    assert why(wide(text + b"," + b",".join([b"{}"] * 1_000), 250)) == (
+        "the body holds too many values"
+    )
+
+
+def test_a_text_that_never_ends_is_looked_at_once() -> None:
+    """Each quote within it begun with anew would take a million times as long."""
+    assert why(b'{"x":"' + b'\\",' * 1_000_000) == "the body is no JSON"
+
+
 def wide(element: bytes, count: int) -> bytes:
     return b'{"x":[' + b",".join([element] * count) + b"]}"
 
