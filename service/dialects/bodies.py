@@ -18,8 +18,11 @@ MAX_GROWTH = 13
 one of tiny objects and arrays takes fifty, which would be 200 MB.
 """
 
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 """One that never ends reaches to the end: else each quote in it would be begun with anew."""
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_PIECES = re.compile(rb'(?:[^"]*+' + _STRING + rb'){1,1000}+|[^"]++', re.DOTALL)
+"""What strings are taken out of at once: what lies between all of them takes memory of its own."""
 
 
 class UnreadableError(Exception):
@@ -53,7 +56,9 @@ def parsed_size(body: bytes) -> int:
     the business must not keep a callback from being read.
     """
     size = _estimate(body)
-    return size if size <= _most(body) else _estimate(_STRINGS.sub(b"", body))
+    if size <= _most(body):
+        return size
+    return sum(_estimate(_STRINGS.sub(b"", m.group())) for m in _PIECES.finditer(body))
 
 
 def _estimate(body: bytes) -> int:

@@ -187,7 +187,7 @@ def _prolong(book: Book, task: Task) -> bool:
     if user is None or work is None or not work.held_by(task.holder, book.now):
         return False
     work.lease_until = book.now + LEASE_MS
-    user.changed = True
+    user.renewed = True
     return True
 
 

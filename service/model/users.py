@@ -124,12 +124,13 @@ class User:
     """One person at one WhatsApp account, with what is known of the identity.
 
     The rules change it in memory; the ledger loads and saves it, and keeps for itself what it
-    found (`is_new`, `history_count`, `had_work`, `had_ask`). `history` holds the newest thousand
-    entries at most. `version` counts the changes of the latest identity, `blocked_ids` are the
-    failed messages (480, 137000) that have been heeded, `restored` are history entries that are
-    part of another change again, `audit` the entries to be added. On the Cloud API there may be a
-    `user_id`, or that alone; `named_at` is when both were last used together, `merged_into` the
-    user that this one turned out to be. Times are Unix milliseconds.
+    found (`is_new`, `history_count`, `had_work`, `had_ask`). `renewed` says that a lease was
+    prolonged, which is no news to anybody, unlike all else that is `changed`. `history` holds the
+    newest thousand entries at most. `version` counts the changes of the latest identity,
+    `blocked_ids` are the failed messages (480, 137000) that have been heeded, `restored` are
+    history entries that are part of another change again, `audit` the entries to be added. On the
+    Cloud API there may be a `user_id`, or that alone; `named_at` is when both were last used
+    together, `merged_into` the user that this one turned out to be. Times are Unix milliseconds.
     """
 
     id: int
@@ -160,6 +161,7 @@ class User:
     restored: list[Change] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
     changed: bool = False
+    renewed: bool = False
     is_new: bool = False
     history_count: int = 0
     had_work: bool = False

@@ -407,6 +407,7 @@ def _dirty(user: User) -> bool:
     latest = user.latest
     return (
         user.changed
+        or user.renewed
         or user.is_new
         or (latest is not None and latest.touched)
         or any(change.touched for change in user.history)

@@ -47,6 +47,7 @@ class Session:
         self._pause = FIRST_PAUSE_SECONDS
         self._not_before = 0.0
         self._failed = 0
+        self._timed_out = False
         self.refused = self._proven = False
         self.logged_in_at: float | None = None
 
@@ -71,11 +72,14 @@ class Session:
             if self._failed != failed:
                 # Each with a login of its own would wait for a time-out after the other, and be
                 # one more upon a client that is hardly up.
-                raise NotSentError("login: the one that was waited for failed")
+                raise NotSentError(
+                    "login: the one that was waited for failed", timed_out=self._timed_out
+                )
             try:
                 self._token = await self._log_in(renewed=instead_of is not None)
-            except NotSentError:
+            except NotSentError as error:
                 self._failed += 1
+                self._timed_out = error.timed_out
                 raise
             return self._token
 

@@ -625,6 +625,16 @@ class TestLeases:
         (again,) = await lease(ledger, clock, "b")
         assert again.holder == "b"
 
+    async def test_a_renewed_lease_is_no_news_of_its_user(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        await ledger.submit(callback(seen(), account="auto"))
+        (task,) = await lease(ledger, clock, "a")
+        heard: list[Commit] = []
+        ledger.listeners.append(heard.append)
+        assert await ledger.submit(RenewEntry((task,))) == [task]
+        assert [commit.users for commit in heard] == [set()]
+
     async def test_a_result_is_written_only_for_the_hash_it_was_leased_for(
         self, ledger: Ledger, clock: Clock, database: Gated
     ) -> None:
