@@ -16,7 +16,7 @@ install: $(STAMP) ## .venv with everything, from the locked requirements
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
@@ -36,7 +36,7 @@ soak: install ## load and random faults against the real command, and a verdict;
 	@$(BIN)/python -m soak --minutes "$(MINUTES)" --seed "$(SEED)"
 
 bench: install ## the benchmarks, each beside its reference; PARTS="accept --quick" for some
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement benchmarks/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks $(PARTS)
 
 lint: install ## ruff, mypy, the import lines, the Dockerfile
