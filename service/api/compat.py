@@ -14,6 +14,7 @@ from service.api.problems import ProblemError
 from service.api.queries import need_account, read_body
 from service.api.services import services
 from service.api.shapes import identity
+from service.api.whom import user_to_show
 from service.model.decisions import Verb
 from service.model.users import OPEN, State
 from service.store.queries import find_user
@@ -30,7 +31,8 @@ class HashBody(BaseModel):
 
 async def show(request: web.Request) -> web.Response:
     """Give the latest identity of a user in the On-Premises shape."""
-    account, alias = need_account(request), request.match_info["wa_id"]
+    account = need_account(request)
+    alias = await user_to_show(request, account, request.match_info["wa_id"])
     user = await services(request).database.read(partial(find_user, account=account, alias=alias))
     if user is None or user.latest is None:
         raise ProblemError(404, "there is no identity of this user")

@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -12,31 +12,24 @@ from aiohttp import web
 
 from service.api import verdicts
 from service.api.access import admit
-from service.api.problems import ProblemError, problem_of
+from service.api.problems import ProblemError, field_problem, problem_of
 from service.api.services import Services
 from service.ingress.written import Written
 from service.model.gate import (
-    Findings,
-    LastWord,
-    Recipient,
+    AccountStatus,
+    Meaning,
+    RecipientData,
     Rules,
-    Situation,
     Verdict,
     judge,
-    judge_usual,
-    unite,
+    meaning_of,
 )
-from service.model.names import is_user_id, usable_alias
-from service.model.numbers import canonical
-from service.store.database import Known, Question
+from service.store.database import RecipientQuery
 
 T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 0.5
 """How often to look while it is not a change of the user alone that would open the gate."""
-UNCUT = 200
-"""Recipients up to which a lookup is one question to the database."""
-SMALLER_PART = 0.36
 HEARD = ("identity_", "send_blocked", "number_changed", "blocked")
 """How the codes begin that only a change of the user takes away: a commit tells of it."""
 
@@ -53,7 +46,7 @@ class Judged(NamedTuple):
 
 
 class Gate:
-    """Answers about recipients; `judge` and `look_up` on the reader's thread."""
+    """Answers about recipients."""
 
     def __init__(self, parts: Services) -> None:
         self._parts = parts
@@ -85,71 +78,65 @@ class Gate:
         return Written(answer)
 
     async def one(self, account: str, asked: str) -> bytes:
-        """Answer about one user."""
-        return await self._ask(
-            account,
-            [asked],
-            partial(_one, account, asked, account in self._cloud),
-            self._situation(account),
-        )
+        """Answer about one user; 422 where the text can be no recipient."""
+        status = self._status(account)
+        judged = await self._ask(account, [asked], partial(_judged, asked, status))
+        return verdicts.one(account, judged.verdict, judged.at, cloud=status.cloud)
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Answer about many, in their order."""
-        cloud = account in self._cloud
-        situation = self._situation(account)
-        asking = [
-            self._ask(account, part, partial(_many, account, part, cloud), situation)
-            for part in _parts(asked)
-        ]
-        return verdicts.together(await _all_of(asking)).encode()
+        status = self._status(account)
+        return await self._ask(account, asked, partial(_many, account, asked, status))
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
         """Answer about one user as soon as it is sendable, or when the time is up."""
         ends_at = time.monotonic() + seconds
-        judge_it = partial(_judge_closely, asked)
-        found = await self._ask(account, [asked], judge_it, self._situation(account))
+        found = await self._look(account, asked)
         changes = self._parts.changes
         while not found.verdict.sendable and not changes.closing:
             with changes.watching(found.users) as changed:
                 # What came between the first look and the watch is not missed.
                 users = found.users
-                found = await self._ask(account, [asked], judge_it, self._situation(account))
+                found = await self._look(account, asked)
                 left = ends_at - time.monotonic()
                 if found.verdict.sendable or left <= 0:
                     break
                 if found.users == users:
                     await _pause(changed, min(left, _look_again(found)))
         cloud = account in self._cloud
-        return verdicts.one(account, found.verdict, found.at, cloud=cloud).encode()
+        return verdicts.one(account, found.verdict, found.at, cloud=cloud)
 
-    def _situation(self, account: str) -> Situation:
+    async def _look(self, account: str, asked: str) -> Judged:
+        return await self._ask(account, [asked], partial(_judged, asked, self._status(account)))
+
+    async def meaning(self, account: str, text: str) -> Meaning:
+        """Return whom a text may mean at an account."""
+        now = self._parts.ledger.clock()
+        return await self._ask(account, [text], lambda data: meaning_of(text, data, now))
+
+    def _status(self, account: str) -> AccountStatus:
         parts = self._parts
         if account not in parts.settings.accounts:
             raise ProblemError(404, "there is no such account")
         verifier = parts.verifiers.get(account)
         side = parts.clients.get(account) or parts.graphs.get(account)
-        return Situation(
+        return AccountStatus(
             parts.ledger.clock(),
             None if side is None else side.reachability.unreachable_since,
             None if verifier is None else verifier.since,
             parts.catching_up,
             self._rules[account],
+            account in self._cloud,
         )
 
     async def _ask(
-        self,
-        account: str,
-        asked: Sequence[str],
-        then: "Then[T]",
-        situation: Situation,
+        self, account: str, asked: Sequence[str], then: Callable[[RecipientData], T]
     ) -> T:
+        """Look recipients up, and have the client asked about those unverified since a restore."""
         parts = self._parts
-        country_of = parts.settings.accounts[account].phone_number
-        cloud = account in self._cloud
-        fresh_since = None if cloud else situation.fresh_since
-        question = Question(account, country_of, asked, cloud, fresh_since)
+        query = RecipientQuery(account, parts.settings.accounts[account].phone_number, asked)
         answer, unverified = await parts.database.look_up(
-            question, partial(_answer, then, question, situation)
+            query, lambda data: (then(data), _unverified(data))
         )
         verifier = parts.verifiers.get(account)
         if verifier is not None:
@@ -157,116 +144,26 @@ class Gate:
         return answer
 
 
-def _parts(asked: Sequence[str]) -> list[Sequence[str]]:
-    """Cut a large lookup in two for two readers; unequal, so that one writes while one reads."""
-    cut = round(SMALLER_PART * len(asked)) if len(asked) > UNCUT else 0
-    return [asked[:cut], asked[cut:]] if cut else [asked]
+def _unverified(data: RecipientData) -> list[int]:
+    return [user.id for user in data.users.values() if user.unverified]
 
 
-async def _all_of(works: Sequence[Awaitable[T]]) -> list[T]:
-    """Wait for each of them, also where one fails: none goes on behind the answer."""
-    found = await asyncio.gather(*works, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return [one for one in found if not isinstance(one, BaseException)]
+def _many(account: str, asked: Sequence[str], status: AccountStatus, data: RecipientData) -> bytes:
+    given = [(text, judge(text, data, status)) for text in asked]
+    return verdicts.many(account, given, status.now, cloud=status.cloud)
 
 
-class View(NamedTuple):
-    """What is known of the recipients of a question, and how things stand at the account.
-
-    `usual` is what is found of those who are as usual.
-    """
-
-    question: Question
-    known: Known
-    situation: Situation
-    usual: Findings
-
-    def judge(self, asked: str) -> Verdict | None:
-        """Judge a recipient by every name that leads to a user, else by the first.
-
-        None for what can be neither an alias nor a phone number. A number that is a user's alias
-        and was also checked is judged as both: what a check of it said can add a reason, never
-        take one away.
-        """
-        known = self.known
-        wa_id = known.usual.get(asked)
-        if wa_id is not None:
-            return Verdict(wa_id, *self.usual)
-        own = known.checked.get(asked)
-        if own is None and (user := known.users.get(asked)) is not None:
-            return self._judge(user.wa_id or None, user, None)
-        names = _names(asked, own)
-        if not names and own is None:
-            dialable = canonical(asked, self.question.country_of) is not None
-            return judge(None, None, (), self.situation) if dialable else None
-        users = [known.users[name] for name in names if name in known.users]
-        if not users:
-            return self._judge_stranger(names[0] if names else None, own)
-        return unite([self._judge(user.wa_id or None, user, own) for user in users])
-
-    def _judge_stranger(self, alias: str | None, own: LastWord | None) -> Verdict:
-        if alias is not None and is_user_id(alias):
-            return self._judge(None, None, own)._replace(user_id=alias)
-        return self._judge(alias, None, own)
-
-    def _judge(self, wa_id: str | None, user: Recipient | None, own: LastWord | None) -> Verdict:
-        newest = None if wa_id is None else self.known.newest.get(wa_id)
-        return judge(wa_id, user, (own, newest), self.situation)
-
-    def users_of(self, asked: str) -> list[Recipient]:
-        """Give the users whom the recipient's names lead to."""
-        names = _names(asked, self.known.checked.get(asked))
-        return [self.known.users[name] for name in names if name in self.known.users]
+def _judged(asked: str, status: AccountStatus, data: RecipientData) -> Judged:
+    verdict = judge(asked, data, status)
+    if verdict is None:
+        raise no_recipient()
+    users = meaning_of(asked, data, status.now).users
+    return Judged(verdict, frozenset(user.id for user in users), status.now)
 
 
-Then = Callable[[View], T]
-"""Makes an answer of what is known."""
-
-
-def _names(asked: str, own: LastWord | None) -> list[str]:
-    """Give what the recipient may be called: as the client told of the number, and as asked."""
-    told = None if own is None else own.wa_id
-    if told is None:
-        return [asked] if usable_alias(asked) else []
-    return [told, asked] if told != asked and usable_alias(asked) else [told]
-
-
-def _answer(
-    then: "Then[T]", question: Question, situation: Situation, known: Known
-) -> tuple[T, list[int]]:
-    """Make the answer, and tell whom of those asked about the client is still to be asked about."""
-    view = View(question, known, situation, judge_usual(situation))
-    unverified: list[int] = []
-    if situation.restored_at is not None:
-        users = [user for asked in question.asked for user in view.users_of(asked)]
-        unverified = [user.id for user in users if user.unverified]
-    return then(view), unverified
-
-
-def _one(account: str, asked: str, cloud: bool, view: View) -> bytes:
-    return verdicts.one(account, _judged(asked, view), view.situation.now, cloud=cloud).encode()
-
-
-def _many(account: str, asked: Sequence[str], cloud: bool, view: View) -> str:
-    given = [(one, view.judge(one)) for one in asked]
-    return verdicts.many(account, given, view.situation.now, cloud=cloud)
-
-
-def _judge_closely(asked: str, view: View) -> Judged:
-    return Judged(
-        _judged(asked, view),
-        frozenset(user.id for user in view.users_of(asked)),
-        view.situation.now,
-    )
-
-
-def _judged(asked: str, view: View) -> Verdict:
-    verdict = view.judge(asked)
-    if verdict is None:  # unreachable: whoever asks about one has an alias
-        raise ProblemError(422, "no recipient")
-    return verdict
+def no_recipient() -> ProblemError:
+    """Make the problem of a path whose user can be none."""
+    return field_problem(("user", "a wa_id, another alias of a user, or a phone number"))
 
 
 def _look_again(found: Judged) -> float:

@@ -23,10 +23,11 @@ from service.api.queries import (
     read_body,
 )
 from service.api.services import Services, services
+from service.api.whom import user_to_ask_about, user_to_change, user_to_show
 from service.ledger.decisions import DecisionEntry, RefreshEntry
 from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
-from service.model.names import MAX_HASH_CHARACTERS, usable_alias
+from service.model.names import MAX_HASH_CHARACTERS
 from service.model.users import State, User, by_key
 from service.observability.logs import request_id
 from service.store.queries import (
@@ -98,7 +99,8 @@ def _whole(connection: Connection, account: str, alias: str) -> dict[str, Any] |
 
 async def show(request: web.Request) -> web.Response:
     """Give an identity with its history and audit trail."""
-    account, alias = need_account(request), request.match_info["user"]
+    account = need_account(request)
+    alias = await user_to_show(request, account, request.match_info["user"])
     whole = await services(request).database.read(partial(_whole, account=account, alias=alias))
     if whole is None:
         raise _no_identity()
@@ -128,11 +130,14 @@ async def _decide(request: web.Request, verb: Verb) -> User:
     return await decide(request, request.match_info["user"], verb, body)
 
 
-async def decide(request: web.Request, alias: str, verb: Verb, body: DecisionBody) -> User:
+async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody) -> User:
     """Take the caller's decision; 404 and 409 where it can't be taken. Give the user after it."""
     if body.hash is None and request.match_info["account"] in services(request).clients:
         raise field_problem(("hash", "string type"))
     account = need_account(request)
+    alias = await user_to_change(request, account, text)
+    if alias is None:
+        raise _no_identity()
     decision = Decision(
         verb,
         body.hash,
@@ -202,10 +207,11 @@ async def _reload(parts: Services, user: User) -> User:
 
 async def refresh(request: web.Request) -> web.Response:
     """Ask the client now; 404 where it knows no identity of the user."""
-    account, alias = need_client(request), request.match_info["user"]
-    if not usable_alias(alias):
-        raise _no_identity()
+    account, text = need_client(request), request.match_info["user"]
     parts = services(request)
+    alias = await user_to_ask_about(request, account, text)
+    if alias is None:
+        raise _no_identity()
     for _ in range(MAX_ASKS):
         known = await parts.database.read(partial(find_user, account=account, alias=alias))
         wa_id = alias if known is None else known.alias

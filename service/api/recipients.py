@@ -1,7 +1,7 @@
 """The gate: may I write to this user now, and if not, why not? And blocks that a person puts."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -12,9 +12,9 @@ from service.api.identities import MAX_WAIT_SECONDS, Words
 from service.api.problems import ProblemError, field_problem
 from service.api.queries import need_account, number, read_body
 from service.api.services import rfc3339, services
+from service.api.whom import asked_user, user_to_block, user_to_change
 from service.ledger.blocks import BlockEntry, UnblockEntry
 from service.model.moments import LATEST_MS
-from service.model.names import usable_alias
 from service.model.users import by_key
 
 MAX_RECIPIENTS = 1000
@@ -39,7 +39,7 @@ class BlockBody(BaseModel):
 
 async def show(request: web.Request) -> web.Response:
     """Give the gate's answer about one user; with `wait`, as soon as it turns sendable."""
-    asked = _need_user(request)
+    asked = asked_user(request)
     wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
     account, gate = need_account(request), request.config_dict[GATE]
     answer = await (gate.wait(account, asked, wait) if wait else gate.one(account, asked))
@@ -57,11 +57,12 @@ async def lookup(request: web.Request) -> web.Response:
 async def block(request: web.Request) -> web.Response:
     """Block a user, also one never heard of."""
     body = await read_body(request, BlockBody)
-    user, until = _need_user(request), _milliseconds(body.until)
+    text, until = asked_user(request), _milliseconds(body.until)
     ledger = services(request).ledger
     if until is not None and not ledger.clock() < until <= LATEST_MS:
         raise field_problem(("until", "a time in the future"))
     account = need_account(request)
+    user = await user_to_block(request, account, text)
     note = None if until is None else f"until {rfc3339(until)}"
     by = by_key(request[CALLER])
     await ledger.submit(BlockEntry(account, user, body.reason, by, until, note))
@@ -70,22 +71,16 @@ async def block(request: web.Request) -> web.Response:
 
 async def unblock(request: web.Request) -> web.Response:
     """End a person's block of a user."""
-    user, account = _need_user(request), need_account(request)
-    entry = UnblockEntry(account, user, by_key(request[CALLER]))
-    if not await services(request).ledger.submit(entry):
+    text, account = asked_user(request), need_account(request)
+    user = await user_to_change(request, account, text)
+    entry = None if user is None else UnblockEntry(account, user, by_key(request[CALLER]))
+    if entry is None or not await services(request).ledger.submit(entry):
         raise ProblemError(404, "the user is not blocked")
-    return await _answer(request, account, user)
+    return await _answer(request, account, entry.alias)
 
 
 async def _answer(request: web.Request, account: str, user: str) -> web.Response:
     return web.Response(body=await request.config_dict[GATE].one(account, user), headers=_JSON)
-
-
-def _need_user(request: web.Request) -> str:
-    user: Any = request.match_info["user"]
-    if not usable_alias(user):
-        raise field_problem(("user", "a wa_id or another alias of a user"))
-    return str(user)
 
 
 def _milliseconds(at: datetime | None) -> int | None:

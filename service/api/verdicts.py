@@ -1,98 +1,76 @@
-"""The gate's answers as JSON, written by hand: a lookup has a thousand, and a second has thousands.
-
-`json.dumps` of the same takes five times as long.
-"""
+"""The gate's answers as JSON."""
 
 from collections.abc import Iterable
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii as quoted
+from http import HTTPStatus
+from typing import Any
+
+import orjson
 
 from service.api.services import rfc3339
-from service.model.gate import CLEARS_WHEN, Reason, Verdict
+from service.model.gate import Reason, Verdict
 from service.model.names import is_user_id
 
-_BOOL = {True: "true", False: "false"}
-_CODES = {code: f'{{"code":"{code}","since":' for code in CLEARS_WHEN}
-_CLEARS = {code: f',"clears_when":{quoted(text)}' for code, text in CLEARS_WHEN.items()}
-_ERROR = (
-    '"error":{"type":"about:blank","title":"Unprocessable Entity",'
-    '"detail":"neither a usable alias nor a phone number"}}'
-)
+_STATUS = HTTPStatus.UNPROCESSABLE_ENTITY
+_ERROR = {
+    "type": "about:blank",
+    "title": _STATUS.phrase,
+    "status": _STATUS.value,
+    "detail": "neither a usable alias nor a phone number",
+}
 
 
-def one(account: str, given: Verdict, now: int, *, cloud: bool = False) -> str:
+def one(account: str, given: Verdict, now: int, *, cloud: bool) -> bytes:
     """Write the answer about one user; `now` is when it was so, in Unix milliseconds.
 
     On an account of the Cloud API it also says by which user id the user is called, and which hash
     to send along.
     """
-    more = _more(given) if cloud else ""
-    return f"{{{_head(account)}{_rest(given)}{_time(now)}{more}}}"
+    return orjson.dumps(_verdict(account, given, rfc3339(now), cloud))
 
 
 def many(
-    account: str, given: Iterable[tuple[str, Verdict | None]], now: int, *, cloud: bool = False
-) -> str:
-    """Write answers of a lookup, each with what was asked: to be put `together`."""
-    head, as_of = _head(account), _time(now)
+    account: str, given: Iterable[tuple[str, Verdict | None]], now: int, *, cloud: bool
+) -> bytes:
+    """Write the answers of a lookup, each with what was asked."""
+    as_of = rfc3339(now)
     items = [
-        f'{{"input":{quoted(asked)},'
-        + (
-            _ERROR
-            if verdict is None
-            else f"{head}{_rest(verdict)}{as_of}{_more(verdict) if cloud else ''}}}"
-        )
-        for asked, verdict in given
+        {"input": asked}
+        | ({"error": _ERROR} if found is None else _verdict(account, found, as_of, cloud))
+        for asked, found in given
     ]
-    return ",".join(items)
+    return orjson.dumps({"items": items})
 
 
-def together(parts: Iterable[str]) -> str:
-    """Write the answer of a lookup, of which there is at least one part."""
-    return f'{{"items":[{",".join(parts)}]}}'
+def _verdict(account: str, given: Verdict, as_of: str | None, cloud: bool) -> dict[str, Any]:
+    verdict: dict[str, Any] = {
+        "account": account,
+        "wa_id": given.wa_id,
+        "known": given.known,
+        "sendable": given.sendable,
+        "reasons": [_reason(reason) for reason in given.reasons],
+        "warnings": [_reason(warning) for warning in given.warnings],
+        "as_of": as_of,
+    }
+    if cloud:
+        verdict |= {"user_id": given.user_id, "identity_key_hash": given.hash}
+    return verdict
 
 
-def _head(account: str) -> str:
-    return f'"account":"{account}","wa_id":'
+def _reason(reason: Reason) -> dict[str, Any]:
+    written: dict[str, Any] = {
+        "code": reason.code,
+        "since": _time(reason.since),
+        "of": reason.of,
+        "clears_when": reason.clears_when,
+    }
+    if reason.alias is not None:
+        written["user_id" if is_user_id(reason.alias) else "wa_id"] = reason.alias
+    if reason.until is not None:
+        written["until"] = _time(reason.until)
+    if reason.detail is not None:
+        written["detail"] = reason.detail
+    return written
 
 
-def _more(given: Verdict) -> str:
-    return f',"user_id":{_text(given.user_id)},"identity_key_hash":{_text(given.hash)}'
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else quoted(value)
-
-
-def _rest(given: Verdict) -> str:
-    wa_id, known, reasons, warnings, _, _ = given
-    return f"{_text(wa_id)}{_findings(known, reasons, warnings)}"
-
-
-@lru_cache(maxsize=1024)
-def _findings(known: bool, reasons: tuple[Reason, ...], warnings: tuple[Reason, ...]) -> str:
-    """Write what was found; for most it is the same."""
-    return (
-        f',"known":{_BOOL[known]},"sendable":{_BOOL[not reasons]},'
-        f'"reasons":[{_reasons(reasons)}],"warnings":[{_reasons(warnings)}],"as_of":'
-    )
-
-
-def _reasons(reasons: tuple[Reason, ...]) -> str:
-    return ",".join([_reason(reason) for reason in reasons])
-
-
-def _reason(reason: Reason) -> str:
-    code, since, alias, until, detail = reason
-    more = ""
-    if alias is not None:
-        more = f',"{"user_id" if is_user_id(alias) else "wa_id"}":{quoted(alias)}'
-    if until is not None:
-        more += f',"until":{_time(until)}'
-    if detail is not None:
-        more += f',"detail":{quoted(detail)}'
-    return f"{_CODES[code]}{_time(since)}{_CLEARS[code]}{more}}}"
-
-
-def _time(at: int | None) -> str:
-    return "null" if at is None else f'"{rfc3339(at)}"'
+def _time(at: int | None) -> str | None:
+    return None if at is None else rfc3339(at)

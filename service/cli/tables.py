@@ -86,9 +86,15 @@ def print_gate(answer: Document) -> None:
     found += [("warns", one) for one in answer.get("warnings") or ()]
     if found:
         print_table(
-            ("", "reason", "since (UTC)", "clears when"),
+            ("", "reason", "of", "since (UTC)", "clears when"),
             (
-                (weight, _coded(one), _moment(one.get("since")), one.get("clears_when"))
+                (
+                    weight,
+                    _coded(one),
+                    one.get("of"),
+                    _moment(one.get("since")),
+                    one.get("clears_when"),
+                )
                 for weight, one in found
             ),
         )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from service.model.contacts import FAILED, PROCESSING, Check, Contact, OptIn
+from service.model.contacts import PROCESSING, Check, Contact, OptIn, give_up
 
 MAX_PATIENCE_MS = 3_600_000
 
@@ -107,15 +107,12 @@ def put_off(contact: Contact, due_at: int) -> Contact:
 
 
 def come_due(contact: Contact, now: int, patience_ms: int, max_attempts: int) -> Contact:
-    """Ask again what is due, or give it up: the number is `failed` then, and never forgotten.
-
-    What was known of it stays known, as old as it is.
-    """
+    """Ask again what is due, or give it up."""
     check = contact.check
     if check is None:
         return contact
     if check.attempts >= max_attempts:
-        return replace(contact, status=FAILED, check=None)
+        return give_up(contact)
     since = min(check.asked_at, now)
     return replace(contact, check=check._replace(asked_at=since, due_at=now + patience_ms))
 

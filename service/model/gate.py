@@ -1,54 +1,66 @@
-"""May I write to this user now, and if not, why not?"""
+"""May I write to this recipient now, and if not, why not?
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+A recipient is a text: an alias of a user, or a phone number in any spelling. Whoever it may mean is
+looked at, and each can only add a reason.
+"""
 
-from service.model.contacts import FRESH_MS, INVALID, PROCESSING
-from service.model.users import OPEN, Link, State, User
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from service.model.contacts import FRESH_MS, HOUR_MS, INVALID, VALID
+from service.model.names import is_user_id
+from service.model.numbers import Spelling, other_spellings
+from service.model.users import OPEN, Link, State
+
+UNKNOWN = "contact_unknown"
+OTHER_SPELLING = "other_spelling"
 CLEARS_WHEN = {
     "identity_pending": "a person acknowledges the identity",
-    "identity_scheduled": "the policy acknowledges it when it is due",
+    "identity_scheduled": "the policy acknowledges the identity when it is due",
     "identity_acknowledging": "the client accepts the acknowledgement",
     "identity_held": "a person acknowledges the identity",
     "identity_failed": "a person acknowledges the identity again",
-    "send_blocked": "the client says that the identity is acknowledged",
+    "send_blocked": "the client says that the identity is acknowledged, or that it knows none",
     "number_changed": "you write to the new number instead",
     "blocked": "the block ends, or a person ends it",
     "contact_invalid": "a contact check finds the number valid",
-    "contact_unknown": "the number is checked, or the user writes",
-    "contact_stale": "the number is checked again",
+    UNKNOWN: "the number is checked, or the user writes",
+    "contact_stale": "the number is checked again, or the user writes",
+    OTHER_SPELLING: "you ask by the wa_id that is named",
     "account_unreachable": "the WhatsApp client, or the Cloud API, answers again",
     "catching_up": "the client has delivered again what it could not during the downtime",
     "unverified": "the WhatsApp client has been asked about the user",
     "account_unverified": "the WhatsApp client has been asked about every user",
 }
-UNKNOWN = "contact_unknown"
+_USER_WRITES = "the user writes"
+CLEARS_WHEN_ON_CLOUD = dict.fromkeys(("contact_invalid", UNKNOWN, "contact_stale"), _USER_WRITES)
+"""The Cloud API checks no numbers: results are left where an account moved there."""
+_COUNTRY_CODE = "you ask by the number with its country code"
+_CHECKED = "the number is checked"
 
 
 class Reason(NamedTuple):
-    """Why not, since when and until when (Unix ms), and what would clear it.
+    """Why not, since when and until when (Unix ms), about whom, and what would clear it.
 
-    `alias` is whom to write to instead; `detail` are the words of the person who blocked.
+    `of` is an alias of the user who gives the reason; None where it is the account. `alias` is whom
+    to write to, or to ask by, instead; `detail` are the words of the person who blocked.
     """
 
     code: str
     since: int | None
+    of: str | None = None
     alias: str | None = None
     until: int | None = None
     detail: str | None = None
-
-    @property
-    def clears_when(self) -> str:
-        """Say what would clear it."""
-        return CLEARS_WHEN[self.code]
+    clears_when: str = ""
 
 
 class Verdict(NamedTuple):
     """The gate's answer about one recipient.
 
-    `hash` is the trusted identity hash, None while anything blocks: on the Cloud API a message is
-    sent along with it.
+    `wa_id`, `user_id`, `known` and `hash` are those of the user that the text names by itself, else
+    of the one found by another spelling. `hash` is the trusted identity hash, None while anything
+    blocks: on the Cloud API a message is sent along with it.
     """
 
     wa_id: str | None
@@ -62,10 +74,6 @@ class Verdict(NamedTuple):
     def sendable(self) -> bool:
         """Nothing blocks."""
         return not self.reasons
-
-
-Findings = tuple[bool, tuple[Reason, ...], tuple[Reason, ...]]
-"""Whether the recipient is known, the reasons and the warnings."""
 
 
 class Recipient(NamedTuple):
@@ -89,40 +97,51 @@ class Recipient(NamedTuple):
     user_id: str | None = None
     hash: str | None = None
 
-    @classmethod
-    def of(cls, user: User) -> "Recipient":
-        """Take what the gate goes by from a user."""
-        return cls(
-            user.id,
-            user.wa_id or "",
-            user.state,
-            None if user.latest is None else user.latest.received_at,
-            user.blocked_since,
-            user.moved_to,
-            user.wrote_at,
-            user_id=user.user_id,
-            hash=user.hash,
-        )
-
-
-class Checked(Protocol):
-    """What the client last said of a number."""
-
     @property
-    def status(self) -> str:
-        """Its word, `invalid` for what is no WhatsApp account."""
-
-    @property
-    def checked_at(self) -> int:
-        """When it said so, in Unix milliseconds."""
+    def alias(self) -> str:
+        """What the user is called."""
+        return self.wa_id or self.user_id or ""
 
 
-class LastWord(NamedTuple):
-    """What the client last said of a number, as far as the gate goes by it."""
+class LatestCheck(NamedTuple):
+    """What the client last said of an input. Times are Unix milliseconds.
+
+    `answered_at` is when it last answered a check of the input that was asked for.
+    """
 
     wa_id: str | None
     status: str
     checked_at: int
+    answered_at: int | None = None
+
+    @property
+    def is_result(self) -> bool:
+        """Tell whether it says something: what is being checked, or failed to be, does not."""
+        return self.status in {VALID, INVALID}
+
+
+class RecipientData(NamedTuple):
+    """What is known of the texts that are asked about.
+
+    `spellings` by text; `users` by alias; `checks` by literal input, `alike` by canonical form and
+    `newest` by wa_id.
+    """
+
+    spellings: Mapping[str, Spelling]
+    users: Mapping[str, Recipient]
+    checks: Mapping[str, Sequence[LatestCheck]]
+    alike: Mapping[str, Sequence[LatestCheck]]
+    newest: Mapping[str, Sequence[LatestCheck]]
+
+    def and_also(self, other: "RecipientData") -> "RecipientData":
+        """Return what is known of this and of another reading of the texts, which comes first."""
+        return RecipientData(
+            {**self.spellings, **other.spellings},
+            {**self.users, **other.users},
+            {**self.checks, **other.checks},
+            {**self.alike, **other.alike},
+            {**self.newest, **other.newest},
+        )
 
 
 class Rules(NamedTuple):
@@ -144,12 +163,12 @@ class Rules(NamedTuple):
         return tuple(blocking), tuple(warning)
 
 
-class Situation(NamedTuple):
+class AccountStatus(NamedTuple):
     """How things stand at an account, whoever the recipient is. Times are Unix milliseconds.
 
     `unreachable_since`: the client does not answer. `restored_at`: the database was restored, and
     the client not yet asked about everybody. `catching_up`: callbacks may still be under way that
-    the client could not deliver during a downtime.
+    the client could not deliver during a downtime. `cloud`: there is no client that checks numbers.
     """
 
     now: int
@@ -157,117 +176,247 @@ class Situation(NamedTuple):
     restored_at: int | None = None
     catching_up: Reason | None = None
     rules: Rules = Rules()
+    cloud: bool = False
+
+
+class Named(NamedTuple):
+    """A name that a text may call somebody, and who that is; `checks` are those of its wa_id."""
+
+    alias: str
+    user: Recipient | None
+    checks: Sequence[LatestCheck]
 
     @property
-    def fresh_since(self) -> int:
-        """Checks after this moment are fresh."""
-        return self.now - FRESH_MS
+    def is_heard_of(self) -> bool:
+        """Tell whether callbacks spoke of the user."""
+        return self.user is not None and self.user.heard_of
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether callbacks or checks spoke of the name."""
+        return self.is_heard_of or any(check.is_result for check in self.checks)
 
 
-def judge(
-    wa_id: str | None,
-    user: Recipient | None,
-    checks: Iterable[Checked | None],
-    situation: Situation,
-) -> Verdict:
-    """Give the gate's answer from what is known of a user and of the checks of the number."""
-    newest = _newest(checks)
-    known = newest is not None or (user is not None and bool(user.heard_of))
-    reasons = [] if user is None or _is_plain(user) else _of_user(user, situation.now)
-    warnings = [] if known else [Reason(UNKNOWN, None)]
-    if newest is not None:
-        if newest.status == INVALID:
-            reasons.append(Reason("contact_invalid", newest.checked_at))
-        if _is_stale(newest, user, situation.now):
-            warnings.append(Reason("contact_stale", newest.checked_at + FRESH_MS))
-    if situation[1:4] != _NOTHING:
-        _add_situation(reasons, warnings, user, situation)
-    if reasons or warnings:
-        blocking, warning = situation.rules.sort(reasons, warnings)
-    else:
-        blocking, warning = (), ()
-    if user is None or (user.user_id is None and user.hash is None):
-        return Verdict(wa_id, known, blocking, warning)
-    trusted = user.hash if user.state == State.ACKNOWLEDGED and not blocking else None
-    return Verdict(wa_id, known, blocking, warning, user.user_id, trusted)
+class Meaning(NamedTuple):
+    """Whom a text may mean.
+
+    `first` is whom it is about: `named` hold those that it names by itself, by an alias, by its
+    digits, or by what a check of the number told; `others` are users who are found by another
+    spelling alone. `is_other`: it names nobody that is known by itself, so that `first` is one of
+    the others. `checks` are those of the number itself, `told` the wa_ids that they tell.
+    """
+
+    first: Named
+    named: Sequence[Named]
+    others: Sequence[Named]
+    checks: Sequence[LatestCheck] = ()
+    told: Sequence[str] = ()
+
+    @property
+    def is_other(self) -> bool:
+        """Tell whether the first is found by another spelling alone."""
+        return self.first in self.others
+
+    @property
+    def users(self) -> list[Recipient]:
+        """Return the users, each once."""
+        found = [name.user for name in (*self.named, *self.others) if name.user is not None]
+        return list({user.id: user for user in found}.values())
 
 
-def judge_usual(situation: Situation) -> Findings:
-    """Find what there is to tell of those who were heard of, but of the account nothing."""
-    _, known, reasons, warnings, *_ = judge(None, _USUAL, (), situation)
-    return known, reasons, warnings
+NOBODY = Named("", None, ())
 
 
-def _newest(checks: Iterable[Checked | None]) -> Checked | None:
-    """Give the last result; what is being checked for the first time has none yet."""
-    newest: Checked | None = None
-    for check in checks:
-        if check is None or check.status == PROCESSING:
-            continue
-        if newest is None or check.checked_at > newest.checked_at:
-            newest = check
-    return newest
+def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
+    """Return everybody whom a text may mean."""
+    spelling = data.spellings.get(text, Spelling())
+    checks = _checks_of(data, spelling.forms, data.checks.get(text, ()))
+    told = _told(checks, now)
+    names = dict.fromkeys((*told, *spelling.names))
+    named = sorted((_named(name, data) for name in names), key=lambda name: _rank(name, told))
+    ids = {name.user.id for name in named if name.user is not None}
+    computed = [
+        *spelling.others,
+        *_told(_checks_of(data, spelling.others), now),
+        *[other for wa_id in told for other in other_spellings(wa_id)],
+    ]
+    found = [_named(name, data) for name in dict.fromkeys(computed) if name not in names]
+    others = [name for name in found if name.user is not None and name.user.id not in ids]
+    first = named[0] if named else NOBODY
+    names_somebody = first.user or first.is_known or told or any(c.is_result for c in checks)
+    if others and not names_somebody:
+        first = others[0]
+    return Meaning(first, named, others, checks, told)
 
 
-_NOTHING = (None, None, None)
-_USUAL = Recipient(0, "", None)
-_OPEN = {None, *OPEN}
+def _checks_of(
+    data: RecipientData, forms: Iterable[str], literal: Sequence[LatestCheck] = ()
+) -> list[LatestCheck]:
+    """Return the checks of a number, each once: as it was asked, and in other spellings."""
+    alike = [check for form in forms for check in data.alike.get(form, ())]
+    return list(dict.fromkeys((*literal, *alike)))
 
 
-def _is_plain(user: Recipient) -> bool:
-    """Tell, for most, that nothing of the user blocks."""
-    if user.state not in _OPEN:
-        return False
-    return user.blocked_since is None and user.moved_to is None and user.blocked is None
+def _told(checks: Iterable[LatestCheck], now: int) -> list[str]:
+    """Return the wa_ids that checks tell, the one to go by first."""
+    told = sorted(checks, key=lambda check: _weight(check, now), reverse=True)
+    return list(dict.fromkeys(check.wa_id for check in told if check.wa_id is not None))
 
 
-def _of_user(user: Recipient, now: int) -> list[Reason]:
+def _weight(check: LatestCheck, now: int) -> tuple[bool, int]:
+    """Rank a check: a fresh answer to one that was asked for comes before all others."""
+    answered_at = check.answered_at
+    return answered_at is not None and now < answered_at + FRESH_MS, check.checked_at
+
+
+def _named(name: str, data: RecipientData) -> Named:
+    user = data.users.get(name)
+    return Named(name, user, data.newest.get(name if user is None else user.wa_id, ()))
+
+
+def _rank(name: Named, told: Sequence[str]) -> int:
+    if name.is_heard_of:
+        return 0
+    if name.alias in told:
+        return 1
+    if name.is_known:
+        return 2
+    return 3 if name.user is not None else 4
+
+
+def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | None:
+    """Return the gate's answer about a text; None where it can be no recipient."""
+    meaning = meaning_of(text, data, status.now)
+    spelling = data.spellings.get(text, Spelling())
+    can_be_one = meaning.users or meaning.checks or meaning.first.is_known
+    if not can_be_one and not spelling.dialable and text not in spelling.names:
+        return None
+    first, checks = meaning.first, [*meaning.checks, *meaning.first.checks]
+    reasons = [reason for user in meaning.users for reason in _of_user(user, status)]
+    warnings: list[Reason] = []
+    of = _alias_of(first) or text
+    reasons += _invalid(of, first.user, checks, status)
+    for name in (*meaning.named, *meaning.others):
+        if name is not first:
+            reasons += _invalid(name.alias, name.user, name.checks, status)
+    is_known = first.is_heard_of or any(check.is_result for check in checks)
+    if meaning.is_other:
+        warnings += _by_another_spelling(of, status)
+    elif not is_known:
+        warnings.append(_unknown(of, spelling, status))
+    warnings += _stale(of, first.user, checks, status)
+    warnings += _of_account(first.user, status)
+    blocking, warning = status.rules.sort(_each_once(reasons), warnings)
+    wa_id, user_id, hash_ = _called(first, text, meaning.told)
+    return Verdict(wa_id, is_known, blocking, warning, user_id, None if blocking else hash_)
+
+
+def _alias_of(name: Named) -> str:
+    return name.alias if name.user is None else name.user.alias or name.alias
+
+
+def _called(
+    first: Named, text: str, told: Sequence[str]
+) -> tuple[str | None, str | None, str | None]:
+    """Return wa_id, user id and trusted hash of whom the answer is about.
+
+    A number of which nothing is known has no wa_id: nobody but the client tells it.
+    """
+    user = first.user
+    if user is not None:
+        trusted = user.hash if user.state == State.ACKNOWLEDGED else None
+        return user.wa_id or None, user.user_id, trusted
+    if not first.is_known and first.alias != text and first.alias not in told:
+        return None, None, None
+    if is_user_id(first.alias):
+        return None, first.alias, None
+    return first.alias or None, None, None
+
+
+def _of_user(user: Recipient, status: AccountStatus) -> list[Reason]:
+    """Return what of a user, and of the identity, closes the gate."""
     reasons = []
-    state = user.state
-    if state not in _OPEN:
-        reasons.append(Reason(f"identity_{state}", user.received_at))
+    if user.state is not None and user.state not in OPEN:
+        reasons.append(_reason(f"identity_{user.state}", user.received_at, user.alias, status))
     if user.blocked_since is not None:
-        reasons.append(Reason("send_blocked", user.blocked_since))
+        reasons.append(_reason("send_blocked", user.blocked_since, user.alias, status))
     if user.moved_to is not None:
-        reasons.append(Reason("number_changed", user.moved_to.since.at, user.moved_to.alias))
-    blocked = user.blocked
-    if blocked is not None and (blocked.until is None or now < blocked.until):
-        reasons.append(blocked)
+        moved = _reason("number_changed", user.moved_to.since.at, user.alias, status)
+        reasons.append(moved._replace(alias=user.moved_to.alias))
+    if user.blocked is not None and (user.blocked.until or status.now + 1) > status.now:
+        clears_when = CLEARS_WHEN[user.blocked.code]
+        reasons.append(user.blocked._replace(of=user.alias, clears_when=clears_when))
+    if status.restored_at is not None and user.unverified:
+        reasons.append(_reason("unverified", status.restored_at, user.alias, status))
     return reasons
 
 
-def _is_stale(newest: Checked, user: Recipient | None, now: int) -> bool:
-    if newest.checked_at + FRESH_MS > now:
-        return False
-    wrote_at = None if user is None else user.wrote_at
-    return wrote_at is None or wrote_at + FRESH_MS <= now
+def _invalid(
+    of: str, user: Recipient | None, checks: Sequence[LatestCheck], status: AccountStatus
+) -> list[Reason]:
+    """Return the reason that the number is no WhatsApp account.
+
+    Both the newest result counts and the one to go by, of those that were asked for. On the Cloud
+    API, where nobody can check it again, a message of the user shows that it is one.
+    """
+    results = [check for check in checks if check.is_result]
+    if not results:
+        return []
+    newest = max(results, key=lambda check: check.checked_at)
+    found = (newest, max(results, key=lambda check: _weight(check, status.now)))
+    invalid = next((check for check in found if check.status == INVALID), None)
+    if invalid is None or (status.cloud and _wrote_since(user, invalid.checked_at)):
+        return []
+    return [_reason("contact_invalid", invalid.checked_at, of, status)]
 
 
-def _add_situation(
-    reasons: list[Reason], warnings: list[Reason], user: Recipient | None, situation: Situation
-) -> None:
-    restored_at, catching_up = situation.restored_at, situation.catching_up
-    if restored_at is not None and user is None:
-        warnings.append(Reason("account_unverified", restored_at))
-    elif restored_at is not None and user is not None and user.unverified:
-        reasons.append(Reason("unverified", restored_at))
-    if situation.unreachable_since is not None:
-        warnings.append(Reason("account_unreachable", situation.unreachable_since))
-    if catching_up is not None and situation.now < (catching_up.until or situation.now):
-        warnings.append(catching_up)
+def _wrote_since(user: Recipient | None, at: int) -> bool:
+    """Tell whether the user wrote since then, to within the hour that is kept of it."""
+    return user is not None and user.wrote_at is not None and user.wrote_at + HOUR_MS > at
 
 
-def unite(verdicts: Sequence[Verdict]) -> Verdict:
-    """Make one answer of those about the same recipient by several names: every reason counts."""
-    first = verdicts[0]
-    if len(verdicts) == 1:
-        return first
-    reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
-    warnings = dict.fromkeys(warning for verdict in verdicts for warning in verdict.warnings)
-    known = any(verdict.known for verdict in verdicts)
-    return first._replace(
-        known=known,
-        reasons=tuple(reasons),
-        warnings=tuple(warnings),
-        hash=None if reasons else first.hash,
-    )
+def _stale(
+    of: str, user: Recipient | None, checks: Sequence[LatestCheck], status: AccountStatus
+) -> list[Reason]:
+    results = [check.checked_at for check in checks if check.is_result]
+    if not results or max(results) + FRESH_MS > status.now:
+        return []
+    if user is not None and user.wrote_at is not None and user.wrote_at + FRESH_MS > status.now:
+        return []
+    return [_reason("contact_stale", max(results) + FRESH_MS, of, status)]
+
+
+def _by_another_spelling(wa_id: str, status: AccountStatus) -> list[Reason]:
+    """Return the warning that names the wa_id to ask by; who is asked for is unknown until then."""
+    codes = [OTHER_SPELLING, *({UNKNOWN} & status.rules.block)]
+    clears_when = CLEARS_WHEN[OTHER_SPELLING]
+    return [Reason(code, None, wa_id, alias=wa_id, clears_when=clears_when) for code in codes]
+
+
+def _unknown(of: str, spelling: Spelling, status: AccountStatus) -> Reason:
+    reason = _reason(UNKNOWN, None, of, status)
+    if spelling.has_country or not spelling.others:
+        return reason
+    # A message would come from the number with its country code, which this text has not.
+    return reason._replace(clears_when=_COUNTRY_CODE if status.cloud else _CHECKED)
+
+
+def _of_account(user: Recipient | None, status: AccountStatus) -> list[Reason]:
+    found = []
+    if status.restored_at is not None and user is None:
+        found.append(_reason("account_unverified", status.restored_at, None, status))
+    if status.unreachable_since is not None:
+        found.append(_reason("account_unreachable", status.unreachable_since, None, status))
+    catching_up = status.catching_up
+    if catching_up is not None and status.now < (catching_up.until or status.now):
+        found.append(catching_up._replace(clears_when=CLEARS_WHEN[catching_up.code]))
+    return found
+
+
+def _reason(code: str, since: int | None, of: str | None, status: AccountStatus) -> Reason:
+    clears_when = (CLEARS_WHEN_ON_CLOUD if status.cloud else CLEARS_WHEN).get(code)
+    return Reason(code, since, of, clears_when=clears_when or CLEARS_WHEN[code])
+
+
+def _each_once(reasons: Iterable[Reason]) -> list[Reason]:
+    return list(dict.fromkeys(reasons))

@@ -113,8 +113,9 @@ def expiring(
 ) -> Expiring:
     """Look at some contacts last checked before `until`, and give those worth a new check.
 
-    That is: valid, no newer result or open check of the same wa_id, and the business wrote to it,
-    or it wrote, since then (Unix ms); where `opted_in` is asked for, with an opt-in.
+    That is: valid, not asked about in vain since, no newer result or open check of the same wa_id,
+    and the business wrote to it, or it wrote, since then (Unix ms); where `opted_in` is asked for,
+    with an opt-in.
     """
     other = contacts.alias()
     newer = exists().where(
@@ -133,7 +134,7 @@ def expiring(
         users.c.wrote_at >= active_since,
     )
     active = or_(contacts.c.written_at >= active_since, wrote)
-    wanted = and_(contacts.c.due_at.is_(None), active, ~newer)
+    wanted = and_(contacts.c.due_at.is_(None), contacts.c.asked_at.is_(None), active, ~newer)
     if opted_in:
         wanted = and_(wanted, contacts.c.opt_in_at.is_not(None))
     query = (

@@ -1,14 +1,13 @@
 """What the steps ask of a database, whichever it is."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from service.model.aliases import Names
 from service.model.contacts import Contact
-from service.model.gate import LastWord, Recipient
+from service.model.gate import LatestCheck, Recipient, RecipientData
 from service.model.users import AuditEntry, Kind, User
 
 T = TypeVar("T")
@@ -94,66 +93,31 @@ class Transaction(Protocol):
         """Give the users whose work is due and in nobody's hands, the longest due first."""
 
 
-class Question(NamedTuple):
+class RecipientQuery(NamedTuple):
     """What the gate is asked: may these recipients of an account be written to?
 
-    `country_of` is a number whose country holds for those that name none. On the Cloud API the
-    answer is to tell user ids and identity hashes too, which takes more to be read (`in_full`).
-    Else nothing but their wa_ids is told of those who are as usual, where checks since
-    `fresh_since` (Unix ms) are fresh; without it of nobody.
+    `country_of` is a number whose country holds for those that name none.
     """
 
     account: str
     country_of: str | None
     asked: Sequence[str]
-    in_full: bool = False
-    fresh_since: int | None = None
-
-
-class Known(NamedTuple):
-    """What a question is answered from.
-
-    `users` by what they are called. `checked` is the client's last word on a number as it was
-    asked, or, where nothing else is known of that text, on another spelling of it. `newest` is for
-    each wa_id the last word on any number that led to it. `usual` are the wa_ids of those asked
-    about of whom there is nothing else to tell: heard of, with nothing that could close the gate,
-    and the newest word on the wa_id, if there is one, valid and fresh. The others do not tell of
-    them.
-    """
-
-    users: Mapping[str, Recipient]
-    checked: Mapping[str, LastWord]
-    newest: Mapping[str, LastWord]
-    usual: Mapping[str, str] = MappingProxyType({})
 
 
 class Reads(Protocol):
     """The statements of the gate, each for many recipients of an account at once."""
 
-    def told(
-        self, account: str, inputs: Iterable[str], fresh_since: int
-    ) -> Mapping[str, str | None]:
-        """Give the wa_ids of numbers, by the literal text that was asked about.
+    def users(self, account: str, aliases: Iterable[str]) -> Mapping[str, Recipient]:
+        """Return the users by what they are called."""
 
-        None for what is being checked, is not valid, or was not checked since `fresh_since`.
-        """
+    def checks(self, account: str, inputs: Iterable[str]) -> Mapping[str, Sequence[LatestCheck]]:
+        """Return what the client last said of numbers, by the literal text that was asked about."""
 
-    def usual(self, account: str, wa_ids: Iterable[str], fresh_since: int) -> Collection[str]:
-        """Give those of the wa_ids whose users are as usual; see `Known`."""
+    def alike(self, account: str, forms: Iterable[str]) -> Mapping[str, Sequence[LatestCheck]]:
+        """Return what the client last said of numbers, by their canonical form."""
 
-    def recipients(
-        self, account: str, names: Iterable[str], *, in_full: bool
-    ) -> tuple[dict[str, Recipient], dict[str, LastWord]]:
-        """Give users by what they are called, and for each wa_id the newest word on any number.
-
-        The wa_ids are the users', and the names themselves where they are nobody's.
-        """
-
-    def checked(self, account: str, inputs: Iterable[str]) -> dict[str, LastWord]:
-        """Give the last word on numbers, by the literal text that was asked about."""
-
-    def alike(self, account: str, numbers: Iterable[str]) -> dict[str, LastWord]:
-        """Give the last word on numbers, by their canonical form."""
+    def newest(self, account: str, wa_ids: Iterable[str]) -> Mapping[str, Sequence[LatestCheck]]:
+        """Return what the client last said of numbers, by the wa_id that it told."""
 
 
 class Database(Protocol):
@@ -170,10 +134,10 @@ class Database(Protocol):
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run the work on a snapshot of the database; raises like `write`."""
 
-    async def look_up(self, question: Question, then: Callable[[Known], T]) -> T:
+    async def look_up(self, query: RecipientQuery, then: Callable[[RecipientData], T]) -> T:
         """Find what is known of recipients, and answer from it; raises like `write`.
 
-        Out of the way of slower queries; questions that wait are asked together.
+        Out of the way of slower queries; those that wait are asked together.
         """
 
     async def close(self) -> None:

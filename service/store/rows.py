@@ -44,28 +44,15 @@ OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
-_REST = (
-    "u.state", "u.received_at", "u.blocked_since", "u.links", "u.confirmed_at",
-    "u.acknowledged_at", "b.since", "b.until", "b.reason", "v.user_id", "u.user_id", "u.hash",
-)  # fmt: skip
 RECIPIENT_COLUMNS = (
-    "u.id",
-    "u.wa_id",
-    "u.wrote_at",
-    "coalesce(u.state, u.blocked_since, u.wrote_at, u.links, u.checked_at) IS NOT NULL",
-    (
-        "json(CASE WHEN ?3 OR u.state <> 'acknowledged' OR "
-        "coalesce(u.blocked_since, u.links, b.since, v.user_id) IS NOT NULL "
-        f"THEN json_array({','.join(_REST)}) END)"
-    ),
-)
-"""What makes a `Recipient`. Few have more than the first four: that is one list, as JSON.
-
-All have it where the parameter `?3` asks for it: on the Cloud API each has a hash to be told.
-"""
+    "u.id", "u.wa_id", "u.user_id", "u.state", "u.hash", "u.received_at", "u.blocked_since",
+    "u.links", "u.confirmed_at", "u.acknowledged_at", "u.wrote_at", "u.checked_at",
+    "b.since", "b.until", "b.reason", "v.user_id",
+)  # fmt: skip
+"""What makes a `Recipient`: of the tables `users`, `blocks` and `unverified`."""
 CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
-    "due_at", "attempts", "forced", "opt_in_at", "opt_in_how",
+    "due_at", "attempts", "forced", "opt_in_at", "opt_in_how", "answered_at",
 )  # fmt: skip
 
 _loads = json.JSONDecoder().decode
@@ -322,7 +309,7 @@ def contact_of(row: Sequence[Any]) -> Contact:
     """Build a contact from a row in the order of CONTACT_COLUMNS."""
     (
         account, input_, wa_id, status, checked_at, digests, canonical, asked_at, due_at, attempts,
-        forced, opt_in_at, opt_in_how,
+        forced, opt_in_at, opt_in_how, answered_at,
     ) = row  # fmt: skip
     return Contact(
         account,
@@ -334,6 +321,8 @@ def contact_of(row: Sequence[Any]) -> Contact:
         canonical,
         None if due_at is None else Check(asked_at, due_at, attempts, bool(forced)),
         None if opt_in_at is None else OptIn(opt_in_at, opt_in_how),
+        answered_at,
+        asked_at if due_at is None else None,
     )
 
 
@@ -348,36 +337,31 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
         contact.checked_at,
         _dumps(contact.digests),
         contact.canonical,
-        *((None,) * 4 if check is None else check),
+        *((contact.unanswered_since, None, None, None) if check is None else check),
         *((None,) * 2 if opt_in is None else opt_in),
+        contact.answered_at,
     )
 
 
-def recipient_of(
-    id_: int, wa_id: str, wrote_at: int | None, heard_of: int, more: Sequence[Any] | None
-) -> Recipient:
-    """Build a recipient from the values of RECIPIENT_COLUMNS.
-
-    An identity that is acknowledged, with nothing else to tell, is left out: it closes no gate.
-    """
-    if more is None:
-        return Recipient(id_, wa_id, None, None, None, None, wrote_at, bool(heard_of))
+def recipient_of(row: Sequence[Any]) -> Recipient:
+    """Build a recipient from a row in the order of RECIPIENT_COLUMNS."""
     (
-        state, received_at, blocked_since, links, confirmed_at, acknowledged_at,
-        since, until, reason, unverified, user_id, hash_,
-    ) = more  # fmt: skip
-    answered = max(confirmed_at or 0, acknowledged_at or 0)
+        id_, wa_id, user_id, state, hash_, received_at, blocked_since, links, confirmed_at,
+        acknowledged_at, wrote_at, checked_at, since, until, reason, unverified,
+    ) = row  # fmt: skip
+    known_links = [_link_of(item) for item in _loads(links)] if links else []
+    signs = (state, blocked_since, wrote_at, links, checked_at)
     return Recipient(
         id_,
         wa_id,
         state,
         received_at,
         blocked_since,
-        moved_to([_link_of(item) for item in _loads(links)], answered) if links else None,
+        moved_to(known_links, max(confirmed_at or 0, acknowledged_at or 0)),
         wrote_at,
-        bool(heard_of),
-        unverified is not None,
-        None if since is None else Reason("blocked", since, until=until, detail=reason),
-        user_id,
-        hash_,
+        heard_of=any(sign is not None for sign in signs),
+        unverified=unverified is not None,
+        blocked=None if since is None else Reason("blocked", since, until=until, detail=reason),
+        user_id=user_id,
+        hash=hash_,
     )

@@ -1,9 +1,7 @@
 """SQLite: one writer on a thread of its own, readers beside it, one process per file."""
 
 import asyncio
-import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +14,11 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from service.model.gate import RecipientData
 from service.observability import points
 from service.store import schema
-from service.store.database import Known, Question, StoreError, Transaction, UnavailableError
-from service.store.recipients import find_known
+from service.store.database import RecipientQuery, StoreError, Transaction, UnavailableError
+from service.store.recipients import find_recipients
 from service.store.sqlite_checkpoints import Checkpoints, checkpoint, yield_to_others
 from service.store.sqlite_files import (
     BUSY_TIMEOUT_MS,
@@ -40,8 +39,6 @@ _Attempted = tuple[Any, BaseException | None]
 """What a piece of work came to, or why it came to nothing."""
 
 READERS = 2
-MAX_GATES = 2
-SMALL_QUESTION = 64
 BUSY_STEP_SECONDS = 0.01
 SLOW_SECONDS = 0.02
 SLOW_FOR_SECONDS = 1.0
@@ -93,7 +90,7 @@ class SQLiteDatabase:
         self._lock = FileLock(path)
         self._writer = _Threaded(partial(connect, path), 64)
         self._readers = [_Reader(path) for _ in range(READERS)]
-        self._gates = [_Gate(path, GATE_CACHE_KIB) for _ in range(_gates())]
+        self._gate = _Gate(path, GATE_CACHE_KIB)
         self._next_user_id = 1
         self._turn = asyncio.Lock()
         self._slow_until = 0.0
@@ -182,7 +179,7 @@ class SQLiteDatabase:
         return result
 
     def _all_readers(self) -> "list[_Gathering[Any]]":
-        return [*self._readers, *self._gates]
+        return [*self._readers, self._gate]
 
     def _take_user_id(self) -> int:
         """Give the next id; one process only writes to the file, so counting here is enough."""
@@ -195,15 +192,9 @@ class SQLiteDatabase:
         reader = min(self._readers, key=lambda r: r.waiting)
         return await reader.read(work)
 
-    async def look_up(self, question: Question, then: Callable[[Known], T]) -> T:
-        """Find what is known of recipients, and answer from it; see `Database.look_up`.
-
-        Small questions share one reader, and its statements; large ones take one that is free.
-        """
-        gate = self._gates[0]
-        if len(question.asked) > SMALL_QUESTION:
-            gate = min(self._gates, key=lambda g: g.waiting)
-        return await gate.look_up(question, then)
+    async def look_up(self, query: RecipientQuery, then: Callable[[RecipientData], T]) -> T:
+        """Find what is known of recipients, and answer from it; see `Database.look_up`."""
+        return await self._gate.look_up(query, then)
 
     async def close(self) -> None:
         """Finish what was begun, and let the file go."""
@@ -320,48 +311,42 @@ class _Reader(_Gathering[Callable[[Connection], Any]]):
             return [_attempt(work, connection) for work in works]
 
 
-class _Gate(_Gathering[tuple[Question, Callable[[Known], Any]]]):
+class _Gate(_Gathering[tuple[RecipientQuery, Callable[[RecipientData], Any]]]):
     """Answers the questions of the gate, those that wait from the same statements."""
 
-    async def look_up(self, question: Question, then: Callable[[Known], T]) -> T:
+    async def look_up(self, query: RecipientQuery, then: Callable[[RecipientData], T]) -> T:
         """Ask along with who else waits."""
-        found: T = await self.add((question, then))
+        found: T = await self.add((query, then))
         return found
 
     def _fitting(self) -> int:
         """Let nobody wait for more recipients of others than the largest lookup may have."""
         recipients = 0
-        for count, ((question, _), _) in enumerate(self._waiting[:MAX_READS_AT_ONCE]):
-            recipients += len(question.asked)
+        for count, ((query, _), _) in enumerate(self._waiting[:MAX_READS_AT_ONCE]):
+            recipients += len(query.asked)
             if count and recipients > MAX_RECIPIENTS_AT_ONCE:
                 return count
         return MAX_READS_AT_ONCE
 
     def _on_snapshot(
-        self, works: list[tuple[Question, Callable[[Known], Any]]]
+        self, works: list[tuple[RecipientQuery, Callable[[RecipientData], Any]]]
     ) -> list[_Attempted]:
         try:
-            found = self._find([question for question, _ in works])
+            found = self._find([query for query, _ in works])
         except Exception as error:
             if isinstance(error, sqlite3.Error) or len(works) == 1:
                 raise
             return [attempted for work in works for attempted in self._do_all([work])]
-        return [_attempt(then, known) for (_, then), known in zip(works, found, strict=True)]
+        return [_attempt(then, data) for (_, then), data in zip(works, found, strict=True)]
 
-    def _find(self, questions: list[Question]) -> list[Known]:
+    def _find(self, queries: list[RecipientQuery]) -> list[RecipientData]:
         raw = self._connection.raw
         raw.execute("BEGIN")
         try:
-            return find_known(SQLiteReads(raw), questions)
+            return find_recipients(SQLiteReads(raw), queries)
         finally:
             if raw.in_transaction:
                 raw.execute("COMMIT")
-
-
-def _gates() -> int:
-    """Two readers halve a large question's time; on one processor they cost each other a fifth."""
-    processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    return min(MAX_GATES, processors or 1)
 
 
 def _attempt(work: Callable[[K], Any], known: K) -> _Attempted:

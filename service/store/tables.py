@@ -234,13 +234,15 @@ contacts = Table(
     Column("opt_in_at", Big),
     Column("opt_in_how", Text),
     Column("written_at", Big),
+    Column("answered_at", Big),
     UniqueConstraint("account", "input"),
 )
 """The newest result of every contact check, by its literal input, and the check that is open.
 
 `canonical` is the number's one form, empty where it has none, null until somebody looked. From
-`asked_at` to `forced` it is null while no check is open. `written_at` is when the business last
-wrote, to within some hours.
+`due_at` to `forced` it is null while no check is open; `asked_at` then is when one was asked for in
+vain, since the result. `written_at` is when the business last
+wrote, to within some hours; `answered_at` when the client last answered a check that was asked for.
 """
 
 Index(

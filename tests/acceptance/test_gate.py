@@ -1,12 +1,9 @@
 """The gate: may I write to this user now, and if not, why not?"""
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from service.store.database import Known, Question, UnavailableError
 from tests.acceptance.conftest import (
     HASH_A,
     OTHER_ID,
@@ -328,33 +325,6 @@ async def test_a_lookup_takes_1000_recipients_and_no_more(manual: Installation) 
     status, problem = await manual.api("POST", LOOKUP, body)
     assert (status, problem["errors"][0]["field"]) == (422, "recipients")
     assert await lookup(manual) == []
-
-
-@pytest.mark.parametrize("fails", [0, 1])
-async def test_where_a_part_of_a_lookup_can_not_be_read_there_is_one_problem_and_no_part_goes_on(
-    manual: Installation, monkeypatch: pytest.MonkeyPatch, fails: int
-) -> None:
-    assert manual.service is not None
-    assert manual.service.parts is not None
-    database = manual.service.parts.database
-    look_up = database.look_up
-    begun: list[int] = []
-    ended: list[int] = []
-
-    async def look_up_half(question: Question, then: Callable[[Known], Any]) -> Any:
-        number = len(begun)
-        begun.append(number)
-        if number == fails:
-            raise UnavailableError("disk I/O error")
-        await asyncio.sleep(0.2)
-        ended.append(number)
-        return await look_up(question, then)
-
-    monkeypatch.setattr(database, "look_up", look_up_half)
-    body = {"recipients": [f"1631{n:06}" for n in range(1000)]}
-    status, problem = await manual.api("POST", LOOKUP, body)
-    assert (status, problem["detail"]) == (503, "the database can't be used right now")
-    assert (begun, ended) == ([0, 1], [1 - fails])
 
 
 @pytest.mark.parametrize(

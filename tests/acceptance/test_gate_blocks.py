@@ -157,7 +157,7 @@ async def test_a_block_outlives_a_restart(manual: Installation) -> None:
         (WA_ID, {"reason": "x", "until": "2030-01-01T00:00:00"}, "until"),
         (WA_ID, {"reason": "x", "until": "0001-01-01T00:00:00+14:00"}, "until"),
         (WA_ID, {"reason": "x", "for": 1}, "for"),
-        ("+1631", {"reason": "x"}, "user"),
+        ("call%20me", {"reason": "x"}, "user"),
         ("nowhere", {"reason": ""}, "reason"),
     ],
     ids=str,

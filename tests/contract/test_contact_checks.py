@@ -285,7 +285,7 @@ async def test_contacts_of_the_release_before_are_brought_along(tmp_path: Path) 
     await opened.open()
     try:
         found = await opened.read(lambda c: find_contacts(c, "main", ["+1"]))
-        assert found["+1"] == Contact("main", "+1", "valid", None, NOW)
+        assert found["+1"] == Contact("main", "+1", "valid", None, NOW, answered_at=NOW)
     finally:
         await opened.close()
     assert path.with_name(f"ackgate.db.before-{schema.latest()}").exists()

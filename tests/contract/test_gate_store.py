@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ from sqlalchemy import delete, insert
 
 from service.model.blocks import Block
 from service.model.contacts import Contact
-from service.model.gate import LastWord, Reason, Recipient
+from service.model.gate import LatestCheck, Reason, Recipient, RecipientData
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import Link, State, User, by_key
-from service.store import maintenance
 from service.store.blocks import find_block, put_block
-from service.store.database import Known, Question, Transaction, UnavailableError
+from service.store.database import RecipientQuery, Transaction, UnavailableError
 from service.store.sqlite import SQLiteDatabase
-from service.store.sqlite_files import connect
 from service.store.tables import aliases, unverified
 from tests.contract.test_store import opening
 
@@ -79,8 +76,8 @@ async def saved(database: SQLiteDatabase, *contacts: tuple[str, str, str | None,
     await database.write(lambda transaction: transaction.save_contacts(made))
 
 
-async def known(database: SQLiteDatabase, *asked: str, account: str = "main") -> Known:
-    question = Question(account, "+16315550100", asked)
+async def known(database: SQLiteDatabase, *asked: str, account: str = "main") -> RecipientData:
+    question = RecipientQuery(account, "+16315550100", asked)
     return await database.look_up(question, lambda found: found)
 
 
@@ -98,13 +95,10 @@ async def test_a_user_comes_with_all_that_the_gate_goes_by(database: SQLiteDatab
 
 
 @pytest.mark.parametrize("state", [None, *State])
-async def test_a_state_is_told_unless_it_is_settled(
-    database: SQLiteDatabase, state: State | None
-) -> None:
+async def test_each_state_is_told(database: SQLiteDatabase, state: State | None) -> None:
     await save_plain(database, state=state)
     found = (await known(database, WA_ID)).users[WA_ID]
-    settled = state in {None, State.ACKNOWLEDGED}
-    assert (found.state, found.received_at) == ((None, None) if settled else (state, NOW - 8))
+    assert (found.state, found.received_at) == (state, None if state is None else NOW - 8)
     assert found.heard_of
 
 
@@ -188,8 +182,8 @@ async def test_a_number_leads_to_its_user_and_to_the_newest_word_on_any_spelling
         ("(631) 555-0001", "valid", WA_ID, NOW - 5),
     )
     found = await known(database, "+1 631 555 0001")
-    assert found.checked == {"+1 631 555 0001": LastWord(WA_ID, "valid", NOW - 9)}
-    assert found.newest == {WA_ID: LastWord(WA_ID, "invalid", NOW)}
+    assert found.checks == {"+1 631 555 0001": [LatestCheck(WA_ID, "valid", NOW - 9)]}
+    assert {check.checked_at for check in found.newest[WA_ID]} == {NOW - 9, NOW, NOW - 5}
     assert list(found.users) == [WA_ID]
 
 
@@ -202,12 +196,7 @@ async def test_a_former_name_leads_to_the_newest_word_on_the_wa_id(
     await saved(database, ("x", "valid", WA_ID, NOW), ("y", "valid", OTHER_ID, NOW + 1))
     found = await known(database, OTHER_ID)
     assert {name: known.id for name, known in found.users.items()} == {OTHER_ID: user.id}
-    assert found.newest == {WA_ID: LastWord(WA_ID, "valid", NOW)}
-
-
-async def test_what_is_being_checked_is_not_the_newest_word(database: SQLiteDatabase) -> None:
-    await saved(database, ("x", "valid", WA_ID, NOW - 9), ("y", "processing", WA_ID, NOW))
-    assert (await known(database, WA_ID)).newest == {WA_ID: LastWord(WA_ID, "valid", NOW - 9)}
+    assert found.newest == {WA_ID: [LatestCheck(WA_ID, "valid", NOW)]}
 
 
 async def formed(
@@ -220,7 +209,7 @@ async def formed(
     await database.write(lambda transaction: transaction.save_contacts(made))
 
 
-async def test_a_number_that_was_never_asked_so_is_found_by_the_newest_word_on_another_spelling(
+async def test_a_number_that_was_never_asked_so_is_found_by_the_checks_of_all_spellings(
     database: SQLiteDatabase,
 ) -> None:
     await save(database)
@@ -230,20 +219,19 @@ async def test_a_number_that_was_never_asked_so_is_found_by_the_newest_word_on_a
         ("+1 (631) 555-0001", "valid", WA_ID, NOW - 5, WA_ID),
         ("1 631 5550001", "processing", None, NOW, WA_ID),
     )
-    asked = ("631-555-0001", "+16315550001", "1 631 5550001")
-    found = await known(database, *asked)
-    assert found.checked == dict.fromkeys(asked, LastWord(WA_ID, "valid", NOW - 5))
-    assert list(found.users) == [WA_ID]
+    for asked in ("631-555-0001", "+16315550001", "1 631 5550001", WA_ID):
+        found = await known(database, asked)
+        assert {check.checked_at for check in found.alike[WA_ID]} == {NOW - 9, NOW - 5, NOW}
+        assert WA_ID in found.users
 
 
-async def test_the_literal_input_comes_before_another_spelling(database: SQLiteDatabase) -> None:
-    await formed(
-        database,
-        ("+1 631 555 0001", "invalid", None, NOW - 9, WA_ID),
-        ("+1 (631) 555-0001", "valid", WA_ID, NOW, WA_ID),
-    )
-    found = await known(database, "+1 631 555 0001")
-    assert found.checked == {"+1 631 555 0001": LastWord(None, "invalid", NOW - 9)}
+async def test_when_the_client_answered_a_check_that_was_asked_for_is_told(
+    database: SQLiteDatabase,
+) -> None:
+    contact = Contact("main", "x", "valid", WA_ID, NOW, answered_at=NOW - 1)
+    await database.write(lambda transaction: transaction.save_contacts([contact]))
+    [check] = (await known(database, "x")).checks["x"]
+    assert check == LatestCheck(WA_ID, "valid", NOW, NOW - 1)
 
 
 async def test_who_is_known_by_the_wa_id_is_not_looked_for_as_a_number_of_the_country(
@@ -251,15 +239,9 @@ async def test_who_is_known_by_the_wa_id_is_not_looked_for_as_a_number_of_the_co
 ) -> None:
     user = "6315550001"
     await save(database, user)
-    await saved(database, ("x", "valid", "6315550002", NOW))
-    await formed(
-        database,
-        ("+16315550001", "invalid", WA_ID, NOW, WA_ID),
-        ("+16315550002", "invalid", OTHER_ID, NOW, OTHER_ID),
-    )
-    found = await known(database, user, "6315550002")
-    assert (found.checked, list(found.users)) == ({}, [user])
-    assert set(found.newest) == {"6315550002"}
+    await formed(database, ("+16315550001", "invalid", WA_ID, NOW, WA_ID))
+    found = await known(database, user)
+    assert (found.alike, list(found.users)) == ({}, [user])
 
 
 async def test_many_recipients_are_found_in_one_question(database: SQLiteDatabase) -> None:
@@ -270,7 +252,7 @@ async def test_many_recipients_are_found_in_one_question(database: SQLiteDatabas
     found = await known(database, *many, *(f"+{wa_id}" for wa_id in many))
     assert set(found.users) == {many[0], many[MANY // 2], many[-1]}
     assert set(found.newest) == set(many)
-    assert set(found.checked) == {f"+{wa_id}" for wa_id in many}
+    assert set(found.checks) == {f"+{wa_id}" for wa_id in many}
 
 
 @pytest.mark.parametrize("odd", ["", "\x00", "\ud800", "😀", "x" * 300, "'; DROP TABLE users"])
@@ -279,7 +261,7 @@ async def test_what_can_be_no_recipient_is_not_found_and_spoils_no_other(
 ) -> None:
     await save(database)
     found = await known(database, odd, WA_ID)
-    assert (list(found.users), found.checked) == ([WA_ID], {})
+    assert (list(found.users), found.checks) == ([WA_ID], {})
 
 
 async def test_texts_and_times_come_back_as_they_were_saved(database: SQLiteDatabase) -> None:
@@ -288,9 +270,9 @@ async def test_texts_and_times_come_back_as_they_were_saved(database: SQLiteData
     late = 2**63 - 1
     await saved(database, (odd, "valid", odd, late), (digits, "invalid", None, long_ago))
     found = await known(database, odd, digits)
-    assert found.checked == {
-        odd: LastWord(odd, "valid", late),
-        digits: LastWord(None, "invalid", long_ago),
+    assert found.checks == {
+        odd: [LatestCheck(odd, "valid", late)],
+        digits: [LatestCheck(None, "invalid", long_ago)],
     }
 
 
@@ -300,7 +282,7 @@ async def test_questions_that_wait_are_each_answered_with_their_own(
     users = [await save(database, f"1631{n}") for n in range(20)]
 
     async def ask(number: int) -> int:
-        question = Question("main", None, [f"1631{number}"])
+        question = RecipientQuery("main", None, [f"1631{number}"])
         return await database.look_up(question, lambda found: found.users[f"1631{number}"].id)
 
     assert await asyncio.gather(*map(ask, range(20))) == [user.id for user in users]
@@ -309,10 +291,10 @@ async def test_questions_that_wait_are_each_answered_with_their_own(
 async def test_what_one_answer_fails_with_is_its_own(database: SQLiteDatabase) -> None:
     await save(database)
 
-    def fail(_: Known) -> None:
+    def fail(_: RecipientData) -> None:
         raise KeyError("mine")
 
-    question = Question("main", None, [WA_ID])
+    question = RecipientQuery("main", None, [WA_ID])
     failed, answered = await asyncio.gather(
         database.look_up(question, fail),
         database.look_up(question, lambda found: len(found.users)),
@@ -326,8 +308,8 @@ async def test_a_question_that_fails_spoils_no_other(
     database: SQLiteDatabase,
 ) -> None:
     await save(database)
-    good = Question("main", None, [WA_ID])
-    bad = Question("main", None, [None])  # type: ignore[list-item] # what should never come
+    good = RecipientQuery("main", None, [WA_ID])
+    bad = RecipientQuery("main", None, [None])  # type: ignore[list-item] # what should never come
     questions = [good, bad, good]
     found = await asyncio.gather(
         *(database.look_up(question, lambda f: len(f.users)) for question in questions),
@@ -353,17 +335,11 @@ async def test_what_was_committed_before_the_question_is_known(database: SQLiteD
         assert (await known(database, f"1631{number}")).users
 
 
-async def test_a_hash_and_a_user_id_are_told_where_they_are_asked_for(
-    database: SQLiteDatabase,
-) -> None:
+async def test_a_hash_and_a_user_id_are_told(database: SQLiteDatabase) -> None:
     user_id = await save_plain(database, state=State.ACKNOWLEDGED, user_id="US.1349")
     await database.write(lambda t: t.save_aliases({("main", WA_ID): user_id}))
-    question = Question("main", None, [WA_ID])
-    briefly = await database.look_up(question, lambda found: found.users[WA_ID])
-    assert (briefly.user_id, briefly.hash) == (None, None)
-    question = question._replace(in_full=True)
-    fully = await database.look_up(question, lambda found: found.users[WA_ID])
-    assert (fully.user_id, fully.hash, fully.state) == ("US.1349", "A", State.ACKNOWLEDGED)
+    found = (await known(database, WA_ID)).users[WA_ID]
+    assert (found.user_id, found.hash, found.state) == ("US.1349", "A", State.ACKNOWLEDGED)
 
 
 async def test_nobody_waits_for_more_recipients_of_others_than_one_lookup_may_have(
@@ -372,32 +348,9 @@ async def test_nobody_waits_for_more_recipients_of_others_than_one_lookup_may_ha
     happened: list[str] = []
 
     async def ask(number: int) -> None:
-        question = Question("main", None, [f"1631{n}" for n in range(600)])
+        question = RecipientQuery("main", None, [f"1631{n}" for n in range(600)])
         await database.look_up(question, lambda _: happened.append(f"looked up {number}"))
         happened.append(f"answered {number}")
 
     await asyncio.gather(*map(ask, range(5)))
     assert happened.index("answered 0") < happened.index("looked up 4")
-
-
-async def test_a_backup_of_before_the_index_of_closed_users_is_restored_with_all_of_them(
-    tmp_path: Path,
-) -> None:
-    backup, path = tmp_path / "backup.db", tmp_path / "ackgate.db"
-    async with opening(SQLiteDatabase(backup)) as database:
-        await save_plain(database, state=State.ACKNOWLEDGED)
-        await save_plain(database, OTHER_ID, state=State.PENDING)
-    with closing(connect(backup)) as raw:
-        raw.execute("DROP INDEX ix_users_closed")
-        raw.execute("UPDATE alembic_version SET version_num = '0005'")
-    restored = maintenance.restore(path, backup, datetime.now(UTC), lambda *_: None)
-    assert restored is None
-    async with opening(SQLiteDatabase(path)) as database:
-        question = Question("main", None, [WA_ID, OTHER_ID], fresh_since=0)
-        in_doubt = await database.look_up(question, lambda found: found)
-        assert not in_doubt.usual
-        await database.write(lambda t: t.connection.execute(delete(unverified)))
-        known = await database.look_up(question, lambda found: found)
-        assert list(known.usual) == [WA_ID]
-        assert known.users[OTHER_ID].state == State.PENDING
-    assert not maintenance.check(path).faults

@@ -1,6 +1,10 @@
 """Contact checks: the newest arrival wins, a redelivery moves nothing."""
 
-from service.model.contacts import DAY_MS, MAX_DIGESTS, Contact, take
+from dataclasses import replace
+
+import pytest
+
+from service.model.contacts import DAY_MS, MAX_DIGESTS, Check, Contact, take
 from service.model.events import ContactChecked
 
 NOW = 1_600_000_000_000
@@ -70,3 +74,45 @@ def test_only_so_many_redeliveries_are_remembered() -> None:
         contact = taken
     assert len(contact.digests) == MAX_DIGESTS
     assert take(contact, "main", checked(), "digest-99", NOW + 200) is None
+
+
+def asked(contact: Contact, at: int = NOW) -> Contact:
+    return replace(contact, check=Check(at, at + 60_000, 1))
+
+
+def test_while_an_answer_is_fresh_what_nobody_asked_for_can_only_make_it_invalid() -> None:
+    answered = take(asked(take_first("processing")), "main", checked(), "second", NOW + 1)
+    assert answered is not None
+    assert answered.answered_at == NOW + 1
+    assert take(answered, "main", checked(wa_id="999"), "third", NOW + 2) is None
+    invalid = take(answered, "main", checked("invalid", None), "fourth", NOW + 3)
+    assert invalid is not None
+    assert (invalid.status, invalid.wa_id, invalid.answered_at) == ("invalid", WA_ID, NOW + 1)
+    assert take(invalid, "main", checked(), "fifth", NOW + 4) is None
+    later = take(invalid, "main", checked(wa_id="999"), "sixth", NOW + 1 + 7 * DAY_MS)
+    assert later is not None
+    assert (later.status, later.wa_id) == ("valid", "999")
+
+
+def test_an_answer_to_a_check_that_was_asked_for_always_counts() -> None:
+    answered = take(take_first(), "main", checked("invalid", None), "", NOW + 1)
+    assert answered is not None
+    again = take(asked(answered, NOW + 2), "main", checked(wa_id="999"), "second", NOW + 3)
+    assert again is not None
+    assert (again.status, again.wa_id, again.answered_at) == ("valid", "999", NOW + 3)
+
+
+@pytest.mark.parametrize("status", ["valid", "invalid"])
+def test_a_check_that_ends_failed_leaves_what_was_known(status: str) -> None:
+    known = take_first(status)
+    assert take(known, "main", checked("failed", None), "second", NOW + 5) is None
+    ended = take(asked(known, NOW + 4), "main", checked("failed", None), "second", NOW + 5)
+    assert ended is not None
+    assert (ended.status, ended.wa_id, ended.checked_at) == (status, WA_ID, NOW)
+    assert (ended.check, ended.unanswered_since) == (None, NOW + 4)
+
+
+def test_what_was_never_answered_ends_failed() -> None:
+    ended = take(asked(take_first("processing")), "main", checked("failed"), "second", NOW + 5)
+    assert ended is not None
+    assert (ended.status, ended.answered_at) == ("failed", None)
