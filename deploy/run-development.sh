@@ -87,10 +87,12 @@ mkdir -p var
 if [ "$simulator_port" != 9090 ]; then
     set -- --port "$simulator_port"
     export ACKGATE_ACCOUNTS__MAIN__BASE_URL="https://127.0.0.1:$simulator_port"
+    export ACKGATE_ACCOUNTS__SHOP__BASE_URL="https://127.0.0.1:$simulator_port/v25.0"
 fi
 "$bin/ackgate" simulate serve \
     --webhook "$service_url/webhooks/main/development-webhook-token" \
-    --username ackgate --password development-only "$@" >var/simulator.log 2>&1 &
+    --username ackgate --password development-only \
+    --cloud-webhook "$service_url/webhooks/meta" --cloud-identity-check "$@" >var/simulator.log 2>&1 &
 simulator=$!
 wait_for "the simulator" "$simulator" "see var/simulator.log" simulator_answers
 

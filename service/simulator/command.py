@@ -10,10 +10,9 @@ from pydantic import ValidationError
 
 from service.simulator import acting
 from service.simulator.cloud import command as cloud
-from service.simulator.demo import DemoError, Walk, demonstrate
+from service.simulator.demo import Business, demonstrate
 from service.simulator.faults import parse
 from service.simulator.options import Options
-from service.simulator.remote import Remote
 from service.simulator.serving import serve_until_told
 from service.simulator.terminal import (
     CA_FILE,
@@ -27,6 +26,7 @@ from service.simulator.terminal import (
     remotely,
     why,
 )
+from service.simulator.walk import DemoError, Walk
 
 app = typer.Typer(
     name="simulate",
@@ -135,19 +135,24 @@ def demo(
         str, typer.Option(envvar="ACKGATE_URL", help="Where Ackgate is.")
     ] = "http://127.0.0.1:8080",
     key: Annotated[str, typer.Option(envvar="ACKGATE_KEY", help="Its API key, if any.")] = "",
-    account: Annotated[str, typer.Option(help="The account at Ackgate.")] = "main",
+    account: Annotated[
+        str | None, typer.Option(help="The account at Ackgate; else one of each kind.")
+    ] = None,
+    access_token: cloud.AccessToken = cloud.DEFAULTS.access_token,
+    on: cloud.On = None,
     seconds: Annotated[float, typer.Option(help="The time limit of each step.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the main job with Ackgate: a change, the block, its end, the next message."""
-    walk = Walk(account, seconds, (lambda _: None) if as_json else typer.echo)
-
-    async def act(remote: Remote) -> None:
-        token = await remote.login(username, password)
-        await demonstrate(walk, remote, token, ackgate_url, key)
+    walk = Walk(seconds, (lambda _: None) if as_json else typer.echo)
+    business = Business(username, password, access_token, on)
 
     try:
-        remotely(url, ca_file, act)
+        remotely(
+            url,
+            ca_file,
+            lambda remote: demonstrate(walk, remote, business, ackgate_url, key, account),
+        )
     except DemoError as error:
         fail(f"That was not as promised: {error}")
     finally:

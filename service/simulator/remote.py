@@ -84,6 +84,20 @@ class Remote:
             raise RemoteError(f"refused: {why}")
         return str(answer["messages"][0]["id"])
 
+    async def deliver_cloud(
+        self, token: str, phone_number_id: str | None, user: str, text: str, hash_: str | None
+    ) -> dict[str, Any]:
+        """Send by the Cloud API, from the first number unless named, and return the message.
+
+        Its `outcome` is `delivered`, `mismatch` or `undeliverable`. RemoteError when refused.
+        """
+        state = await self.control("GET", "/cloud/state")
+        sender = phone_number_id or next(iter(state["numbers"]))
+        message_id = await self.send_cloud(token, sender, user, text, hash_)
+        state = await self.control("GET", "/cloud/state")
+        found = (each for each in state["messages"]["latest"] if each["id"] == message_id)
+        return next(found)
+
     async def _call(self, method: str, path: str, **how: Any) -> tuple[int, dict[str, Any]]:
         try:
             async with self._session.request(method, self._url + path, **how) as response:

@@ -67,6 +67,15 @@ async def test_a_sound_installation_is_told_sound_in_every_point(shop: Installat
     )
     assert "in the journal" in found["door", "shop"]["detail"]
     assert "token is accepted" in found["login", "shop"]["detail"]
+    assert "go to the door" in found["settings", "shop"]["detail"]
+
+
+async def test_where_callbacks_go_is_not_claimed_while_the_public_url_is_not_known(
+    shop: Installation,
+) -> None:
+    shop.tree = merge(shop.tree, {"server": {"public_url": None}})
+    found = await examine(shop)
+    assert found["settings", "shop"]["detail"] == "a webhook URL is registered"
 
 
 async def test_one_signed_callback_goes_through_the_door_of_an_app_and_has_no_effect(

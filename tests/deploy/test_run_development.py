@@ -128,6 +128,8 @@ def test_each_is_told_about_the_other(checkout: Checkout) -> None:
     simulator = (checkout.folder / "var/simulate.args").read_text()
     door = f"http://127.0.0.1:{checkout.service_port}/webhooks/main/development-webhook-token"
     assert simulator.startswith(f"simulate serve --webhook {door} --username ackgate")
+    app = f"http://127.0.0.1:{checkout.service_port}/webhooks/meta"
+    assert f"--cloud-webhook {app} --cloud-identity-check" in simulator
     service = (checkout.folder / "var/serve.args").read_text()
     assert service == "serve --config config/development.toml"
 

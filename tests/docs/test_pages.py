@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from service.settings import keys, load
+from service.settings import CloudAccountSettings, keys, load
 from service.settings.keys import Key, root
 from service.simulator.certificate import ensure
-from tests.docs.conftest import PAGES, ROOT, Block, blocks, prose, read, spans
+from tests.docs.conftest import PAGES, ROOT, Block, blocks, prose, read, spans, table
 
 SECRETS = {
     "password": "a-password",
@@ -124,8 +124,22 @@ def test_every_whole_example_of_the_configuration_loads(block: Block, tmp_path: 
     assert not settings.open_to_loopback_only
 
 
-def test_the_readme_shows_a_whole_example() -> None:
-    assert [b for b in blocks("toml") if b.page.name == "README.md" and is_whole(b.text)]
+def test_the_readme_shows_a_whole_example_of_either_api_the_cloud_api_first() -> None:
+    shown = [b.text for b in blocks("toml") if b.page.name == "README.md" and is_whole(b.text)]
+    kinds = [
+        account.get("kind", "onprem")
+        for text in shown
+        for account in tomllib.loads(text)["accounts"].values()
+    ]
+    assert kinds == ["cloud", "onprem"]
+
+
+def test_the_version_of_the_graph_api_that_is_the_default_is_told_with_its_end() -> None:
+    default = CloudAccountSettings.model_fields["base_url"].default
+    rows = table(read("docs/cloud.md"), "version", "in force")
+    (told,) = [row for row in rows if "the default" in row[1]]
+    assert default == f"https://graph.facebook.com/{told[0]}"
+    assert "until" in told[1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

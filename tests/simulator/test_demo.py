@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from service.simulator import Simulator
 from service.simulator.command import app
-from service.simulator.demo import BY_A_PERSON, fresh_wa_id
+from service.simulator.walk import BY_A_PERSON, fresh_wa_id
 
 
 class StandIn:
@@ -28,6 +28,7 @@ class StandIn:
         self.identities: dict[str, dict[str, Any]] = {}
         self.decisions: list[Any] = []
         self.keys: set[str | None] = set()
+        self.kinds = {"main": "onprem"}
 
     async def webhook(self, request: web.Request) -> web.Response:
         for message in (await request.json()).get("messages", []):
@@ -51,6 +52,10 @@ class StandIn:
 
     async def health(self, _: web.Request) -> web.Response:
         return web.json_response({}, status=200 if self.ready else 503)
+
+    async def accounts(self, _: web.Request) -> web.Response:
+        items = [{"account": name, "kind": kind} for name, kind in self.kinds.items()]
+        return web.json_response({"items": items, "next_cursor": None})
 
     async def gate(self, request: web.Request) -> web.Response:
         self.keys.add(request.headers.get("Authorization"))
@@ -81,6 +86,7 @@ async def stand_in(sim: Simulator) -> AsyncIterator[StandIn]:
     account = "/api/v1/accounts/main"
     web_app.router.add_post("/webhooks/main/secret", ackgate.webhook)
     web_app.router.add_get("/health/ready", ackgate.health)
+    web_app.router.add_get("/api/v1/accounts", ackgate.accounts)
     web_app.router.add_get(account + "/recipients/{wa_id}", ackgate.gate)
     web_app.router.add_get(account + "/identities/{wa_id}", ackgate.identity)
     web_app.router.add_post(account + "/identities/{wa_id}/acknowledge", ackgate.acknowledge)
@@ -113,8 +119,8 @@ async def test_both_cases_are_shown_step_by_step(demo: Demo, stand_in: StandIn) 
     result = await demo("--key", "secret")
     assert result.exit_code == 0, result.output
     lines = [line.strip() for line in result.stdout.splitlines()]
-    assert lines[0] == "1. Policy decides"
-    assert lines[-1] == "Both went as promised."
+    assert lines[:2] == ["main, an account of the On-Premises API", "1. Policy decides"]
+    assert lines[-1] == "Everything went as promised."
     assert sum(line.startswith("the next message: refused 1028") for line in lines) == 2
     assert sum(line.startswith("the next message: accepted") for line in lines) == 2
     assert "Ackgate's gate: not sendable, because identity_scheduled" in lines
@@ -133,7 +139,7 @@ async def test_both_cases_are_shown_step_by_step(demo: Demo, stand_in: StandIn) 
 async def test_it_can_be_walked_again_and_again_and_as_json(demo: Demo) -> None:
     for _ in range(2):
         result = await demo("--json")
-        assert json.loads(result.stdout)["steps"][-1] == "Both went as promised."
+        assert json.loads(result.stdout)["steps"][-1] == "Everything went as promised."
 
 
 async def test_a_step_that_is_not_as_promised_ends_it_with_a_line_and_exit_1(
@@ -199,11 +205,45 @@ async def test_it_says_what_became_of_a_message(
     assert line in result.stderr
 
 
-async def test_another_account_is_not_found(demo: Demo) -> None:
+async def test_an_account_that_ackgate_does_not_have_is_said_to_be_none(
+    demo: Demo, stand_in: StandIn
+) -> None:
     result = await demo("--account", "other")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Ackgate has no account other; it has main" in result.stderr
+    stand_in.kinds.clear()
+    assert "Ackgate has no account" in (await demo()).stderr
+
+
+async def test_the_account_of_the_cloud_api_comes_first(demo: Demo, stand_in: StandIn) -> None:
+    stand_in.kinds = {"main": "onprem", "shop": "cloud", "outlet": "cloud"}
+    result = await demo()
     assert result.exit_code == 1
-    assert "Ackgate" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stdout == "shop, an account of the Cloud API\n"
+    assert "the identity change check is off" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "line"),
+    [
+        ({}, [], "the identity change check is off: ackgate simulate cloud settings"),
+        ({"identity_check": True}, [], "the simulator has no webhook for the Cloud API"),
+        ({}, ["--on", "1"], "the simulator has no number 1; it has 106540352242922"),
+    ],
+)
+async def test_it_says_what_is_wrong_with_the_simulators_cloud_api(
+    sim: Simulator,
+    demo: Demo,
+    stand_in: StandIn,
+    settings: dict[str, Any],
+    words: list[str],
+    line: str,
+) -> None:
+    stand_in.kinds = {"shop": "cloud"}
+    sim.cloud.change_settings(**settings)
+    result = await demo(*words)
+    assert result.exit_code == 1
+    assert line in result.stderr
 
 
 def test_users_are_made_up_afresh() -> None:

@@ -133,8 +133,12 @@ class TestTheFile:
     ) -> None:
         got = load(
             ROOT / "config/development.toml",
-            {"ACKGATE_ACCOUNTS__MAIN__CA_FILE": str(certificate[0])},
+            {
+                "ACKGATE_ACCOUNTS__MAIN__CA_FILE": str(certificate[0]),
+                "ACKGATE_ACCOUNTS__SHOP__CA_FILE": str(certificate[0]),
+            },
         )
+        assert list(got.accounts) == ["shop", "main"]
         account = got.onprem_accounts["main"]
         assert got.open_to_loopback_only
         assert account.webhook_token is not None

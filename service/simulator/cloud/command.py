@@ -155,15 +155,11 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Send a message to a user as the business does; exit 1 when it isn't delivered."""
-
-    async def act(remote: Remote) -> dict[str, Any]:
-        state = await remote.control("GET", "/cloud/state")
-        sender = on or next(iter(state["numbers"]))
-        message_id = await remote.send_cloud(access_token, sender, user, text, hash_)
-        state = await remote.control("GET", "/cloud/state")
-        return next(each for each in state["messages"]["latest"] if each["id"] == message_id)
-
-    answer = remotely(url, ca_file, act)
+    answer = remotely(
+        url,
+        ca_file,
+        lambda remote: remote.deliver_cloud(access_token, on, user, text, hash_),
+    )
     show(answer, f"{answer['outcome']} {answer['id']}", as_json=as_json)
     if answer["outcome"] != "delivered":
         raise typer.Exit(1)
