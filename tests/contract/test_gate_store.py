@@ -388,6 +388,7 @@ async def test_a_backup_of_before_the_index_of_closed_users_is_restored_with_all
         await save_plain(database, state=State.ACKNOWLEDGED)
         await save_plain(database, OTHER_ID, state=State.PENDING)
     with closing(connect(backup)) as raw:
+        raw.execute("DROP TABLE dismissals")
         raw.execute("DROP INDEX ix_users_closed")
         raw.execute("UPDATE alembic_version SET version_num = '0005'")
     restored = maintenance.restore(path, backup, datetime.now(UTC), lambda *_: None)
