@@ -261,7 +261,7 @@ async def dismiss(
 
 
 async def test_each_unknown_number_is_an_issue_of_its_own(shop: Installation) -> None:
-    for number in ("222", "111", "222"):
+    for number in ("222", "222", "111"):
         await stranger(shop, number)
     first, second = await become(shop, "unknown_number", "unknown_number")
     assert (first["subject"], second["subject"]) == ("111", "222")
