@@ -90,7 +90,7 @@ def _graph_checks(name: str, graph: Graph) -> dict[str, dict[str, Any]]:
 def _settings_check(inspector: Inspector) -> dict[str, Any]:
     """Name what is wrong with an account's settings; the rest is for who has a key."""
     found = inspector.found
-    wrong = [issue.code for issue in found if not issue.is_notice]
+    wrong = dict.fromkeys(issue.code for issue in found if not issue.is_notice)
     check = _check(not wrong, ", ".join(wrong), otherwise="warn")
     notices = [issue.detail for issue in found if issue.is_notice]
     return check | {"detail": "; ".join(notices)} if notices else check

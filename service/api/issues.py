@@ -4,21 +4,64 @@ from typing import Any
 
 from aiohttp import web
 
+from service.api.access import CALLER
+from service.api.problems import ProblemError, field_problem
 from service.api.queries import listed
-from service.api.services import rfc3339, services
+from service.api.services import Services, rfc3339, services
+from service.ledger.dismissals import DismissEntry
 from service.model.issues import Issue
+from service.model.users import by_key
+
+FILTERS = ("account", "subject")
 
 
 async def list_(request: web.Request) -> web.Response:
     """List what is wrong with the accounts, each with its cure."""
-    inspectors = services(request).inspectors.values()
-    return listed([_written(issue) for each in inspectors for issue in each.issues()], None)
+    return listed([_written(issue) for _, issue in _all(services(request))], None)
+
+
+async def dismiss(request: web.Request) -> web.Response:
+    """Dismiss issues whose cause is past, until it comes again; `items` are those dismissed.
+
+    A 409 where the cause is there now, for then they pass by themselves once it is gone.
+    """
+    code, asked = request.match_info["code"], request.query
+    # What is misspelt would dismiss more than was meant.
+    if unknown := sorted(set(asked) - set(FILTERS)):
+        raise field_problem(*((name, "no parameter of this route") for name in unknown))
+    parts = services(request)
+    found = [
+        (name, issue)
+        for name, issue in _all(parts)
+        if issue.code == code
+        and asked.get("account", issue.account or "") == (issue.account or "")
+        and asked.get("subject", issue.subject or "") == (issue.subject or "")
+    ]
+    if not found:
+        raise ProblemError(404, "there is no such issue")
+    if not all(issue.is_past for _, issue in found):
+        raise ProblemError(409, "its cause is there now: it passes by itself once that is cured")
+    for name, issue in found:
+        await parts.ledger.submit(DismissEntry(name, code, issue.subject, by_key(request[CALLER])))
+    for name in {name for name, _ in found}:
+        if (check := parts.identity_checks.get(name)) is not None:
+            check.dismissed = True
+        else:
+            await parts.inspectors[name].look()
+    return listed([_written(issue) for _, issue in found], None)
+
+
+def _all(parts: Services) -> list[tuple[str, Issue]]:
+    """Give every issue, with what the journal calls the account or the app whose it is."""
+    inspectors = parts.inspectors.items()
+    return [(name, issue) for name, inspector in inspectors for issue in inspector.issues()]
 
 
 def _written(issue: Issue) -> dict[str, Any]:
     return {
         "code": issue.code,
         "account": issue.account,
+        "subject": issue.subject,
         "severity": "notice" if issue.is_notice else "warning",
         "since": rfc3339(issue.since),
         "detail": issue.detail,

@@ -81,6 +81,7 @@ API: tuple[Route, ...] = (
     Route("PUT", _BLOCK, "operator", recipients.block, recipients.BlockBody),
     Route("DELETE", _BLOCK, "operator", recipients.unblock),
     Route("GET", "/issues", "reader", issues.list_),
+    Route("DELETE", "/issues/{code}", "operator", issues.dismiss, query=issues.FILTERS),
     Route("GET", "/journal", "reader", journal.list_, query=("state", "account", *_PAGE)),
     Route("GET", "/journal/{id}", "reader", journal.show),
     Route("POST", "/journal/{id}/replay", "admin", journal.replay),

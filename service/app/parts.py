@@ -97,8 +97,9 @@ def _subjects(parts: Services) -> Iterator[tuple[str, Subject]]:
         door = settings.door(name, public) if public else None
         yield name, NumberSubject(graph, door, parts.identity_checks[name])
     for app in settings.apps:
-        names = [in_journal(app), *settings.accounts_of(app).values()]
-        yield in_journal(app), AppSubject(app, names, parts.database)
+        known_as = in_journal(app)
+        names = [known_as, *settings.accounts_of(app).values()]
+        yield known_as, AppSubject(known_as, names, parts.database)
 
 
 async def _add_verifiers(parts: Services) -> None:

@@ -16,6 +16,7 @@ GROUPS = {
     "accounts": "service.cli.accounts",
     "contacts": "service.cli.contacts",
     "db": "service.cli.database",
+    "issues": "service.cli.issues",
     "policy": "service.cli.policy",
     "simulate": "service.simulator.command",
 }
@@ -68,8 +69,8 @@ def root(
 ) -> None:
     """Keep every callback of a WhatsApp client, and acknowledge changed identities.
 
-    'serve' is the service. 'status', 'accounts', 'gate', 'identities', 'acknowledge' and
-    'contacts' ask a running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor',
+    'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge'
+    and 'contacts' ask a running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor',
     'accounts setup', 'db',
     'check-config' and 'policy' read the configuration file, and work without it running.
     """

@@ -46,7 +46,7 @@ async def _number(graph: Graph, settings: Settings) -> list[Check]:
     except LoginRefusedError as error:
         return [Check("login", name, "fail", str(error), _cure("login_refused", name))]
     except ForbiddenError:
-        code, detail = UNREADABLE_NUMBER
+        code, detail, _ = UNREADABLE_NUMBER
         return [accepted, Check("settings", name, "warn", detail, _cure(code, name))]
     except NotThereError as error:
         cure = _cure("number_unreadable", name)

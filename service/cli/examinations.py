@@ -289,7 +289,7 @@ async def _login(client: Client, settings: Settings) -> list[Check]:
     except LoginRefusedError as error:
         return [Check("login", name, "fail", str(error), CURES["login_refused"])]
     except ForbiddenError:
-        code, detail = UNREADABLE
+        code, detail, _ = UNREADABLE
         return [_logged_in(name), Check("settings", name, "warn", detail, CURES[code])]
     except CallError as error:
         if client.session.logged_in_at is None:

@@ -79,6 +79,10 @@ class Api:
         """Have something done; the service may take `patience` seconds longer than usual."""
         return await self._call("POST", path, query or {}, body, patience, headers)
 
+    async def delete(self, *path: str, query: Query | None = None) -> dict[str, Any]:
+        """Have something taken away."""
+        return (await self._call("DELETE", path, query or {})).document
+
     async def _call(
         self,
         method: str,

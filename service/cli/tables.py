@@ -28,6 +28,14 @@ def print_identities(identities: Iterable[Document]) -> None:
     )
 
 
+def print_issues(issues: Iterable[Document]) -> None:
+    """Print what is wrong, each with its cure."""
+    for issue in issues:
+        shown = ("account", "subject", "severity", "since", "detail", "cure")
+        known = {name: issue.get(name) for name in shown if issue.get(name) is not None}
+        print_pairs(known, title=str(issue.get("code")))
+
+
 def print_identity(identity: Document) -> None:
     """Print one identity, with its history and audit trail where they are given."""
     lists = ("history", "audit")

@@ -16,7 +16,13 @@ from service.dialects.findings import SYNTHETIC, Findings
 from service.model.events import Fault, Reading
 
 OBJECT = "whatsapp_business_account"
-FIELD = "messages"
+FIELDS = ("messages", "standby")
+"""What is read. The second tells of conversations that another app has, such as Meta's own agent;
+what it tells stands under `value.standby`, in the same form.
+"""
+CONTENTS = ("contacts", "messages", "statuses", "errors")
+SAMPLE_ENTRY, SAMPLE_NUMBER = "0", "123456123"
+"""What the samples name that are sent from the app's dashboard."""
 NO_ACCOUNT = ""
 """The key of what belongs to no account."""
 MAX_NUMBER_ID_DIGITS = 32
@@ -76,9 +82,10 @@ class _Post:
         if not isinstance(changes, list):
             self._refuse(f"entry[{number}].changes", "not an array")
             return
+        is_sample = entry.get("id") == SAMPLE_ENTRY
         for index, change in enumerate(changes):
             if isinstance(change, dict):
-                self._read_change(number, index, change)
+                self._read_change(Place(number, index), change, is_sample=is_sample)
             else:
                 self._refuse(f"entry[{number}].changes[{index}]", "not an object")
 
@@ -86,21 +93,40 @@ class _Post:
         """Note a fault of the envelope, which belongs to no account."""
         self._of(NO_ACCOUNT).add_fault(where, why)
 
-    def _read_change(self, entry: int, index: int, change: dict[str, Any]) -> None:
+    def _read_change(self, place: Place, change: dict[str, Any], *, is_sample: bool) -> None:
         value, field = change.get("value"), change.get("field")
-        number = _number_id(value)
-        account = self._accounts.get(number) if number is not None else None
         if not _is_ours(field, value):
+            account = self._accounts.get(_number_id(value) or "")
             self._of(account or NO_ACCOUNT).others += 1
-        elif not isinstance(value, dict):
+            return
+        if not isinstance(value, dict):
             why = "missing" if value is None else "not an object"
-            self._refuse(str(Place(entry, index)).removesuffix("."), why)
-        elif account is not None:
+            self._refuse(str(place).removesuffix("."), why)
+            return
+        number, standby = _number_id(value), value.get("standby")
+        if standby is None:
+            self._read_value(place, value, number, is_sample=is_sample)
+            return
+        if any(key in value for key in CONTENTS):
+            self._read_value(place, value, number, is_sample=is_sample)
+        if isinstance(standby, dict):
+            within, number = place._replace(within="standby."), _number_id(standby) or number
+            self._read_value(within, standby, number, is_sample=is_sample)
+        else:
+            self._refuse(f"{place}standby", "not an object")
+
+    def _read_value(
+        self, place: Place, value: dict[str, Any], number: str | None, *, is_sample: bool
+    ) -> None:
+        account = self._accounts.get(number) if number is not None else None
+        if account is not None:
             found = self._of(account)
             if not read_plainly(value, found):
-                Value(found, Place(entry, index)).read(value)
+                Value(found, place).read(value)
         elif number is None:
-            self._refuse(f"{Place(entry, index)}metadata.phone_number_id", "missing")
+            self._refuse(f"{place}metadata.phone_number_id", "missing")
+        elif is_sample and number == SAMPLE_NUMBER:
+            self._of(NO_ACCOUNT).others += 1
         elif number not in self._strangers:
             self._strangers.add(number)
             self._refuse("", f"no account has {_number_in_words(number)}")
@@ -115,8 +141,9 @@ class _Post:
 def _is_ours(field: Any, value: Any) -> bool:
     """Tell the changes that are read; a missing field is known by what its value holds."""
     if field is None or field == "":
-        return isinstance(value, dict) and ("messages" in value or "statuses" in value)
-    return bool(field == FIELD)
+        told = ("messages", "statuses", "standby")
+        return isinstance(value, dict) and any(key in value for key in told)
+    return field in FIELDS
 
 
 def _number_id(value: Any) -> str | None:

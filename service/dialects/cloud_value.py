@@ -27,6 +27,7 @@ from service.dialects.naming import (
 from service.model.events import (
     Event,
     HashRefused,
+    HashUnreadable,
     IdentitySeen,
     MessageSent,
     NumberChanged,
@@ -63,10 +64,11 @@ class Place(NamedTuple):
 
     entry: int
     change: int
+    within: str = ""
 
     def __str__(self) -> str:
         """Write the path, up to the key that follows."""
-        return f"entry[{self.entry}].changes[{self.change}].value."
+        return f"entry[{self.entry}].changes[{self.change}].value.{self.within}"
 
 
 def read_plainly(value: dict[str, Any], found: Findings) -> bool:
@@ -151,20 +153,26 @@ class Value:
         if contacts is None and messages is None and statuses is None and errors is None:
             found.others += 1
         if contacts is not None:
-            self._read_untold(messages, statuses)
+            # Echoes are of messages of the business, and tell nothing of a user but the time.
+            self._read_untold(messages, statuses, value.get("message_echoes"))
 
-    def _read_untold(self, messages: Any, statuses: Any) -> None:
+    def _read_untold(self, *parts: Any) -> None:
         cards = self._naming.untold()
         if not cards:
             return
-        events, of_nobody = self._naming.tell_untold(cards, _earliest(messages, statuses))
+        events, of_nobody = self._naming.tell_untold(cards, _earliest(*parts))
         self._found.events += events
         for _ in range(of_nobody):
             self._found.add_fault(f"{self._where}contacts", "no user is named")
 
     def _read_contact(self, element: dict[str, Any]) -> list[Event] | None:
         named = read_who(element, "user_id", "wa_id", "parent_user_id")
-        hash_ = _hash_or_none(element, "identity_key_hash")
+        try:
+            hash_ = _hash_or_none(element, "identity_key_hash")
+        except FieldError:
+            if named.strongest is not None or named.parent is not None:
+                self._naming.add(named, None, unreadable=True)
+            raise
         if named.strongest is None and named.parent is None:
             return [] if hash_ is None else _nobody()
         self._naming.add(named, hash_)
@@ -175,18 +183,23 @@ class Value:
         sender = read_who(element, "from_user_id", "from", "from_parent_user_id")
         if element.get("type") == "system" or element.get("system") is not None:
             return self._read_system(element, sender, at)
-        stamp = _stamp(element, "", at) if element.get("identity") else None
+        stamp, fault = _stamp_or_fault(element, at)
         cards = self._naming.cards_of(sender)
         if cards:
             sender = self._naming.meet(sender, cards)
         user = sender.strongest
         if user is None:
+            if fault is not None:
+                raise fault
             return [] if stamp is None else _nobody()
+        id_ = message_id(element)
         events = self._naming.name(sender, at)
-        events += self._naming.tell(sender, cards, at)
+        events += self._naming.tell(sender, cards, at, id_)
         if stamp is not None:
             events.append(IdentitySeen(user, *stamp, at))
         events.append(UserWrote(user, at))
+        if fault is not None:
+            raise fault.beside(*events, HashUnreadable(user, at, id_))
         return events
 
     def _read_system(self, element: dict[str, Any], sender: Who, at: Moment | None) -> list[Event]:
@@ -254,11 +267,14 @@ class Value:
             called(_system_user_id(system, "user_id"), _system_alias(system, "user")),
             called(None, _system_alias(system, "customer")),
         )
-        if element.get("identity") and not system.get("identity"):
-            hash_, created = _stamp(element, "", at)
-        else:
-            hash_, created = _stamp(system, "system.", at)
         user = named.strongest or _nobody()
+        beside = element.get("identity") and not system.get("identity")
+        try:
+            hash_, created = _stamp(element, "", at) if beside else _stamp(system, "system.", at)
+        except FieldError as error:
+            named_events = self._naming.name(named, at, heard_of=False)
+            unreadable = HashUnreadable(user, at, message_id(element))
+            raise error.beside(*named_events, unreadable) from None
         return [*self._naming.name(named, at), IdentitySeen(user, hash_, created, at)]
 
     def _read_status(self, element: dict[str, Any]) -> list[Event]:
@@ -269,12 +285,12 @@ class Value:
             _count(recipient, self._found.sent if status == "sent" else self._found.delivered)
         at = second(element.get("timestamp"))
         named = read_who(element, user_id, wa_id, parent)
-        hash_ = _hash_or_none(element, "recipient_identity_key_hash")
+        hash_, fault = _hash_or_fault(element, "recipient_identity_key_hash")
         cards = self._naming.cards_of(named)
         if cards:
             named = self._naming.meet(named, cards)
         refused = status == "failed" and has_code(element, HASH_REFUSED_CODE)
-        if named.strongest is None and (refused or hash_ is not None):
+        if named.strongest is None and (refused or hash_ is not None or fault is not None):
             named = called(None, _in_id(element), named.parent)
         told: Event | None
         if refused:
@@ -283,11 +299,20 @@ class Value:
             told = IdentitySeen(named.strongest or _nobody(), hash_, at, at)
         else:
             told = _sending(status, element, named, at)
+        id_ = message_id(element)
         events = self._naming.name(named, at, heard_of=isinstance(told, IdentitySeen))
-        events += self._naming.tell(named, cards, at)
+        events += self._naming.tell(named, cards, at, id_)
         if told is not None:
             events.append(told)
+        if fault is not None:
+            raise fault.beside(*events, *_unreadable(named, at, None if refused else id_))
         return events
+
+
+def _unreadable(named: Who, at: Moment | None, id_: str | None) -> list[Event]:
+    """Tell a hash that can't be read, where its user can; a refusal keeps its message id."""
+    user = named.strongest
+    return [] if user is None else [HashUnreadable(user, at, id_)]
 
 
 def _refusal(
@@ -363,6 +388,22 @@ def _system_alias(system: dict[str, Any], key: str) -> str | None:
 def _hash_or_none(holder: dict[str, Any], key: str) -> str | None:
     value = holder.get(key)
     return None if value is None or value == "" else identity_hash(holder, key, key)
+
+
+def _hash_or_fault(holder: dict[str, Any], key: str) -> tuple[str | None, FieldError | None]:
+    try:
+        return _hash_or_none(holder, key), None
+    except FieldError as fault:
+        return None, fault
+
+
+def _stamp_or_fault(
+    message: dict[str, Any], at: Moment | None
+) -> tuple[tuple[str, Moment | None] | None, FieldError | None]:
+    try:
+        return (_stamp(message, "", at) if message.get("identity") else None), None
+    except FieldError as fault:
+        return None, fault
 
 
 def _stamp(holder: dict[str, Any], where: str, at: Moment | None) -> tuple[str, Moment | None]:

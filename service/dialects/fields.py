@@ -4,10 +4,11 @@ Written by hand, for this is the hot path: pydantic models of the same elements 
 long (see `docs/architecture.md`). A value that can't be used raises FieldError.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from service.model.events import Event
 from service.model.moments import LATEST_MS, SECOND_MS, Moment, Precision
 from service.model.names import usable_alias, usable_hash
 
@@ -18,11 +19,19 @@ MAX_ID_CHARACTERS = 256
 
 
 class FieldError(Exception):
-    """A value that can't be used: `path` says where, the text why, and neither holds it."""
+    """A value that can't be used: `path` says where, the text why, and neither holds it.
 
-    def __init__(self, path: str, why: str) -> None:
+    `events` is what its element says all the same.
+    """
+
+    def __init__(self, path: str, why: str, events: Sequence[Event] = ()) -> None:
         super().__init__(why)
         self.path = path
+        self.events = events
+
+    def beside(self, *events: Event) -> "FieldError":
+        """Give the same fault of an element that also says this."""
+        return FieldError(self.path, str(self), events)
 
 
 def alias(holder: Mapping[str, Any], key: str, path: str) -> str:

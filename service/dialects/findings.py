@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service.dialects.fields import FieldError
-from service.model.events import Event, Fault, Reading
+from service.model.events import Event, Fault, HashUnreadable, Reading
 
 SYNTHETIC = "ackgate-doctor"
 """The one key of a callback of our own, which no client sends and which has no effect."""
@@ -35,9 +35,16 @@ class Findings:
             self.more_faults += 1
 
     def reading(self) -> Reading:
-        """Give all of it, unchangeable."""
+        """Give all of it, unchangeable.
+
+        What can't be read comes last: a hash beside it that can be must not be the first one that
+        is ever seen of the user, for then it would be trusted.
+        """
+        events = self.events
+        if self.faults:
+            events = sorted(events, key=lambda event: isinstance(event, HashUnreadable))
         return Reading(
-            tuple(self.events),
+            tuple(events),
             tuple(self.faults),
             self.others,
             self.more_faults,
@@ -62,6 +69,7 @@ def read_elements(
         except FieldError as error:
             path = f"{within}{key}[{index}]"
             found.add_fault(f"{path}.{error.path}" if error.path else path, str(error))
+            found.events += error.events
             continue
         if events:
             found.events += events

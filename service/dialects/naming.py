@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from service.dialects.fields import FieldError, usable
-from service.model.events import Event, IdentitySeen, Named
+from service.model.events import Event, HashUnreadable, IdentitySeen, Named
 from service.model.moments import Moment
 from service.model.names import is_user_id
 
@@ -87,15 +87,22 @@ def parent_or_none(value: Any) -> str | None:
 class Card:
     """An element of `contacts`: whom it names, and the identity hash that it holds of that user."""
 
-    __slots__ = ("at", "hash", "told", "who")
+    __slots__ = ("at", "hash", "told", "unreadable", "who")
 
-    def __init__(self, named: Who, hash_: str | None) -> None:
+    def __init__(self, named: Who, hash_: str | None, *, unreadable: bool = False) -> None:
         self.who = named
         self.hash = hash_
+        self.unreadable = unreadable
+        """Whether it holds a hash that can't be read; then `hash` is None."""
         self.told = False
         """Whether a message or status of this user has been read."""
         self.at: Moment | None = None
         """When, by a system message, for want of any other."""
+
+    def repeats(self, other: "Card") -> bool:
+        """Tell whether both say the same."""
+        mine = self.who, self.hash, self.unreadable
+        return mine == (other.who, other.hash, other.unreadable)
 
 
 class Span:
@@ -134,16 +141,16 @@ class Naming:
         self._first: dict[tuple[str, str, bool], Moment | None] = {}
         self._spans: dict[tuple[str, str, bool], Span] = {}
 
-    def add(self, named: Who, hash_: str | None) -> None:
+    def add(self, named: Who, hash_: str | None, *, unreadable: bool = False) -> None:
         """Take in a contact, unless it repeats another; a third hash of its user is a fault."""
+        card = Card(named, hash_, unreadable=unreadable)
         user = named.strongest or named.parent
         known = self._by_alias.get(user)
         if known is not None:
-            if any(card.hash == hash_ and card.who == named for card in known):
+            if any(card.repeats(other) for other in known):
                 return
             if hash_ is not None:
                 self._count(user, hash_, known)
-        card = Card(named, hash_)
         self._cards.append(card)
         for alias in named:
             if alias is None:
@@ -206,7 +213,9 @@ class Naming:
         self._named[named] = heard_of
         return [Named(user_id, wa_id, parent, at, heard_of)]
 
-    def tell(self, named: Who, cards: Iterable[Card], at: Moment | None) -> list[Event]:
+    def tell(
+        self, named: Who, cards: Iterable[Card], at: Moment | None, message_id: str | None
+    ) -> list[Event]:
         """Tell the hashes of the user's contacts, at the time of the message or status.
 
         When the user is met again at another time, only the ends of that span will be told.
@@ -222,6 +231,8 @@ class Naming:
                 events += self.name(card.who, at, heard_of=card.hash is not None)
             if card.hash is not None:
                 events += self._see(user, card.hash, at)
+            elif card.unreadable:
+                events.append(HashUnreadable(user, at, message_id))
         return events
 
     def _see(self, user: str, hash_: str, at: Moment | None) -> list[Event]:
@@ -261,6 +272,8 @@ class Naming:
             at = card.at or otherwise
             events += self.name(card.who, at, heard_of=card.hash is not None)
             user = card.who.strongest
+            if card.unreadable and user is not None:
+                events.append(HashUnreadable(user, at))
             if card.hash is None:
                 continue
             if user is None:

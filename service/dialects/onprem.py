@@ -28,6 +28,7 @@ from service.model.events import (
     ContactChecked,
     Event,
     Fault,
+    HashUnreadable,
     IdentitySeen,
     NumberChanged,
     Reading,
@@ -38,6 +39,7 @@ from service.model.moments import LATEST_MS, Moment
 from service.model.names import storable
 
 SEND_BLOCKED_CODE = 480
+OF_CLOUD = "a webhook of the Cloud API: it belongs to the URL of its app"
 MAX_INPUT_CHARACTERS = 256
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -51,6 +53,8 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
         callback = read_object(content_type, content_encoding, body)
     except UnreadableError as error:
         return Reading(faults=(Fault("", str(error)),))
+    if "object" in callback or "entry" in callback:
+        return Reading(faults=(Fault("", OF_CLOUD),))
     found = Findings()
     for key, reader in _READERS:
         elements = callback.get(key)
@@ -73,11 +77,16 @@ def _read_message(element: dict[str, Any]) -> list[Event]:
     wrote = UserWrote(wa_id, said)
     if stamp is None:
         return [wrote]
-    return [_read_stamp(table(element, "identity", "identity"), wa_id, said), wrote]
+    try:
+        return [_read_stamp(element, wa_id, said), wrote]
+    except FieldError as error:
+        unreadable = HashUnreadable(wa_id, said, message_id(element))
+        raise error.beside(unreadable, wrote) from None
 
 
-def _read_stamp(stamp: dict[str, Any], wa_id: str, said: Moment | None) -> IdentitySeen:
+def _read_stamp(element: dict[str, Any], wa_id: str, said: Moment | None) -> IdentitySeen:
     """Read the identity that a message carries."""
+    stamp = table(element, "identity", "identity")
     hash_ = identity_hash(stamp, "hash", "identity.hash")
     changed = millisecond(stamp.get("created_timestamp")) or said
     return IdentitySeen(wa_id, hash_, changed, said, truth(stamp.get("acknowledged")))
@@ -98,7 +107,6 @@ def _read_system(element: dict[str, Any]) -> list[Event]:
 
 def _read_identity_changed(element: dict[str, Any], system: dict[str, Any]) -> IdentitySeen:
     """Follow Meta's page on inbound system messages, "A User Potentially Changed"."""
-    hash_ = identity_hash(system, "identity", "system.identity")
     user = optional_alias(system, "user", "system.user")
     sender = optional_alias(element, "from", "from")
     if user is not None and sender is not None and user != sender:
@@ -106,7 +114,12 @@ def _read_identity_changed(element: dict[str, Any], system: dict[str, Any]) -> I
     wa_id = user or sender
     if wa_id is None:
         raise FieldError("", "no user is named")
-    return IdentitySeen(wa_id, hash_, _moment(element, wa_id, b"identity"))
+    at = _moment(element, wa_id, b"identity")
+    try:
+        hash_ = identity_hash(system, "identity", "system.identity")
+    except FieldError as error:
+        raise error.beside(HashUnreadable(wa_id, at, message_id(element))) from None
+    return IdentitySeen(wa_id, hash_, at)
 
 
 def _read_number_changed(element: dict[str, Any], system: dict[str, Any]) -> NumberChanged:
@@ -144,8 +157,20 @@ def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | N
 def _read_status(element: dict[str, Any]) -> list[Event]:
     if element.get("status") != "failed" or not has_code(element, SEND_BLOCKED_CODE):
         return []
-    wa_id = alias(element, "recipient_id", "recipient_id")
+    told = _names_recipient(element)
+    wa_id = alias(told, "recipient_id", f"{'' if told is element else 'message.'}recipient_id")
     return [SendBlocked(wa_id, second(element.get("timestamp")), message_id(element))]
+
+
+def _names_recipient(status: dict[str, Any]) -> dict[str, Any]:
+    """Give the object that names the recipient of a status: itself, else the `message` in it.
+
+    Newer clients write `{"message": {"recipient_id": …}, "type": "message"}`.
+    """
+    message = status.get("message")
+    if status.get("recipient_id") or not isinstance(message, dict):
+        return status
+    return message if message.get("recipient_id") else status
 
 
 def _messages(elements: Any) -> tuple[list[str], list[str]]:
@@ -161,7 +186,7 @@ def _messages(elements: Any) -> tuple[list[str], list[str]]:
         status = element.get("status") if isinstance(element, dict) else None
         if status not in ("sent", "delivered"):
             continue
-        wa_id = element.get("recipient_id")
+        wa_id = _names_recipient(element).get("recipient_id")
         if isinstance(wa_id, str) and len(wa_id) <= MAX_ID_CHARACTERS:
             (sent if status == "sent" else delivered).append(wa_id)
     return sent, delivered

@@ -9,11 +9,12 @@ from sqlalchemy import update
 from service.ledger.book import NOTHING, Book, Entry, Hint, Wanted
 from service.model import contacts
 from service.model.contacts import write
-from service.model.doubts import block
+from service.model.doubts import block, doubt
 from service.model.events import (
     ContactChecked,
     Event,
     HashRefused,
+    HashUnreadable,
     IdentitySeen,
     MessageSent,
     Named,
@@ -24,7 +25,7 @@ from service.model.events import (
 )
 from service.model.identities import see
 from service.model.links import link
-from service.model.refusals import refuse
+from service.model.refusals import misread, refuse
 from service.model.users import AuditEntry, By, Context
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
 from service.store.tables import journal
@@ -36,7 +37,7 @@ APPLIED = "applied"
 QUARANTINED = "quarantined"
 
 
-_OF_ONE = (IdentitySeen, UserWrote, SendBlocked, MessageSent)
+_OF_ONE = (IdentitySeen, UserWrote, SendBlocked, MessageSent, HashUnreadable)
 """Events of one user, who has one name in them; nearly all are."""
 
 
@@ -138,6 +139,15 @@ class CallbackEntry:
                 book.note_recipient(self.account, event.message_id, event.user)
             case HashRefused():
                 self._refuse(book, event, context)
+            case HashUnreadable():
+                self._take_unreadable(book, event, context)
+
+    def _take_unreadable(self, book: Book, event: HashUnreadable, context: Context) -> None:
+        """Ask the client; where there is none, nothing is to be lost of a stranger."""
+        if not context.policies.local:
+            doubt(book.user(self.account, event.user), event, context)
+        elif (user := book.find(self.account, event.user)) is not None:
+            misread(user, event, context)
 
     def _refuse(self, book: Book, refused: HashRefused, context: Context) -> None:
         """Find the one whom the refused message was for; there is no message to a stranger."""

@@ -1,6 +1,6 @@
 """Doubts about an identity: the gate closes, and the client is asked."""
 
-from service.model.events import SendBlocked
+from service.model.events import HashUnreadable, SendBlocked
 from service.model.moments import Moment, date
 from service.model.users import AuditEntry, Context, Kind, State, User, Work
 
@@ -13,6 +13,19 @@ def block(user: User, blocked: SendBlocked, context: Context) -> None:
         return
     if not known_already(user, blocked.message_id):
         _suspect(user, context)
+
+
+def doubt(user: User, unreadable: HashUnreadable, context: Context) -> None:
+    """Take an identity whose hash can't be read: as a message that failed with 480.
+
+    The client is asked even where the gate is closed already: it has the hash to decide about.
+    """
+    if known_already(user, unreadable.message_id):
+        return
+    if user.state in (None, State.ACKNOWLEDGED):
+        _suspect(user, context, "an identity hash could not be read")
+    else:
+        _ask_anew(user, "unreadable", context)
 
 
 def known_already(user: User, message_id: str | None) -> bool:
@@ -40,16 +53,21 @@ def _newer(user: User, said: Moment | None, context: Context) -> bool:
     return date(said, context.arrived).moment.until > max(at or 0 for at in known)
 
 
-def _suspect(user: User, context: Context) -> None:
-    """Close the gate until the client has been asked; an answer that is under way is too old."""
+def _suspect(user: User, context: Context, why: str | None = None) -> None:
+    """Close the gate until the client has been asked."""
+    if user.blocked_since is None:
+        user.blocked_since = context.now
+        user.record(AuditEntry(context.now, "send_blocked", user.hash, reason=why))
+        user.touch(context.now)
+    _ask_anew(user, "send_blocked", context)
+
+
+def _ask_anew(user: User, reason: str, context: Context) -> None:
+    """Let the client be asked; an answer that is under way is too old."""
     if user.ask is not None and user.ask.holder is not None:
         user.version += 1
         user.changed = True
-    if user.blocked_since is None:
-        user.blocked_since = context.now
-        user.record(AuditEntry(context.now, "send_blocked", user.hash))
-        user.touch(context.now)
-    want_answer(user, "send_blocked", context)
+    want_answer(user, reason, context)
 
 
 def want_answer(user: User, reason: str, context: Context) -> None:

@@ -22,6 +22,17 @@ class IdentitySeen(NamedTuple):
     acknowledged: bool | None = None
 
 
+class HashUnreadable(NamedTuple):
+    """The user has an identity hash that can't be read: there may be another one than is known.
+
+    `at` is when it was there, `message_id` that of the message that told it.
+    """
+
+    user: str
+    at: Moment | None
+    message_id: str | None = None
+
+
 class SendBlocked(NamedTuple):
     """A message to the user failed with 480: an identity is not acknowledged."""
 
@@ -92,6 +103,7 @@ class MessageSent(NamedTuple):
 Event = (
     Named
     | IdentitySeen
+    | HashUnreadable
     | UserWrote
     | HashRefused
     | MessageSent

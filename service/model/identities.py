@@ -121,7 +121,7 @@ def _earlier(user: User, latest: Change, sighted: Change, context: Context) -> N
     user.changed = True
     for change in gained:
         change.outcome = "superseded"
-    parted = gained.pop(0) if latest.first.at > max(began, _settled_at(user, latest)) else None
+    parted = gained.pop(0) if latest.first.at > max(began, settled_at(user, latest)) else None
     for change in gained:
         record_change(user, change, context, "an earlier change, seen late")
     if parted is not None:
@@ -132,7 +132,7 @@ def _earlier(user: User, latest: Change, sighted: Change, context: Context) -> N
         _ask_guard_again(user, latest, context)
 
 
-def _settled_at(user: User, latest: Change) -> int:
+def settled_at(user: User, latest: Change) -> int:
     """Tell when the state that the latest has was come to."""
     known = (latest.received_at, latest.decided_at, latest.acknowledged_at, user.confirmed_at)
     return max(at or 0 for at in known)

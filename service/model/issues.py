@@ -7,23 +7,31 @@ from typing import NamedTuple
 class Issue(NamedTuple):
     """One thing that is wrong. `since` is Unix milliseconds, first seen by this process.
 
-    `account` is None where it concerns no account, or none that is configured.
+    `account` is None where it concerns no account, or none that is configured. `subject` is what
+    it is about, where an account may have several of the kind.
     """
 
     code: str
     account: str | None
     since: int
     detail: str
+    subject: str | None = None
 
     @property
     def cure(self) -> str:
         """What to do."""
-        return CURES[self.code].replace("ACCOUNT", self.account or "ACCOUNT")
+        named = CURES[self.code].replace("ACCOUNT", self.account or "ACCOUNT")
+        return named.replace("SUBJECT", self.subject or "''")
 
     @property
     def is_notice(self) -> bool:
         """Whether it only tells something, and is no alarm."""
         return self.code in NOTICES
+
+    @property
+    def is_past(self) -> bool:
+        """Whether what it tells of is over, so that it can be dismissed until it comes again."""
+        return self.code in PAST
 
 
 CURES: Mapping[str, str] = {
@@ -51,9 +59,13 @@ CURES: Mapping[str, str] = {
     "webhook_unsubscribed": "run 'ackgate accounts setup ACCOUNT'",
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
     "unknown_number": "add an account with this phone_number_id to the configuration and restart, "
-    "then replay these callbacks: they are in GET /api/v1/journal?state=quarantined",
+    "then replay these callbacks: they are in GET /api/v1/journal?state=quarantined; or run "
+    "'ackgate issues dismiss unknown_number --subject SUBJECT', until the next one comes",
 }
 """Every code of an issue, with its cure."""
 
 NOTICES = frozenset({"settings_unreadable"})
 """The codes that tell something, and are no alarm."""
+
+PAST = frozenset({"identity_check_off", "unknown_number"})
+"""The codes of what was told by callbacks that came: all others tell how it is now."""

@@ -322,6 +322,21 @@ blocks = Table(
 )
 """The users whom a person has blocked, with no identity change at hand; some until a time."""
 
+dismissals = Table(
+    "dismissals",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("journal_id", Big, nullable=False),
+    Column("at", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The issues that a person dismissed, up to a callback: what came after it is an issue again.
+
+`account` as the journal calls it; `subject` is empty where the issue has none.
+"""
+
 unverified = Table(
     "unverified",
     metadata,

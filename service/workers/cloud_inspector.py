@@ -5,18 +5,18 @@ from collections.abc import Iterable, Sequence
 from service.model.cloud_settings import wrong_cloud_settings
 from service.model.identity_check import IdentityCheck
 from service.model.issues import Issue
-from service.store.database import Database
-from service.store.strangers import Strangers, strangers
+from service.store.database import APP_MARK, Database
+from service.store.strangers import Stranger, strangers
 from service.whatsapp.errors import ForbiddenError, NotThereError
 from service.whatsapp.graph import Graph
 from service.workers.inspector import Finding, unreached
 
-UNREADABLE_NUMBER = (
+UNREADABLE_NUMBER = Finding(
     "settings_unreadable",
     "the access token may not read how the number is set up, so that is not checked",
 )
-NAMED = 10
-"""Numbers that are named; the others are counted."""
+NAMED = 100
+"""Numbers that are an issue each; the others come once these are cured, or dismissed."""
 
 
 class NumberSubject:
@@ -41,8 +41,8 @@ class NumberSubject:
         except ForbiddenError:
             return [UNREADABLE_NUMBER]
         except NotThereError as error:
-            return [("number_unreadable", str(error))]
-        return [(x.code, x.detail) for x in wrong_cloud_settings(told, self._door)]
+            return [Finding("number_unreadable", str(error))]
+        return [Finding(x.code, x.detail) for x in wrong_cloud_settings(told, self._door)]
 
     def noticed(self) -> Iterable[Issue]:
         """Tell whether callbacks let the identity change check seem off."""
@@ -57,8 +57,9 @@ class NumberSubject:
 
 
 class AppSubject:
-    """What came for one app, and for a number that no account has. `names`: as the journal has it.
+    """What came for one app, and for a number that no account has.
 
+    `app` and `names`, those of its accounts too, are as the journal has them.
     It is counted anew each time: what is replayed in the meantime is none of it any more.
     """
 
@@ -66,15 +67,16 @@ class AppSubject:
     version = None
 
     def __init__(self, app: str, names: Sequence[str], database: Database) -> None:
-        self.check = f"app:{app}"
+        self.check = f"app:{app.removeprefix(APP_MARK)}"
         self._app = app
         self._names = names
         self._database = database
 
     async def look(self) -> list[Finding]:
         """Look for such callbacks in the journal. Raises UnavailableError."""
-        found = await self._database.read(lambda c: strangers(c, self._names))
-        return [("unknown_number", _told(self._app, found))] if found.callbacks else []
+        found = await self._database.read(lambda c: strangers(c, self._app, self._names))
+        app = self._app.removeprefix(APP_MARK)
+        return [Finding("unknown_number", _told(app, each), each.number) for each in found[:NAMED]]
 
     def noticed(self) -> Iterable[Issue]:
         """Give nothing: the journal has it all."""
@@ -85,9 +87,7 @@ class AppSubject:
         return ()
 
 
-def _told(app: str, found: Strangers) -> str:
+def _told(app: str, found: Stranger) -> str:
     many = f"{found.callbacks} callbacks" if found.callbacks > 1 else "1 callback"
-    numbers = list(found.numbers)
-    more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
-    named = f": phone_number_id {', '.join(numbers[:NAMED])}{more}" if numbers else ""
+    named = f": phone_number_id {found.number}" if found.number else ""
     return f"{many} of the app {app} for a number that no account has{named}"

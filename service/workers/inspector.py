@@ -5,7 +5,7 @@ Nothing is ever changed here: `ackgate accounts setup` does that, when it is ask
 
 import asyncio
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -21,13 +21,20 @@ from service.whatsapp.settings import fingerprints
 
 AGAIN_SECONDS = 30.0
 """After a client did not answer; no more often than its health is asked for."""
-UNREADABLE = (
+
+
+class Finding(NamedTuple):
+    """The code of an issue, its detail, and what it is about where there may be several."""
+
+    code: str
+    detail: str
+    subject: str | None = None
+
+
+UNREADABLE = Finding(
     "settings_unreadable",
     "the login may not read the client's settings (403), so they are not checked",
 )
-
-Finding = tuple[str, str]
-"""The code of an issue, and its detail."""
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +84,7 @@ class Inspector:
         self.subject = subject
         self._ledger = ledger
         self._every = every_seconds
-        self._found: dict[str, Issue] = {}
+        self._found: dict[tuple[str, str | None], Issue] = {}
         self.read_at: int | None = None
 
     @property
@@ -114,13 +121,14 @@ class Inspector:
         name, now, before = self.subject.account, self._ledger.clock(), self._found
         known_as = name or self.subject.check
         self.read_at = now
-        self._found = {
-            code: Issue(code, name, before[code].since if code in before else now, detail)
-            for code, detail in found
-        }
-        for code in self._found.keys() - before.keys() - NOTICES:
+        self._found = {}
+        for code, detail, about in found:
+            key = code, about
+            since = before[key].since if key in before else now
+            self._found[key] = Issue(code, name, since, detail, about)
+        for code in _alarming(self._found.keys() - before.keys()):
             log.warning("a setting of the client is wrong", account=known_as, code=code)
-        for code in before.keys() - self._found.keys() - NOTICES:
+        for code in _alarming(before.keys() - self._found.keys()):
             log.info("a setting of the client is right again", account=known_as, code=code)
 
     def issues(self) -> list[Issue]:
@@ -131,6 +139,10 @@ class Inspector:
     def found(self) -> list[Issue]:
         """What was wrong when it was last looked at, and what was noticed since."""
         return [*self._found.values(), *self.subject.noticed()]
+
+
+def _alarming(keys: Iterable[tuple[str, str | None]]) -> set[str]:
+    return {code for code, _ in keys} - NOTICES
 
 
 class ClientSubject:
@@ -155,7 +167,7 @@ class ClientSubject:
         except ForbiddenError:
             self._told = None
             return [UNREADABLE]
-        return [(x.code, x.detail) for x in wrong_settings(told, self._expected)]
+        return [Finding(x.code, x.detail) for x in wrong_settings(told, self._expected)]
 
     def noticed(self) -> Iterable[Issue]:
         """Give nothing: a client tells all when it is asked."""

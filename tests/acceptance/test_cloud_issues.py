@@ -1,6 +1,10 @@
 """What is wrong with Cloud accounts is found, told with its cure, and never changed unasked."""
 
 import asyncio
+import json
+import os
+import sys
+from urllib.parse import urlencode
 
 import pytest
 
@@ -18,7 +22,8 @@ from tests.acceptance.cloud import (
     posts,
     prepared,
 )
-from tests.acceptance.conftest import Install, Installation, Json, until
+from tests.acceptance.conftest import Install, Installation, Json, digest_of, until
+from tests.acceptance.webhooks import wrote
 
 
 async def issues(made: Installation) -> list[Json]:
@@ -220,6 +225,7 @@ async def test_callbacks_for_a_number_that_no_account_has_are_an_issue_until_the
     cloud_of(shop).write(USER, "Hello", number=OTHER_NUMBER)
     [issue] = await become(shop, "unknown_number")
     assert issue["account"] is None
+    assert issue["subject"] == OTHER_NUMBER
     assert issue["severity"] == "warning"
     assert (
         issue["detail"] == "1 callback of the app meta for a number that no account has: "
@@ -238,6 +244,183 @@ async def test_callbacks_for_a_number_that_no_account_has_are_an_issue_until_the
     status, replayed = await shop.api("POST", f"/journal/{entry['id']}/replay")
     assert (status, replayed["state"]) == (200, "applied")
     await become(shop)
+
+
+async def stranger(shop: Installation, number: str) -> None:
+    """Let a callback come for a number that no account has."""
+    raw = json.dumps(wrote(number=number)).encode()
+    headers = signed(SECRETS[0].encode(), raw)
+    assert await shop.post(raw, path="/webhooks/meta", headers=headers) == 200
+
+
+async def dismiss(
+    made: Installation, code: str = "unknown_number", **query: str
+) -> tuple[int, Json]:
+    status, answer = await made.api("DELETE", f"/issues/{code}?{urlencode(query)}".rstrip("?"))
+    return status, dict(answer)
+
+
+async def test_each_unknown_number_is_an_issue_of_its_own(shop: Installation) -> None:
+    for number in ("222", "222", "111"):
+        await stranger(shop, number)
+    first, second = await become(shop, "unknown_number", "unknown_number")
+    assert (first["subject"], second["subject"]) == ("111", "222")
+    assert first["detail"].startswith("1 callback of the app meta")
+    assert second["detail"].startswith("2 callbacks of the app meta")
+    assert "--subject 222" in second["cure"]
+    assert await check_of(shop, "app:meta") == {"status": "warn", "detail": "unknown_number"}
+
+
+async def test_an_issue_of_the_past_is_dismissed_until_the_next_such_callback(
+    shop: Installation,
+) -> None:
+    for number in ("111", "222"):
+        await stranger(shop, number)
+    await become(shop, "unknown_number", "unknown_number")
+    status, answer = await dismiss(shop, subject="111")
+    assert (status, [issue["subject"] for issue in answer["items"]]) == (200, ["111"])
+    assert [issue["subject"] for issue in await issues(shop)] == ["222"]
+    assert (await dismiss(shop))[0] == 200
+    assert await issues(shop) == []
+    assert await check_of(shop, "app:meta") == {"status": "pass"}
+    assert await metrics(shop, "ackgate_issues") == []
+    assert len(await shop.quarantined()) == 2
+    await stranger(shop, "111")
+    [issue] = await become(shop, "unknown_number")
+    assert (issue["subject"], issue["detail"][:11]) == ("111", "1 callback ")
+
+
+async def test_a_dismissal_survives_a_restart_and_is_in_the_audit_trail(
+    shop: Installation,
+) -> None:
+    for number in ("111", "222"):
+        await stranger(shop, number)
+    await become(shop, "unknown_number", "unknown_number")
+    assert (await dismiss(shop, subject="111"))[0] == 200
+    await shop.stop()
+    await shop.start()
+    [issue] = await become(shop, "unknown_number")
+    assert issue["subject"] == "222"
+    _, trail = await shop.api("GET", "/audit?event=issue_dismissed")
+    [entry] = trail["items"]
+    assert (entry["account"], entry["app"]) == (None, "meta")
+    assert (entry["by"], entry["reason"]) == (
+        {"kind": "key", "name": "local"},
+        "unknown_number 111",
+    )
+
+
+async def test_an_issue_whose_cause_is_there_now_can_not_be_dismissed(shop: Installation) -> None:
+    cloud_of(shop).webhook_url = None
+    await become(shop, "webhook_url")
+    status, problem = await dismiss(shop, "webhook_url", account="shop")
+    assert (status, problem["title"]) == (409, "Conflict")
+    assert "its cause is there now" in problem["detail"]
+    cloud_of(shop).change_settings(access_token="another")
+    await become(shop, "login_refused", "webhook_url")
+    assert (await dismiss(shop, "login_refused"))[0] == 409
+    await become(shop, "login_refused", "webhook_url")
+    _, trail = await shop.api("GET", "/audit?event=issue_dismissed")
+    assert trail["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "query"),
+    [
+        ("webhook_url", {}),
+        ("no_such_code", {}),
+        ("unknown_number", {"subject": "999"}),
+        ("unknown_number", {"subject": ""}),
+        ("unknown_number", {"account": "shop"}),
+        ("unknown_number", {"account": "shop", "subject": "111"}),
+    ],
+)
+async def test_an_issue_that_there_is_not_is_404(
+    shop: Installation, code: str, query: dict[str, str]
+) -> None:
+    await stranger(shop, "111")
+    await become(shop, "unknown_number")
+    status, problem = await dismiss(shop, code, **query)
+    assert (status, problem["detail"]) == (404, "there is no such issue")
+    await become(shop, "unknown_number")
+
+
+async def test_a_misspelt_filter_dismisses_nothing(shop: Installation) -> None:
+    await stranger(shop, "111")
+    await become(shop, "unknown_number")
+    status, problem = await dismiss(shop, subjet="222")
+    assert (status, [error["field"] for error in problem["errors"]]) == (422, ["subjet"])
+    await become(shop, "unknown_number")
+
+
+async def test_an_account_of_null_is_named_by_nothing(shop: Installation) -> None:
+    await stranger(shop, "111")
+    await become(shop, "unknown_number")
+    assert (await dismiss(shop, account="", subject="111"))[0] == 200
+    assert await issues(shop) == []
+
+
+async def test_dismissing_is_for_operators(prepare: Install) -> None:
+    keys = {role: {"role": role, "sha256": digest_of(role)} for role in ("reader", "operator")}
+    made = await prepared(prepare, api={"keys": keys})
+    await made.start()
+    made.key = "operator"
+    await stranger(made, "111")
+    await until(lambda: _has(made, "unknown_number"))
+    assert (await made.api("DELETE", "/issues/unknown_number", key="reader"))[0] == 403
+    assert (await made.api("DELETE", "/issues/unknown_number", key="nobody"))[0] == 401
+    assert (await made.api("DELETE", "/issues/unknown_number"))[0] == 200
+    _, trail = await made.api("GET", "/audit?event=issue_dismissed")
+    assert trail["items"][0]["by"] == {"kind": "key", "name": "operator"}
+
+
+async def _has(made: Installation, code: str) -> bool:
+    return code in [issue["code"] for issue in await issues(made)]
+
+
+async def test_a_check_that_seemed_off_is_dismissed_until_the_next_message_without_a_hash(
+    shop: Installation,
+) -> None:
+    line = cloud_of(shop).lines.line(NUMBER)
+    line.identity_check = False
+    for _ in range(ENOUGH):
+        cloud_of(shop).write(USER, "Hello")
+    await become(shop, "identity_check_off")
+    assert (await dismiss(shop, "identity_check_off", account="shop"))[0] == 200
+    assert await issues(shop) == []
+    cloud_of(shop).write(USER, "Hello")
+    await become(shop, "identity_check_off")
+
+
+async def test_the_command_lists_issues_and_dismisses_one(shop: Installation) -> None:
+    for number in ("111", "222"):
+        await stranger(shop, number)
+    await become(shop, "unknown_number", "unknown_number")
+    code, out = await run(shop, "issues")
+    assert code == 0
+    assert "111" in out
+    assert "222" in out
+    code, out = await run(shop, "issues", "dismiss", "unknown_number", "--subject", "111", "--json")
+    assert (code, json.loads(out)["items"][0]["subject"]) == (0, "111")
+    code, out = await run(shop, "issues", "--json")
+    assert [issue["subject"] for issue in json.loads(out)["items"]] == ["222"]
+    assert (await run(shop, "issues", "dismiss", "unknown_number", "--account", "shop"))[0] == 1
+    assert (await run(shop, "issues", "dismiss", "unknown_number"))[0] == 0
+    code, out = await run(shop, "issues")
+    assert (code, out) == (0, "")
+
+
+async def run(made: Installation, *command: str) -> tuple[int, str]:
+    """Run a command of ours against the service; give its exit status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", *command),
+        env={**os.environ, "ACKGATE_URL": made.base},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
 
 
 async def test_what_else_is_quarantined_is_no_such_issue(shop: Installation) -> None:

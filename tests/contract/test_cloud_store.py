@@ -10,12 +10,14 @@ from sqlalchemy import func, insert, select
 from service.ledger.blocks import BlockEntry
 from service.ledger.callbacks import CallbackEntry
 from service.ledger.decisions import DecisionEntry
+from service.ledger.dismissals import DismissEntry
 from service.ledger.ledger import Ledger
 from service.ledger.moves import MoveEntry
 from service.model.decisions import Decision, Verb
 from service.model.events import (
     Event,
     HashRefused,
+    HashUnreadable,
     IdentitySeen,
     MessageSent,
     Named,
@@ -31,6 +33,7 @@ from service.store.database import JournalRow
 from service.store.queries import account_rows, audit_of, find_user, history_of
 from service.store.retention import forget_recipients, has_old_recipients
 from service.store.sqlite import SQLiteDatabase
+from service.store.strangers import strangers
 from service.store.tables import aliases, contacts, message_recipients, users
 
 NOW = 1_700_000_000_000
@@ -369,3 +372,42 @@ async def test_a_check_that_is_open_when_its_account_moves_is_given_up(
         ("not open", "invalid", None),
         ("of another", "processing", NOW),
     ]
+
+
+async def test_a_hash_of_a_stranger_that_can_not_be_read_keeps_nobody(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, HashUnreadable(WA_ID, None, "wamid.1"))
+    assert await find(database, WA_ID) is None
+    assert await count(database, users) == 0
+
+
+async def test_an_unknown_number_is_dismissed_up_to_the_newest_callback(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    async def come(*reasons: str) -> None:
+        for reason in reasons:
+            row = JournalRow("@meta", NOW, "quarantined", "", "", "[]", b"{}", reason)
+            await ledger.submit(CallbackEntry("@meta", NOW, b"{}", (), row))
+
+    async def found(app: str = "@meta") -> list[tuple[str | None, int]]:
+        return [*await database.read(lambda c: strangers(c, app, ["@meta"]))]
+
+    async def dismiss(subject: str | None) -> None:
+        await ledger.submit(DismissEntry("@meta", "unknown_number", subject, by_key("crm")))
+
+    await come(
+        "no account has the number 22; no account has the number 111",
+        "no account has this number; entry: missing",
+        "no account has the number 22",
+        "messages[0]: no account hash",
+    )
+    assert await found() == [(None, 1), ("111", 1), ("22", 2)]
+    await dismiss("22")
+    await dismiss(None)
+    assert await found() == [("111", 1)]
+    assert await found("@other") == [(None, 1), ("111", 1), ("22", 2)]
+    await come("no account has the number 22")
+    assert await found() == [("111", 1), ("22", 1)]
+    await dismiss("22")
+    assert await found() == [("111", 1)]

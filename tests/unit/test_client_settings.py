@@ -142,6 +142,17 @@ def test_a_cure_names_the_account() -> None:
     assert Issue("settings_unreadable", "shop", 0, "…").is_notice
 
 
+@pytest.mark.parametrize(("subject", "named"), [("111", "111"), (None, "''")])
+def test_a_cure_names_the_subject(subject: str | None, named: str) -> None:
+    issue = Issue("unknown_number", None, 0, "…", subject)
+    assert f"dismiss unknown_number --subject {named}" in issue.cure
+
+
+def test_only_what_callbacks_told_is_past() -> None:
+    past = {code for code in CURES if Issue(code, "shop", 0, "…").is_past}
+    assert past == {"identity_check_off", "unknown_number"}
+
+
 @pytest.mark.parametrize(
     "url",
     [

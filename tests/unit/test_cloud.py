@@ -12,6 +12,7 @@ from service.model.events import (
     Event,
     Fault,
     HashRefused,
+    HashUnreadable,
     IdentitySeen,
     MessageSent,
     Named,
@@ -161,7 +162,7 @@ class TestEnvelope:
         where = "entry[0].changes[0].value.metadata.phone_number_id"
         assert readings == {"": Reading(faults=(Fault(where, "missing"),))}
 
-    @pytest.mark.parametrize("field", ["calls", "account_update", "standby", 7, ["messages"]])
+    @pytest.mark.parametrize("field", ["calls", "account_update", 7, ["messages"]])
     def test_another_field_is_let_pass_for_the_account_that_it_names(self, field: Any) -> None:
         value = {"messages": [message(**{"from": WA_ID})]}
         assert read(webhook(change(value, field=field))) == {"main": Reading(others=1)}
@@ -488,15 +489,31 @@ class TestHashInContacts:
         assert events == (seen(WA_ID),)
 
     @pytest.mark.parametrize("hash_", [7, "x" * 1025, "a\nb", [], {}])
-    def test_an_unusable_one_is_a_fault_and_the_message_counts(self, hash_: Any) -> None:
+    def test_an_unusable_one_is_a_fault_and_told_of_its_user(self, hash_: Any) -> None:
         reading = read_value(
             contacts=[contact(wa_id=WA_ID, identity_key_hash=hash_)],
             messages=[message(**{"from": WA_ID})],
         )
-        assert reading.events == (UserWrote(WA_ID, AT),)
+        assert reading.events == (UserWrote(WA_ID, AT), HashUnreadable(WA_ID, AT, "wamid.x"))
         assert [fault.where for fault in reading.faults] == [
             "entry[0].changes[0].value.contacts[0].identity_key_hash"
         ]
+
+    def test_an_unusable_one_beside_one_that_can_be_read_comes_last(self) -> None:
+        reading = read_value(
+            contacts=[
+                contact(wa_id=WA_ID, identity_key_hash=["x"]),
+                contact(wa_id=WA_ID, identity_key_hash=HASH),
+            ],
+            messages=[message(**{"from": WA_ID})],
+        )
+        told = seen(WA_ID), UserWrote(WA_ID, AT), HashUnreadable(WA_ID, AT, "wamid.x")
+        assert reading.events == told
+
+    def test_an_unusable_one_of_whom_nothing_else_speaks_is_told_too(self) -> None:
+        card = contact(user_id=USER_ID, identity_key_hash="a\nb")
+        reading = read_value(contacts=[card], statuses=[status("read", recipient_id=NEW_WA_ID)])
+        assert reading.events == (HashUnreadable(USER_ID, AT),)
 
     @pytest.mark.parametrize(
         "card", [{}, {"wa_id": "", "user_id": None}, {"parent_user_id": PARENT}]
@@ -612,7 +629,8 @@ class TestIdentityBesideAMessage:
     @pytest.mark.parametrize("stamp", [{"hash": ""}, {"hash": 7}, {"acknowledged": True}, 7, ["x"]])
     def test_an_unreadable_one_is_a_fault(self, stamp: Any) -> None:
         reading = read_value(messages=[message(identity=stamp, **{"from": WA_ID})])
-        assert (reading.events, len(reading.faults)) == ((), 1)
+        assert reading.events == (UserWrote(WA_ID, AT), HashUnreadable(WA_ID, AT, "wamid.x"))
+        assert len(reading.faults) == 1
 
     def test_of_nobody_it_is_a_fault(self) -> None:
         reading = read_value(messages=[message(identity={"hash": HASH})])
@@ -762,7 +780,8 @@ class TestIdentityChanged:
     def test_without_a_usable_hash_it_is_a_fault(self, told: Json) -> None:
         element = system("customer_identity_changed", told=told, **{"from": WA_ID})
         reading = read_value(messages=[element])
-        assert (reading.events, len(reading.faults)) == ((), 1)
+        assert reading.events == (HashUnreadable(WA_ID, AT, "wamid.x"),)
+        assert len(reading.faults) == 1
 
     def test_of_nobody_it_is_a_fault(self) -> None:
         reading = read_value(messages=[system("user_identity_changed", told={"identity": HASH})])
@@ -783,7 +802,97 @@ class TestOtherSystemMessages:
         assert len(reading.events) == 1
 
 
+class TestStandby:
+    """What is told of conversations that another app has, such as Meta's own agent."""
+
+    def test_it_is_read_like_what_the_app_itself_is_told(self) -> None:
+        parts = {
+            "contacts": [contact(wa_id=WA_ID, identity_key_hash=HASH)],
+            "messages": [
+                message(**{"from": WA_ID}),
+                system("user_changed_number", told={"wa_id": NEW_WA_ID}, **{"from": WA_ID}),
+            ],
+            "statuses": [refused(recipient_id=WA_ID)],
+        }
+        expected = {"main": Reading(events_of(**parts))}
+        for field in ("standby", "messages", None):
+            assert read(webhook(change({"standby": parts}, field=field))) == expected
+        assert read(webhook(change(parts, field="standby"))) == expected
+
+    def test_the_number_may_stand_in_it(self) -> None:
+        inner = {"metadata": metadata(OTHER_NUMBER_ID), "messages": [message(**{"from": WA_ID})]}
+        expected = {"shop": Reading((UserWrote(WA_ID, AT),))}
+        for outer in ({"metadata": None}, {"metadata": metadata()}):
+            assert read(webhook(change(outer | {"standby": inner}, field="standby"))) == expected
+
+    def test_both_parts_of_a_value_count(self) -> None:
+        beside = {"statuses": [refused(recipient_id=NEW_WA_ID)]}
+        inner = {"standby": {"messages": [message(**{"from": WA_ID})]}}
+        told = HashRefused(NEW_WA_ID, AT, id_of(WA_ID)), UserWrote(WA_ID, AT)
+        assert read_value(**beside, **inner).events == told
+
+    def test_a_fault_says_where(self) -> None:
+        where = "entry[0].changes[0].value.standby"
+        [fault] = read_value(standby={"messages": [7]}).faults
+        assert fault.where == f"{where}.messages[0]"
+        readings = read(webhook(change({"standby": [7]}, field="standby")))
+        assert readings == {"": Reading(faults=(Fault(where, "not an object"),))}
+        [fault] = read(webhook(change({"metadata": {}, "standby": {}})))[""].faults
+        assert fault.where == f"{where}.metadata.phone_number_id"
+
+    def test_an_empty_one_is_let_pass(self) -> None:
+        assert read_value(standby={}) == Reading(others=1)
+
+    @pytest.mark.parametrize("field", ["standby", "messages", "smb_message_echoes"])
+    def test_what_the_business_itself_wrote_is_of_no_user(self, field: str) -> None:
+        echo = message(**{"from": "15550783881", "to": WA_ID}, identity={"hash": HASH})
+        for value in ({"message_echoes": [echo]}, {"standby": {"message_echoes": [echo]}}):
+            assert read(webhook(change(value, field=field))) == {"main": Reading(others=1)}
+
+    def test_a_hash_beside_an_echo_is_of_its_contact_at_that_time(self) -> None:
+        echo = message(**{"from": "15550783881", "to": WA_ID})
+        inner = {
+            "contacts": [contact(wa_id=WA_ID, identity_key_hash=HASH)],
+            "message_echoes": [echo],
+        }
+        assert read_value(standby=inner).events == (seen(WA_ID),)
+
+    def test_who_has_the_conversation_is_let_pass(self) -> None:
+        for value in ({"recipient": metadata()}, {"messaging_handovers": [{}]}):
+            told = {"field": "messaging_handovers", "value": value}
+            assert read(webhook(told)) == {"": Reading(others=1)}
+
+
+class TestTheSampleOfTheDashboard:
+    @pytest.fixture
+    def sample(self) -> Json:
+        return dict(
+            json.loads((PAYLOADS.parent / "reported" / "dashboard-sample.json").read_text())
+        )
+
+    def test_is_let_pass(self, sample: Json) -> None:
+        assert read(sample) == {"": Reading(others=1)}
+
+    def test_is_one_of_a_number_of_nobody_where_the_entry_is_a_real_one(self, sample: Json) -> None:
+        sample["entry"][0]["id"] = "102290129340398"
+        fault = Fault("", "no account has the number 123456123")
+        assert read(sample) == {"": Reading(faults=(fault,))}
+
+
 class TestStatus:
+    @pytest.mark.parametrize("hash_", [7, "x" * 1025, "a\nb", []])
+    @pytest.mark.parametrize("kind", ["sent", "delivered", "read", "failed"])
+    def test_an_unusable_hash_is_a_fault_and_told_of_its_user(self, kind: str, hash_: Any) -> None:
+        element = status(kind, recipient_id=WA_ID, recipient_identity_key_hash=hash_)
+        reading = read_value(statuses=[element])
+        assert reading.events == (HashUnreadable(WA_ID, AT, id_of(WA_ID)),)
+        assert len(reading.faults) == 1
+
+    def test_an_unusable_hash_of_nobody_is_only_a_fault(self) -> None:
+        element = status(id="wamid.opaque", recipient_identity_key_hash=[])
+        reading = read_value(statuses=[element])
+        assert (reading.events, len(reading.faults)) == ((), 1)
+
     def test_a_hash_is_seen_as_in_a_message(self) -> None:
         element = status(
             "delivered",
@@ -899,11 +1008,14 @@ class TestHashRefused:
         assert events_of(statuses=[opaque]) == (expected,)
 
     @pytest.mark.parametrize("hash_", [7, "x" * 1025, "a\nb", []])
-    def test_with_an_unusable_hash_it_is_a_fault(self, hash_: Any) -> None:
+    def test_with_an_unusable_hash_it_is_a_fault_and_a_refusal_all_the_same(
+        self, hash_: Any
+    ) -> None:
         reading = read_value(
             statuses=[refused(recipient_id=WA_ID, recipient_identity_key_hash=hash_)]
         )
-        assert (reading.events, len(reading.faults)) == ((), 1)
+        told = HashRefused(WA_ID, AT, id_of(WA_ID)), HashUnreadable(WA_ID, AT)
+        assert (reading.events, len(reading.faults)) == (told, 1)
 
     @pytest.mark.parametrize("hash_", [None, NEW_HASH])
     def test_its_user_is_named_but_not_for_that_reason_kept(self, hash_: str | None) -> None:

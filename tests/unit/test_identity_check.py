@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.model.events import Event, IdentitySeen, Named, UserWrote
+from service.model.events import Event, HashUnreadable, IdentitySeen, Named, UserWrote
 from service.model.identity_check import ENOUGH, IdentityCheck
 
 USER, OTHER = "US.1", "US.2"
@@ -48,6 +48,19 @@ def test_one_hash_shows_that_it_is_on(last: list[Event]) -> None:
     assert check.without == 0
     assert check.since is None
     assert check.hash_at == ENOUGH + 1
+
+
+def test_a_hash_that_can_not_be_read_shows_that_it_is_on_too() -> None:
+    check = after(*[[wrote()]] * ENOUGH, [wrote(), HashUnreadable(USER, None)])
+    assert (check.seems_off, check.without) == (False, 0)
+
+
+def test_dismissed_it_is_let_be_until_the_next_message_without_a_hash() -> None:
+    check = after(*[[wrote()]] * ENOUGH)
+    check.dismissed = True
+    assert not check.seems_off
+    check.note([wrote()], ENOUGH + 1)
+    assert check.seems_off
 
 
 def test_a_hash_of_one_user_is_none_of_another() -> None:

@@ -11,6 +11,7 @@ from service.dialects import onprem
 from service.model.events import (
     ContactChecked,
     Fault,
+    HashUnreadable,
     IdentitySeen,
     NumberChanged,
     Reading,
@@ -152,9 +153,9 @@ class TestIdentityChanged:
         assert read({"messages": [element]}).events == (IdentitySeen(WA_ID, HASH, AT),)
 
     @pytest.mark.parametrize("hash_", ["", "x" * 1025, "x" * 10_000, "a\nb", "\x00", "\ud800", 7])
-    def test_an_unusable_hash_is_a_fault(self, hash_: Any) -> None:
-        reading = read({"messages": [identity_changed({"identity": hash_})]})
-        assert reading.events == ()
+    def test_an_unusable_hash_is_a_fault_and_told_of_its_user(self, hash_: Any) -> None:
+        reading = read({"messages": [identity_changed({"identity": hash_}, id="m1")]})
+        assert reading.events == (HashUnreadable(WA_ID, AT, "m1"),)
         assert [fault.where for fault in reading.faults] == ["messages[0].system.identity"]
 
     @pytest.mark.parametrize("hash_", [HASH, "x" * 1024, "with space", "é", "+/="])
@@ -167,7 +168,13 @@ class TestIdentityChanged:
         element = identity_changed()
         del element["system"]["identity"]
         reading = read({"messages": [element]})
+        assert [type(event) for event in reading.events] == [HashUnreadable]
         assert reading.faults == (Fault("messages[0].system.identity", "missing"),)
+
+    def test_of_a_user_who_cannot_be_read_it_is_only_a_fault(self) -> None:
+        for system in ({"user": "a/b"}, {"user": NEW}):
+            reading = read({"messages": [identity_changed({"identity": ["x"]} | system)]})
+            assert (reading.events, len(reading.faults)) == ((), 1)
 
     @pytest.mark.parametrize(
         "wa_id", ["a/b", "a\x00", "😀", "\ud800", "", "x" * 141, "../x", True, 1.5, [], "1\n", "+1"]
@@ -298,9 +305,12 @@ class TestMessage:
         assert seen.changed == Moment(1_602_532_300_123)
 
     @pytest.mark.parametrize("stamp", [{}, {"hash": ""}, {"hash": 7}, "hash", []])
-    def test_an_unreadable_stamp_is_a_fault_of_the_whole_message(self, stamp: Any) -> None:
-        reading = read({"messages": [message(stamp)]})
-        assert reading.events == ()
+    def test_an_unreadable_stamp_is_a_fault_and_told_and_the_user_wrote(self, stamp: Any) -> None:
+        element = message(stamp, id="m1")
+        said = Moment(int(element["timestamp"]) * 1000, Precision.SECOND)
+        reading = read({"messages": [element]})
+        told = HashUnreadable(WA_ID, said, "m1")
+        assert reading.events == (UserWrote(WA_ID, said), told)
         assert len(reading.faults) == 1
 
     def test_it_never_speaks_of_the_contact_beside_it(self) -> None:
@@ -372,6 +382,24 @@ class TestStatus:
     def test_without_a_usable_recipient_it_is_a_fault(self, recipient_id: Any) -> None:
         reading = read({"statuses": [blocked(recipient_id=recipient_id)]})
         assert [fault.where for fault in reading.faults] == ["statuses[0].recipient_id"]
+
+    @pytest.mark.parametrize("top", [{}, {"recipient_id": None}, {"recipient_id": ""}])
+    def test_the_recipient_may_stand_in_the_message_of_a_status(self, top: Json) -> None:
+        inside = {"message": {"recipient_id": WA_ID}, "type": "message"} | top
+        element = without(blocked(), "recipient_id") | inside
+        assert read({"statuses": [element]}) == Reading((SendBlocked(WA_ID, AT, "m1"),))
+        sent = without(element, "errors") | {"status": "sent"}
+        noted = read({"statuses": [sent, sent | {"status": "delivered"}]})
+        assert (noted.sent, noted.delivered, noted.others) == ((WA_ID,), (WA_ID,), 2)
+
+    def test_the_recipient_of_the_status_itself_comes_first(self) -> None:
+        element = blocked(message={"recipient_id": NEW})
+        assert read({"statuses": [element]}) == Reading((SendBlocked(WA_ID, AT, "m1"),))
+
+    @pytest.mark.parametrize("message", [{"recipient_id": "a/b"}, {"recipient_id": ["x"]}])
+    def test_an_unusable_recipient_in_the_message_is_a_fault(self, message: Json) -> None:
+        reading = read({"statuses": [without(blocked(), "recipient_id") | {"message": message}]})
+        assert [fault.where for fault in reading.faults] == ["statuses[0].message.recipient_id"]
 
     @pytest.mark.parametrize("id_", [None, 7, "x" * 257, "a\nb", "\ud800"])
     def test_an_id_that_is_not_fit_to_be_kept_is_not(self, id_: Any) -> None:
@@ -475,3 +503,12 @@ class TestTheWholeCallback:
         reading = onprem.read("application/json", "", body)
         assert reading.events == (UserWrote("1", None), UserWrote("2", None))
         assert len(reading.faults) == 2
+
+
+class TestWebhooksOfTheCloudApi:
+    @pytest.mark.parametrize(
+        "top", [{"object": "whatsapp_business_account"}, {"entry": []}, {"object": 7, "entry": 7}]
+    )
+    def test_are_a_fault_and_nothing_in_them_is_read(self, top: Json) -> None:
+        reading = read(top | {"messages": [identity_changed()], "statuses": [blocked()]})
+        assert reading == Reading(faults=(Fault("", onprem.OF_CLOUD),))
