@@ -232,16 +232,9 @@ def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
     spelling = data.spellings.get(text, Spelling())
     checks = _checks_of(data, spelling.forms, data.checks.get(text, ()))
     told = _told(checks, now)
-    names = dict.fromkeys((*told, *spelling.names))
-    named = sorted((_named(name, data) for name in names), key=lambda name: _rank(name, told))
-    ids = {name.user.id for name in named if name.user is not None}
-    computed = [
-        *spelling.others,
-        *_told(_checks_of(data, spelling.others), now),
-        *[other for wa_id in told for other in other_spellings(wa_id)],
-    ]
-    found = [_named(name, data) for name in dict.fromkeys(computed) if name not in names]
-    others = [name for name in found if name.user is not None and name.user.id not in ids]
+    named = [_named(name, data) for name in dict.fromkeys((*told, *spelling.names))]
+    named.sort(key=lambda name: _rank(name, told))
+    others = _others(spelling, told, named, data, now)
     first = named[0] if named else NOBODY
     names_somebody = first.user or first.is_known or told or any(c.is_result for c in checks)
     if others and not names_somebody:
@@ -249,17 +242,35 @@ def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
     return Meaning(first, named, others, checks, told)
 
 
+def _others(
+    spelling: Spelling, told: Sequence[str], named: Sequence[Named], data: RecipientData, now: int
+) -> list[Named]:
+    """Return the users who are found by a name that is computed from the text alone."""
+    computed = [other for wa_id in told for other in other_spellings(wa_id)]
+    if spelling.others:
+        computed += (*spelling.others, *_told(_checks_of(data, spelling.others), now))
+    if not computed:
+        return []
+    names = {name.alias for name in named}
+    ids = {name.user.id for name in named if name.user is not None}
+    found = [_named(name, data) for name in dict.fromkeys(computed) if name not in names]
+    return [name for name in found if name.user is not None and name.user.id not in ids]
+
+
 def _checks_of(
     data: RecipientData, forms: Iterable[str], literal: Sequence[LatestCheck] = ()
 ) -> list[LatestCheck]:
     """Return the checks of a number, each once: as it was asked, and in other spellings."""
-    alike = [check for form in forms for check in data.alike.get(form, ())]
-    return list(dict.fromkeys((*literal, *alike)))
+    found = [*literal]
+    for form in forms:
+        found += data.alike.get(form, ())
+    return found if len(found) <= 1 else list(dict.fromkeys(found))
 
 
 def _told(checks: Iterable[LatestCheck], now: int) -> list[str]:
     """Return the wa_ids that checks tell, the one to go by first."""
-    told = sorted(checks, key=lambda check: _weight(check, now), reverse=True)
+    told = [check for check in checks if check.wa_id is not None]
+    told.sort(key=lambda check: _weight(check, now), reverse=True)
     return list(dict.fromkeys(check.wa_id for check in told if check.wa_id is not None))
 
 
@@ -292,13 +303,15 @@ def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | No
     if not can_be_one and not spelling.dialable and text not in spelling.names:
         return None
     first, checks = meaning.first, [*meaning.checks, *meaning.first.checks]
-    reasons = [reason for user in meaning.users for reason in _of_user(user, status)]
-    warnings: list[Reason] = []
+    reasons: list[Reason] = []
+    for user in meaning.users:
+        reasons += _of_user(user, status)
     of = _alias_of(first) or text
     reasons += _invalid(of, first.user, checks, status)
     for name in (*meaning.named, *meaning.others):
         if name is not first:
             reasons += _invalid(name.alias, name.user, name.checks, status)
+    warnings: list[Reason] = []
     is_known = first.is_heard_of or any(check.is_result for check in checks)
     if meaning.is_other:
         warnings += _by_another_spelling(of, status)
@@ -306,7 +319,7 @@ def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | No
         warnings.append(_unknown(of, spelling, status))
     warnings += _stale(of, first.user, checks, status)
     warnings += _of_account(first.user, status)
-    blocking, warning = status.rules.sort(_each_once(reasons), warnings)
+    blocking, warning = status.rules.sort(reasons, warnings)
     wa_id, user_id, hash_ = _called(first, text, meaning.told)
     return Verdict(wa_id, is_known, blocking, warning, user_id, None if blocking else hash_)
 
@@ -416,7 +429,3 @@ def _of_account(user: Recipient | None, status: AccountStatus) -> list[Reason]:
 def _reason(code: str, since: int | None, of: str | None, status: AccountStatus) -> Reason:
     clears_when = (CLEARS_WHEN_ON_CLOUD if status.cloud else CLEARS_WHEN).get(code)
     return Reason(code, since, of, clears_when=clears_when or CLEARS_WHEN[code])
-
-
-def _each_once(reasons: Iterable[Reason]) -> list[Reason]:
-    return list(dict.fromkeys(reasons))

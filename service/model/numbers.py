@@ -7,6 +7,7 @@ what is known of them can close it. A WhatsApp id is told by the client alone (`
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,8 +28,9 @@ MAX_CHARACTERS = 64
 _URI = "tel:"
 _PLUS = ("+", "\uff0b")
 _INTERNATIONAL = "00"
-_PLAIN = re.compile(r"\+?[0-9]+")
+_PLAIN = re.compile(r"[0-9]+")
 
+_TWO_SPELLINGS = ("52", "54", "55")
 _OTHER_SPELLINGS = (
     # Brazil: mobile numbers of two digits' area have a 9 before the eight, or not.
     (re.compile(r"(55[0-9]{2})([6-9][0-9]{7})"), r"\g<1>9\2"),
@@ -66,31 +68,36 @@ def spell(text: str, country_of: str | None) -> Spelling:
     if digits is None:
         return Spelling(tuple(names), has_country=True)
     names.append(digits)
-    national, international = canonical(text, country_of), canonical(f"+{digits}", None)
-    forms = dict.fromkeys(form for form in (digits, national, international) if form is not None)
+    in_full = canonical(f"+{digits}", None)
+    completed = None if _has_plus(text) else canonical(text, country_of)
+    forms = dict.fromkeys(form for form in (digits, completed, in_full) if form is not None)
     others = [other for form in forms for other in (form, *other_spellings(form))]
+    has_country = _has_plus(text) or text in names or digits != _digits(text)
     return Spelling(
         tuple(dict.fromkeys(names)),
         tuple(forms),
         tuple(dict.fromkeys(other for other in others if other not in names)),
-        has_country=text in names
-        or digits != _digits(text)
-        or _has_plus(text)
-        or national == digits,
-        dialable=national is not None
-        or any(canonical(f"+{form}", None) is not None for form in (digits, *others)),
+        has_country=has_country or completed == digits,
+        dialable=completed is not None
+        or (has_country and (in_full or _is_other_dialable(others)) is not None),
     )
 
 
-def spell_plainly(text: str) -> Spelling | None:
-    """Return what `spell` finds without asking the numbering plans; None where they are needed.
+def _is_other_dialable(others: Iterable[str]) -> bool | None:
+    """Tell whether WhatsApp's other spelling is a number where this one is none, as in Mexico."""
+    return any(canonical(f"+{other}", None) for other in others) or None
 
-    Enough for a number in full, of digits alone, whose user is known: it takes a tenth of the time.
+
+def spell_in_full(text: str) -> Spelling | None:
+    """Return what `spell` finds without asking the numbering plans.
+
+    Enough for a number in full whose user is known: it takes a tenth of the time. None for other
+    texts.
     """
-    if len(text) > MAX_CHARACTERS or _PLAIN.fullmatch(text) is None:
+    digits = own_digits(text)
+    if digits is None or not (_has_plus(text) or _PLAIN.fullmatch(text)):
         return None
-    digits = own_digits(text) or text
-    names = dict.fromkeys((digits,) if text.startswith("+") else (text, digits))
+    names = dict.fromkeys((text, digits) if usable_alias(text) else (digits,))
     others = [other for other in other_spellings(digits) if other not in names]
     return Spelling(tuple(names), (digits,), tuple(others), has_country=True, dialable=True)
 
@@ -109,6 +116,8 @@ def own_digits(text: str) -> str | None:
 def _digits(text: str) -> str | None:
     if len(text) > MAX_CHARACTERS:
         return None
+    if text.isascii() and text.isdecimal():
+        return text
     bare = text.strip().removeprefix(_URI)
     if any(character.isalpha() for character in bare):
         return None
@@ -121,6 +130,8 @@ def _has_plus(text: str) -> bool:
 
 def other_spellings(digits: str) -> tuple[str, ...]:
     """Return the other way in which WhatsApp itself writes a number, where it has two."""
+    if not digits.startswith(_TWO_SPELLINGS):
+        return ()
     return tuple(
         pattern.sub(other, digits)
         for pattern, other in _OTHER_SPELLINGS

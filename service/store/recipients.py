@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from service.model.gate import LatestCheck, RecipientData
 from service.model.names import storable
-from service.model.numbers import Spelling, other_spellings, spell, spell_plainly
+from service.model.numbers import Spelling, other_spellings, spell, spell_in_full
 from service.store.database import Reads, RecipientQuery
 
 
@@ -21,13 +21,13 @@ def find_recipients(reads: Reads, queries: Sequence[RecipientQuery]) -> list[Rec
 
 
 def _find(reads: Reads, query: RecipientQuery) -> RecipientData:
-    """Read plain numbers off as they stand; those that lead to nobody so, by all they may mean.
+    """Read numbers in full off as they stand; those that lead to nobody so, by all they may mean.
 
-    Digits that are a user's alias are that user's number in full: no other reading of them is
-    looked for. All other texts are read by the numbering plans at once.
+    Digits that are a user's alias are that user's number: no other reading of them is looked for.
+    All other texts are read by the numbering plans at once.
     """
     texts = [text for text in query.asked if storable(text)]
-    spellings = {text: spell_plainly(text) or spell(text, query.country_of) for text in texts}
+    spellings = {text: spell_in_full(text) or spell(text, query.country_of) for text in texts}
     data = _read(reads, query.account, spellings)
     unknown = [text for text in texts if _is_unknown(text, data)]
     if not unknown:

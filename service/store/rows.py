@@ -349,7 +349,10 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
         id_, wa_id, user_id, state, hash_, received_at, blocked_since, links, confirmed_at,
         acknowledged_at, wrote_at, checked_at, since, until, reason, unverified,
     ) = row  # fmt: skip
-    known_links = [_link_of(item) for item in _loads(links)] if links else []
+    moved = None
+    if links is not None:
+        answered = max(confirmed_at or 0, acknowledged_at or 0)
+        moved = moved_to([_link_of(item) for item in _loads(links)], answered)
     signs = (state, blocked_since, wrote_at, links, checked_at)
     return Recipient(
         id_,
@@ -357,9 +360,9 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
         state,
         received_at,
         blocked_since,
-        moved_to(known_links, max(confirmed_at or 0, acknowledged_at or 0)),
+        moved,
         wrote_at,
-        heard_of=any(sign is not None for sign in signs),
+        heard_of=signs != (None,) * len(signs),
         unverified=unverified is not None,
         blocked=None if since is None else Reason("blocked", since, until=until, detail=reason),
         user_id=user_id,

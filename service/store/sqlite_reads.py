@@ -11,16 +11,16 @@ CHUNK = 500
 """Keys of one statement."""
 
 _USERS = (
-    f"SELECT a.alias, {', '.join(RECIPIENT_COLUMNS)} FROM aliases a "  # noqa: S608  names of ours only
+    f"SELECT {', '.join(RECIPIENT_COLUMNS)}, a.alias FROM aliases a "  # noqa: S608  names of ours only
     "JOIN users u ON u.id = a.user_id "
     "LEFT JOIN blocks b ON b.user_id = u.id "
     "LEFT JOIN unverified v ON v.account = a.account AND v.user_id = u.id "
     "WHERE a.account = ? AND a.alias IN"
 )
-_CHECKS = "SELECT {key}, wa_id, status, checked_at, answered_at FROM contacts "
-_BY_INPUT = f"{_CHECKS.format(key='input')} WHERE account = ? AND input IN"
-_BY_FORM = f"{_CHECKS.format(key='canonical')} WHERE account = ? AND canonical IN"
-_BY_WA_ID = f"{_CHECKS.format(key='wa_id')} WHERE account = ? AND wa_id IN"
+_CHECKS = (
+    "SELECT wa_id, status, checked_at, answered_at, {key} FROM contacts "
+    "WHERE account = ? AND {key} IN"
+)
 
 
 class SQLiteReads:
@@ -31,25 +31,26 @@ class SQLiteReads:
 
     def users(self, account: str, aliases: Iterable[str]) -> dict[str, Recipient]:
         """Return the users by what they are called."""
-        rows = self._rows(_USERS, account, aliases)
-        return {alias: recipient_of(row) for alias, *row in rows}
+        return {row[-1]: recipient_of(row[:-1]) for row in self._rows(_USERS, account, aliases)}
 
     def checks(self, account: str, inputs: Iterable[str]) -> dict[str, list[LatestCheck]]:
         """Return what the client last said of numbers, by the literal text that was asked about."""
-        return self._checks(_BY_INPUT, account, inputs)
+        return self._checks("input", account, inputs)
 
     def alike(self, account: str, forms: Iterable[str]) -> dict[str, list[LatestCheck]]:
         """Return what the client last said of numbers, by their canonical form."""
-        return self._checks(_BY_FORM, account, forms)
+        return self._checks("canonical", account, forms)
 
     def newest(self, account: str, wa_ids: Iterable[str]) -> dict[str, list[LatestCheck]]:
         """Return what the client last said of numbers, by the wa_id that it told."""
-        return self._checks(_BY_WA_ID, account, wa_ids)
+        return self._checks("wa_id", account, wa_ids)
 
-    def _checks(self, sql: str, account: str, keys: Iterable[str]) -> dict[str, list[LatestCheck]]:
+    def _checks(
+        self, column: str, account: str, keys: Iterable[str]
+    ) -> dict[str, list[LatestCheck]]:
         found: dict[str, list[LatestCheck]] = {}
-        for key, *check in self._rows(sql, account, keys):
-            found.setdefault(key, []).append(LatestCheck._make(check))
+        for row in self._rows(_CHECKS.format(key=column), account, keys):
+            found.setdefault(row[-1], []).append(LatestCheck(*row[:-1]))
         return found
 
     def _rows(self, sql: str, account: str, keys: Iterable[str]) -> Iterator[tuple[Any, ...]]:

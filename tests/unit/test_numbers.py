@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.model.numbers import canonical, other_spellings, own_digits, spell, spell_plainly
+from service.model.numbers import canonical, other_spellings, own_digits, spell, spell_in_full
 
 US = "+16315550100"
 INDIA = "+919800000000"
@@ -109,18 +109,21 @@ def test_the_own_digits_of_a_text_are_read_whatever_stands_between_them(
     assert own_digits(text) == digits
 
 
-@pytest.mark.parametrize("text", ["16315550241", "+16315550241", "0016315550241", "5511965550361"])
-def test_a_plain_number_means_the_same_with_and_without_the_numbering_plans(text: str) -> None:
-    plainly, fully = spell_plainly(text), spell(text, US)
+@pytest.mark.parametrize(
+    "text",
+    ["16315550241", "+16315550241", "0016315550241", "5511965550361", "+1 (631) 555-0241"],
+)
+def test_a_number_in_full_means_the_same_with_and_without_the_numbering_plans(text: str) -> None:
+    plainly, fully = spell_in_full(text), spell(text, US)
     assert plainly is not None
     assert set(plainly.names) == set(fully.names)
     assert set(plainly.forms) <= set(fully.forms)
     assert set(plainly.others) <= set(fully.others)
 
 
-@pytest.mark.parametrize("text", ["+1 631 555 0241", "US.1349", "+", "", "\u0661", "1" * 65])
-def test_what_is_not_plain_takes_the_numbering_plans(text: str) -> None:
-    assert spell_plainly(text) is None
+@pytest.mark.parametrize("text", ["1 631 555 0241", "US.1349", "+", "", "\u0661", "1" * 65])
+def test_what_is_not_a_number_in_full_takes_the_numbering_plans(text: str) -> None:
+    assert spell_in_full(text) is None
 
 
 def test_a_number_without_its_country_may_be_of_another() -> None:
