@@ -9,6 +9,7 @@ from functools import partial
 
 from service.api.room import Room
 from service.api.services import Changes, Services
+from service.app.counters import start_at_zero
 from service.ingress.readers import in_journal
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
@@ -63,6 +64,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
 
 def _parts(settings: Settings, database: Database, policies: dict[str, Policies]) -> Services:
     metrics = Metrics()
+    start_at_zero(metrics, settings)
     ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
     room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
     messages = Messages()

@@ -114,7 +114,7 @@ def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> d
     if policies.first_use is not None and (past.user is None or past.user.latest is None):
         reason = f"policy {policies.first_use.name}: the first hash of this user"
         return {"changes_in_window": 0, "automatic": True, "effect": TRUSTED, "reason": reason}
-    known = [c for c in (*past.history, past.user and past.user.latest) if c]
+    known = [c for c in (*reversed(past.history), past.user and past.user.latest) if c]
     coming = Change("", Moment(now), now)
     count = count_within(coming, known, policy.per_seconds)
     verdict = judge(policy, count)

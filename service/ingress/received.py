@@ -19,6 +19,7 @@ from service.ledger.callbacks import (
     other_slices,
     replays,
     state_of,
+    together,
 )
 from service.model.events import Fault, Reading
 from service.observability.logs import request_id
@@ -83,15 +84,16 @@ class Received:
         reading = self.readings[accounts[0]] if accounts else NOTHING_READ
         has_events = bool(reading.events) or len(accounts) > 1
         known_as = request_id(id_) if has_events else None
-        self.first = first = first_slice(row, reading, known_as)
+        events = together(reading.events)
+        self.first = first = first_slice(row, events, known_as)
         if len(accounts) > 1:
             self.first = first = replace(first, account=accounts[0])
             self.rest = [
-                *other_slices(first, reading),
+                *other_slices(first, events),
                 *_slices_for_others(first, accounts[1:], self.readings),
             ]
-        elif len(reading.events) > MAX_SLICE:
-            self.rest = other_slices(first, reading)
+        elif len(events) > MAX_SLICE:
+            self.rest = other_slices(first, events)
         return first
 
     def wants(self, transaction: Transaction) -> Wanted:
@@ -130,10 +132,9 @@ def _slices_for_others(
     first: CallbackEntry, accounts: Sequence[str], readings: Mapping[str, Reading]
 ) -> Iterator[CallbackEntry]:
     for account in accounts:
-        reading = readings[account]
-        events = reading.events[:MAX_SLICE]
-        own = replace(first, account=account, events=events, keeps_row=False)
-        yield from (own, *other_slices(own, reading))
+        events = together(readings[account].events)
+        own = replace(first, account=account, events=events[:MAX_SLICE], keeps_row=False)
+        yield from (own, *other_slices(own, events))
 
 
 def replayed(

@@ -199,21 +199,57 @@ def _note_replay(book: Book, account: str, replay: Replay) -> None:
     book.add_audit(account, AuditEntry(book.now, "replayed", by=replay.by, reason=reason))
 
 
-def first_slice(row: JournalRow, reading: Reading, request_id: str | None) -> CallbackEntry:
+def together(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the events with those that share a name next to each other, in their order.
+
+    However the users of a large callback are mixed, a slice of it then speaks of few, so that each
+    one's history is loaded once and not for every slice. Where the order of two events matters,
+    they share the name of a user, of a message or of a contact.
+    """
+    if len(events) <= MAX_SLICE:
+        return events
+    leader = list(range(len(events)))
+
+    def first(index: int) -> int:
+        """Return the first event that this one is to follow; halve the way there."""
+        while leader[index] != index:
+            leader[index] = index = leader[leader[index]]
+        return index
+
+    named_in: dict[str | tuple[str, str], int] = {}
+    for index, event in enumerate(events):
+        for name in _shared_names(event):
+            one, other = first(index), first(named_in.setdefault(name, index))
+            leader[max(one, other)] = min(one, other)
+    return [events[index] for index in sorted(range(len(events)), key=first)]
+
+
+def _shared_names(event: Event) -> Iterator[str | tuple[str, str]]:
+    match event:
+        case ContactChecked():
+            yield "input", event.input
+        case Named() | NumberChanged() | HashRefused():
+            yield from _names_in(event)
+        case _:
+            yield event.user
+    if isinstance(event, MessageSent | HashRefused) and event.message_id is not None:
+        yield "message", event.message_id
+
+
+def first_slice(row: JournalRow, events: Sequence[Event], request_id: str | None) -> CallbackEntry:
     """Make a callback an entry: the whole, or of a large one the first slice."""
     return CallbackEntry(
         row.account,
         row.received_at,
         row.body,
-        reading.events[:MAX_SLICE],
+        events[:MAX_SLICE],
         row,
         request_id=request_id,
     )
 
 
-def other_slices(first: CallbackEntry, reading: Reading) -> list[CallbackEntry]:
+def other_slices(first: CallbackEntry, events: Sequence[Event]) -> list[CallbackEntry]:
     """Cut what is left of a large callback, to be written after the first; the last 200 counts."""
-    events = reading.events
     return [
         replace(first, events=events[start : start + MAX_SLICE], keeps_row=False)
         for start in range(MAX_SLICE, len(events), MAX_SLICE)
@@ -225,8 +261,9 @@ def replays(
 ) -> Iterator[CallbackEntry]:
     """Cut a callback that is read again; the last slice writes down what came of it."""
     whole = CallbackEntry(account, arrived, body, ())
-    for start in range(0, len(reading.events), MAX_SLICE):
-        yield replace(whole, events=reading.events[start : start + MAX_SLICE])
+    events = together(reading.events)
+    for start in range(0, len(events), MAX_SLICE):
+        yield replace(whole, events=events[start : start + MAX_SLICE])
     yield replace(whole, replay=replay)
 
 

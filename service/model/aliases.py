@@ -168,18 +168,18 @@ def _join(user: User, changes: list[Change]) -> None:
         else:
             spans.append([sighting])
     latest = spans.pop()
-    taken = [user.latest]
+    taken = {id(user.latest)}
     _grow(user.latest or latest[0][1], latest)
     user.history = []
     for span in spans:
-        change = next((c for _, c in span if not any(c is other for other in taken)), None)
+        change = next((c for _, c in span if id(c) not in taken), None)
         if change is None:
             change = Change(span[0][1].hash, span[0][0], span[0][1].received_at)
         change.outcome = change.outcome or "superseded"
         _grow(change, span)
-        taken.append(change)
+        taken.add(id(change))
         user.history.append(change)
-    user.restored += [c for c in changes if c.id and not any(c is other for other in taken)]
+    user.restored += [c for c in changes if c.id and id(c) not in taken]
 
 
 def _grow(change: Change, span: list[tuple[Moment, Change]]) -> None:

@@ -16,6 +16,7 @@ from service.model.timeline import (
     insert_earlier,
     locate,
     repeat,
+    start_of,
 )
 from service.model.users import (
     AuditEntry,
@@ -214,7 +215,7 @@ def _dispute(user: User, old: Change, change: Change, context: Context) -> None:
 def retire(user: User, old: Change, outcome: str, context: Context) -> None:
     """Send what was the latest to the history."""
     old.outcome, old.touched = outcome, True
-    insort(user.history, old, key=lambda c: c.first.at)
+    insort(user.history, old, key=start_of)
     user.record(AuditEntry(context.now, "superseded", old.hash, reason=outcome))
 
 
@@ -257,7 +258,8 @@ def just_after(latest: Change, dating: Dating) -> Dating:
 
 def _judge(user: User, change: Change, context: Context) -> Verdict:
     policy = context.policies.of(user.wa_id or "", user.user_id or "")
-    return judge(policy, count_within(change, user.history, policy.per_seconds))
+    enough = policy.max_changes + 1
+    return judge(policy, count_within(change, user.history, policy.per_seconds, enough))
 
 
 def apply_policy(user: User, change: Change, context: Context) -> None:

@@ -66,14 +66,17 @@ class Verdict(NamedTuple):
 
 
 def judge(policy: Policy, changes_in_window: int) -> Verdict:
-    """Ask the policy about a change, this one included in `changes_in_window`."""
+    """Ask the policy about a change, this one included in `changes_in_window`.
+
+    They need not be counted any further than one more than it allows.
+    """
     if policy.mode == "manual":
         return Verdict(policy, automatic=False, reason=f"policy {policy.name}: manual")
     if changes_in_window > policy.max_changes:
         return Verdict(
             policy,
             automatic=False,
-            reason=f"policy {policy.name}: guard, {changes_in_window} changes within "
-            f"{policy.per_seconds:g} s, more than {policy.max_changes}",
+            reason=f"policy {policy.name}: guard, more than {policy.max_changes} changes within "
+            f"{policy.per_seconds:g} s",
         )
     return Verdict(policy, automatic=True, reason=f"policy {policy.name}: auto")

@@ -9,11 +9,16 @@ The timeline is therefore the same for every order in which the same sightings a
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import islice
 
 from service.model.moments import SECOND_MS, Moment, Precision
 
 MAX_SIGHTINGS = 32
 """Sightings kept of a change, to part it rightly should another hash turn out to lie within."""
+
+MAX_NEAR = 64
+"""Changes that are looked at for one that began earlier and is not over: a bound, for a user who is
+flooded with them."""
 
 
 @dataclass(slots=True)
@@ -96,7 +101,7 @@ def locate(latest: Change, history: list[Change], hash_: str | None, moment: Mom
     """Tell where a sighting falls. `history` is sorted by the first sighting."""
     if latest.hash == hash_:
         return _locate_again(latest, history, moment)
-    if any(c.hash == hash_ and c.spans(moment) for c in _near(history, moment)):
+    if any(c.spans(moment) for c in _near(history, hash_, moment)):
         return Place.REPEAT
     if moment.after(latest.last):
         return Place.LATER
@@ -117,8 +122,8 @@ def repeat(latest: Change, history: list[Change], hash_: str | None, moment: Mom
     if latest.hash == hash_:
         latest.absorb(moment)
         return
-    for change in _near(history, moment):
-        if change.hash == hash_ and change.first.at <= moment.at <= change.last.until:
+    for change in _near(history, hash_, moment):
+        if change.first.at <= moment.at <= change.last.until:
             change.absorb(moment)
             return
 
@@ -126,10 +131,10 @@ def repeat(latest: Change, history: list[Change], hash_: str | None, moment: Mom
 def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> list[Change]:
     """Place an earlier sighting among the changes; give the entries that history gained."""
     moment = sighted.first
-    index = bisect_right(history, moment.at, key=_start)
+    index = bisect_right(history, moment.at, key=start_of)
     neighbours = [*history[max(0, index - 1) : index + 1], latest]
-    before = max((c for c in neighbours if c.first.at <= moment.at), key=_start, default=None)
-    after = min((c for c in neighbours if c.first.at > moment.at), key=_start, default=None)
+    before = max((c for c in neighbours if c.first.at <= moment.at), key=start_of, default=None)
+    after = min((c for c in neighbours if c.first.at > moment.at), key=start_of, default=None)
     gained = [sighted]
     inside = before is not None and before.first.at < moment.at < before.last.at
     if before is not None and inside and before.hash != sighted.hash:
@@ -140,35 +145,42 @@ def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> li
                 neighbour.absorb(moment)
                 return []
     for change in gained:
-        insort(history, change, key=_start)
+        insort(history, change, key=start_of)
     return gained
 
 
-def count_within(latest: Change, history: list[Change], per_seconds: float) -> int:
+def count_within(
+    latest: Change, history: list[Change], per_seconds: float, most: int | None = None
+) -> int:
     """Count the changes in the window that ends with the latest, the latest included.
 
-    A change whose hash was not known is the same one as that which brought the hash.
+    A change whose hash was not known is the same one as that which brought the hash. `history` is
+    sorted by the first sighting; `most` is where to stop counting, so that a flood of changes costs
+    each of them no more than the first.
     """
-    if not history:
-        return 1
     since = latest.changed.at - per_seconds * SECOND_MS
-    return 1 + sum(
-        c.hash is not None and since < c.changed.at <= latest.changed.at for c in history
+    began_within = bisect_right(history, since, key=start_of)
+    counted = (
+        change
+        for change in islice(reversed(history), len(history) - began_within + MAX_NEAR)
+        if change.hash is not None and since < change.changed.at <= latest.changed.at
     )
+    return 1 + sum(1 for _ in islice(counted, None if most is None else max(0, most - 1)))
 
 
 def _touch(first: int, last: int, moment: Moment) -> bool:
     return first - SECOND_MS <= moment.until and moment.at <= last + SECOND_MS
 
 
-def _start(change: Change) -> int:
-    return change.first.at
+def start_of(change: Change) -> int:
+    """Give what a history is sorted by."""
+    return change.seen[0].at
 
 
-def _near(history: list[Change], moment: Moment) -> list[Change]:
-    """Give the changes whose span may hold the moment; a bound, for a user flooded with them."""
-    end = bisect_right(history, moment.until + SECOND_MS, key=_start)
-    return history[max(0, end - 64) : end]
+def _near(history: list[Change], hash_: str | None, moment: Moment) -> list[Change]:
+    """Give the changes to this hash whose span may hold the moment."""
+    end = bisect_right(history, moment.until + SECOND_MS, key=start_of)
+    return [c for c in history[max(0, end - MAX_NEAR) : end] if c.hash == hash_]
 
 
 def _part(change: Change, moment: Moment) -> Change:

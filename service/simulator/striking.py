@@ -52,4 +52,7 @@ class Strike:
 
 
 def _literal(body: str, status: int) -> web.Response:
-    return web.Response(text=body, status=status, content_type="application/json")
+    """Answer a body as it is; what looks like a page is one, as a proxy would answer it."""
+    is_page = body.lstrip().startswith("<")
+    content_type = "text/html" if is_page else "application/json"
+    return web.Response(text=body, status=status, content_type=content_type)

@@ -65,19 +65,24 @@ class Client:
     async def identity(self, wa_id: str) -> Answer | None:
         """Ask for the latest identity of a user; None where the client knows none (404).
 
-        Raises CallError where the answer is none to go by.
+        Raises CallError where the answer is none to go by; a 404 with a page is not the client's.
         """
         reply = await self._call("identity_get", "GET", _identity_path(wa_id))
-        if reply.status == NOT_FOUND:
+        if reply.status == NOT_FOUND and reply.is_json:
             return None
-        if not reply.ok:
-            raise NoReplyError(f"GET identity was answered with {reply.status}")
+        if not reply.succeeded:
+            raise NoReplyError(f"GET identity was answered with {_described(reply)}")
         return _answer(reply.payload)
 
     async def acknowledge(self, wa_id: str, hash_: str) -> int:
-        """PUT the hash; give the status of the answer. Raises CallError where there is none."""
+        """PUT the hash; give the status of the answer.
+
+        Raises CallError where there is none, or a 2xx that is none to go by.
+        """
         path = _identity_path(wa_id)
         reply = await self._call("identity_put", "PUT", path, body={"hash": hash_})
+        if reply.ok and not reply.succeeded:
+            raise NoReplyError(f"it was answered with {_described(reply)}")
         return reply.status
 
     async def check_contacts(
@@ -103,8 +108,8 @@ class Client:
         if reply.status == UNAUTHORIZED:
             raise NotSentError("POST contacts was answered with 401")
         payload = reply.payload
-        if not reply.ok or not isinstance(payload, dict):
-            raise NoReplyError(f"POST contacts was answered with {reply.status}")
+        if not reply.succeeded or not isinstance(payload, dict):
+            raise NoReplyError(f"POST contacts was answered with {_described(reply)}")
         return read_checks(payload.get("contacts"))
 
     @asynccontextmanager
@@ -152,9 +157,10 @@ class Client:
         if reply.status == NOT_FOUND:
             return frozenset()
         try:
-            return fingerprints(reply.raw.decode()) if reply.ok else None
+            found = fingerprints(reply.raw.decode()) if reply.ok else None
         except ValueError:
             return None
+        return found or (frozenset() if reply.succeeded else None)
 
     async def change_settings(self, patch: Mapping[str, Any]) -> None:
         """Change a part of the application settings. Raises as `settings` does."""
@@ -203,8 +209,15 @@ class Client:
 def _demand(reply: Reply, what: str) -> None:
     if reply.status == FORBIDDEN:
         raise ForbiddenError(f"{what} was answered with 403: the login is no admin's")
-    if not reply.ok:
-        raise NoReplyError(f"{what} was answered with {reply.status}")
+    if not reply.succeeded:
+        raise NoReplyError(f"{what} was answered with {_described(reply)}")
+
+
+def _described(reply: Reply) -> str:
+    """Say what came back in place of an answer to go by, without its content."""
+    if not reply.ok or reply.succeeded:
+        return str(reply.status)
+    return f"{reply.status} and {'errors' if reply.is_json else 'no JSON'}"
 
 
 def _identity_path(wa_id: str) -> str:

@@ -157,10 +157,12 @@ def _text(value: Any) -> str | None:
 def _demand(reply: Reply, what: str) -> Mapping[str, Any]:
     """Give the object that a call was answered with, or raise what its error means.
 
-    Told by the code, as Meta asks for; the HTTP status counts where there is no error to read.
+    Told by the code, as Meta asks for; the HTTP status counts where there is no error to read. A
+    2xx without an object, or one that says it was no success, is not taken at its word.
     """
-    payload = reply.payload if isinstance(reply.payload, dict) else {}
-    if reply.ok and "error" not in payload:
+    answered = isinstance(reply.payload, dict)
+    payload = reply.payload if answered else {}
+    if reply.ok and answered and "error" not in payload and payload.get("success") is not False:
         return payload
     error = payload.get("error")
     error = error if isinstance(error, dict) else {}

@@ -147,7 +147,7 @@ def _good_for(left: float) -> float:
 
 
 def _user(reply: Reply) -> _User:
-    if not reply.ok:
+    if not reply.succeeded:
         raise NotSentError(f"the login was answered with {reply.status}")
     try:
         user = _Login.model_validate(reply.payload).users[0]

@@ -36,6 +36,20 @@ class Reply:
         """Tell a 2xx."""
         return 200 <= self.status < 300  # noqa: PLR2004  the class of success
 
+    @property
+    def is_json(self) -> bool:
+        """Tell whether the body is JSON, or empty."""
+        return self.payload is not None or self.raw.strip() in (b"", b"null")
+
+    @property
+    def succeeded(self) -> bool:
+        """Tell a 2xx whose body does not say otherwise: empty, or JSON with nothing in `errors`.
+
+        What stands in front of a client may answer 200 with a page of its own.
+        """
+        told = self.payload if isinstance(self.payload, dict) else {}
+        return self.ok and self.is_json and not told.get("errors")
+
 
 class Transport:
     """Makes one account's calls: bounded in number and time, over a verified connection."""

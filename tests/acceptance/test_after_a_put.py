@@ -1,5 +1,6 @@
 """What becomes of an acknowledgement, whatever the client makes of the PUT."""
 
+import json
 import time
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from tests.acceptance.conftest import (
     Json,
     Spawn,
     Start,
+    blocked,
     notice,
     tree_for,
     until,
@@ -40,12 +42,24 @@ async def tried(made: Installation, attempts: int = 1) -> Json:
     return shown
 
 
+ERRORS = '{"errors":[{"code":1000,"title":"Generic error"}]}'
+PAGE = "<html><title>Welcome</title></html>"
+
+
 @pytest.mark.parametrize(
     "answer",
-    [{}, {"body": "null"}, {"status": 204}, {"status": 202, "body": "no JSON"}],
-    ids=["200", "null", "204", "202"],
+    [
+        {},
+        {"body": ""},
+        {"body": " \n"},
+        {"body": "null"},
+        {"body": '{"meta":{"version":"2.41.3"},"errors":[]}'},
+        {"status": 204},
+        {"status": 202},
+    ],
+    ids=str,
 )
-async def test_any_2xx_is_success(auto: Installation, answer: Json) -> None:
+async def test_a_2xx_that_says_nothing_else_is_success(auto: Installation, answer: Json) -> None:
     if answer:
         auto.sim.fault("identity_put", effect=True, **answer)
     await auto.change()
@@ -160,6 +174,9 @@ UNKNOWN: list[Unknown] = [
     {"hang": 5.0},
     {"drop": "before"},
     {"status": 302},
+    {"body": ERRORS},
+    {"body": PAGE},
+    {"status": 202, "body": "no JSON"},
 ]
 
 
@@ -190,6 +207,9 @@ async def test_an_unknown_outcome_without_effect_is_found_by_a_get_and_tried_aga
         {"status": 409, "effect": True},
         {"hang": 5.0, "effect": True},
         {"drop": "after"},
+        {"body": ERRORS, "effect": True},
+        {"body": PAGE, "effect": True},
+        {"status": 201, "body": "no JSON", "effect": True},
     ],
     ids=str,
 )
@@ -220,6 +240,49 @@ async def test_where_the_get_is_not_answered_either_a_get_comes_before_the_next_
     await auto.becomes("acknowledged")
     assert auto.puts() == ["acknowledged"]
     assert auto.gets() == 3
+
+
+def denied(hash_: str) -> str:
+    """Write the identity as acknowledged, and beside it that this is no answer."""
+    identity = {"hash": hash_, "created_timestamp": 1_600_000_000_000, "acknowledged": True}
+    return json.dumps({"contacts": identity, "errors": [{"code": 1000}]})
+
+
+@pytest.mark.parametrize("answer", ["errors", "page", "page with 404"])
+async def test_what_is_no_answer_to_a_get_opens_no_gate(manual: Installation, answer: str) -> None:
+    hash_ = await manual.acknowledged()
+    body = denied(hash_) if answer == "errors" else PAGE
+    status = 404 if answer == "page with 404" else 200
+    manual.sim.fault("identity_get", status=status, body=body)
+    before = manual.gets()
+    await manual.deliver(blocked(WA_ID))
+    for tries in range(1, 4):
+        await until(lambda at_least=before + tries: manual.gets() >= at_least)
+        manual.pass_time(301)
+    assert await manual.reasons() == ["send_blocked"]
+    assert (await manual.refresh())[0] == 502
+    assert await manual.reasons() == ["send_blocked"]
+    manual.sim.clear_faults()
+    assert (await manual.refresh())[0] == 200
+    assert await manual.reasons() == []
+
+
+@pytest.mark.parametrize("answer", ["errors", "page", "page with 404"])
+async def test_what_is_no_answer_to_a_get_ends_no_acknowledgement(
+    auto: Installation, answer: str
+) -> None:
+    hash_ = auto.sim.change_identity(WA_ID, notify=False)
+    body = denied(hash_) if answer == "errors" else PAGE
+    auto.sim.fault("identity_put", status=500)
+    auto.sim.fault("identity_get", status=404 if answer == "page with 404" else 200, body=body)
+    await auto.deliver(notice(WA_ID, hash_, auto.sim.users[WA_ID].created_timestamp))
+    for attempts in range(1, 4):
+        await tried(auto, attempts)
+        auto.pass_time(301)
+    auto.sim.clear_faults()
+    auto.pass_time(301)
+    await auto.becomes("acknowledged")
+    assert auto.puts() == ["no_effect", "acknowledged"]
 
 
 @pytest.mark.parametrize("status", [409, 404, 400])
@@ -422,7 +485,16 @@ async def test_after_a_kill_9_a_put_that_may_have_begun_is_settled_by_a_get_firs
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"drop": "before"}, {"body": "{}"}, {"body": "no JSON"}], ids=str
+    "fault",
+    [
+        {"status": 500},
+        {"drop": "before"},
+        {"body": "{}"},
+        {"body": "no JSON"},
+        {"body": PAGE},
+        {"body": '{"users":[{"token":"a-token"}],"errors":[{"code":1000}]}'},
+    ],
+    ids=str,
 )
 async def test_a_login_without_an_answer_to_go_by_is_tried_again_and_nothing_failed(
     prepare: Install, fault: Unknown

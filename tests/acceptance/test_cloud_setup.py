@@ -223,6 +223,17 @@ async def test_an_answer_that_is_none_to_go_by_is_told(shop: Installation) -> No
     assert "no connection" in (await setup(shop, "--yes", expect=1)).stderr
 
 
+@pytest.mark.parametrize("body", ["<html>Welcome</html>", "[]", '{"success": false}'])
+async def test_a_200_that_is_no_answer_of_graphs_is_not_taken_at_its_word(
+    shop: Installation, body: str
+) -> None:
+    cloud_of(shop).fault("settings", body=body)
+    result = await setup(shop, "--yes", expect=1)
+    assert "POST settings was answered with 200" in result.stderr
+    assert "shop: set" not in result.stdout
+    assert line_of(shop).identity_check is False
+
+
 async def test_a_registration_that_does_not_last_is_found_by_looking_again(
     shop: Installation,
 ) -> None:

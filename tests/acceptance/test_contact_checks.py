@@ -1,6 +1,7 @@
 """Contact checks, out and in: asked once, kept, and never forgotten."""
 
 import asyncio
+import json
 import time
 from typing import Any
 from urllib.parse import quote
@@ -135,6 +136,27 @@ async def test_a_client_that_does_not_answer_is_502_or_504(service: Installation
     assert "500" in problem["detail"]
     service.pass_time(130)
     await becomes(service, GERMAN, "valid")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"errors": [{"code": 1000}]},
+        {
+            "contacts": [{"input": "+1 631-555-9876", "status": "valid", "wa_id": "16315559876"}],
+            "errors": [{"code": 1000}],
+        },
+        "Welcome",
+        None,
+    ],
+)
+async def test_an_answer_that_is_none_is_502_and_tells_nothing(
+    service: Installation, body: Any
+) -> None:
+    service.sim.fault("contacts", body=json.dumps(body), times=1)
+    await ask(service, "+1 631-555-9876", blocking="wait", status=502)
+    status, listed = await service.api("GET", "/accounts/main/contacts?input=%2B1%20631-555-9876")
+    assert (status, [one["status"] for one in listed["items"]]) == (200, ["processing"])
 
 
 async def test_a_client_that_takes_too_long_is_504(install: Install) -> None:

@@ -287,3 +287,26 @@ async def test_while_the_client_is_down_its_users_stay_unverified(manual: Instal
     manual.sim.clear_faults()
     await verified(manual)
     assert await manual.reasons() == []
+
+
+async def test_while_one_is_left_to_be_asked_about_the_account_stays_unverified(
+    install: Install,
+) -> None:
+    made = await install(reconciler={"verify_per_second": 100})
+    await made.acknowledged(OTHER_ID)
+    await made.acknowledged(hash_=HASH_A)
+    backup = await back_up(made)
+    made.sim.fault("identity_get", status=500, wa_id=WA_ID)
+    asked = made.gets()
+    await restore(made, backup)
+    await until(lambda: made.gets() >= asked + 3, what="who is left is asked about again and again")
+    assert (await account(made))["unverified"]["remaining"] == 1
+    assert await made.reasons() == ["unverified"]
+    assert await made.reasons(OTHER_ID) == []
+    warned = [warning["code"] for warning in (await made.gate(STRANGER))["warnings"]]
+    assert "account_unverified" in warned
+    assert "verified" not in await events(made)
+    made.sim.clear_faults()
+    await verified(made)
+    assert await made.reasons() == []
+    assert (await events(made)).count("verified") == 1

@@ -9,7 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
+from service.cli.sides import side_of
+from service.settings import load
 from service.simulator import Simulator, certificate
+from service.whatsapp.errors import CallError
 from tests.acceptance.conftest import TOKEN, Install, Installation, merge
 
 PUBLIC = "https://hooks.example.com"
@@ -172,6 +175,20 @@ async def test_a_change_that_the_client_refuses_is_told(fresh: Installation) -> 
     fresh.sim.fault(**refusing)
     line = (await setup(fresh, "--yes", expect=1)).stderr
     assert "answered with 400" in line
+
+
+@pytest.mark.parametrize("body", ["<html>Welcome</html>", '{"errors": [{"code": 1000}]}'])
+async def test_a_200_that_is_no_answer_of_the_clients_is_not_taken_at_its_word(
+    fresh: Installation, body: str
+) -> None:
+    settings = load(fresh.written(), {})
+    async with side_of(settings, "main") as side:
+        found = await side.look()
+        fresh.sim.fault("settings", body=body)
+        with pytest.raises(CallError, match="PATCH settings was answered with 200 and"):
+            await side.mend(found)
+    assert fresh.sim.settings.show_security_notifications is False
+    assert "GET settings was answered with 200 and" in (await setup(fresh, expect=1)).stderr
 
 
 async def test_a_change_that_does_not_last_is_found_by_looking_again(fresh: Installation) -> None:

@@ -166,8 +166,8 @@ async def journal_states(database: Gated) -> list[tuple[str, str | None]]:
 
 
 def slices(row: JournalRow, reading: Reading, request_id: str) -> list[CallbackEntry]:
-    first = first_slice(row, reading, request_id)
-    return [first, *other_slices(first, reading)]
+    first = first_slice(row, reading.events, request_id)
+    return [first, *other_slices(first, reading.events)]
 
 
 @dataclass

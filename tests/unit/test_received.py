@@ -8,9 +8,19 @@ from sqlalchemy import select
 from service.dialects import onprem
 from service.ingress.envelope import MAX_HEADER_BYTES, Envelope, envelope_of, kept_headers, label
 from service.ingress.received import Received, replayed
-from service.ledger.callbacks import MAX_SLICE, CallbackEntry, Replay
+from service.ledger.callbacks import MAX_SLICE, CallbackEntry, Replay, together
 from service.ledger.ledger import Ledger
-from service.model.events import Fault, Reading, UserWrote
+from service.model.events import (
+    ContactChecked,
+    Event,
+    Fault,
+    HashRefused,
+    MessageSent,
+    Named,
+    NumberChanged,
+    Reading,
+    UserWrote,
+)
 from service.model.moments import Moment
 from service.model.policy import Policies, Policy
 from service.model.users import by_key
@@ -140,3 +150,27 @@ def test_a_replay_is_cut_for_each_account_and_noted_once() -> None:
 def test_signatures_are_not_kept() -> None:
     headers = {"X-Hub-Signature-256": "a", "x-hub-signature": "b", "X-Hub": "c"}
     assert kept_headers(headers) == '[["x-hub", "c"]]'
+
+
+def test_of_a_large_callback_what_shares_a_name_is_put_together_in_its_order() -> None:
+    shared: list[Event] = [
+        UserWrote("1", Moment(1)),
+        UserWrote("2", Moment(2)),
+        MessageSent("3", "message", Moment(3)),
+        ContactChecked("+4", "valid", "4"),
+        UserWrote("1", Moment(4)),
+        NumberChanged("5", "2", Moment(5)),
+        HashRefused(None, Moment(6), "message"),
+        Named("US.1", "5", "US.ENT.1", Moment(7)),
+        ContactChecked("+4", "invalid", None),
+        UserWrote("US.ENT.1", Moment(8)),
+    ]
+    others = [UserWrote(str(number), None) for number in range(100, 100 + MAX_SLICE)]
+    one, two, three, four = [0, 4], [1, 5, 7, 9], [2, 6], [3, 8]
+    expected = [shared[index] for index in (*one, *two, *three, *four)]
+    assert list(together([*shared, *others])) == [*expected, *others]
+
+
+def test_a_callback_of_one_slice_is_left_as_it_came() -> None:
+    mixed = (UserWrote("1", None), UserWrote("2", None), UserWrote("1", None))
+    assert together(mixed) is mixed

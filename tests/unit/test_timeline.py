@@ -228,3 +228,14 @@ class TestCount:
     def test_what_lies_just_outside_the_window_does_not_count(self) -> None:
         assert count_within(change("B", exact(100)), [change("A", exact(40))], 60) == 1
         assert count_within(change("B", exact(100)), [change("A", exact(40.001))], 60) == 2
+
+    def test_nobody_counts_further_than_asked(self) -> None:
+        history = [change("A", exact(at)) for at in range(50, 99)]
+        assert count_within(change("B", exact(100)), history, 60) == 50
+        assert count_within(change("B", exact(100)), history, 60, most=4) == 4
+        assert count_within(change("B", exact(100)), history, 3, most=4) == 2
+        assert count_within(change("B", exact(100)), history, 60, most=1) == 1
+
+    def test_one_that_began_before_the_window_counts_by_when_it_changed(self) -> None:
+        began = change("A", second(39), exact(39.5), second(45))
+        assert count_within(change("B", exact(99)), [began], 60) == 2
