@@ -5,19 +5,28 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINUTES ?= 2
 SEED ?=
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage soak bench lint format requirements clean
+.PHONY: help install run test coverage soak pythons wheel bench lint format requirements clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## .venv with everything, from the locked requirements
 
+# The locks are installed as they are: --no-deps, for some pips resolve a lock anew.
 $(STAMP): requirements/dev.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is no Python 3.11 or later; choose one with make PYTHON=python3.13" >&2; exit 1; }
+	@echo "1 of 3: $(VENV), a virtual environment of $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "if venv or ensurepip is missing: apt-get install $(notdir $(PYTHON))-venv" >&2; exit 1; }
+	@echo "2 of 3: what requirements/dev.txt locks, which takes a minute or two"
+	@$(BIN)/pip install --disable-pip-version-check --no-deps --require-hashes --requirement requirements/dev.txt
+	@echo "3 of 3: Ackgate itself"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip check
 	@touch $(STAMP)
 
 run: install ## the simulator and the service, on SQLite under var/
@@ -35,15 +44,25 @@ coverage: install ## every test, with the branch coverage of service/, child pro
 soak: install ## load and random faults against the real command, and a verdict; MINUTES=2 SEED=
 	@$(BIN)/python -m soak --minutes "$(MINUTES)" --seed "$(SEED)"
 
+pythons: install ## unit, contract and property tests on every other Python that is here
+	@$(BIN)/python .ci/pythons.py
+
+wheel: install ## sdist and wheel into dist/, and the wheel alone in a new virtual environment
+	@$(BIN)/python .ci/wheel.py
+
 bench: install ## the benchmarks, each beside its reference; PARTS="accept --quick" for some
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement benchmarks/requirements.txt
+	$(BIN)/pip check
 	$(BIN)/python -m benchmarks $(PARTS)
 
-lint: install ## ruff, mypy, the import lines, the Dockerfile
+# deptry: what the wheel needs is declared as its own; what the rest needs besides, in a group.
+lint: install ## ruff, mypy, the import lines, the dependencies, the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry service
+	$(BIN)/deptry service soak tests benchmarks --ignore DEP004
 	$(BIN)/hadolint Dockerfile
 
 format: install ## ruff, mending what it can
@@ -51,8 +70,9 @@ format: install ## ruff, mending what it can
 	$(BIN)/ruff check --fix .
 
 requirements: ## compiles the locks anew (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml --output-file requirements/runtime.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml requirements/dev.in --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
+	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
+	$(COMPILE) --group bench --constraints requirements/dev.txt --output-file benchmarks/requirements.txt
 
-clean: ## the virtual environment, var/ and every cache
-	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+clean: ## the virtual environments, dist/, var/ and every cache
+	rm -rf $(VENV) .venv-* dist var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

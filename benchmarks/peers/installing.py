@@ -24,8 +24,9 @@ def python_of(name: str) -> Path:
     python = folder / "bin" / "python"
     if not _is_fresh(folder, locked):
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-        install = ("install", "--quiet", "--disable-pip-version-check", "--require-hashes")
-        _run([str(python), "-m", "pip", *install, "--requirement", str(locked)])
+        install = "-m pip install --quiet --disable-pip-version-check --no-deps --require-hashes"
+        _run([str(python), *install.split(), "--requirement", str(locked)])
+        _run([str(python), "-m", "pip", "check"])
         _stamp(folder, locked)
     return python
 

@@ -100,25 +100,21 @@ def _parse_liberally(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise UnreadableError("the body is no valid UTF-8") from None
     try:
-        return _loads(text)
+        return json.loads(text, parse_int=_integer)
     except RecursionError:
         raise UnreadableError(f"the body is nested deeper than {MAX_DEPTH}") from None
     except ValueError:
         raise UnreadableError("the body is no JSON") from None
 
 
-def _loads(text: str) -> Any:
-    """Parse; integers too long for Python become None, so that only their element suffers."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        return json.loads(text, parse_int=_short_int)
+def _integer(digits: str) -> int | float:
+    """Read an integer as the fast parser does: what 64 bits can't hold is a float.
 
-
-def _short_int(digits: str) -> int | None:
-    return int(digits) if len(digits) <= 20 else None  # noqa: PLR2004  what 64 bits can hold
+    Else a body would mean something else because of a neighbour that the fast parser refuses; and
+    what is too long for Python's integers would cost more than its element.
+    """
+    value = int(digits) if len(digits) <= 20 else 2**64  # noqa: PLR2004  what 64 bits can hold
+    return value if -(2**63) <= value < 2**64 else float(digits)
 
 
 def _deeper_than(value: Any, depth: int) -> bool:

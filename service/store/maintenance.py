@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -235,6 +235,9 @@ def _set_aside(path: Path, now: datetime) -> Path | None:
 def _write_back(path: Path) -> None:
     """Bring the write-ahead log into the file, unless the file is beyond that."""
     try:
+        # Whoever may write takes a log that can't be read away when closing; a reader leaves it.
+        with suppress(sqlite3.OperationalError), closing(_open(path)) as raw:
+            raw.execute("SELECT 1 FROM sqlite_master").fetchone()
         with closing(connect(path)) as raw:
             busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.OperationalError:

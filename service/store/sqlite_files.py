@@ -72,9 +72,13 @@ def connect(
         timeout=5,
         check_same_thread=False,
     )
-    configure(raw, read_only=read_only)
-    if cache_kib is not None:
-        raw.execute(f"PRAGMA cache_size = -{cache_kib}")
+    try:
+        configure(raw, read_only=read_only)
+        if cache_kib is not None:
+            raw.execute(f"PRAGMA cache_size = -{cache_kib}")
+    except BaseException:
+        raw.close()
+        raise
     return raw
 
 

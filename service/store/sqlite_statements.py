@@ -122,9 +122,10 @@ _NAMES_OF = (
 )
 _ACKNOWLEDGE, _ASK = str(Kind.ACKNOWLEDGE), str(Kind.ASK)
 NOTE_CALLBACK = (
-    "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?1, ?2, ?3) "
+    "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?, ?, ?) "
     "ON CONFLICT (name) DO UPDATE SET "
-    "first_callback_at = coalesce(first_callback_at, ?2), last_callback_at = ?3"
+    "first_callback_at = coalesce(first_callback_at, excluded.first_callback_at), "
+    "last_callback_at = excluded.last_callback_at"
 )
 DUE = (
     "SELECT user_id FROM outbox WHERE account = ? AND kind = ? AND due_at <= ? "

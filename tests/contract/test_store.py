@@ -823,6 +823,14 @@ class TestSQLite:
         await self.refused(path, migrate=False)
         await self.closed(path)
 
+    def test_a_file_that_is_no_database_is_let_go_at_once(self, path: Path) -> None:
+        path.parent.mkdir()
+        path.write_bytes(b"no database" * 1000)
+        with pytest.raises(StoreError, match="file is not a database") as refused:
+            asyncio.run(SQLiteDatabase(path).open())
+        held = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        assert path not in held, refused
+
     async def test_leases_are_cleared_at_start(self, path: Path) -> None:
         work = Work(Kind.ACKNOWLEDGE, NOW, "A", begun=True, holder="gone", lease_until=LATEST_MS)
         async with opening(SQLiteDatabase(path)) as database:

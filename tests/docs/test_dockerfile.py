@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def installs() -> list[str]:
 
 def test_every_stage_starts_from_the_same_pinned_image() -> None:
     images = {stage[0][1].split()[0] for stage in stages()}
-    assert images == {"python:3.11-slim-bookworm"}
+    assert images == {"python:3.13-slim-trixie"}
     assert len(stages()) > 1
 
 
@@ -46,8 +47,15 @@ def test_all_that_is_installed_comes_from_the_locks_with_hashes() -> None:
         from_lock = "--require-hashes" in command and "--requirement" in command
         own_wheel = "--no-index --no-deps /wheels/*.whl" in command
         assert from_lock or own_wheel
+        assert "--no-deps" in command
     copied = {rest.split()[0] for stage in stages() for name, rest in stage if name == "COPY"}
     assert "requirements/runtime.txt" in copied
+
+
+def test_the_python_of_the_image_is_one_that_is_supported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    minor = stages()[0][0][1].removeprefix("python:").partition("-")[0]
+    assert f"Programming Language :: Python :: {minor}" in project["classifiers"]
 
 
 def test_the_final_stage_builds_and_installs_nothing() -> None:

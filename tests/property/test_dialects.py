@@ -3,11 +3,12 @@
 import base64
 import json
 from itertools import chain
+from math import inf
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service.dialects import cloud, onprem, wamid
@@ -218,6 +219,10 @@ def test_a_fault_never_says_what_the_callback_holds(callback: dict[str, Any]) ->
 
 
 @thorough
+@example(
+    {"messages": [{"from": 2**64, "identity": {"hash": "A", "created_timestamp": 1}}], "meta": inf}
+)
+@example({"messages": [{"from": 10**400, "identity": {"hash": "A"}}], "meta": inf})
 @given(callbacks(values))
 def test_every_element_alone_gives_the_same_events_as_among_its_neighbours(
     callback: dict[str, Any],

@@ -2,6 +2,7 @@
 
 import json
 import time
+from math import inf
 
 import pytest
 
@@ -150,7 +151,7 @@ def wide(element: bytes, count: int) -> bytes:
 
 def test_an_integer_too_long_for_python_spoils_only_itself() -> None:
     body = b'{"a": ' + b"9" * 5_000 + b', "b": 12345678901234567890}'
-    assert read_object("", "", body) == {"a": None, "b": 12_345_678_901_234_567_890}
+    assert read_object("", "", body) == {"a": inf, "b": 12_345_678_901_234_567_890}
 
 
 def test_a_hundred_thousand_elements_are_read_within_seconds() -> None:
