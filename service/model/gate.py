@@ -106,9 +106,12 @@ class Recipient(NamedTuple):
 class LatestCheck(NamedTuple):
     """What the client last said of an input. Times are Unix milliseconds.
 
-    `answered_at` is when it last answered a check of the input that was asked for.
+    `canonical` is the number's one form. `answered_at` is when the client last answered a check of
+    the input that was asked for.
     """
 
+    input: str
+    canonical: str | None
     wa_id: str | None
     status: str
     checked_at: int
@@ -132,6 +135,25 @@ class RecipientData(NamedTuple):
     checks: Mapping[str, Sequence[LatestCheck]]
     alike: Mapping[str, Sequence[LatestCheck]]
     newest: Mapping[str, Sequence[LatestCheck]]
+
+    @classmethod
+    def of(
+        cls,
+        spellings: Mapping[str, Spelling],
+        users: Mapping[str, Recipient],
+        checks: Iterable[LatestCheck],
+    ) -> "RecipientData":
+        """Sort checks by all that they are known by."""
+        by_input: dict[str, list[LatestCheck]] = {}
+        by_form: dict[str, list[LatestCheck]] = {}
+        by_wa_id: dict[str, list[LatestCheck]] = {}
+        for check in checks:
+            by_input.setdefault(check.input, []).append(check)
+            if check.canonical is not None:
+                by_form.setdefault(check.canonical, []).append(check)
+            if check.wa_id is not None:
+                by_wa_id.setdefault(check.wa_id, []).append(check)
+        return cls(spellings, users, by_input, by_form, by_wa_id)
 
     def and_also(self, other: "RecipientData") -> "RecipientData":
         """Return what is known of this and of another reading of the texts, which comes first."""
@@ -220,8 +242,11 @@ class Meaning(NamedTuple):
     @property
     def users(self) -> list[Recipient]:
         """Return the users, each once."""
-        found = [name.user for name in (*self.named, *self.others) if name.user is not None]
-        return list({user.id: user for user in found}.values())
+        found = {}
+        for name in (*self.named, *self.others):
+            if name.user is not None:
+                found[name.user.id] = name.user
+        return list(found.values())
 
 
 NOBODY = Named("", None, ())
@@ -233,7 +258,8 @@ def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
     checks = _checks_of(data, spelling.forms, data.checks.get(text, ()))
     told = _told(checks, now)
     named = [_named(name, data) for name in dict.fromkeys((*told, *spelling.names))]
-    named.sort(key=lambda name: _rank(name, told))
+    if len(named) > 1:
+        named.sort(key=lambda name: _rank(name, told))
     others = _others(spelling, told, named, data, now)
     first = named[0] if named else NOBODY
     names_somebody = first.user or first.is_known or told or any(c.is_result for c in checks)
@@ -299,12 +325,13 @@ def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | No
     """Return the gate's answer about a text; None where it can be no recipient."""
     meaning = meaning_of(text, data, status.now)
     spelling = data.spellings.get(text, Spelling())
-    can_be_one = meaning.users or meaning.checks or meaning.first.is_known
-    if not can_be_one and not spelling.dialable and text not in spelling.names:
+    first, users = meaning.first, meaning.users
+    can_be_one = users or meaning.checks or first.is_known or spelling.dialable
+    if not can_be_one and text not in spelling.names:
         return None
-    first, checks = meaning.first, [*meaning.checks, *meaning.first.checks]
+    checks = [*meaning.checks, *first.checks]
     reasons: list[Reason] = []
-    for user in meaning.users:
+    for user in users:
         reasons += _of_user(user, status)
     of = _alias_of(first) or text
     reasons += _invalid(of, first.user, checks, status)
@@ -372,9 +399,9 @@ def _invalid(
     Both the newest result counts and the one to go by, of those that were asked for. On the Cloud
     API, where nobody can check it again, a message of the user shows that it is one.
     """
-    results = [check for check in checks if check.is_result]
-    if not results:
+    if all(check.status != INVALID for check in checks):
         return []
+    results = [check for check in checks if check.is_result]
     newest = max(results, key=lambda check: check.checked_at)
     found = (newest, max(results, key=lambda check: _weight(check, status.now)))
     invalid = next((check for check in found if check.status == INVALID), None)

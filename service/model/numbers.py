@@ -29,6 +29,8 @@ _URI = "tel:"
 _PLUS = ("+", "\uff0b")
 _INTERNATIONAL = "00"
 _PLAIN = re.compile(r"[0-9]+")
+_LETTER = re.compile(r"[^\W\d_]")
+_NO_DIGIT = re.compile(r"\D+")
 
 _TWO_SPELLINGS = ("52", "54", "55")
 _OTHER_SPELLINGS = (
@@ -116,12 +118,13 @@ def own_digits(text: str) -> str | None:
 def _digits(text: str) -> str | None:
     if len(text) > MAX_CHARACTERS:
         return None
-    if text.isascii() and text.isdecimal():
-        return text
     bare = text.strip().removeprefix(_URI)
-    if any(character.isalpha() for character in bare):
+    if _LETTER.search(bare) is not None:
         return None
-    return "".join([str(unicodedata.decimal(c)) for c in bare if c.isdecimal()]) or None
+    digits = _NO_DIGIT.sub("", bare)
+    if not digits.isascii():
+        digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)
+    return digits or None
 
 
 def _has_plus(text: str) -> bool:

@@ -1,6 +1,6 @@
 """What the steps ask of a database, whichever it is."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -107,17 +107,21 @@ class RecipientQuery(NamedTuple):
 class Reads(Protocol):
     """The statements of the gate, each for many recipients of an account at once."""
 
-    def users(self, account: str, aliases: Iterable[str]) -> Mapping[str, Recipient]:
+    def users(self, account: str, aliases: Collection[str]) -> Mapping[str, Recipient]:
         """Return the users by what they are called."""
 
-    def checks(self, account: str, inputs: Iterable[str]) -> Mapping[str, Sequence[LatestCheck]]:
-        """Return what the client last said of numbers, by the literal text that was asked about."""
+    def checks(
+        self,
+        account: str,
+        inputs: Collection[str] = (),
+        forms: Collection[str] = (),
+        wa_ids: Collection[str] = (),
+    ) -> Iterable[LatestCheck]:
+        """Return what the client last said of numbers, each once.
 
-    def alike(self, account: str, forms: Iterable[str]) -> Mapping[str, Sequence[LatestCheck]]:
-        """Return what the client last said of numbers, by their canonical form."""
-
-    def newest(self, account: str, wa_ids: Iterable[str]) -> Mapping[str, Sequence[LatestCheck]]:
-        """Return what the client last said of numbers, by the wa_id that it told."""
+        Numbers are known by the literal text that was asked about, by their canonical form, or by
+        the wa_id that was told.
+        """
 
 
 class Database(Protocol):

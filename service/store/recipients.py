@@ -1,8 +1,8 @@
 """What is known of recipients, however they are called: in few statements for many of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from service.model.gate import LatestCheck, RecipientData
+from service.model.gate import RecipientData
 from service.model.names import storable
 from service.model.numbers import Spelling, other_spellings, spell, spell_in_full
 from service.store.database import Reads, RecipientQuery
@@ -46,17 +46,13 @@ def _is_unknown(text: str, data: RecipientData) -> bool:
 
 def _read(reads: Reads, account: str, spellings: Mapping[str, Spelling]) -> RecipientData:
     """Read what is known by these spellings, and of whom their checks told."""
-    checks = reads.checks(account, spellings)
-    alike = reads.alike(
-        account, {form for found in spellings.values() for form in (*found.forms, *found.others)}
-    )
-    told = {wa_id for found in (checks, alike) for wa_id in _wa_ids(found)}
-    names = told | {other for wa_id in told for other in other_spellings(wa_id)}
-    names |= {name for found in spellings.values() for name in (*found.names, *found.others)}
-    users = reads.users(account, names)
-    wa_ids = (names - users.keys()) | {user.wa_id for user in users.values() if user.wa_id}
-    return RecipientData(spellings, users, checks, alike, reads.newest(account, wa_ids))
-
-
-def _wa_ids(checks: Mapping[str, Sequence[LatestCheck]]) -> Iterable[str]:
-    return (check.wa_id for some in checks.values() for check in some if check.wa_id is not None)
+    names = {name for found in spellings.values() for name in (*found.names, *found.others)}
+    forms = {form for found in spellings.values() for form in (*found.forms, *found.others)}
+    checks = list(reads.checks(account, spellings, forms, names))
+    told = {check.wa_id for check in checks if check.wa_id is not None}
+    told |= {other for wa_id in told for other in other_spellings(wa_id)}
+    users = reads.users(account, names | told)
+    called = {user.wa_id for user in users.values() if user.wa_id}
+    if more := (told | called) - names:
+        checks += reads.checks(account, wa_ids=more)
+    return RecipientData.of(spellings, users, dict.fromkeys(checks))

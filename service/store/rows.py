@@ -45,8 +45,8 @@ OUTBOX_COLUMNS = (
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
 RECIPIENT_COLUMNS = (
-    "u.id", "u.wa_id", "u.user_id", "u.state", "u.hash", "u.received_at", "u.blocked_since",
-    "u.links", "u.confirmed_at", "u.acknowledged_at", "u.wrote_at", "u.checked_at",
+    "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "u.wrote_at", "u.checked_at",
+    "u.user_id", "u.hash", "u.links", "u.confirmed_at", "u.acknowledged_at",
     "b.since", "b.until", "b.reason", "v.user_id",
 )  # fmt: skip
 """What makes a `Recipient`: of the tables `users`, `blocks` and `unverified`."""
@@ -344,15 +344,17 @@ def contact_row(contact: Contact) -> tuple[Any, ...]:
 
 
 def recipient_of(row: Sequence[Any]) -> Recipient:
-    """Build a recipient from a row in the order of RECIPIENT_COLUMNS."""
+    """Build a recipient from a row: an alias, and what RECIPIENT_COLUMNS name."""
     (
-        id_, wa_id, user_id, state, hash_, received_at, blocked_since, links, confirmed_at,
-        acknowledged_at, wrote_at, checked_at, since, until, reason, unverified,
+        _, id_, wa_id, state, received_at, blocked_since, wrote_at, checked_at, user_id, hash_,
+        links, confirmed_at, acknowledged_at, since, until, reason, unverified,
     ) = row  # fmt: skip
-    moved = None
+    moved = blocked = None
     if links is not None:
         answered = max(confirmed_at or 0, acknowledged_at or 0)
         moved = moved_to([_link_of(item) for item in _loads(links)], answered)
+    if since is not None:
+        blocked = Reason("blocked", since, until=until, detail=reason)
     signs = (state, blocked_since, wrote_at, links, checked_at)
     return Recipient(
         id_,
@@ -362,9 +364,9 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
         blocked_since,
         moved,
         wrote_at,
-        heard_of=signs != (None,) * len(signs),
-        unverified=unverified is not None,
-        blocked=None if since is None else Reason("blocked", since, until=until, detail=reason),
-        user_id=user_id,
-        hash=hash_,
+        signs != (None,) * len(signs),
+        unverified is not None,
+        blocked,
+        user_id,
+        hash_,
     )

@@ -1,25 +1,27 @@
 """The gate's statements on SQLite, on a connection of their own."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from service.model.gate import LatestCheck, Recipient
 from service.store.rows import RECIPIENT_COLUMNS, recipient_of
 
 CHUNK = 500
-"""Keys of one statement."""
+"""Keys of one list in a statement."""
 
 _USERS = (
-    f"SELECT {', '.join(RECIPIENT_COLUMNS)}, a.alias FROM aliases a "  # noqa: S608  names of ours only
+    f"SELECT a.alias, {', '.join(RECIPIENT_COLUMNS)} FROM aliases a "  # noqa: S608  names of ours only
     "JOIN users u ON u.id = a.user_id "
     "LEFT JOIN blocks b ON b.user_id = u.id "
     "LEFT JOIN unverified v ON v.account = a.account AND v.user_id = u.id "
-    "WHERE a.account = ? AND a.alias IN"
+    "WHERE a.account = ? AND a.alias IN ({})"
 )
 _CHECKS = (
-    "SELECT wa_id, status, checked_at, answered_at, {key} FROM contacts "
-    "WHERE account = ? AND {key} IN"
+    f"SELECT {', '.join(LatestCheck._fields)} FROM contacts "  # noqa: S608  names of ours only
+    # Each alternative names the account, so that each is looked for by an index of its own.
+    "WHERE account = ? AND input IN ({}) OR account = ? AND canonical IN ({}) "
+    "OR account = ? AND wa_id IN ({})"
 )
 
 
@@ -29,33 +31,25 @@ class SQLiteReads:
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
 
-    def users(self, account: str, aliases: Iterable[str]) -> dict[str, Recipient]:
+    def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
         """Return the users by what they are called."""
-        return {row[-1]: recipient_of(row[:-1]) for row in self._rows(_USERS, account, aliases)}
+        return {row[0]: recipient_of(row) for row in self._rows(_USERS, account, aliases)}
 
-    def checks(self, account: str, inputs: Iterable[str]) -> dict[str, list[LatestCheck]]:
-        """Return what the client last said of numbers, by the literal text that was asked about."""
-        return self._checks("input", account, inputs)
+    def checks(
+        self,
+        account: str,
+        inputs: Collection[str] = (),
+        forms: Collection[str] = (),
+        wa_ids: Collection[str] = (),
+    ) -> Iterable[LatestCheck]:
+        """Return what the client last said of numbers, by input, by canonical form or by wa_id."""
+        rows = self._rows(_CHECKS, account, inputs, forms, wa_ids)
+        return dict.fromkeys(LatestCheck(*row) for row in rows)
 
-    def alike(self, account: str, forms: Iterable[str]) -> dict[str, list[LatestCheck]]:
-        """Return what the client last said of numbers, by their canonical form."""
-        return self._checks("canonical", account, forms)
-
-    def newest(self, account: str, wa_ids: Iterable[str]) -> dict[str, list[LatestCheck]]:
-        """Return what the client last said of numbers, by the wa_id that it told."""
-        return self._checks("wa_id", account, wa_ids)
-
-    def _checks(
-        self, column: str, account: str, keys: Iterable[str]
-    ) -> dict[str, list[LatestCheck]]:
-        found: dict[str, list[LatestCheck]] = {}
-        for row in self._rows(_CHECKS.format(key=column), account, keys):
-            found.setdefault(row[-1], []).append(LatestCheck(*row[:-1]))
-        return found
-
-    def _rows(self, sql: str, account: str, keys: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        wanted = list(keys)
-        for start in range(0, len(wanted), CHUNK):
-            some = wanted[start : start + CHUNK]
-            marks = ",".join("?" * len(some))
-            yield from self._raw.execute(f"{sql} ({marks})", (account, *some))
+    def _rows(self, sql: str, account: str, *lists: Collection[str]) -> Iterable[tuple[Any, ...]]:
+        keys = [list(some) for some in lists]
+        for start in range(0, max(map(len, keys)), CHUNK):
+            chunks = [some[start : start + CHUNK] for some in keys]
+            marks = [",".join("?" * len(chunk)) for chunk in chunks]
+            bound = [value for chunk in chunks for value in (account, *chunk)]
+            yield from self._raw.execute(sql.format(*marks), bound)

@@ -35,7 +35,7 @@ def user(state: State | None = None, wa_id: str = WA_ID, **more: Any) -> Recipie
 def check(
     status: str = "valid", checked_at: int = NOW, wa_id: str | None = WA_ID, **more: Any
 ) -> LatestCheck:
-    return LatestCheck(wa_id, status, checked_at, **more)
+    return LatestCheck("an input", None, wa_id, status, checked_at, **more)
 
 
 def answer(
