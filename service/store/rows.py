@@ -20,7 +20,7 @@ LATER_COLUMNS = {
     "wrote_at": None, "acknowledged_at": None, "user_id": None, "named_at": None, "links": None,
     "blocked_since": None, "blocked_ids": None, "claims": None, "confirmed_at": None, "attempts": 0,
     "last_error": None, "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0,
-    "merged_into": None,
+    "merged_into": None, "owner_since": None,
 }  # fmt: skip
 """What a user's first callback mostly leaves as it is, and how.
 
@@ -45,8 +45,8 @@ OUTBOX_COLUMNS = (
     "refusals", "begun", "holder", "lease_until",
 )  # fmt: skip
 _REST = (
-    "u.state", "u.received_at", "u.blocked_since", "u.links", "u.confirmed_at",
-    "u.acknowledged_at", "b.since", "b.until", "b.reason", "v.user_id", "u.user_id", "u.hash",
+    "u.state", "u.received_at", "u.blocked_since", "u.links", "u.owner_since", "b.since",
+    "b.until", "b.reason", "v.user_id", "u.user_id", "u.hash",
 )  # fmt: skip
 RECIPIENT_COLUMNS = (
     "u.id",
@@ -125,7 +125,7 @@ def user_of(row: Sequence[Any]) -> User:
         decided_by, decided_at, state, version, updated_at, due_at, checked_at, has_work,
         wrote_at, acknowledged_at, user_id, named_at, links, blocked_since, blocked_ids, claims,
         confirmed_at, attempts, last_error, after_hold, disputed, history_count, has_ask,
-        merged_into,
+        merged_into, owner_since,
     ) = row  # fmt: skip
     latest = None
     if state is not None:
@@ -147,6 +147,7 @@ def user_of(row: Sequence[Any]) -> User:
         user_id=user_id,
         named_at=named_at,
         merged_into=merged_into,
+        owner_since=owner_since,
         created_at=created_at,
         latest=latest,
         state=_STATES[state],
@@ -205,6 +206,7 @@ def user_row(user: User) -> tuple[Any, ...]:
         user.history_count,
         int(user.ask is not None),
         user.merged_into,
+        user.owner_since,
     )
 
 
@@ -363,17 +365,16 @@ def recipient_of(
     if more is None:
         return Recipient(id_, wa_id, None, None, None, None, wrote_at, bool(heard_of))
     (
-        state, received_at, blocked_since, links, confirmed_at, acknowledged_at,
-        since, until, reason, unverified, user_id, hash_,
+        state, received_at, blocked_since, links, owner_since, since, until, reason, unverified,
+        user_id, hash_,
     ) = more  # fmt: skip
-    answered = max(confirmed_at or 0, acknowledged_at or 0)
     return Recipient(
         id_,
         wa_id,
         state,
         received_at,
         blocked_since,
-        moved_to([_link_of(item) for item in _loads(links)], answered) if links else None,
+        moved_to([_link_of(item) for item in _loads(links)], owner_since) if links else None,
         wrote_at,
         bool(heard_of),
         unverified is not None,

@@ -389,6 +389,8 @@ async def test_a_backup_of_before_the_index_of_closed_users_is_restored_with_all
         await save_plain(database, OTHER_ID, state=State.PENDING)
     with closing(connect(backup)) as raw:
         raw.execute("DROP INDEX ix_users_closed")
+        raw.execute("DROP INDEX ix_aliases_user_id")
+        raw.execute("ALTER TABLE users DROP COLUMN owner_since")
         raw.execute("UPDATE alembic_version SET version_num = '0005'")
     restored = maintenance.restore(path, backup, datetime.now(UTC), lambda *_: None)
     assert restored is None

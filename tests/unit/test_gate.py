@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service.model.answers import Answer, heed
 from service.model.contacts import DAY_MS, Contact
 from service.model.gate import (
     CLEARS_WHEN,
@@ -16,8 +17,9 @@ from service.model.gate import (
 )
 from service.model.gate import judge as judge_recipient
 from service.model.moments import Moment
+from service.model.policy import Policies, Policy
 from service.model.timeline import Change
-from service.model.users import Link, State, User
+from service.model.users import Context, Link, State, User
 
 NOW = 1_600_000_000_000
 WA_ID, NEW = "16315550001", "16315550002"
@@ -89,7 +91,8 @@ def test_a_user_who_came_back_to_the_number_is_blocked_until_the_client_answered
         Link(NEW, "successor", Moment(NOW - 9)),
     ]
     assert codes(judge(WA_ID, known, [], NOW).reasons) == ["number_changed"]
-    known.confirmed_at = NOW - 4
+    around = Context(NOW, Policies((), Policy("default")), NOW)
+    heed(known, Answer("A", None, acknowledged=True), around)
     assert judge(WA_ID, known, [], NOW).sendable
 
 
