@@ -44,12 +44,17 @@ class Life:
 
 @dataclass(slots=True, eq=False)
 class Customer:
-    """One user, with the identity that is right. `first`: it was trusted for being the first."""
+    """One user, with the identity that is right. `first`: it was trusted for being the first.
+
+    Who has a number that was another's is not: `heir`, and `held` where the other one was held.
+    """
 
     user_id: str | None = None
     hash: str | None = None
     state: str | None = None
     first: bool = False
+    heir: bool = False
+    held: bool = False
     order: int = 0
     """Which step told of the identity last."""
 
@@ -79,6 +84,8 @@ def _meet(found: dict[str, Customer], step: Step, *, automatic: bool) -> Custome
         met = by_number
     if met is None:
         met = Customer()
+        if by_number is not None:
+            met.heir, met.held = True, by_number.state == "held" or by_number.held
     other = by_number if user_id else None
     if other is not None and other is not met and other.user_id is None:
         _merge(found, met, other, automatic=automatic)
@@ -116,7 +123,9 @@ def _take(customer: Customer, step: Step, *, automatic: bool) -> None:
 
 
 def _see(customer: Customer, hash_: str | None, *, automatic: bool) -> None:
-    if customer.state is None:
+    if customer.state is None and customer.heir:
+        _change(customer, hash_, automatic=automatic)
+    elif customer.state is None:
         customer.hash, customer.state, customer.first = hash_, "acknowledged", True
     elif customer.state == "awaiting_hash":
         customer.hash, customer.state = hash_, "acknowledged"
@@ -126,12 +135,14 @@ def _see(customer: Customer, hash_: str | None, *, automatic: bool) -> None:
 
 def _change(customer: Customer, hash_: str | None, *, automatic: bool) -> None:
     customer.hash, customer.first = hash_, False
-    customer.state = "acknowledged" if automatic else "pending"
+    customer.held = customer.held or customer.state == "held"
+    customer.state = "acknowledged" if automatic and not customer.held else "pending"
 
 
 def _decide(customer: Customer, step: Step) -> None:
     if step.hash != customer.hash or customer.state not in {"pending", "held"}:
         raise ModelError(f"{step} of {customer}")
+    customer.held = False
     if step.kind is Kind.HOLD:
         customer.state = "held"
     else:

@@ -31,6 +31,13 @@ class Change(NamedTuple):
     at_ms: int
 
 
+class Move(NamedTuple):
+    """A change of a number: the new wa_id, and the event time (Unix ms)."""
+
+    wa_id: str
+    at_ms: int
+
+
 @dataclass(slots=True)
 class Decision:
     """A person's decision, sent until it is answered; times in Unix seconds.
@@ -77,8 +84,8 @@ class Record:
     sightings: dict[bytes, Change] = field(default_factory=dict)
     """The identity that a body tells of."""
     decisions: list[Decision] = field(default_factory=list)
-    moves: dict[str, str] = field(default_factory=dict)
-    """Accepted changes of numbers: from the old wa_id to the new one."""
+    moves: dict[str, Move] = field(default_factory=dict)
+    """Accepted changes of numbers, by the old wa_id."""
     checks: dict[str, str] = field(default_factory=dict)
     """Accepted results of contact checks: the status by the literal input."""
     lives: list[Life] = field(default_factory=list)

@@ -124,7 +124,8 @@ async def _verdict(stage: Stage) -> list[Wrong]:
     """Ask the gate about everybody, stop the service, gather the evidence, and judge."""
     run, command = stage.run, stage.command
     names = [person.wa_id for person in stage.world.people]
-    gate = await stage.api.lookup([*names, *run.record.moves.values(), *run.record.checks])
+    moved_to = [move.wa_id for move in run.record.moves.values()]
+    gate = await stage.api.lookup([*names, *moved_to, *run.record.checks])
     shown = {
         (account, name): told
         for account in ACCOUNTS

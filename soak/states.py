@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from soak.evidence import Evidence, Put
-from soak.record import MAX_CHANGES, Change, Decision, Handling, Record, handling_of
+from soak.record import MAX_CHANGES, Change, Decision, Handling, Move, Record, handling_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Case:
     changes: Sequence[Change]
     decisions: Sequence[Decision]
     puts: Sequence[Put]
-    moved: bool
+    moved: Move | None
 
     @property
     def latest(self) -> Change:
@@ -59,6 +59,25 @@ class Case:
             return False
         return last.answered_at < put.at
 
+    @property
+    def has_new_owner(self) -> bool:
+        """Whether a person surely acknowledged who came after the user had left the number."""
+        if self.moved is None or self.handling is not Handling.MANUAL:
+            return False
+        last = self.last_taken
+        acknowledged = last is not None and last.verb == "acknowledge"
+        return acknowledged and self.latest.at_ms > self.moved.at_ms
+
+    def may_have_new_owner(self, asked_at: float) -> bool:
+        """Tell whether a person, or the client that was last asked then, may have done so."""
+        if self.moved is None:
+            return False
+        later = {change.hash for change in self.changes if change.at_ms > self.moved.at_ms}
+        decided = any(
+            d.hash in later and d.verb == "acknowledge" and d.possible for d in self.decisions
+        )
+        return decided or (bool(later) and asked_at * 1000 > self.moved.at_ms)
+
     def settled_by_put(self, hold: Decision) -> bool:
         """Tell whether a PUT may have had its effect before the hold: a GET then tells."""
         end = hold.answered_at or float("inf")
@@ -84,7 +103,7 @@ def cases(record: Record, evidence: Evidence) -> list[Case]:
             sorted(found, key=attrgetter("at_ms")),
             decisions.get(wa_id, ()),
             puts.get(wa_id, ()),
-            wa_id in record.moves,
+            record.moves.get(wa_id),
         )
         for wa_id, found in changes.items()
         if (handling := handling_of(wa_id)) is not None
@@ -110,7 +129,7 @@ def _by_policy(case: Case) -> set[str]:
     may_wait = (
         len(case.changes) > MAX_CHANGES
         or any(d.verb == "hold" for d in earlier)
-        or (case.handling is Handling.DELAYED and case.moved)
+        or case.moved is not None
     )
     return {"acknowledged", "pending"} if may_wait else {"acknowledged"}
 

@@ -14,7 +14,7 @@ from service.simulator import callback_bodies, message_ids
 from service.simulator.users import User
 from soak.client import Client
 from soak.door import Callback
-from soak.record import MAX_CHANGES, PREFIXES, Change, Handling, Record
+from soak.record import MAX_CHANGES, PREFIXES, Change, Handling, Move, Record
 
 EVERYDAY_USERS = 2_000
 NEW_NUMBERS, INVALID_NUMBERS = "1635", "1634"
@@ -100,8 +100,9 @@ class World:
     def moved(self, person: Person) -> Callback:
         """Let a user take another number."""
         new = f"{NEW_NUMBERS}{next(self._numbers):07}"
-        body = callback_bodies.number_changed(person.wa_id, new, time.time_ns() // 1_000_000)
-        note = {person.wa_id: new}
+        at_ms = time.time_ns() // 1_000_000
+        body = callback_bodies.number_changed(person.wa_id, new, at_ms)
+        note = {person.wa_id: Move(new, at_ms)}
         return Callback(_json(body), note=lambda: self._record.moves.update(note))
 
     def status(self, chance: random.Random) -> Callback:

@@ -111,14 +111,15 @@ def _of_a_first_hash(policies: Policies) -> str:
 
 def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> dict[str, Any]:
     """Ask the rules about a change that would come now."""
-    if policies.first_use is not None and (past.user is None or past.user.latest is None):
+    known_before = past.user and (past.user.latest or past.user.moved_to)
+    if policies.first_use is not None and not known_before:
         reason = f"policy {policies.first_use.name}: the first hash of this user"
         return {"changes_in_window": 0, "automatic": True, "effect": TRUSTED, "reason": reason}
     known = [c for c in (*reversed(past.history), past.user and past.user.latest) if c]
     coming = Change("", Moment(now), now)
     count = count_within(coming, known, policy.per_seconds)
     verdict = judge(policy, count)
-    obstacle = verdict.automatic and _obstacle(policy, past.user)
+    obstacle = verdict.automatic and _obstacle(past.user)
     automatic = verdict.automatic and not obstacle
     return {
         "changes_in_window": count - 1,
@@ -128,10 +129,10 @@ def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> d
     }
 
 
-def _obstacle(policy: Policy, user: KnownUser | None) -> str:
+def _obstacle(user: KnownUser | None) -> str:
     """Say what in the user's past makes a person decide, although the policy wouldn't."""
     if user and (user.state is State.HELD or user.after_hold):
         return "the identity before was held"
-    if user and policy.delay_seconds and user.moved_to:
+    if user and user.moved_to:
         return "the user has another number now"
     return ""

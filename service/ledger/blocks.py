@@ -28,6 +28,11 @@ class BlockEntry(OneUser):
         wanted = Block(self.reason, book.now, self.by, self.until)
         kept = block(user, book.block_of(user), wanted, book.context(self.account), self.note)
         book.put_block(user, kept)
+        moved = user.moved_to
+        other = None if moved is None else book.fetch(self.account, moved.alias)
+        if moved is not None and other is not None:
+            # As far as anybody knows, it is the same person who has the other number now.
+            book.copy_block(user, other, moved.since.at)
         return kept
 
 

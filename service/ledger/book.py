@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from service.model.aliases import Known, Names, name, says_nothing
-from service.model.blocks import Block, stricter
+from service.model.aliases import Known, Namer, Names, inherit_moves, says_nothing
+from service.model.blocks import Block, copied, stricter
 from service.model.contacts import Contact
-from service.model.events import Named
+from service.model.events import Named, NumberChanged
+from service.model.links import link
+from service.model.merges import OWNERS, are_linked, has_hash, merge
+from service.model.moments import date
 from service.model.names import is_user_id
 from service.model.policy import Policies, Policy
 from service.model.users import AuditEntry, Context, Kind, User
@@ -141,8 +144,20 @@ class Book:
         return Context(self.now, policies, came, self._chance, request_id)
 
     def find(self, account: str, alias: str) -> User | None:
-        """Give a user that is known."""
-        return self._users.get((account, alias))
+        """Give a user that is known, and loaded."""
+        user = self._users.get((account, alias))
+        while user is not None and user.merged_into is not None:
+            user = self._by_id.get(user.merged_into)
+        return user
+
+    def fetch(self, account: str, alias: str) -> User | None:
+        """Give a user that is known, and load it if need be: for what is rarely needed."""
+        if (account, alias) not in self._users:
+            user = self.transaction.load_users([(account, alias)], ()).get((account, alias))
+            if user is None:
+                return None
+            self._users[account, alias] = self._by_id.setdefault(user.id, user)
+        return self.find(account, alias)
 
     def find_by_id(self, user_id: int) -> User | None:
         """Give a user that was loaded by its id."""
@@ -150,7 +165,7 @@ class Book:
 
     def user(self, account: str, alias: str) -> User:
         """Give a user, a new one if need be."""
-        known = self._users.get((account, alias))
+        known = self.find(account, alias)
         if known is None:
             id_ = self.transaction.new_user_id()
             if is_user_id(alias):
@@ -161,8 +176,8 @@ class Book:
             self._users[account, alias] = self._by_id[known.id] = known
         return known
 
-    def name(self, account: str, named: Named, context: Context) -> None:
-        """Learn what a user is called."""
+    def name(self, account: str, named: Named, hash_: str | None, context: Context) -> None:
+        """Learn what a user is called; `hash_` is what is told of the identity beside it."""
         if not (named.heard_of or self._heed_hints):
             return
         known = Known(
@@ -170,7 +185,8 @@ class Book:
             self.find(account, named.wa_id) if named.wa_id else None,
             self.find(account, named.parent) if named.parent else None,
         )
-        naming = name(named, known, context, lambda alias: self.user(account, alias))
+        namer = Namer(named, hash_, partial(self.fetch, account), context)
+        naming = namer.name(known, lambda alias: self.user(account, alias))
         if naming is None:
             return
         user = naming.user
@@ -178,12 +194,66 @@ class Book:
             if self._users.get((account, alias)) is not user or user.is_new:
                 self._users[account, alias] = user
                 self._owned[account, alias] = user.id
-        if naming.merged is not None:
-            self._merged.append((naming.merged.id, user.id))
-            kept = stricter(self.block_of(user), self.block_of(naming.merged), self.now)
-            if kept is not None:
-                self.put_block(user, kept)
-                self.put_block(naming.merged, None)
+        for other in naming.merged:
+            self._keep_merged(user, other)
+        for former, owner, since in naming.handovers:
+            self.copy_block(former, owner, since.at)
+
+    def unite_by(self, hash_: str, user: User, context: Context) -> None:
+        """Make one person of a user who has this hash, and of who had the number or has it since.
+
+        That is, where the other has the hash too, or had it.
+        """
+        if not user.links or has_hash(user, hash_):
+            return
+        for known in [one for one in user.links if one.relation in OWNERS]:
+            other = self.fetch(user.account, known.alias)
+            if other is not None and other is not user and has_hash(other, hash_):
+                self._merge(user, other, context)
+
+    def change_number(self, account: str, changed: NumberChanged, context: Context) -> None:
+        """Link the two users of a number change; a block holds for the new one too.
+
+        Where both have had the same number it is only the user id that changed: they are one.
+        """
+        new = self.user(account, changed.new_user)
+        old = self.user(account, changed.user)
+        if are_linked(old, new, OWNERS, partial(self.fetch, account)):
+            self._merge(new, old, context)
+        elif link(old, new, changed, context):
+            since = date(changed.at, context.arrived).moment
+            self.copy_block(old, new, since.at)
+            for known in old.links:
+                owner = self.fetch(account, known.alias) if known.relation == "next_owner" else None
+                if owner is not None:
+                    inherit_moves(owner, old, known.since, context)
+
+    def copy_block(self, user: User, other: User, since: int) -> None:
+        """Let a person's block of a user hold for another, who has to do with the user since then.
+
+        And for those whom the other became later: whoever asked to stop stays blocked.
+        """
+        block, known = self.block_of(user), self.block_of(other)
+        if block is None or not copied(block, known, other, self.now):
+            return
+        self.put_block(other, block)
+        for known_as in other.links:
+            if known_as.relation == "successor" and known_as.since.at > since:
+                later = self.fetch(other.account, known_as.alias)
+                if later is not None:
+                    self.copy_block(other, later, known_as.since.at)
+
+    def _merge(self, user: User, other: User, context: Context) -> None:
+        merge(user, other, partial(self.fetch, user.account), context)
+        self._keep_merged(user, other)
+
+    def _keep_merged(self, user: User, other: User) -> None:
+        """Note that another turned out to be this user: the names of both, and the block."""
+        self._merged.append((other.id, user.id))
+        kept = stricter(self.block_of(user), self.block_of(other), self.now)
+        if kept is not None:
+            self.put_block(user, kept)
+            self.put_block(other, None)
 
     def note_recipient(self, account: str, message_id: str, alias: str) -> None:
         """Note for whom a message was."""
@@ -234,6 +304,7 @@ class Book:
         self.transaction.save_users(users)
         if self._owned:
             self.transaction.save_aliases(self._owned)
+        if self._merged:
             self.transaction.merge_users(self._merged)
         if self._recipients:
             self.transaction.save_recipients(self._recipients, self.now)

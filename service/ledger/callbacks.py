@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import zip_longest
 
 from sqlalchemy import update
 
@@ -24,7 +25,6 @@ from service.model.events import (
     UserWrote,
 )
 from service.model.identities import see
-from service.model.links import link
 from service.model.refusals import misread, refuse
 from service.model.users import AuditEntry, By, Context
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
@@ -117,24 +117,26 @@ class CallbackEntry:
 
     def _apply_events(self, book: Book) -> None:
         context = book.context(self.account, self.arrived, self.request_id)
-        for event in self.events:
-            self._apply_event(book, event, context)
+        for event, following in zip_longest(self.events, self.events[1:]):
+            if isinstance(event, Named):
+                book.name(self.account, event, _hash_beside(event, following), context)
+            else:
+                self._apply_event(book, event, context)
 
     def _apply_event(self, book: Book, event: Event, context: Context) -> None:
         match event:
             case IdentitySeen():
-                see(book.user(self.account, event.user), event, context)
+                user = book.user(self.account, event.user)
+                book.unite_by(event.hash, user, context)
+                see(user, event, context)
             case UserWrote():
                 write(book.user(self.account, event.user), event, context)
-            case Named():
-                book.name(self.account, event, context)
             case ContactChecked():
                 self._check(book, event)
             case SendBlocked():
                 block(book.user(self.account, event.user), event, context)
             case NumberChanged():
-                new = book.user(self.account, event.new_user)
-                link(book.user(self.account, event.user), new, event, context)
+                book.change_number(self.account, event, context)
             case MessageSent():
                 book.note_recipient(self.account, event.message_id, event.user)
             case HashRefused():
@@ -155,6 +157,8 @@ class CallbackEntry:
         candidates = refused.user, book.recipient_of(*key), self.recipients.get(key)
         known = (book.find(self.account, alias) for alias in candidates if alias)
         user = next((user for user in known if user is not None), None)
+        if user is not None and refused.hash is not None:
+            book.unite_by(refused.hash, user, context)
         if user is not None:
             refuse(user, refused, context)
 
@@ -175,6 +179,13 @@ class CallbackEntry:
             return None
         row = self.row._replace(state=QUARANTINED, reason=reason)
         return replace(self, events=(), row=row, keeps_row=True)
+
+
+def _hash_beside(named: Named, following: Event | None) -> str | None:
+    """Give the hash that is told of a user beside the names: it may say who the user is."""
+    if isinstance(following, IdentitySeen) and following.user == named.user_id:
+        return following.hash
+    return None
 
 
 def _names_in(event: Named | NumberChanged | HashRefused) -> Iterator[str]:

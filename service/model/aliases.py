@@ -4,24 +4,39 @@ What an element calls one user may so far have been two, and a wa_id may have ch
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from service.model.doubts import MAX_BLOCKED_IDS
 from service.model.events import Named
-from service.model.identities import apply_policy, start, stop
+from service.model.identities import (
+    apply_policy,
+    by_somebody,
+    install,
+    leave_to_person,
+    record_change,
+    stop,
+    wait_for_person,
+)
+from service.model.links import add_link
+from service.model.merges import (
+    MOVES,
+    OWNERS,
+    Find,
+    are_linked,
+    has_hash,
+    merge,
+    share_a_hash,
+    used_at,
+    was_held,
+)
 from service.model.moments import Moment, date
 from service.model.timeline import Change
-from service.model.users import AuditEntry, Context, State, User
+from service.model.users import AuditEntry, Context, Link, State, User, standing
 
 NAMED_EVERY_MS = 3_600_000
 """So closely it is kept when a user's names were last used together, where nothing else changed."""
-
-_IDENTITY = (
-    "latest", "state", "version", "updated_at", "due_at", "attempts", "last_error", "after_hold",
-    "disputed", "confirmed_at", "checked_at", "blocked_since", "work", "ask",
-)  # fmt: skip
-"""What belongs to the latest identity, whose user it is."""
+IN_OTHER_HANDS = "the number is in other hands: it was another user id's"
+HELD_BEFORE = f"{IN_OTHER_HANDS}, whose identity was held"
 
 
 class Known(NamedTuple):
@@ -41,195 +56,183 @@ class Names(NamedTuple):
     named_at: int | None
 
 
+class Handover(NamedTuple):
+    """A number that was one user's came with the user id of another."""
+
+    former: User
+    owner: User
+    since: Moment
+
+
 @dataclass(slots=True)
 class Naming:
     """What became of an element's names: the user they lead to from now on.
 
-    `owned` are the names that are this user's from now on, `merged` the one who turned out to be
-    the same person.
+    `owned` are the names that are this user's from now on, `merged` those who turned out to be the
+    same person, `handovers` the numbers that are in other hands.
     """
 
     user: User
     owned: list[str]
-    merged: User | None = None
+    merged: list[User] = field(default_factory=list)
+    handovers: list[Handover] = field(default_factory=list)
 
 
-def name(
-    named: Named, known: Known, context: Context, new_user: Callable[[str], User]
-) -> Naming | None:
-    """Decide who is meant; None where nobody is known by these names and none is to be kept."""
-    user = known.by_user_id
-    holder = known.by_wa_id
-    if user is None and holder is not None and holder.user_id is None:
-        user = holder
-        user.user_id = named.user_id
-        user.touch(context.now)
-    if user is None:
-        if holder is None and not named.heard_of:
-            return None
-        user = new_user(named.user_id)
-    naming = Naming(user, [named.user_id])
-    if named.wa_id is not None:
-        _take_wa_id(naming, named.wa_id, holder, date(named.at, context.arrived).moment.at, context)
-    if named.parent is not None and (known.by_parent is None or known.by_parent is naming.merged):
-        naming.owned.append(named.parent)
-    return naming
+class Namer:
+    """Decides who is meant by the names in one element.
 
-
-def says_nothing(named: Named, arrived: int, find: Callable[[str], Names | None]) -> bool:
-    """Tell whether `name` would change nothing: all this is known, or nobody is by these names.
-
-    For elements that are no reason to keep a user, such as most statuses: they need not be loaded.
+    `find` gives the user whom an alias leads to. `hash_` is what the element tells of the user's
+    identity, None where it tells nothing.
     """
-    user = find(named.user_id)
-    holder = find(named.wa_id) if named.wa_id else None
-    if user is None or holder is None or named.wa_id is None:
-        return user is None and holder is None
-    if named.parent is not None and find(named.parent) is None:
-        return False
-    at = date(named.at, arrived).moment.at
-    same = user.id == holder.id and user.wa_id == named.wa_id
-    return same and at < (user.named_at or 0) + NAMED_EVERY_MS
 
+    def __init__(self, named: Named, hash_: str | None, find: Find, context: Context) -> None:
+        self._named = named
+        self._hash = hash_
+        self._find = find
+        self._context = context
+        self._at = date(named.at, context.arrived).moment
 
-def _take_wa_id(naming: Naming, wa_id: str, holder: User | None, at: int, context: Context) -> None:
-    """Let the user have the wa_id, unless somebody else is known to have had it later."""
-    user = naming.user
-    if holder is not None and holder is not user:
+    def name(self, known: Known, new_user: Callable[[str], User]) -> Naming | None:
+        """Give what becomes of the names; None where they lead to nobody, and none is to be kept.
+
+        A user id never heard of is that of somebody known, where the parent id or the hash says so.
+        """
+        named, holder = self._named, known.by_wa_id
+        user = known.by_user_id or known.by_parent
+        if user is None and holder is not None and self._is_holder(holder):
+            user = holder
+        if user is None:
+            if holder is None and not named.heard_of:
+                return None
+            user = new_user(named.user_id)
+        naming = Naming(user, [named.user_id])
+        if named.parent is not None:
+            naming.owned.append(named.parent)
+            if known.by_parent is not None and known.by_parent is not user:
+                self._merge_into(naming, known.by_parent)
+                holder = user if holder is known.by_parent else holder
+        if named.wa_id is not None:
+            self._take_wa_id(naming, named.wa_id, holder)
+        self._take_user_id(user)
+        return naming
+
+    def _is_holder(self, holder: User) -> bool:
+        """Tell whether a user id never heard of is that of who has the number."""
         if holder.user_id is None:
-            _merge(user, holder, context)
-            naming.merged = holder
-        elif at >= (holder.named_at or 0):
-            _lose(holder, context)
-        else:
+            return True
+        return self._hash is not None and has_hash(holder, self._hash)
+
+    def _merge_into(self, naming: Naming, other: User) -> None:
+        merge(naming.user, other, self._find, self._context)
+        naming.merged.append(other)
+
+    def _take_user_id(self, user: User) -> None:
+        """Call the user by the user id that was used last."""
+        named, context = self._named, self._context
+        if user.user_id == named.user_id or (user.user_id and self._at.at <= used_at(user)):
             return
-    naming.owned.append(wa_id)
-    if any(link.alias == wa_id for link in user.links):
-        user.links = [link for link in user.links if link.alias != wa_id]
+        if user.user_id is not None:
+            reason = "the same person has another user id now"
+            user.record(AuditEntry(context.now, "user_id_changed", user.hash, reason=reason))
+        user.user_id = named.user_id
+        if user.wa_id is not None and user.wa_id == named.wa_id:
+            user.named_at = max(self._at.at, user.named_at or 0)
         user.touch(context.now)
-    if user.wa_id != wa_id and (user.wa_id is None or at >= (user.named_at or 0)):
-        user.wa_id, user.named_at = wa_id, at
-        user.touch(context.now)
-    elif user.wa_id == wa_id and at >= (user.named_at or 0) + NAMED_EVERY_MS:
-        user.named_at = at
-        user.changed = True
+
+    def _take_wa_id(self, naming: Naming, wa_id: str, holder: User | None) -> None:
+        """Let the user have the wa_id, unless somebody else is known to have had it later."""
+        user, at, context = naming.user, self._at.at, self._context
+        if holder is not None and holder is not user:
+            if self._are_one(user, holder):
+                self._merge_into(naming, holder)
+            elif holder.wa_id == wa_id and at < (holder.named_at or 0):
+                # Told late: an earlier owner, of whom nothing was known when the number changed.
+                if not are_linked(user, holder, OWNERS, self._find):
+                    self._hand_over(naming, user, holder, Moment(holder.named_at or 0))
+                return
+            else:
+                _lose(holder, wa_id, context)
+                self._hand_over(naming, holder, user, self._at)
+        naming.owned.append(wa_id)
+        if any(link.alias == wa_id for link in user.links):
+            user.links = [link for link in user.links if link.alias != wa_id]
+            user.touch(context.now)
+        if user.wa_id != wa_id and (user.wa_id is None or at >= (user.named_at or 0)):
+            user.wa_id, user.named_at = wa_id, at
+            user.touch(context.now)
+        elif user.wa_id == wa_id and at >= (user.named_at or 0) + NAMED_EVERY_MS:
+            user.named_at = at
+            user.changed = True
+
+    def _are_one(self, user: User, holder: User) -> bool:
+        """Tell whether two who have had one number are one person, whatever their user ids are."""
+        if holder.user_id is None or share_a_hash(user, holder):
+            return True
+        if self._hash is not None and has_hash(holder, self._hash):
+            return True
+        return are_linked(user, holder, MOVES, self._find)
+
+    def _hand_over(self, naming: Naming, former: User, owner: User, since: Moment) -> None:
+        """Note that a number is in other hands, and let nobody be trusted for it by mistake."""
+        context = self._context
+        add_link(former, Link(owner.user_id or "", "next_owner", since), context)
+        add_link(owner, Link(former.user_id or "", "former_owner", since), context)
+        inherit_moves(owner, former, since, context)
+        _distrust(owner, since, context, held=was_held(former))
+        naming.handovers.append(Handover(former, owner, since))
 
 
-def _lose(user: User, context: Context) -> None:
+def inherit_moves(owner: User, former: User, since: Moment, context: Context) -> None:
+    """Let who has a number since then be asked about as who had left it before."""
+    for moved in standing(former.links, former.owner_since):
+        if not moved.since.after(since):
+            add_link(owner, moved, context)
+    leave_to_person(owner, context)
+
+
+def _distrust(owner: User, since: Moment, context: Context, *, held: bool) -> None:
+    """Take the identity of who has a number for a change: never trusted for being the first.
+
+    Where none is known yet, that there is another one is known all the same. What a person decided
+    about it stays, unless the identity of the former owner was held.
+    """
+    latest, reason = owner.latest, HELD_BEFORE if held else IN_OTHER_HANDS
+    if latest is None:
+        change = Change(None, since, context.arrived, [since])
+        install(owner, change, context)
+        wait_for_person(owner, change, context)
+        record_change(owner, change, context, reason)
+    else:
+        owner.record(AuditEntry(context.now, "alias_moved", owner.hash, reason=reason))
+        if held and owner.state not in (State.PENDING, State.HELD):
+            stop(owner, latest, reason, context)
+        elif latest.decided_by is not None and not by_somebody(latest):
+            apply_policy(owner, latest, context)
+    owner.after_hold = owner.after_hold or held
+
+
+def _lose(user: User, wa_id: str, context: Context) -> None:
     """Take a wa_id away from a user who has a user id: the number changed hands."""
-    user.wa_id = None
+    if user.wa_id == wa_id:
+        user.wa_id = None
     user.record(
         AuditEntry(context.now, "alias_moved", user.hash, reason="another user id has the wa_id")
     )
     user.touch(context.now)
 
 
-def _merge(user: User, other: User, context: Context) -> None:
-    """Make two one person; the identity that was seen last is the latest."""
-    if _seen(other) > _seen(user):
-        for field in _IDENTITY:
-            mine, theirs = getattr(user, field), getattr(other, field)
-            setattr(user, field, theirs)
-            setattr(other, field, mine)
-    earlier, state, held = other.latest, other.state, _held(user) or _held(other)
-    user.history_count += other.history_count
-    if user.latest is not None:
-        both = [*user.history, *other.history, user.latest, *([earlier] if earlier else [])]
-        _join(user, both)
-    if user.latest is not None and earlier is not None:
-        _decide_again(user, user.latest, earlier, state, context, held=held)
-    names = {user.wa_id, user.user_id, other.wa_id}
-    links = {link for link in (*user.links, *other.links) if link.alias not in names}
-    user.links = sorted(links, key=lambda link: link.since.at)
-    user.blocked_ids = [*other.blocked_ids, *user.blocked_ids][-MAX_BLOCKED_IDS:]
-    user.wrote_at = max(filter(None, (user.wrote_at, other.wrote_at)), default=None)
-    user.record(AuditEntry(context.now, "merged", user.hash, reason="two turned out to be one"))
-    user.touch(context.now)
-    _empty(other, user)
+def says_nothing(named: Named, arrived: int, find: Callable[[str], Names | None]) -> bool:
+    """Tell whether a `Namer` would change nothing: all this is known, or nobody is by these names.
 
-
-def _seen(user: User) -> tuple[int, str]:
-    """Tell when the latest identity was last seen; the hash settles a tie, each time the same."""
-    return (0, "") if user.latest is None else (user.latest.last.at, user.latest.hash or "")
-
-
-def _held(user: User) -> bool:
-    return user.state is State.HELD or user.after_hold
-
-
-def _join(user: User, changes: list[Change]) -> None:
-    """Make one timeline of two: whose hash was seen when, whichever name it was seen by."""
-    sightings = [(moment, change) for change in changes for moment in change.seen]
-    sightings.sort(key=lambda sighting: sighting[0].at)
-    spans: list[list[tuple[Moment, Change]]] = []
-    for sighting in sightings:
-        if spans and spans[-1][-1][1].hash == sighting[1].hash:
-            spans[-1].append(sighting)
-        else:
-            spans.append([sighting])
-    latest = spans.pop()
-    taken = {id(user.latest)}
-    _grow(user.latest or latest[0][1], latest)
-    user.history = []
-    for span in spans:
-        change = next((c for _, c in span if id(c) not in taken), None)
-        if change is None:
-            change = Change(span[0][1].hash, span[0][0], span[0][1].received_at)
-        change.outcome = change.outcome or "superseded"
-        _grow(change, span)
-        taken.add(id(change))
-        user.history.append(change)
-    user.restored += [c for c in changes if c.id and id(c) not in taken]
-
-
-def _grow(change: Change, span: list[tuple[Moment, Change]]) -> None:
-    change.seen = []
-    change.changed = span[0][0]
-    for moment, _ in span:
-        change.absorb(moment)
-    change.touched = True
-
-
-def _decide_again(
-    user: User,
-    latest: Change,
-    earlier: Change,
-    state: State | None,
-    context: Context,
-    *,
-    held: bool,
-) -> None:
-    """Let what was decided about one of the two hold for the person that they are.
-
-    What a person decided about the latest hash stays, the stricter where two did. Nothing else is
-    acknowledged for being the first, or by a rule that is not for this person.
+    For elements that are no reason to keep a user, such as most statuses: they need not be loaded.
     """
-    same = latest.hash == earlier.hash
-    if same and _by_a_person(earlier) and not (_by_a_person(latest) and user.state is State.HELD):
-        latest.decided_by, latest.decided_at = earlier.decided_by, earlier.decided_at
-        latest.acknowledged_at, user.state, user.work = earlier.acknowledged_at, state, None
-    elif _by_a_person(latest):
-        return
-    elif earlier.hash is None and state is State.AWAITING_HASH and earlier.decided_by is not None:
-        user.history = [change for change in user.history if change is not earlier]
-        start(user, latest, earlier.decided_by, context)
-    elif held or (not same and earlier.last.at == latest.last.at):
-        user.after_hold = held
-        stop(user, latest, "two turned out to be one, and a person is to decide", context)
-    elif (user.history or state is not user.state) and user.state is not State.PENDING:
-        apply_policy(user, latest, context)
-
-
-def _by_a_person(change: Change) -> bool:
-    return change.decided_by is not None and change.decided_by["kind"] != "policy"
-
-
-def _empty(other: User, user: User) -> None:
-    """Leave nothing but the trail of the one who is no more."""
-    other.merged_into = user.id
-    other.wa_id = None
-    other.latest, other.state, other.work, other.ask = None, None, None, None
-    other.history, other.history_count, other.links = [], 0, []
-    other.wrote_at = other.checked_at = other.blocked_since = other.due_at = None
-    other.version += 1
-    other.changed = True
+    user = find(named.user_id)
+    holder = find(named.wa_id) if named.wa_id else None
+    parent = find(named.parent) if named.parent else None
+    if user is None or holder is None or named.wa_id is None:
+        return user is None and holder is None and parent is None
+    if named.parent is not None and (parent is None or parent.id != user.id):
+        return False
+    at = date(named.at, arrived).moment.at
+    same = user.id == holder.id and user.wa_id == named.wa_id
+    return same and at < (user.named_at or 0) + NAMED_EVERY_MS

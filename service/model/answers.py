@@ -9,6 +9,7 @@ from service.model.identities import (
     finish,
     install,
     just_after,
+    note_owner,
     record_change,
     retire,
     stop,
@@ -45,6 +46,7 @@ def heed(user: User, answer: Answer, context: Context) -> None:
     if answer.acknowledged:
         user.confirmed_at = context.now
         _confirm(user, latest, context)
+        note_owner(user)
     elif user.state is State.ACKNOWLEDGED:
         stop(user, latest, "the client says that it is not acknowledged", context)
     unblock(user, context)

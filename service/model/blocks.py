@@ -44,6 +44,19 @@ def block(
     return wanted
 
 
+def copied(block: Block, known: Block | None, other: User, now: int) -> bool:
+    """Tell whether a user's block is to hold for another one too; leave an audit entry if so.
+
+    The other is the same person under another number, or has the number that the user had. A block
+    of the other's own that ends no earlier stays as it is.
+    """
+    if not block.in_force(now) or stricter(known, block, now) is known:
+        return False
+    note = "copied: the block is of who had another number or user id before, or had this number"
+    other.record(AuditEntry(now, "blocked", other.hash, block.by, block.reason, note))
+    return True
+
+
 def unblock(user: User, known: Block | None, by: By, context: Context) -> bool:
     """End a block, and leave one audit entry; tell whether there was one in force."""
     if known is None or not known.in_force(context.now):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from service.model.doubts import want_answer
-from service.model.identities import start
+from service.model.identities import note_owner, start
 from service.model.timeline import Change
-from service.model.users import AuditEntry, By, Context, State, User
+from service.model.users import OPEN, AuditEntry, By, Context, State, User
 
 
 class Verb(StrEnum):
@@ -89,7 +89,23 @@ def decide(user: User, decision: Decision, context: Context) -> Result:
     elif effect is _Effect.HOLD:
         _hold(user, latest, decision, context)
         user.record(_entry("held", decision, context))
+    elif effect is _Effect.UNCHANGED:
+        _vouch(user, latest, decision, context)
     return Result.TAKEN
+
+
+def _vouch(user: User, latest: Change, decision: Decision, context: Context) -> None:
+    """Take a person's word for who has a number that another user had left before.
+
+    Policy had acknowledged the identity before the move was heard of, which says nothing of it.
+    """
+    moved = user.moved_to
+    if user.state in OPEN and moved is not None and latest.first.after(moved.since):
+        latest.decided_by, latest.decided_at = decision.by, context.now
+        latest.touched = True
+        user.record(_entry("decided", decision, context))
+        note_owner(user)
+        user.touch(context.now)
 
 
 def _hold(user: User, latest: Change, decision: Decision, context: Context) -> None:

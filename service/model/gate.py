@@ -21,7 +21,7 @@ CLEARS_WHEN = {
     "identity_held": "a person acknowledges the identity",
     "identity_failed": "a person acknowledges the identity again",
     "send_blocked": "the client says that the identity is acknowledged, or that it knows none",
-    "number_changed": "you write to the new number instead",
+    "number_changed": "a person or the client acknowledges an identity that came after the change",
     "blocked": "the block ends, or a person ends it",
     "contact_invalid": "a contact check finds the number valid",
     UNKNOWN: "the number is checked, or the user writes",

@@ -8,7 +8,7 @@ from bisect import insort
 from service.model.doubts import heed_claim, unblock, want_answer
 from service.model.events import IdentitySeen
 from service.model.moments import Dating, Moment, Precision, date
-from service.model.policy import Verdict, judge
+from service.model.policy import Policy, Verdict, judge
 from service.model.timeline import (
     Change,
     Place,
@@ -19,6 +19,7 @@ from service.model.timeline import (
     start_of,
 )
 from service.model.users import (
+    OPEN,
     AuditEntry,
     By,
     Context,
@@ -27,9 +28,12 @@ from service.model.users import (
     User,
     Work,
     by_policy,
+    newest,
+    standing,
 )
 
 MAX_CLAIMS = 8
+MOVED = "the user has another number now"
 
 
 def see(user: User, seen: IdentitySeen, context: Context) -> None:
@@ -59,13 +63,21 @@ def _place(user: User, hash_: str, dating: Dating, context: Context) -> None:
         place, dating = Place.LATER, just_after(latest, dating)
     match place:
         case Place.REPEAT:
-            repeat(latest, user.history, hash_, moment)
+            _repeat(user, latest, hash_, moment, context)
         case Place.LATER:
             succeed(user, latest, change_of(hash_, dating, context), context)
         case Place.EARLIER:
             _earlier(user, latest, change_of(hash_, dating, context), context)
         case Place.UNTOLD:
             _dispute(user, latest, change_of(hash_, dating, context), context)
+
+
+def _repeat(user: User, latest: Change, hash_: str, moment: Moment, context: Context) -> None:
+    """Take a repeat, which may show that an identity did not come after a move."""
+    doubted = _came_after_a_move(user, latest)
+    repeat(latest, user.history, hash_, moment)
+    if doubted and not _came_after_a_move(user, latest):
+        _trust_after_all(user, latest, context)
 
 
 def _take_awaited(user: User, unknown: Change, sighted: Change, context: Context) -> None:
@@ -153,24 +165,92 @@ def _renew(user: User, latest: Change, parted: Change, context: Context) -> None
 
 def _ask_guard_again(user: User, latest: Change, context: Context) -> None:
     """Let the guard stop what policy alone decided, as long as nothing has been done yet."""
-    by = latest.decided_by
-    work = user.work
-    if work is None or work.begun or work.attempts or work.holder:
-        return
-    if by is not None and by["kind"] != "policy":
+    if not _can_be_stopped(user, latest):
         return
     verdict = _judge(user, latest, context)
     if not verdict.automatic:
         stop(user, latest, verdict.reason, context)
 
 
+def _can_be_stopped(user: User, latest: Change) -> bool:
+    """Tell whether policy alone is about to acknowledge, and nothing has been done yet."""
+    work = user.work
+    if work is None or work.begun or work.attempts or work.holder:
+        return False
+    return not by_somebody(latest)
+
+
+def by_somebody(change: Change) -> bool:
+    """Tell whether a person or the client decided about a change, and not a policy."""
+    return change.decided_by is not None and change.decided_by["kind"] != "policy"
+
+
+def leave_to_person(user: User, context: Context) -> None:
+    """Let a person decide what policy alone decided about a user who has another number now.
+
+    What the client has accepted stays so. An acknowledgement of our own (Cloud API) is taken back
+    where the identity came after the move, for that may be a new owner's.
+    """
+    latest = user.latest
+    if latest is None or user.moved_to is None:
+        return
+    ours = context.policies.local and user.state is State.ACKNOWLEDGED and not by_somebody(latest)
+    if _can_be_stopped(user, latest) or (ours and _came_after_a_move(user, latest)):
+        stop(user, latest, MOVED, context)
+
+
+def _came_after_a_move(user: User, change: Change) -> bool:
+    """Tell whether a change came after the user had left the number, as far as anybody knows."""
+    return any(change.first.after(link.since) for link in standing(user.links, user.owner_since))
+
+
+def note_owner(user: User) -> None:
+    """Note since when it is known who has the number, as far as the latest identity tells.
+
+    That is since it came, where a person or the client acknowledged it; and since the user came
+    back to the number, where the client has confirmed it after that.
+    """
+    latest = user.latest
+    if latest is None:
+        return
+    since, answered = user.owner_since or 0, user.confirmed_at or 0
+    if by_somebody(latest) and user.state in OPEN:
+        since = max(since, latest.first.at)
+        answered = max(answered, latest.acknowledged_at or 0)
+    back = newest(user.links, "predecessor")
+    if back is not None and back.since.at < answered:
+        since = max(since, back.since.at)
+    if since > (user.owner_since or 0):
+        user.owner_since = since
+        user.changed = True
+
+
 def begin(user: User, change: Change, context: Context) -> None:
-    """Take the first change of a user, where the account says so on trust."""
+    """Take the first change of a user, where the account says so on trust.
+
+    Whoever comes after the user has left the number may be somebody else, and is not trusted.
+    """
     install(user, change, context)
     first_use = context.policies.first_use
-    if first_use is None:
+    if first_use is None or _came_after_a_move(user, change):
         apply_policy(user, change, context)
         return
+    _trust_first(user, change, first_use, context)
+
+
+def _trust_after_all(user: User, change: Change, context: Context) -> None:
+    """Trust the first hash that seemed to have come after the user had left the number.
+
+    It had not, as an earlier sighting shows. Nothing else may speak against it.
+    """
+    first_use = context.policies.first_use
+    waits = user.state is State.PENDING and not (user.history or user.after_hold or user.disputed)
+    if first_use is not None and waits and newest(user.links, "former_owner") is None:
+        _trust_first(user, change, first_use, context)
+
+
+def _trust_first(user: User, change: Change, first_use: Policy, context: Context) -> None:
+    """Acknowledge a hash for being the first."""
     # One entry tells of the change and of the trust in it: nearly every user begins so.
     user.record(AuditEntry(context.now, "first_use", change.hash, by_policy(first_use.name)))
     change.decided_by, change.decided_at = by_policy(first_use.name), context.now
@@ -259,7 +339,11 @@ def just_after(latest: Change, dating: Dating) -> Dating:
 def _judge(user: User, change: Change, context: Context) -> Verdict:
     policy = context.policies.of(user.wa_id or "", user.user_id or "")
     enough = policy.max_changes + 1
-    return judge(policy, count_within(change, user.history, policy.per_seconds, enough))
+    changes = count_within(change, user.history, policy.per_seconds, enough)
+    verdict = judge(policy, changes)
+    if verdict.automatic and user.moved_to is not None:
+        return verdict._replace(automatic=False, reason=MOVED)
+    return verdict
 
 
 def apply_policy(user: User, change: Change, context: Context) -> None:
@@ -268,7 +352,7 @@ def apply_policy(user: User, change: Change, context: Context) -> None:
     verdict = _judge(user, change, context)
     delay_ms = round(verdict.policy.delay_seconds * 1000)
     record_change(user, change, context, verdict.reason)
-    if not verdict.automatic or (delay_ms and user.moved_to):
+    if not verdict.automatic:
         wait_for_person(user, change, context)
     elif delay_ms:
         user.state, user.due_at = State.SCHEDULED, context.now + delay_ms
@@ -310,6 +394,7 @@ def start(user: User, change: Change, by: By, context: Context) -> None:
         if change.hash is None:
             user.state, user.work = State.AWAITING_HASH, None
             change.touched = True
+            note_owner(user)
             user.touch(context.now)
         else:
             finish(user, change, context)
@@ -346,5 +431,6 @@ def _settle(user: User, latest: Change, context: Context) -> None:
     user.after_hold = False
     latest.acknowledged_at = context.now
     latest.touched = True
+    note_owner(user)
     unblock(user, context)
     user.touch(context.now)

@@ -83,13 +83,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The other side of a number change: the `successor` of a user, or the `predecessor`.
+    """Another user who has to do with this one by a number, and since when.
 
+    After a number change the `successor` is the same person under the new number, the `predecessor`
+    under the old one. Where a wa_id came with another user id (Cloud API), the `former_owner` is
+    who had it before, the `next_owner` who has it since: somebody else, as far as anybody knows.
     `alias` is the other's wa_id, on the Cloud API a user id where no wa_id is known.
     """
 
     alias: str
-    relation: Literal["successor", "predecessor"]
+    relation: Literal["successor", "predecessor", "former_owner", "next_owner"]
     since: Moment
 
 
@@ -130,7 +133,8 @@ class User:
     `blocked_ids` are the failed messages (480, 137000) that have been heeded, `restored` are
     history entries that are part of another change again, `audit` the entries to be added. On the
     Cloud API there may be a `user_id`, or that alone; `named_at` is when both were last used
-    together, `merged_into` the user that this one turned out to be. Times are Unix milliseconds.
+    together, `merged_into` the user that this one turned out to be. Since `owner_since` it is known
+    who has the number, see `moved_to`. Times are Unix milliseconds.
     """
 
     id: int
@@ -156,6 +160,7 @@ class User:
     user_id: str | None = None
     named_at: int | None = None
     merged_into: int | None = None
+    owner_since: int | None = None
     work: Work | None = None
     ask: Work | None = None
     restored: list[Change] = field(default_factory=list)
@@ -180,8 +185,7 @@ class User:
     @property
     def moved_to(self) -> Link | None:
         """The number that the user has now."""
-        answered = max(self.confirmed_at or 0, (self.latest and self.latest.acknowledged_at) or 0)
-        return moved_to(self.links, answered)
+        return moved_to(self.links, self.owner_since)
 
     def touch(self, now: int) -> None:
         """Mark a change that readers see."""
@@ -194,20 +198,24 @@ class User:
         self.changed = True
 
 
-def moved_to(links: Sequence[Link], answered: int) -> Link | None:
+def moved_to(links: Sequence[Link], owner_since: int | None) -> Link | None:
     """Give the number that a user has now; None where it is still the same.
 
-    A callback that says that somebody has this number again is not enough to forget it: the
-    client must have answered since (`answered`, Unix ms) that the identity is acknowledged.
+    A callback that says that somebody has this number again is not enough to forget it, and nor is
+    a policy: a person or the client must have acknowledged an identity that came after the move.
+    `owner_since` (Unix ms) is when the newest such identity came.
     """
-    left = _newest(links, "successor")
-    back = _newest(links, "predecessor")
-    if left is None or back is None or back.since.at <= left.since.at:
-        return left
-    return None if answered > back.since.at else left
+    return newest(standing(links, owner_since), "successor")
 
 
-def _newest(links: Sequence[Link], relation: str) -> Link | None:
+def standing(links: Sequence[Link], owner_since: int | None) -> list[Link]:
+    """Give the moves to another number after which nobody is known to have this one."""
+    known = -1 if owner_since is None else owner_since
+    return [x for x in links if x.relation == "successor" and known <= x.since.until]
+
+
+def newest(links: Sequence[Link], relation: str) -> Link | None:
+    """Give the newest link of a kind."""
     found = [link for link in links if link.relation == relation]
     return max(found, key=lambda link: link.since.at, default=None)
 

@@ -69,7 +69,10 @@ class Transaction(Protocol):
         """Let aliases lead to these users from now on, wherever they led before."""
 
     def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
-        """Move the history of users, given first, to those that they turned out to be."""
+        """Move the history and the names of users, given first, to those that they are.
+
+        A user that one of these turned out to be may be given later as one of the first.
+        """
 
     def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
         """Tell by account and message id for whom messages were, as far as it was noted."""

@@ -20,7 +20,7 @@ LATER_COLUMNS = {
     "wrote_at": None, "acknowledged_at": None, "user_id": None, "named_at": None, "links": None,
     "blocked_since": None, "blocked_ids": None, "claims": None, "confirmed_at": None, "attempts": 0,
     "last_error": None, "after_hold": 0, "disputed": 0, "history_count": 0, "has_ask": 0,
-    "merged_into": None,
+    "merged_into": None, "owner_since": None,
 }  # fmt: skip
 """What a user's first callback mostly leaves as it is, and how.
 
@@ -46,7 +46,7 @@ OUTBOX_COLUMNS = (
 )  # fmt: skip
 RECIPIENT_COLUMNS = (
     "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "u.wrote_at", "u.checked_at",
-    "u.user_id", "u.hash", "u.links", "u.confirmed_at", "u.acknowledged_at",
+    "u.user_id", "u.hash", "u.links", "u.owner_since",
     "b.since", "b.until", "b.reason", "v.user_id",
 )  # fmt: skip
 """What makes a `Recipient`: of the tables `users`, `blocks` and `unverified`."""
@@ -112,7 +112,7 @@ def user_of(row: Sequence[Any]) -> User:
         decided_by, decided_at, state, version, updated_at, due_at, checked_at, has_work,
         wrote_at, acknowledged_at, user_id, named_at, links, blocked_since, blocked_ids, claims,
         confirmed_at, attempts, last_error, after_hold, disputed, history_count, has_ask,
-        merged_into,
+        merged_into, owner_since,
     ) = row  # fmt: skip
     latest = None
     if state is not None:
@@ -134,6 +134,7 @@ def user_of(row: Sequence[Any]) -> User:
         user_id=user_id,
         named_at=named_at,
         merged_into=merged_into,
+        owner_since=owner_since,
         created_at=created_at,
         latest=latest,
         state=_STATES[state],
@@ -192,6 +193,7 @@ def user_row(user: User) -> tuple[Any, ...]:
         user.history_count,
         int(user.ask is not None),
         user.merged_into,
+        user.owner_since,
     )
 
 
@@ -347,12 +349,11 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
     """Build a recipient from a row: an alias, and what RECIPIENT_COLUMNS name."""
     (
         _, id_, wa_id, state, received_at, blocked_since, wrote_at, checked_at, user_id, hash_,
-        links, confirmed_at, acknowledged_at, since, until, reason, unverified,
+        links, owner_since, since, until, reason, unverified,
     ) = row  # fmt: skip
     moved = blocked = None
     if links is not None:
-        answered = max(confirmed_at or 0, acknowledged_at or 0)
-        moved = moved_to([_link_of(item) for item in _loads(links)], answered)
+        moved = moved_to([_link_of(item) for item in _loads(links)], owner_since)
     if since is not None:
         blocked = Reason("blocked", since, until=until, detail=reason)
     signs = (state, blocked_since, wrote_at, links, checked_at)

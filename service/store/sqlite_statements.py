@@ -104,7 +104,12 @@ UPSERT_ALIAS = f"{INSERT_ALIAS} ON CONFLICT DO UPDATE SET user_id = excluded.use
 INSERT_RECIPIENT = (
     "INSERT OR IGNORE INTO message_recipients (account, message_id, alias, at) VALUES (?, ?, ?, ?)"
 )
-MERGE = "UPDATE changes SET user_id = ? WHERE user_id = ?"
+MERGE = (
+    "UPDATE changes SET user_id = ? WHERE user_id = ?",
+    "UPDATE aliases SET user_id = ? WHERE user_id = ?",
+    "UPDATE users SET merged_into = ? WHERE merged_into = ?",
+)
+"""The history, the names, and those who turned out to be the one who is no more."""
 INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
 UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS, ("id",))
 DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
@@ -290,8 +295,10 @@ class SQLiteTransaction:
         self._many(UPSERT_ALIAS, rows)
 
     def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
-        """Move the history of users, given first, to those that they turned out to be."""
-        self._many(MERGE, [(user_id, gone) for gone, user_id in merged])
+        """Move the history and the names of users, given first, to those that they are."""
+        rows = [(user_id, gone) for gone, user_id in merged]
+        for statement in MERGE:
+            self._many(statement, rows)
 
     def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
         """Tell by account and message id for whom messages were, as far as it was noted."""

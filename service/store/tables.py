@@ -99,6 +99,7 @@ users = Table(
     Column("user_id", Text),
     Column("named_at", Big),
     Column("merged_into", Big),
+    Column("owner_since", Big),
 )
 """The users of every account, each with its latest identity, where it has one.
 
@@ -144,7 +145,9 @@ aliases = Table(
     Column("user_id", Big, ForeignKey("users.id"), nullable=False),
     sqlite_with_rowid=False,
 )
-"""What a user is called: a wa_id, on the Cloud API also a user id. Old ones stay."""
+"""What a user is called: a wa_id, on the Cloud API also user ids. Old ones stay."""
+
+Index("ix_aliases_user_id", aliases.c.user_id)
 
 changes = Table(
     "changes",

@@ -1,5 +1,7 @@
 """Who is who on the Cloud API: users with a number, a user id, or both."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.acceptance.conftest import (
@@ -18,6 +20,7 @@ from tests.acceptance.conftest import (
 from tests.acceptance.webhooks import mismatch, status, system, told, wrote
 
 OTHER_ID, NEW_NUMBER = "US.20000000000000000002", "12195555358"
+PARENT = "US.ENT.11815799212886844830"
 AN_HOUR_AGO = HOUR_AGO / 1000
 
 
@@ -65,6 +68,19 @@ async def test_a_hash_is_compared_whichever_name_it_comes_under(shop: CloudInsta
     assert (await shop.identity(USER_ID))["hash"] == HASH_C
 
 
+def block_path(user: str) -> str:
+    return f"/accounts/shop/recipients/{user}/block"
+
+
+async def block(shop: CloudInstallation, user: str) -> None:
+    status, _ = await shop.api("PUT", block_path(user), {"reason": "asked us to stop"})
+    assert status == 200
+
+
+TRUSTING_TOO_MUCH: Json = {"accounts": {"shop": {"policy": {"mode": "auto"}}}}
+"""Policy acknowledges everything that it may."""
+
+
 async def test_a_number_that_changed_hands_leads_to_who_has_it_now_and_inherits_nothing(
     shop: CloudInstallation,
 ) -> None:
@@ -75,19 +91,239 @@ async def test_a_number_that_changed_hands_leads_to_who_has_it_now_and_inherits_
     assert (now["wa_id"], now["user_id"]) == (SHEENA, OTHER_ID)
     assert (now["hash"], now["history"]) == (HASH_B, [])
     assert "alias_moved" in await events(shop, USER_ID)
-    assert (await shop.gate(SHEENA))["identity_key_hash"] == HASH_B
+    assert (await shop.gate(SHEENA))["identity_key_hash"] is None
     assert (await shop.gate(USER_ID))["identity_key_hash"] == HASH_A
 
 
-async def test_a_hold_is_not_inherited_with_a_number_and_stays_where_it_was(
+async def test_a_number_in_other_hands_is_never_trusted_for_the_first_hash(
     shop: CloudInstallation,
 ) -> None:
     await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
-    await shop.come(wrote(HASH_B, 60, wa_id=SHEENA, user_id=USER_ID))
-    await shop.hold(HASH_B, SHEENA)
+    await shop.come(wrote(HASH_B, 60, wa_id=SHEENA, user_id=OTHER_ID))
+    for alias in (SHEENA, OTHER_ID):
+        assert await shop.reasons(alias) == ["identity_pending"]
+        assert "first_use" not in await events(shop, alias)
+    status, _ = await shop.acknowledge(HASH_B, SHEENA)
+    assert status == 200
+    assert (await shop.gate(SHEENA))["identity_key_hash"] == HASH_B
+    assert await shop.reasons(OTHER_ID) == []
+
+
+async def test_policy_decides_about_a_number_in_other_hands_as_about_a_change(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_shop(**TRUSTING_TOO_MUCH)
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await shop.come(wrote(HASH_B, 60, wa_id=SHEENA, user_id=OTHER_ID))
+    shown = await shop.identity(SHEENA)
+    assert (shown["hash"], shown["state"]) == (HASH_B, "acknowledged")
+    assert shown["decided_by"] == {"kind": "policy", "name": "default"}
+
+
+@pytest.mark.parametrize("by", ["message", "status"])
+async def test_a_number_in_other_hands_is_closed_before_its_hash_is_known(
+    shop: CloudInstallation, by: str
+) -> None:
+    names = {"recipient_id": SHEENA, "recipient_user_id": OTHER_ID}
+    unhashed = {
+        "message": wrote(None, 60, wa_id=SHEENA, user_id=OTHER_ID),
+        "status": told(status("delivered", 60, **names)),
+    }
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID), unhashed[by])
+    shown = await shop.identity(SHEENA)
+    assert (shown["user_id"], shown["hash"], shown["state"]) == (OTHER_ID, None, "pending")
+    assert await shop.reasons(SHEENA) == ["identity_pending"]
+    await shop.come(wrote(HASH_B, 120, user_id=OTHER_ID))
+    shown = await shop.identity(SHEENA)
+    assert (shown["hash"], shown["state"], shown["history"]) == (HASH_B, "pending", [])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0), (2, 1, 0), (2, 0, 1)])
+async def test_a_number_in_other_hands_ends_the_same_in_every_order_of_delivery(
+    shop: CloudInstallation, order: tuple[int, ...]
+) -> None:
+    webhooks = [
+        wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID),
+        wrote(HASH_B, 60, wa_id=SHEENA, user_id=OTHER_ID),
+        wrote(HASH_B, 90, user_id=OTHER_ID),
+    ]
+    await shop.come(*(webhooks[number] for number in order), *webhooks)
+    now, before = await shop.identity(SHEENA), await shop.identity(USER_ID)
+    assert (now["user_id"], now["hash"], now["state"]) == (OTHER_ID, HASH_B, "pending")
+    assert (before["wa_id"], before["hash"], before["state"]) == (None, HASH_A, "acknowledged")
+    relations = [link["relation"] for one in (before, now) for link in one["linked"]]
+    assert relations == ["next_owner", "former_owner"]
+
+
+async def test_a_block_by_hand_holds_for_who_has_the_number_now_and_stays_where_it_was(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await block(shop, SHEENA)
+    webhook = wrote(HASH_B, 60, wa_id=SHEENA, user_id=OTHER_ID)
+    await shop.come(webhook)
+    await shop.acknowledge(HASH_B, SHEENA)
+    assert await shop.reasons(SHEENA) == await shop.reasons(OTHER_ID) == ["blocked"]
+    assert await shop.reasons(USER_ID) == ["blocked"]
+    [copied] = [entry for entry in await shop.audit(SHEENA) if entry["event"] == "blocked"]
+    assert copied["reason"] == "asked us to stop"
+    assert "copied" in copied["note"]
+    # Each ends by itself, and what is delivered once more brings it back for nobody.
+    assert (await shop.api("DELETE", block_path(SHEENA)))[0] == 200
+    await shop.come(webhook, wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    assert await shop.reasons(SHEENA) == []
+    assert await shop.reasons(USER_ID) == ["blocked"]
+
+
+def same_hash() -> list[Json]:
+    return [wrote(HASH_A, 60, wa_id=SHEENA, user_id=OTHER_ID)]
+
+
+def same_hash_told_later() -> list[Json]:
+    unhashed = told(status("sent", 60, recipient_id=SHEENA, recipient_user_id=OTHER_ID))
+    return [unhashed, wrote(HASH_A, 90, user_id=OTHER_ID)]
+
+
+def same_parent() -> list[Json]:
+    return [wrote(HASH_A, 60, wa_id=SHEENA, user_id=OTHER_ID, parent_user_id=PARENT)]
+
+
+def same_parent_without_the_number() -> list[Json]:
+    return [wrote(HASH_A, 60, user_id=OTHER_ID, parent_user_id=PARENT)]
+
+
+def previous_user_id() -> list[Json]:
+    about = {"type": "user_changed_user_id", "previous_user_id": USER_ID, "user_id": OTHER_ID}
+    changed = system(30, None, **about)
+    return [changed, wrote(None, 60, wa_id=SHEENA, user_id=OTHER_ID)]
+
+
+def previous_user_id_told_later() -> list[Json]:
+    return list(reversed(previous_user_id()))
+
+
+ONE_PERSON = pytest.mark.parametrize(
+    "says_so",
+    [
+        same_hash, same_hash_told_later, same_parent, same_parent_without_the_number,
+        previous_user_id, previous_user_id_told_later,
+    ],
+)  # fmt: skip
+
+
+@ONE_PERSON
+async def test_a_number_with_another_user_id_may_still_be_one_person_who_stays_trusted(
+    shop: CloudInstallation, says_so: Callable[[], list[Json]]
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID, parent_user_id=PARENT))
+    await shop.come(*says_so(), *says_so())
+    [identity] = await listed(shop)
+    assert (identity["wa_id"], identity["user_id"]) == (SHEENA, OTHER_ID)
+    for alias in (SHEENA, USER_ID, OTHER_ID):
+        whole = await shop.identity(alias)
+        assert (whole["hash"], whole["state"]) == (HASH_A, "acknowledged")
+        assert (whole["history"], whole["linked"]) == ([], [])
+        assert (await shop.gate(alias))["identity_key_hash"] == HASH_A
+    await shop.come(wrote(HASH_B, 120, wa_id=SHEENA, user_id=OTHER_ID))
+    assert await shop.state(USER_ID) == "pending"
+
+
+@ONE_PERSON
+async def test_a_hold_and_a_block_hold_for_the_same_person_under_another_user_id(
+    shop: CloudInstallation, says_so: Callable[[], list[Json]]
+) -> None:
+    names = {"wa_id": SHEENA, "user_id": USER_ID, "parent_user_id": PARENT}
+    await shop.come(wrote(HASH_C, -60, **names), wrote(HASH_A, **names))
+    await shop.hold(HASH_A, SHEENA)
+    await block(shop, SHEENA)
+    await shop.come(*says_so())
+    for alias in (SHEENA, USER_ID, OTHER_ID):
+        assert sorted(await shop.reasons(alias)) == ["blocked", "identity_held"]
+    assert (await shop.api("DELETE", block_path(USER_ID)))[0] == 200
+    assert await shop.reasons(OTHER_ID) == ["identity_held"]
+
+
+async def test_a_user_id_may_change_again_and_again_and_each_leads_to_the_person(
+    shop: CloudInstallation,
+) -> None:
+    user_ids = [f"US.{number}" for number in range(5)]
+    for number, user_id in enumerate(user_ids):
+        await shop.come(wrote(HASH_A, 60 * number, user_id=user_id))
+    await shop.come(wrote(HASH_A, -60, wa_id=SHEENA, user_id=user_ids[0]))
+    for user_id in (user_ids[2], user_ids[1], user_ids[4], user_ids[3]):
+        await shop.come(wrote(HASH_A, 600, wa_id=SHEENA, user_id=user_id))
+    assert len(await listed(shop)) == 1
+    await shop.stop()
+    await shop.start()
+    shown = await shop.identity(SHEENA)
+    assert (shown["hash"], shown["state"]) == (HASH_A, "acknowledged")
+    assert all([await shop.identity(user_id) == shown for user_id in user_ids])
+
+
+async def test_a_block_holds_for_the_new_number_and_the_new_user_id_of_the_same_person(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await block(shop, SHEENA)
+    about = {"type": "user_changed_number", "wa_id": NEW_NUMBER, "user_id": OTHER_ID}
+    await shop.come(system(60, previous_user_id=USER_ID, **about))
+    assert await shop.reasons(NEW_NUMBER) == await shop.reasons(OTHER_ID) == ["blocked"]
+    assert sorted(await shop.reasons(SHEENA)) == ["blocked", "number_changed"]
+    hidden = {"type": "user_changed_user_id", "previous_user_id": OTHER_ID, "user_id": "US.3"}
+    await shop.come(system(90, None, **hidden))
+    assert await shop.reasons("US.3") == ["blocked"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_new_owner_of_a_number_that_was_left_waits_for_a_person_whatever_policy_says(
+    open_shop: OpenShop, late: bool
+) -> None:
+    shop = await open_shop(**TRUSTING_TOO_MUCH)
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    about = {"type": "user_changed_number", "wa_id": NEW_NUMBER, "user_id": "US.3"}
+    moved = system(60, previous_user_id=USER_ID, **about)
+    owner = wrote(HASH_B, 120, wa_id=SHEENA, user_id=OTHER_ID)
+    await shop.come(*((owner, moved) if late else (moved, owner)))
+    assert sorted(await shop.reasons(SHEENA)) == ["identity_pending", "number_changed"]
+    [reason] = [r for r in (await shop.gate(SHEENA))["reasons"] if r["code"] == "number_changed"]
+    assert reason["wa_id"] == NEW_NUMBER
+    await shop.acknowledge(HASH_B, SHEENA)
+    assert await shop.reasons(SHEENA) == []
+    assert await shop.reasons(USER_ID) == ["number_changed"]
+    await shop.come(moved, owner, wrote(HASH_C, 180, wa_id=SHEENA, user_id=OTHER_ID))
+    assert await shop.state(SHEENA) == "acknowledged", "policy decides again"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_without_user_ids_too_a_new_owner_of_a_number_waits_for_a_person(
+    open_shop: OpenShop, late: bool
+) -> None:
+    shop = await open_shop(**TRUSTING_TOO_MUCH)
+    moved = system(60, type="user_changed_number", wa_id=NEW_NUMBER)
+    owner = wrote(HASH_B, 120, wa_id=SHEENA)
+    await shop.come(*((owner, moved) if late else (moved, owner)))
+    assert sorted(await shop.reasons(SHEENA)) == ["identity_pending", "number_changed"]
+    await shop.acknowledge(HASH_B, SHEENA)
+    assert await shop.reasons(SHEENA) == []
+    await shop.come(moved, owner)
+    assert await shop.reasons(SHEENA) == []
+
+
+async def test_a_hold_stays_where_it_was_and_who_has_the_number_now_waits_for_a_person(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_shop(**TRUSTING_TOO_MUCH)
+    await shop.come(wrote(HASH_A, wa_id=SHEENA, user_id=USER_ID))
+    await shop.come(told(mismatch(recipient_user_id=USER_ID)))
+    await shop.hold(None, SHEENA)
     await shop.come(wrote(HASH_C, 120, wa_id=SHEENA, user_id=OTHER_ID))
     assert await shop.reasons(USER_ID) == ["identity_held"]
+    assert await shop.reasons(SHEENA) == ["identity_pending"]
+    said = [entry["reason"] for entry in await shop.audit(SHEENA)]
+    assert any(reason and "held" in reason for reason in said)
+    await shop.acknowledge(HASH_C, SHEENA)
     assert await shop.reasons(SHEENA) == []
+    assert await shop.reasons(USER_ID) == ["identity_held"]
 
 
 async def test_a_late_delivery_does_not_give_a_number_back(shop: CloudInstallation) -> None:

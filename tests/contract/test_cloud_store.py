@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from service.model.policy import Policies, Policy
 from service.model.users import State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.blocks import find_block
-from service.store.database import JournalRow
+from service.store.database import JournalRow, RecipientQuery
 from service.store.queries import account_rows, audit_of, find_user, history_of
 from service.store.retention import forget_recipients, has_old_recipients
 from service.store.sqlite import SQLiteDatabase
@@ -212,7 +213,7 @@ async def test_a_number_that_changes_hands_leads_to_who_has_it_now(
     assert before is not None
     assert now is not None
     assert (before.wa_id, before.hash) == (None, "A")
-    assert (now.user_id, now.hash, now.state) == (OTHER_ID, "B", State.ACKNOWLEDGED)
+    assert (now.user_id, now.hash, now.state) == (OTHER_ID, "B", State.PENDING)
 
 
 async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
@@ -411,3 +412,85 @@ async def test_an_unknown_number_is_dismissed_up_to_the_newest_callback(
     assert await found() == [("111", 1), ("22", 1)]
     await dismiss("22")
     assert await found() == [("111", 1)]
+
+
+STORY: list[list[Event]] = [
+    [Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1))],
+    [Named(OTHER_ID, WA_ID, None, at(9)), IdentitySeen(OTHER_ID, "B", at(9))],
+    [Named("US.3", WA_ID, None, at(19)), UserWrote("US.3", at(19))],
+    [IdentitySeen("US.3", "B", at(29))],
+    [NumberChanged(ID, "16505550000", at(5))],
+]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(len(STORY))))[::7])
+async def test_what_is_kept_between_callbacks_makes_no_difference_to_who_is_who(
+    ledger: Ledger, database: SQLiteDatabase, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """Told in one callback everything is in memory, told in several it is read again each time."""
+
+    for number in order:
+        await take(ledger, *STORY[number])
+    other = SQLiteDatabase(tmp_path / "other.db")
+    await other.open()
+    at_once = Ledger(other, POLICIES, Metrics(), max_waiting=100, clock=lambda: NOW)
+    await take(at_once, *(event for number in order for event in STORY[number]))
+    await at_once.close()
+    try:
+        assert await everybody(database) == await everybody(other)
+    finally:
+        await other.close()
+
+
+async def everybody(database: SQLiteDatabase) -> list[object]:
+    """Give whom each name leads to, and what the gate goes by of that user."""
+    names = (ID, OTHER_ID, "US.3", WA_ID, "16505550000")
+    found = [await find(database, alias) for alias in names]
+    users_found = [user for user in found if user is not None]
+    assert len(users_found) == len(names)
+    return [
+        (
+            user.wa_id,
+            user.user_id,
+            user.hash,
+            user.state,
+            user.moved_to and user.moved_to.alias,
+            sorted((x.relation, x.alias) for x in user.links),
+            [c.hash for c in await database.read(partial(history_of, user_id=user.id))],
+            await database.read(partial(find_block, user_id=user.id)) is not None,
+        )
+        for user in users_found
+    ]
+
+
+async def test_who_turns_out_to_be_somebody_who_turns_out_to_be_a_third_is_the_third(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    for number in range(1, 5):
+        await take(ledger, IdentitySeen(f"US.{number}", "A", at(number)))
+    await ledger.submit(BlockEntry("shop", "US.1", "a person said so", by_key("crm")))
+    for number in range(1, 5):
+        named = Named(f"US.{number}", WA_ID, None, at(10 + number))
+        await take(ledger, named, IdentitySeen(f"US.{number}", "A", at(10 + number)))
+    found = [await find(database, alias) for alias in (WA_ID, "US.1", "US.2", "US.3", "US.4")]
+    assert found[0] is not None
+    assert all(user == found[0] for user in found)
+    assert (found[0].user_id, found[0].hash) == ("US.4", "A")
+    trail = await database.read(partial(audit_of, user_id=found[0].id))
+    assert [entry.event for entry in trail].count("first_use") == 4
+    assert await database.read(partial(find_block, user_id=found[0].id)) is not None
+
+
+async def test_it_is_kept_since_when_it_is_known_who_has_a_number(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await take(ledger, NumberChanged(WA_ID, "16505550000", at(1)))
+    await take(ledger, IdentitySeen(WA_ID, "B", at(9)))
+    query = RecipientQuery("shop", None, [WA_ID])
+    before = await database.look_up(query, lambda found: found.users[WA_ID])
+    await decide(ledger, WA_ID, "B")
+    after = await database.look_up(query, lambda found: found.users[WA_ID])
+    assert (before.moved_to is None, after.moved_to is None) == (False, True)
+    known = await find(database, WA_ID)
+    assert known is not None
+    assert known.owner_since == at(9).at

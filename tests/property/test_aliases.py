@@ -1,57 +1,101 @@
 """Who is who on the Cloud API, whatever the order in which the names arrive."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.model.aliases import Known, name
-from service.model.events import IdentitySeen, Named
-from service.model.identities import see
+from service.ledger.blocks import BlockEntry
+from service.ledger.book import Book
+from service.ledger.callbacks import CallbackEntry
+from service.ledger.decisions import DecisionEntry
+from service.model.decisions import Decision, Result, Verb
+from service.model.events import Event, IdentitySeen, Named, NumberChanged, UserWrote
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
-from service.model.users import Context, State, User
+from service.model.users import OPEN, State, User, by_key
 
 thorough = settings(max_examples=300, deadline=None)
 START = 1_700_000_000_000
 NOW = START + 1_000_000
-NUMBER = "16505551234"
+NUMBER, NEW_NUMBER = "16505551234", "16505550000"
 FIRST, SECOND, PARENT = "US.1", "US.2", "US.ENT.9"
-CONTEXT = Context(NOW, Policies((), Policy("default"), local=True), NOW)
-TRUSTING = CONTEXT._replace(
-    policies=Policies((), Policy("default"), local=True, first_use=Policy("trust_first_use"))
-)
+MANUAL = Policies((), Policy("default"), local=True)
+TRUST = Policy("trust_first_use")
+TRUSTING = Policies((), Policy("default"), local=True, first_use=TRUST)
+AUTOMATIC = Policies((), Policy("default", "auto"), local=True, first_use=TRUST)
+CRM = by_key("crm")
 
 
-@dataclass
+class Memory:
+    """Stands for the database: it keeps nothing, for all is within one transaction."""
+
+    def __init__(self) -> None:
+        self._ids = 0
+
+    def new_user_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+    def load_users(self, *_: object) -> dict[Any, User]:
+        return {}
+
+
 class People:
     """The users of an account by what they are called, as the ledger keeps them."""
 
-    context: Context = CONTEXT
-    by_alias: dict[str, User] = field(default_factory=dict)
-    all: list[User] = field(default_factory=list)
+    def __init__(self, policies: Policies = MANUAL) -> None:
+        self.book = Book(cast(Any, Memory()), {"shop": policies}, NOW, 0.5)
 
     def of(self, alias: str) -> User:
-        if alias not in self.by_alias:
-            number = None if alias.startswith("US.") else alias
-            user_id = None if number else alias
-            user = User(len(self.all) + 1, "shop", number, NOW, user_id=user_id)
-            self.by_alias[alias] = user
-            self.all.append(user)
-        return self.by_alias[alias]
+        return self.book.user("shop", alias)
 
-    def take(self, said: "Said") -> None:
-        if said.user_id is not None:
-            named = Named(said.user_id, said.wa_id, said.parent, said.at)
-            known = Known(*(self.by_alias.get(x or "") for x in (named[0], named[1], named[2])))
-            naming = name(named, known, self.context, self.of)
-            assert naming is not None
-            for alias in naming.owned:
-                self.by_alias[alias] = naming.user
-        alias = said.user_id or said.wa_id
-        assert alias is not None
-        see(self.of(alias), IdentitySeen(alias, said.hash, said.at), self.context)
+    @property
+    def all(self) -> Iterable[User]:
+        return self.book._by_id.values()
+
+    def take(self, what: "Said | Moved | Blocked") -> None:
+        if isinstance(what, Blocked):
+            BlockEntry("shop", what.alias, "asked us to stop", CRM).apply(self.book)
+        else:
+            CallbackEntry("shop", NOW, b"", what.events).apply(self.book)
+
+    def hold(self, alias: str) -> None:
+        decision = Decision(Verb.HOLD, self.of(alias).hash, CRM)
+        result, _ = DecisionEntry("shop", alias, decision).apply(self.book)
+        assert result is Result.TAKEN
+
+    def reasons(self, alias: str) -> set[str]:
+        """Give why nobody may write to whom a name leads to."""
+        user = self.of(alias)
+        found = set() if user.state in {None, *OPEN} else {f"identity_{user.state}"}
+        if user.moved_to is not None:
+            found.add("number_changed")
+        if self.book.block_of(user) is not None:
+            found.add("blocked")
+        return found
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A system message: a user has another number or user id."""
+
+    at: Moment
+    old: str
+    new: str
+
+    @property
+    def events(self) -> list[Event]:
+        return [NumberChanged(self.old, self.new, self.at)]
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A person blocks a user."""
+
+    alias: str
 
 
 @dataclass(frozen=True)
@@ -59,10 +103,20 @@ class Said:
     """What one message tells: some of the names of its sender, and the hash."""
 
     at: Moment
-    hash: str
+    hash: str | None
     user_id: str | None
     wa_id: str | None
     parent: str | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        told: list[Event] = []
+        if self.user_id is not None:
+            told.append(Named(self.user_id, self.wa_id, self.parent, self.at))
+        alias = self.user_id or self.wa_id or ""
+        if self.hash is not None:
+            told.append(IdentitySeen(alias, self.hash, self.at, self.at))
+        return [*told, UserWrote(alias, self.at)]
 
 
 def at(slot: int) -> Moment:
@@ -99,8 +153,8 @@ def a_number_changes_hands(draw: st.DrawFn) -> tuple[list[Said], list[Said]]:
     return said, list(delivered)
 
 
-def deliver(messages: list[Said], context: Context = CONTEXT) -> People:
-    people = People(context)
+def deliver(messages: Iterable["Said | Moved | Blocked"], policies: Policies = MANUAL) -> People:
+    people = People(policies)
     for message in messages:
         people.take(message)
     return people
@@ -115,8 +169,9 @@ def test_who_has_no_user_id_is_called_by_the_wa_id_alone(
     people = People()
     for message in told[1]:
         people.take(message)
-        for alias, user in people.by_alias.items():
-            assert user.user_id is not None or user.wa_id == alias
+        for alias in {name for said in told[1] for name in (said.user_id, said.wa_id) if name}:
+            user = people.book.find("shop", alias)
+            assert user is None or user.user_id is not None or user.wa_id == alias
 
 
 def identity(user: User) -> Any:
@@ -154,22 +209,22 @@ def test_a_merger_never_trusts_a_second_hash_for_being_the_first(
 
 
 @thorough
-@given(one_person(), st.sampled_from([CONTEXT, TRUSTING]))
+@given(one_person(), st.sampled_from([MANUAL, TRUSTING]))
 def test_one_person_ends_in_the_same_state_whatever_came_first_and_by_which_name(
-    told: tuple[list[Said], list[Said]], context: Context
+    told: tuple[list[Said], list[Said]], policies: Policies
 ) -> None:
     said, delivered = told
-    in_order, as_delivered = (deliver(some, context).of(FIRST) for some in (said, delivered))
+    in_order, as_delivered = (deliver(some, policies).of(FIRST) for some in (said, delivered))
     assert identity(as_delivered) == identity(in_order)
 
 
 @thorough
-@given(a_number_changes_hands())
+@given(a_number_changes_hands(), st.sampled_from([MANUAL, TRUSTING]))
 def test_a_number_belongs_to_who_had_it_last_and_brings_nothing_along(
-    told: tuple[list[Said], list[Said]],
+    told: tuple[list[Said], list[Said]], policies: Policies
 ) -> None:
     said, delivered = told
-    in_order, as_delivered = deliver(said), deliver(delivered)
+    in_order, as_delivered = deliver(said, policies), deliver(delivered, policies)
     for people in (in_order, as_delivered):
         assert people.of(NUMBER) is people.of(SECOND)
         assert people.of(FIRST).wa_id is None
@@ -177,3 +232,158 @@ def test_a_number_belongs_to_who_had_it_last_and_brings_nothing_along(
         assert {c and c.hash for c in (people.of(FIRST).latest,)} == {f"hash of {FIRST}"}
         assert identity(people.of(SECOND)) == (f"hash of {SECOND}", State.PENDING, [])
     assert identity(in_order.of(FIRST)) == identity(as_delivered.of(FIRST))
+
+
+@st.composite
+def two_user_ids(draw: st.DrawFn, *, same: str | None) -> tuple[list[Said], list[Said]]:
+    """Give messages from one number, first with one user id, then with another, and a delivery.
+
+    `same` is what both have in common: the hash, the parent id, or nothing. In some there is no
+    hash, in some no number; but each user id is told with the number, at first.
+    """
+    slots = draw(st.lists(st.integers(0, 9), min_size=2, max_size=6, unique=True))
+    slots.sort()
+    handover = draw(st.sampled_from(slots[1:]))
+    said = []
+    for slot in slots:
+        user_id = FIRST if slot < handover else SECOND
+        hash_ = "A" if same == "hash" or user_id == FIRST else "B"
+        begins = slot in {slots[0], handover}
+        said.append(
+            Said(
+                at(slot),
+                hash_ if begins and same == "hash" else draw(st.sampled_from([hash_, None])),
+                user_id,
+                NUMBER if begins else draw(st.sampled_from([NUMBER, None])),
+                PARENT if same == "parent" and begins else None,
+            )
+        )
+    repeats = draw(st.lists(st.sampled_from(said), max_size=3))
+    return said, list(draw(st.permutations(said + repeats)))
+
+
+POLICIES = st.sampled_from([MANUAL, TRUSTING, AUTOMATIC])
+SAME = st.sampled_from(["hash", "parent", None])
+
+
+@thorough
+@given(two_user_ids(same=None), POLICIES)
+def test_no_order_of_delivery_leaves_a_number_in_other_hands_more_open_than_another(
+    told: tuple[list[Said], list[Said]], policies: Policies
+) -> None:
+    said, delivered = told
+    in_order, as_delivered = deliver(said, policies), deliver(delivered, policies)
+    assert as_delivered.of(NUMBER) is as_delivered.of(SECOND)
+    assert identity(as_delivered.of(NUMBER)) == identity(in_order.of(NUMBER))
+    assert as_delivered.reasons(NUMBER) == in_order.reasons(NUMBER)
+    decided_by = as_delivered.of(NUMBER).latest
+    assert decided_by is not None
+    assert decided_by.decided_by in (None, {"kind": "policy", "name": "default"})
+
+
+@thorough
+@given(two_user_ids(same="hash") | two_user_ids(same="parent"), POLICIES)
+def test_two_user_ids_of_one_person_lead_to_one_user_whatever_came_first(
+    told: tuple[list[Said], list[Said]], policies: Policies
+) -> None:
+    said, delivered = told
+    in_order, as_delivered = deliver(said, policies), deliver(delivered, policies)
+    for people in (in_order, as_delivered):
+        known = people.of(NUMBER)
+        assert people.of(FIRST) is people.of(SECOND) is known
+        assert (known.user_id, known.wa_id, known.merged_into) == (SECOND, NUMBER, None)
+        assert not any(link for link in known.links)
+    assert identity(as_delivered.of(NUMBER))[0] == identity(in_order.of(NUMBER))[0]
+    assert as_delivered.reasons(NUMBER) >= in_order.reasons(NUMBER)
+
+
+@thorough
+@given(two_user_ids(same="hash"), POLICIES)
+def test_whose_hash_was_known_before_the_user_id_changed_is_as_before_in_every_order(
+    told: tuple[list[Said], list[Said]], policies: Policies
+) -> None:
+    said, delivered = told
+    before = deliver(said[:1], policies)
+    after = deliver([said[0], *delivered], policies)
+    assert identity(after.of(NUMBER)) == identity(before.of(NUMBER))
+    assert after.reasons(NUMBER) == before.reasons(NUMBER)
+
+
+@thorough
+@given(two_user_ids(same="hash") | two_user_ids(same=None), POLICIES, st.data())
+def test_a_user_id_that_is_told_to_follow_another_is_of_the_same_person(
+    told: tuple[list[Said], list[Said]], policies: Policies, data: st.DataObject
+) -> None:
+    said, _ = told
+    changed = Moved(at(10), FIRST, SECOND)
+    delivered = data.draw(st.permutations([*said, changed]))
+    as_delivered = deliver(delivered, policies)
+    assert as_delivered.of(FIRST) is as_delivered.of(SECOND) is as_delivered.of(NUMBER)
+    assert "number_changed" not in as_delivered.reasons(NUMBER)
+    in_order = deliver([*said, changed], policies)
+    assert as_delivered.reasons(NUMBER) >= in_order.reasons(NUMBER) - {"identity_pending"}
+
+
+@thorough
+@given(SAME.flatmap(lambda same: two_user_ids(same=same)), POLICIES, st.data())
+def test_a_hold_or_a_block_of_who_had_the_number_keeps_it_closed_in_every_order(
+    told: tuple[list[Said], list[Said]], policies: Policies, data: st.DataObject
+) -> None:
+    said, _ = told
+    first, *others = said
+    begun = Said(first.at, "A", FIRST, NUMBER, first.parent)
+    rest = data.draw(st.permutations(others))
+    people = deliver([begun, Said(at(-1), "Z", FIRST, NUMBER)], policies)
+    if people.of(NUMBER).state in {State.PENDING, State.HELD}:
+        people.hold(NUMBER)
+        for one in rest:
+            people.take(one)
+            assert people.reasons(NUMBER) & {"identity_held", "identity_pending"}
+    people = deliver([begun, Blocked(NUMBER)], policies)
+    for one in rest:
+        people.take(one)
+        assert "blocked" in people.reasons(NUMBER)
+        assert "blocked" in people.reasons(FIRST)
+
+
+MOVES = [Moved(at(3), "1", "2"), Moved(at(5), "2", "3"), Moved(at(7), "3", "4")]
+
+
+@thorough
+@given(st.permutations([*MOVES, Blocked("1"), Said(at(0), "A", None, "1")]), st.data())
+def test_a_block_follows_the_person_from_number_to_number_in_every_order(
+    delivered: list[Any], data: st.DataObject
+) -> None:
+    again = data.draw(st.lists(st.sampled_from(MOVES), max_size=3))
+    people = deliver([*delivered, *again])
+    assert all("blocked" in people.reasons(number) for number in "1234")
+
+
+@thorough
+@given(st.permutations([Moved(at(3), "1", "2"), Moved(at(5), "3", "1"), Blocked("1")]))
+def test_a_block_does_not_follow_whoever_left_a_number_before(delivered: list[Any]) -> None:
+    """The person at 1 went to 2, and another came from 3: what is asked of 1 is not of 3."""
+    assert "blocked" not in deliver(delivered).reasons("3")
+
+
+OWNED = [
+    Said(at(0), "A", FIRST, NUMBER),
+    Moved(at(2), FIRST, NEW_NUMBER),
+    Said(at(4), "B", SECOND, NUMBER),
+    Said(at(5), "B", SECOND, NUMBER),
+]
+
+
+@thorough
+@given(st.permutations(OWNED), POLICIES)
+def test_who_left_a_number_is_asked_about_under_it_until_a_person_acknowledges_the_new_owner(
+    delivered: list[Any], policies: Policies
+) -> None:
+    people = deliver(delivered, policies)
+    assert people.reasons(NUMBER) == {"identity_pending", "number_changed"}
+    decision = Decision(Verb.ACKNOWLEDGE, "B", CRM)
+    DecisionEntry("shop", NUMBER, decision).apply(people.book)
+    assert people.reasons(NUMBER) == set()
+    for one in delivered:
+        people.take(one)
+    assert people.reasons(NUMBER) == set(), "told again it says nothing new"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +87,7 @@ def users_with(state: State | None, hash_: str, at: int) -> Users:
     if state is State.ACKNOWLEDGED:
         known.latest.decided_by = dict(BY_CLIENT)
         known.latest.acknowledged_at = known.confirmed_at = at + 300
+        known.owner_since = at
     return users
 
 
@@ -349,10 +351,54 @@ def test_what_was_delivered_changes_nothing_when_it_is_delivered_once_more(story
     assert everything(twice) == known
 
 
-def test_who_ever_left_a_number_is_not_scheduled_whenever_that_is_heard_of() -> None:
-    before = users_with(State.ACKNOWLEDGED, "Z", exact(4, 500).at)
+@pytest.mark.parametrize("policy", ["delayed", "at once"])
+def test_no_policy_acknowledges_who_left_a_number_whenever_that_is_heard_of(policy: str) -> None:
+    before = users_with(State.ACKNOWLEDGED, "Z", exact(0, 500).at)
     left, back = NumberChanged(OLD, NEW, exact(1, 0)), NumberChanged(NEW, OLD, exact(2, 0))
     changed = IdentitySeen(OLD, "A", exact(6, 0))
     for order in permutations([left, back, changed]):
-        users = apply(deepcopy(before), order, Policies((), POLICIES["delayed"]))
+        users = apply(deepcopy(before), order, Policies((), POLICIES[policy]))
         assert (users[OLD].state, users[OLD].work) == (State.PENDING, None)
+
+
+@pytest.mark.parametrize(("policy", "state"), [("delayed", "scheduled"), ("manual", "pending")])
+def test_a_move_from_before_what_the_client_acknowledged_is_over_whenever_it_is_heard_of(
+    policy: str, state: str
+) -> None:
+    before = users_with(State.ACKNOWLEDGED, "Z", exact(4, 500).at)
+    left, changed = NumberChanged(OLD, NEW, exact(1, 0)), IdentitySeen(OLD, "A", exact(6, 0))
+    for order in permutations([left, changed]):
+        users = apply(deepcopy(before), order, Policies((), POLICIES[policy]))
+        assert (users[OLD].state, users[OLD].moved_to) == (state, None)
+
+
+def test_a_first_hash_between_two_moves_waits_for_a_person_whenever_they_are_heard_of() -> None:
+    first, second_ = NumberChanged(OLD, NEW, exact(1, 0)), NumberChanged(OLD, NEW, exact(4, 0))
+    seen = IdentitySeen(OLD, "A", exact(2, 0))
+    trusting = Policies((), POLICIES["manual"], local=True, first_use=Policy("trust_first_use"))
+    for order in permutations([first, second_, seen]):
+        users = apply(users_with(None, "", 0), order, trusting)
+        assert users[OLD].state is State.PENDING
+
+
+@pytest.mark.parametrize("precisely", [False, True])
+def test_a_first_hash_seen_before_and_after_a_move_is_the_former_owners_in_every_order(
+    *, precisely: bool
+) -> None:
+    before = IdentitySeen(OLD, "A", exact(1, 0) if precisely else second(1))
+    told = [before, NumberChanged(OLD, NEW, exact(2, 0)), IdentitySeen(OLD, "A", exact(4, 0))]
+    trusting = Policies((), POLICIES["manual"], local=True, first_use=Policy("trust_first_use"))
+    for order in permutations(told):
+        known = apply(users_with(None, "", 0), order, trusting)[OLD]
+        assert known.state is State.ACKNOWLEDGED
+        assert known.moved_to is not None, "the gate stays closed"
+
+
+@thorough
+@given(stories(before_hash="Z", policies=("at once", "delayed")))
+def test_policy_never_acknowledges_for_who_left_the_number(story: Story) -> None:
+    for users in outcomes(story):
+        for who in users.values():
+            decided_by = who.latest and who.latest.decided_by
+            if who.moved_to is not None and decided_by is not None:
+                assert decided_by["kind"] != "policy"

@@ -1,6 +1,6 @@
 """A person blocks a user, with no identity change at hand."""
 
-from service.model.blocks import Block, block, unblock
+from service.model.blocks import Block, block, copied, unblock
 from service.model.policy import Policies, Policy
 from service.model.users import Context, User, by_key
 
@@ -56,3 +56,23 @@ def test_what_is_not_in_force_can_not_be_ended() -> None:
     assert not unblock(known, None, BY, CONTEXT)
     assert not unblock(known, Block("x", NOW - 60, BY, NOW), BY, CONTEXT)
     assert known.audit == []
+
+
+def test_a_block_holds_for_another_unless_that_one_has_a_block_that_ends_no_sooner() -> None:
+    longer, shorter = Block("fraud", NOW, BY), Block("x", NOW - 5, BY, NOW + 60)
+    ended = Block("x", NOW - 60, BY, NOW)
+    assert copied(shorter, None, user(), NOW)
+    assert copied(shorter, ended, user(), NOW)
+    assert copied(longer, shorter, user(), NOW)
+    for block_, known in ((shorter, longer), (longer, LASTING), (ended, None)):
+        other = user()
+        assert not copied(block_, known, other, NOW)
+        assert (other.audit, other.changed) == ([], False)
+
+
+def test_a_copied_block_is_on_record_with_who_put_it_and_why() -> None:
+    other = user()
+    copied(LASTING, None, other, NOW)
+    [entry] = other.audit
+    assert (entry.event, entry.by, entry.reason) == ("blocked", BY, "asked us to stop")
+    assert "copied" in (entry.note or "")

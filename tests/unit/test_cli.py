@@ -387,7 +387,7 @@ class TestPolicyExplain:
         known(path, user(at(60), state=State.HELD))
         assert self.next_change()["reason"] == "the identity before was held"
 
-    def test_a_delayed_one_of_a_user_who_moved_waits_for_a_person(self, path: Path) -> None:
+    def test_one_of_a_user_who_moved_waits_for_a_person(self, path: Path) -> None:
         moved = Link("16315550001", "successor", Moment(0))
         known(path, user(at(60), links=[moved]))
         assert self.next_change()["reason"] == "the user has another number now"

@@ -1,8 +1,10 @@
 """What arrives from the Cloud API, and what becomes of it; acknowledging is our own decision."""
 
+from typing import Any
+
 import pytest
 
-from service.model.aliases import Known, Naming, name
+from service.model.aliases import HELD_BEFORE, IN_OTHER_HANDS, Known, Namer, Naming
 from service.model.decisions import Decision, Result, Verb, decide
 from service.model.doubts import block
 from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged, SendBlocked
@@ -16,7 +18,7 @@ from service.model.users import Context, State, User, by_key, by_policy
 
 T = 1_700_000_000_000
 NOW = T + 1_000_000
-WA_ID, ID, OTHER_ID = "16505551234", "US.13491208655302741918", "US.2"
+WA_ID, ID, OTHER_ID, PARENT = "16505551234", "US.13491208655302741918", "US.2", "US.ENT.3"
 MANUAL, AUTO = Policy("default"), Policy("default", "auto")
 DELAYED = Policy("default", "auto", delay_seconds=60)
 FIRST_USE = Policy("trust_first_use", "auto")
@@ -332,11 +334,14 @@ class TestNames:
         *,
         heard_of: bool = True,
         policy: Policy = MANUAL,
+        hash_: str | None = None,
+        parent: User | None = None,
     ) -> Naming | None:
-        named = Named(ID, WA_ID, None, second(at), heard_of)
-        known = Known(by_user_id, by_wa_id, None)
-        around = context(policy)
-        return name(named, known, around, lambda id_: User(9, "shop", None, NOW, user_id=id_))
+        named = Named(ID, WA_ID, PARENT if parent else None, second(at), heard_of)
+        leads = {ID: by_user_id, WA_ID: by_wa_id, OTHER_ID: by_wa_id}
+        namer = Namer(named, hash_, leads.get, context(policy))
+        known = Known(by_user_id, by_wa_id, parent)
+        return namer.name(known, lambda id_: User(9, "shop", None, NOW, user_id=id_))
 
     def test_a_wa_id_without_user_id_gets_one(self) -> None:
         known = user()
@@ -357,7 +362,7 @@ class TestNames:
         naming = self.naming(None, before)
         assert naming is not None
         assert naming.user is not before
-        assert (naming.user.wa_id, naming.user.state) == (WA_ID, None)
+        assert (naming.user.wa_id, naming.user.hash) == (WA_ID, None)
         assert (before.wa_id, before.hash) == (None, "A")
         assert events(before) == ["alias_moved"]
 
@@ -383,7 +388,7 @@ class TestNames:
         sight(by_id, "A", 20)
         naming = self.naming(by_id, by_number, policy=DELAYED)
         assert naming is not None
-        assert naming.merged is by_number
+        assert naming.merged == [by_number]
         assert (by_id.hash, by_id.state) == ("B", State.SCHEDULED)
         assert [(c.hash, c.seen) for c in by_id.history] == [("A", [second(10), second(20)])]
         assert by_id.work is not None
@@ -457,6 +462,131 @@ class TestNames:
         link(old, new, NumberChanged(ID, OTHER_ID, second(10)), context())
         assert [x.alias for x in old.links] == [OTHER_ID]
         assert [x.alias for x in new.links] == [WA_ID]
+
+
+class TestANumberInOtherHands:
+    """A wa_id that was one user id's comes with another."""
+
+    naming = TestNames.naming
+
+    def former(self, hash_: str = "A", at: int = 10) -> User:
+        known = trusted(hash_, at)
+        known.user_id, known.named_at = OTHER_ID, second(at).at
+        return known
+
+    def owner(self, former: User, **more: Any) -> User:
+        naming = self.naming(None, former, **more)
+        assert naming is not None
+        assert naming.user is not former
+        return naming.user
+
+    def test_closes_the_gate_before_any_hash_of_the_new_owner_is_known(self) -> None:
+        owner = self.owner(self.former())
+        assert (owner.hash, owner.state) == (None, State.PENDING)
+        assert [entry.reason for entry in owner.audit] == [IN_OTHER_HANDS]
+
+    def test_makes_the_first_hash_a_change_about_which_policy_decides(self) -> None:
+        for policy, state in ((MANUAL, State.PENDING), (AUTO, State.ACKNOWLEDGED)):
+            owner = self.owner(self.former())
+            sight(owner, "B", 20, context(policy))
+            assert (owner.hash, owner.state, owner.history) == ("B", state, [])
+
+    @pytest.mark.parametrize("known_before", [True, False])
+    def test_waits_for_a_person_where_the_former_was_held(self, known_before: bool) -> None:
+        former = self.former()
+        sight(former, "C", 15)
+        hold(former, "C")
+        if known_before:
+            owner = User(2, "shop", None, NOW, user_id=ID)
+            sight(owner, "B", 12, context(AUTO))
+            self.naming(owner, former, policy=AUTO)
+        else:
+            owner = self.owner(former, policy=AUTO)
+            sight(owner, "B", 20, context(AUTO))
+        assert (owner.hash, owner.state) == ("B", State.PENDING)
+        assert HELD_BEFORE in [entry.reason for entry in owner.audit]
+        assert (former.hash, former.state) == ("C", State.HELD)
+
+    def test_takes_back_a_trust_on_first_use_of_who_has_it_now(self) -> None:
+        former, owner = self.former(), User(2, "shop", None, NOW, user_id=ID)
+        sight(owner, "B", 15)
+        assert owner.state is State.ACKNOWLEDGED
+        self.naming(owner, former)
+        assert (owner.hash, owner.state, owner.history) == ("B", State.PENDING, [])
+
+    def test_leaves_what_a_person_decided_about_the_new_owner(self) -> None:
+        former, owner = self.former(), User(2, "shop", None, NOW, user_id=ID)
+        sight(owner, "Z", 12)
+        sight(owner, "B", 15)
+        acknowledge(owner, "B")
+        self.naming(owner, former)
+        assert owner.state is State.ACKNOWLEDGED
+
+    def test_may_be_told_after_the_new_owner_is_known(self) -> None:
+        owner = trusted("B", 30)
+        owner.user_id, owner.named_at = OTHER_ID, second(30).at
+        naming = self.naming(None, owner, at=20)
+        assert naming is not None
+        assert naming.owned == [ID]
+        assert (owner.wa_id, owner.hash, owner.state) == (WA_ID, "B", State.PENDING)
+        acknowledge(owner, "B")
+        self.naming(naming.user, owner, at=21)
+        assert owner.state is State.ACKNOWLEDGED, "told twice, it is one handover"
+
+    def test_leads_from_the_one_to_the_other(self) -> None:
+        former = self.former()
+        owner = self.owner(former)
+        assert [(x.alias, x.relation) for x in former.links] == [(ID, "next_owner")]
+        assert [(x.alias, x.relation) for x in owner.links] == [(OTHER_ID, "former_owner")]
+        assert former.moved_to is None
+        assert owner.moved_to is None
+
+    def test_that_was_an_old_one_of_the_former_leaves_the_present_one_alone(self) -> None:
+        former = self.former()
+        former.wa_id, former.named_at = "16505550000", second(90).at
+        owner = self.owner(former)
+        assert (former.wa_id, owner.wa_id) == ("16505550000", WA_ID)
+
+    def test_is_in_the_same_hands_where_the_hash_is_the_same(self) -> None:
+        former = self.former()
+        naming = self.naming(None, former, hash_="A")
+        assert naming is not None
+        assert (naming.user, naming.owned) == (former, [ID, WA_ID])
+        assert (former.user_id, former.state) == (ID, State.ACKNOWLEDGED)
+        assert events(former) == ["user_id_changed"]
+
+    def test_is_in_the_same_hands_where_the_parent_id_is_the_same(self) -> None:
+        former = self.former()
+        naming = self.naming(None, former, parent=former)
+        assert naming is not None
+        assert (naming.user, naming.owned) == (former, [ID, PARENT, WA_ID])
+        assert former.user_id == ID
+
+    def test_is_in_the_same_hands_where_a_user_id_is_told_to_follow_the_other(self) -> None:
+        former, new = self.former(), User(2, "shop", None, NOW, user_id=ID)
+        link(former, new, NumberChanged(OTHER_ID, ID, second(12)), context())
+        naming = self.naming(new, former)
+        assert naming is not None
+        assert naming.merged == [former]
+        assert (new.hash, new.state, new.links) == ("A", State.ACKNOWLEDGED, [])
+
+    def test_a_user_id_that_was_used_before_the_known_one_is_an_alias_and_no_more(self) -> None:
+        known = self.former(at=30)
+        naming = self.naming(None, known, at=20, hash_="A")
+        assert naming is not None
+        assert (naming.user, known.user_id) == (known, OTHER_ID)
+
+    def test_who_left_the_number_is_asked_about_as_long_as_a_person_knows_nothing_better(
+        self,
+    ) -> None:
+        former, new = self.former(), User(3, "shop", "16505550000", NOW)
+        link(former, new, NumberChanged(OTHER_ID, "16505550000", second(15)), context())
+        owner = self.owner(former)
+        sight(owner, "B", 20, context(AUTO))
+        assert owner.state is State.PENDING
+        assert owner.moved_to is not None
+        acknowledge(owner, "B")
+        assert (owner.state, owner.moved_to) == (State.ACKNOWLEDGED, None)
 
 
 class TestAnAccountThatMoves:

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from service.model.aliases import NAMED_EVERY_MS, Known, Names, name, says_nothing
+from service.model.aliases import NAMED_EVERY_MS, Known, Namer, Names, says_nothing
 from service.model.events import Named
 from service.model.moments import Moment
 from service.model.policy import Policies, Policy
@@ -53,9 +53,10 @@ def test_who_is_left_alone_would_not_have_changed(parent: str | None) -> None:
         said.add(nothing)
         if nothing:
             before = deepcopy(known)
-            naming = name(named, Known(user, holder, head if parent else None), CONTEXT, new_user)
+            of_names = Known(user, holder, head if parent else None)
+            naming = Namer(named, None, leads.get, CONTEXT).name(of_names, new_user)
             assert known == before, number
-            assert naming is None or (naming.merged is None and naming.user is user), number
+            assert naming is None or (naming.merged == [] and naming.user is user), number
             owned = [] if naming is None else naming.owned
             assert all(leads[alias] is user for alias in owned), number
     assert said == {True, False}

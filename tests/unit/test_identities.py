@@ -7,10 +7,11 @@ import pytest
 
 from service.model.answers import Answer, heed, unknown_there
 from service.model.contacts import write
+from service.model.decisions import Decision, Verb, decide
 from service.model.doubts import MAX_BLOCKED_IDS, block, want_answer
 from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
-from service.model.identities import come_due, see, start
-from service.model.links import MAX_LINKS, link
+from service.model.identities import come_due, finish, see, start
+from service.model.links import MAX_LINKS, add_link, link
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
 from service.model.users import BY_CLIENT, Context, Kind, Link, State, User, by_key, by_policy
@@ -492,6 +493,78 @@ class TestANumberChange:
         assert known.moved_to == Link(NEW, "successor", exact(30))
         heed(known, Answer("A", None, acknowledged=True), context())
         assert known.moved_to is None
+
+    def decided(self, known: User, verb: Verb = Verb.ACKNOWLEDGE) -> None:
+        decide(known, Decision(verb, known.hash, by_key("crm")), context())
+
+    def test_what_policy_is_about_to_acknowledge_at_once_waits_for_a_person_too(self) -> None:
+        known = user()
+        sight(known, "A", exact(10), AUTO)
+        assert known.state is State.ACKNOWLEDGING
+        self.moved(known)
+        assert (known.state, known.work) == (State.PENDING, None)
+
+    def test_what_a_person_decided_or_may_have_reached_the_client_goes_on(self) -> None:
+        for begun in (False, True):
+            known = user()
+            sight(known, "A", exact(10), AUTO if begun else MANUAL)
+            if not begun:
+                self.decided(known)
+            assert known.work is not None
+            known.work.begun = begun
+            self.moved(known)
+            assert known.state is State.ACKNOWLEDGING
+
+    def test_it_stands_until_a_person_acknowledges_who_came_after_it(self) -> None:
+        known = acknowledged()
+        self.moved(known)
+        sight(known, "B", exact(50), AUTO)
+        assert (known.state, known.moved_to is None) == (State.PENDING, False)
+        self.decided(known)
+        assert known.moved_to is not None, "the client has not accepted it"
+        assert known.latest is not None
+        finish(known, known.latest, context())
+        assert (known.moved_to, known.owner_since) == (None, exact(50).at)
+
+    def test_it_stands_for_who_came_after_it_and_was_held(self) -> None:
+        known = acknowledged()
+        self.moved(known)
+        sight(known, "B", exact(50), AUTO)
+        self.decided(known, Verb.HOLD)
+        assert known.moved_to is not None
+
+    def test_it_stands_where_policy_acknowledged_before_it_was_heard_of(self) -> None:
+        known = user()
+        sight(known, "A", exact(50), AUTO)
+        assert known.latest is not None
+        finish(known, known.latest, context())
+        self.moved(known)
+        heed(known, Answer("A", None, acknowledged=True), context())
+        assert (known.state, known.moved_to is None) == (State.ACKNOWLEDGED, False)
+        self.decided(known)
+        assert (known.state, known.moved_to) == (State.ACKNOWLEDGED, None)
+        assert known.latest.decided_by == by_key("crm")
+
+    def test_the_clients_own_answer_ends_it_for_who_came_after_it(self) -> None:
+        known = acknowledged()
+        self.moved(known)
+        sight(known, "B", exact(50), AUTO)
+        heed(known, Answer("B", None, acknowledged=True), context())
+        assert known.moved_to is None
+
+    def test_an_identity_of_the_same_second_is_not_surely_after_it(self) -> None:
+        known = user()
+        self.moved(known, at=second(30))
+        sight(known, "A", exact(30.5), MANUAL)
+        heed(known, Answer("A", None, acknowledged=True), context())
+        assert known.moved_to is not None
+
+    def test_links_of_another_kind_do_not_push_it_out(self) -> None:
+        known = user()
+        self.moved(known)
+        for n in range(100):
+            add_link(known, Link(f"US.{n}", "next_owner", exact(50 + n)), context())
+        assert known.moved_to is not None
 
     def test_only_so_many_number_changes_are_kept_the_newest(self) -> None:
         known = user()

@@ -9,7 +9,7 @@ import pytest
 from soak.customers import Customer, Kind, Life, ModelError, Step, live
 from soak.evidence import AtClient, AtShop, Evidence, Identity, Kept, Put, Shown, Work
 from soak.oracle import judge
-from soak.record import Change, Decision, Record
+from soak.record import Change, Decision, Move, Record
 
 AUTO, PERSON, LATER = "16310000001", "16320000002", "16330000003"
 NEW, CHECKED = "16350000004", "+16340000005"
@@ -31,7 +31,7 @@ def record() -> Record:
         accepted=Counter(BODIES.keys()),
         sightings={body: change for body, change in BODIES.items() if change is not None},
         decisions=[decision(PERSON, "P", "acknowledge"), decision(LATER, "L", "hold")],
-        moves={PERSON: NEW},
+        moves={PERSON: Move(NEW, 4)},
         checks={CHECKED: "invalid"},
         lives=[Life("shop", steps=[seen("A", "W", "U"), seen("B", "W", "U")])],
     )
@@ -282,7 +282,7 @@ def met(*steps: Step, automatic: bool = False, name: str = "W") -> tuple[str | N
         ([seen("A"), seen("B"), step(Kind.HOLD, "B")], ("B", "held")),
         ([seen("A"), seen("A", None, "U"), seen("A", "W", "U")], ("A", "acknowledged")),
         ([seen("A"), seen("B", None, "U"), seen("B", "W", "U")], ("B", "pending")),
-        ([seen("A", "W", "U"), seen("B", "W", "V")], ("B", "acknowledged")),
+        ([seen("A", "W", "U"), seen("B", "W", "V")], ("B", "pending")),
     ],
 )
 def test_the_oracle_has_a_model_of_its_own_of_the_cloud_api(
@@ -298,6 +298,33 @@ def test_in_the_oracles_model_policy_trusts_another_hash_where_it_may() -> None:
 def test_in_the_oracles_model_who_gave_a_number_away_keeps_the_identity() -> None:
     steps = [seen("A", "W", "U"), seen("B", "W", "V")]
     assert met(*steps, name="U") == ("A", "acknowledged")
+
+
+@pytest.mark.parametrize(
+    ("verb", "right"), [(Kind.HOLD, "pending"), (Kind.ACKNOWLEDGE, "acknowledged")]
+)
+def test_in_the_oracles_model_who_has_a_number_whose_owner_was_held_waits(
+    verb: Kind, right: str
+) -> None:
+    told = [seen("A", "W", "U"), step(Kind.REFUSED), step(verb), seen("B", "W", "V")]
+    assert met(*told, automatic=True) == ("B", right)
+
+
+def _new_owner(**over: Any) -> Evidence:
+    """Let a person acknowledge who came after the number had changed."""
+    found = evidence()
+    return replace(found, gate={**found.gate, PERSON: frozenset()}, **over)
+
+
+@pytest.mark.parametrize(("moved_at", "right"), [(2, True), (3, False), (4, False)])
+def test_a_number_is_its_new_owners_once_a_person_acknowledged_who_came_after_the_move(
+    moved_at: int, *, right: bool
+) -> None:
+    told = record()
+    told.moves[PERSON] = Move(NEW, moved_at)
+    wrong = {"the gate does not agree with what is known"}
+    assert verdict(_new_owner(), told) == (set() if right else wrong)
+    assert verdict(evidence(), told) == (wrong if right else set())
 
 
 def test_a_decision_about_another_hash_than_the_latest_must_not_be_taken() -> None:
