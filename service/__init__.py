@@ -1,3 +1,3 @@
 """Ackgate: keeps every callback of a WhatsApp client, and acknowledges changed identities."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

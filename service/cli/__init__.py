@@ -1,13 +1,13 @@
 """The command line: the service, what operators do through its API, and the care of its files."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
+from service import __version__
 from service.cli import identities, overview
 from service.cli.config import check_config
 from service.cli.serve import serve
@@ -56,7 +56,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"ackgate {version('ackgate')}")
+        typer.echo(f"ackgate {__version__}")
         raise typer.Exit
 
 

@@ -1,0 +1,99 @@
+"""A database of an earlier release is brought along with all that it holds.
+
+`releases/VERSION.sql` is what SQLite's dump gives of a database that the release itself has filled,
+by the simulator's demo and some decisions. Such a file never changes; each release adds one.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import __version__
+from service.model.users import State
+from service.store import maintenance, schema
+from service.store.blocks import find_block
+from service.store.database import RecipientQuery
+from service.store.queries import IdentityFilter, audit_of, find_contacts, list_identities
+from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite_files import connect, prepare_file
+from tests.contract.test_store import opening
+
+RELEASES = sorted((Path(__file__).parent / "releases").glob("*.sql"))
+
+
+@pytest.fixture(params=RELEASES, ids=lambda path: path.stem)
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
+    path = tmp_path / "ackgate.db"
+    prepare_file(path)
+    with closing(connect(path)) as raw:
+        raw.execute(
+            "PRAGMA foreign_keys = OFF"
+        )  # a dump has the tables by name
+        raw.executescript(request.param.read_text())
+    async with opening(SQLiteDatabase(path)) as opened:
+        yield opened
+
+
+def objects(path: Path) -> list[tuple[Any, ...]]:
+    """Give the tables with their columns, and the indexes with theirs."""
+    with closing(sqlite3.connect(path)) as raw:
+        names = raw.execute(
+            "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+        ).fetchall()
+        return [
+            (kind, name, raw.execute(f"PRAGMA {about}({name})").fetchall())
+            for kind, name in names
+            for about in (
+                ("table_info", "foreign_key_list") if kind == "table" else ("index_info",)
+            )
+        ]
+
+
+async def test_its_schema_is_that_of_a_new_database(
+    database: SQLiteDatabase, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.db"
+    async with opening(SQLiteDatabase(new)):
+        pass
+    await database.close()
+    path = tmp_path / "ackgate.db"
+    assert objects(path) == objects(new)
+    assert not maintenance.check(path).faults
+    with closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("SELECT * FROM alembic_version").fetchone() == (schema.latest(),)
+
+
+async def test_who_was_closed_stays_closed_and_who_was_open_stays_open(
+    database: SQLiteDatabase,
+) -> None:
+    wanted = IdentityFilter()
+    users = await database.read(lambda c: list_identities(c, wanted, None, 100))
+    assert users
+    for user in users:
+        query = RecipientQuery(user.account, None, [user.alias])
+        found = await database.look_up(query, lambda data, of=user.alias: data.users[of])  # type: ignore[misc] # mypy infers no lambda with a default
+        assert (found.id, found.state, found.hash) == (user.id, user.state, user.hash)
+        assert await database.read(lambda c, of=user.id: audit_of(c, of))  # type: ignore[misc] # likewise
+    assert {user.state for user in users} >= {State.ACKNOWLEDGED}
+
+
+async def test_what_was_decided_by_hand_and_told_by_the_client_is_kept(
+    database: SQLiteDatabase,
+) -> None:
+    query = RecipientQuery("main", None, ["16315557009", "16315567001"])
+    data = await database.look_up(query, lambda found: found)
+    block = await database.read(lambda c: find_block(c, data.users["16315557009"].id))
+    assert block is not None
+    assert block.reason == "asked us to stop"
+    moved = data.users["16315567001"].moved_to
+    assert (moved and moved.alias) == "16315567002"
+    contacts = await database.read(lambda c: find_contacts(c, "main", ["+1 631 555 1001"]))
+    assert contacts["+1 631 555 1001"].wa_id == "16315551001"
+
+
+def test_a_database_of_this_release_is_kept() -> None:
+    assert __version__ in [path.stem for path in RELEASES]
