@@ -120,7 +120,7 @@ class Reads(Protocol):
         forms: Collection[str] = (),
         wa_ids: Collection[str] = (),
     ) -> Iterable[LatestCheck]:
-        """Return what the client last said of numbers, each once.
+        """Return what the client last said of numbers; one of many may come more than once.
 
         Numbers are known by the literal text that was asked about, by their canonical form, or by
         the wa_id that was told.

@@ -42,9 +42,11 @@ class SQLiteReads:
         forms: Collection[str] = (),
         wa_ids: Collection[str] = (),
     ) -> Iterable[LatestCheck]:
-        """Return what the client last said of numbers, by input, by canonical form or by wa_id."""
-        rows = self._rows(_CHECKS, account, inputs, forms, wa_ids)
-        return dict.fromkeys(LatestCheck(*row) for row in rows)
+        """Return what the client last said of numbers, by input, by canonical form or by wa_id.
+
+        One of many may come more than once.
+        """
+        return map(LatestCheck._make, self._rows(_CHECKS, account, inputs, forms, wa_ids))
 
     def _rows(self, sql: str, account: str, *lists: Collection[str]) -> Iterable[tuple[Any, ...]]:
         keys = [list(some) for some in lists]
