@@ -106,6 +106,9 @@ say "health     $service_url/health/status"
 say "metrics    $service_url/metrics"
 say "simulator  https://127.0.0.1:$simulator_port (its log: var/simulator.log)"
 say ""
+if [ "$port" != 8080 ] || [ "$simulator_port" != 9090 ]; then
+    say "in another terminal, first: export ACKGATE_URL=$service_url ACKGATE_SIMULATOR_URL=https://127.0.0.1:$simulator_port"
+fi
 say "in another terminal: .venv/bin/ackgate simulate demo"
 say ""
 

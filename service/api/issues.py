@@ -11,13 +11,16 @@ from service.api.services import Services, rfc3339, services
 from service.ledger.dismissals import DismissEntry
 from service.model.issues import Issue
 from service.model.users import by_key
+from service.workers.cloud_inspector import AppSubject
 
 FILTERS = ("account", "subject")
 
 
 async def list_(request: web.Request) -> web.Response:
     """List what is wrong with the accounts, each with its cure."""
-    return listed([_written(issue) for _, issue in _all(services(request))], None)
+    parts = services(request)
+    await _look_at_journal(parts)
+    return listed([_written(issue) for _, issue in _all(parts)], None)
 
 
 async def dismiss(request: web.Request) -> web.Response:
@@ -30,6 +33,7 @@ async def dismiss(request: web.Request) -> web.Response:
     if unknown := sorted(set(asked) - set(FILTERS)):
         raise field_problem(*((name, "no parameter of this route") for name in unknown))
     parts = services(request)
+    await _look_at_journal(parts)
     found = [
         (name, issue)
         for name, issue in _all(parts)
@@ -49,6 +53,13 @@ async def dismiss(request: web.Request) -> web.Response:
         else:
             await parts.inspectors[name].look()
     return listed([_written(issue) for _, issue in found], None)
+
+
+async def _look_at_journal(parts: Services) -> None:
+    """Look for unknown numbers now: they are in our own journal, so nobody has to be waited for."""
+    for inspector in parts.inspectors.values():
+        if isinstance(inspector.subject, AppSubject):
+            await inspector.look()
 
 
 def _all(parts: Services) -> list[tuple[str, Issue]]:

@@ -11,7 +11,7 @@ from service.api.problems import ProblemError
 from service.api.services import services
 from service.model.gate import Meaning, Recipient
 from service.model.names import usable_alias
-from service.model.numbers import own_digits, spell
+from service.model.numbers import new_name, own_digits
 
 
 def asked_user(request: web.Request, name: str = "user") -> str:
@@ -48,14 +48,16 @@ async def user_to_change(request: web.Request, account: str, text: str) -> str |
 async def user_to_block(request: web.Request, account: str, text: str) -> str:
     """Return the alias of the one user whom a text names, a new one where nobody is known by it.
 
-    409 and 404 as above; 422 for a number without a country code, which may be anybody's.
+    409 and 404 as above; 422 for a number without a country code, which may be anybody's. A result
+    that nobody asked for does not say whom to block: the number itself is blocked then.
     """
     meaning = await request.config_dict[GATE].meaning(account, text)
     named = _named(text, meaning)
-    if named is not None:
-        return named
-    _refuse_other_spelling(meaning)
     new = _new(request, account, text, meaning)
+    if named is not None and (new is None or _is_sure(named, text, meaning)):
+        return named
+    if named is None:
+        _refuse_other_spelling(meaning)
     if new is None:
         raise no_recipient()
     return new
@@ -68,6 +70,20 @@ async def user_to_ask_about(request: web.Request, account: str, text: str) -> st
     """
     meaning = await request.config_dict[GATE].meaning(account, text)
     return _named(text, meaning) or _new(request, account, text, meaning)
+
+
+def _is_sure(alias: str, text: str, meaning: Meaning) -> bool:
+    """Tell whether a text names its user by an alias, by its digits, or by what was asked for."""
+    own = {text, own_digits(text)}
+    users = [name.user for name in meaning.named if name.alias in own and name.user is not None]
+    return any(user.alias == alias for user in users) or alias in _asked(meaning)
+
+
+def _asked(meaning: Meaning) -> list[str]:
+    """Return the wa_ids that the client told in answer to a check that was asked for."""
+    asked = [check for check in meaning.checks if check.answered_at is not None]
+    asked.sort(key=lambda check: check.answered_at or 0, reverse=True)
+    return [check.wa_id for check in asked if check.wa_id is not None]
 
 
 def _named(text: str, meaning: Meaning) -> str | None:
@@ -88,10 +104,9 @@ def _refuse_other_spelling(meaning: Meaning) -> None:
 
 
 def _new(request: web.Request, account: str, text: str, meaning: Meaning) -> str | None:
-    if meaning.told:
-        return meaning.told[0]
-    spelling = spell(text, services(request).settings.accounts[account].phone_number)
-    return spelling.names[-1] if spelling.names and spelling.has_country else None
+    """Return how to call a user of whom nobody has heard: as the client told, else as written."""
+    country_of = services(request).settings.accounts[account].phone_number
+    return next(iter(_asked(meaning)), None) or new_name(text, country_of)
 
 
 def _called(users: list[Recipient]) -> list[str]:

@@ -108,12 +108,13 @@ def take(
     digests = (*known.digests, *marks)[-MAX_DIGESTS:]
     if not is_result and known.status in RESULTS:
         return None if known.check is None else replace(give_up(known), digests=digests)
-    if not was_asked and known.is_answered(now) and checked.status != INVALID:
+    is_bound = not was_asked and known.is_answered(now)
+    if is_bound and checked.status != INVALID:
         return None
     return replace(
         known,
         status=checked.status,
-        wa_id=checked.wa_id or known.wa_id,
+        wa_id=known.wa_id if is_bound else checked.wa_id or known.wa_id,
         checked_at=now,
         digests=digests,
         check=None,

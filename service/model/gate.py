@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 from service.model.contacts import FRESH_MS, HOUR_MS, INVALID, VALID
 from service.model.names import is_user_id
-from service.model.numbers import Spelling, other_spellings
+from service.model.numbers import (
+    Spelling,
+    has_country,
+    is_dialable,
+    other_spellings,
+    own_digits,
+)
 from service.model.users import OPEN, Link, State
 
 UNKNOWN = "contact_unknown"
@@ -126,10 +132,11 @@ class LatestCheck(NamedTuple):
 class RecipientData(NamedTuple):
     """What is known of the texts that are asked about.
 
-    `spellings` by text; `users` by alias; `checks` by literal input, `alike` by canonical form and
-    `newest` by wa_id.
+    `country_of` is a number whose country completes the others. `spellings` by text; `users` by
+    alias; `checks` by literal input, `alike` by canonical form and `newest` by wa_id.
     """
 
+    country_of: str | None
     spellings: Mapping[str, Spelling]
     users: Mapping[str, Recipient]
     checks: Mapping[str, Sequence[LatestCheck]]
@@ -139,6 +146,7 @@ class RecipientData(NamedTuple):
     @classmethod
     def of(
         cls,
+        country_of: str | None,
         spellings: Mapping[str, Spelling],
         users: Mapping[str, Recipient],
         checks: Iterable[LatestCheck],
@@ -153,17 +161,7 @@ class RecipientData(NamedTuple):
                 by_form.setdefault(check.canonical, []).append(check)
             if check.wa_id is not None:
                 by_wa_id.setdefault(check.wa_id, []).append(check)
-        return cls(spellings, users, by_input, by_form, by_wa_id)
-
-    def and_also(self, other: "RecipientData") -> "RecipientData":
-        """Return what is known of this and of another reading of the texts, which comes first."""
-        return RecipientData(
-            {**self.spellings, **other.spellings},
-            {**self.users, **other.users},
-            {**self.checks, **other.checks},
-            {**self.alike, **other.alike},
-            {**self.newest, **other.newest},
-        )
+        return cls(country_of, spellings, users, by_input, by_form, by_wa_id)
 
 
 class Rules(NamedTuple):
@@ -225,14 +223,13 @@ class Meaning(NamedTuple):
     `first` is whom it is about: `named` hold those that it names by itself, by an alias, by its
     digits, or by what a check of the number told; `others` are users who are found by another
     spelling alone. `is_other`: it names nobody that is known by itself, so that `first` is one of
-    the others. `checks` are those of the number itself, `told` the wa_ids that they tell.
+    the others. `checks` are those of the number itself.
     """
 
     first: Named
     named: Sequence[Named]
     others: Sequence[Named]
     checks: Sequence[LatestCheck] = ()
-    told: Sequence[str] = ()
 
     @property
     def is_other(self) -> bool:
@@ -256,25 +253,43 @@ def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
     """Return everybody whom a text may mean."""
     spelling = data.spellings.get(text, Spelling())
     checks = _checks_of(data, spelling.forms, data.checks.get(text, ()))
-    told = _told(checks, now)
-    named = [_named(name, data) for name in dict.fromkeys((*told, *spelling.names))]
-    if len(named) > 1:
-        named.sort(key=lambda name: _rank(name, told))
-    others = _others(spelling, told, named, data, now)
+    named = _by_itself(text, spelling, checks, data, now)
+    if spelling.completed and not (checks or any(name.user or name.is_known for name in named)):
+        # Nobody is known by the text as it stands: what was checked is the number in full.
+        checks = _checks_of(data, spelling.completed)
+        named = _by_itself(text, spelling, checks, data, now)
+    others = _others(_computed(spelling, checks, data, now), named, data)
+    # What was told by no result, such as a check that failed, makes nobody known.
+    hearsay = [check.wa_id for check in checks if check.wa_id is not None and not check.is_result]
+    doubtful = _others(hearsay, [*named, *others], data) if hearsay else []
     first = named[0] if named else NOBODY
-    names_somebody = first.user or first.is_known or told or any(c.is_result for c in checks)
+    names_somebody = first.user or first.is_known or any(check.is_result for check in checks)
     if others and not names_somebody:
         first = others[0]
-    return Meaning(first, named, others, checks, told)
+    return Meaning(first, named, [*others, *doubtful], checks)
 
 
-def _others(
-    spelling: Spelling, told: Sequence[str], named: Sequence[Named], data: RecipientData, now: int
+def _by_itself(
+    text: str, spelling: Spelling, checks: Sequence[LatestCheck], data: RecipientData, now: int
 ) -> list[Named]:
-    """Return the users who are found by a name that is computed from the text alone."""
-    computed = [other for wa_id in told for other in other_spellings(wa_id)]
+    """Return whom a text names by itself, and by what checks of the number told."""
+    told = told_by(checks, now)
+    names = dict.fromkeys((*told, *spelling.names))
+    return sorted((_named(name, data) for name in names), key=lambda name: _rank(name, text, told))
+
+
+def _computed(
+    spelling: Spelling, checks: Sequence[LatestCheck], data: RecipientData, now: int
+) -> list[str]:
+    """Return the names that are computed from a text, and what checks of those told."""
+    computed = [other for wa_id in told_by(checks, now) for other in other_spellings(wa_id)]
     if spelling.others:
-        computed += (*spelling.others, *_told(_checks_of(data, spelling.others), now))
+        computed += (*spelling.others, *told_by(_checks_of(data, spelling.others), now))
+    return computed
+
+
+def _others(computed: Sequence[str], named: Sequence[Named], data: RecipientData) -> list[Named]:
+    """Return the users who are found by these names, and not named already."""
     if not computed:
         return []
     names = {name.alias for name in named}
@@ -293,10 +308,11 @@ def _checks_of(
     return found if len(found) <= 1 else list(dict.fromkeys(found))
 
 
-def _told(checks: Iterable[LatestCheck], now: int) -> list[str]:
-    """Return the wa_ids that checks tell, the one to go by first."""
-    told = [check for check in checks if check.wa_id is not None]
-    told.sort(key=lambda check: _weight(check, now), reverse=True)
+def told_by(checks: Iterable[LatestCheck], now: int) -> list[str]:
+    """Return the wa_ids that results of checks tell, the one to go by first."""
+    told = [check for check in checks if check.wa_id is not None and check.is_result]
+    if len(told) > 1:
+        told.sort(key=lambda check: _weight(check, now), reverse=True)
     return list(dict.fromkeys(check.wa_id for check in told if check.wa_id is not None))
 
 
@@ -311,14 +327,15 @@ def _named(name: str, data: RecipientData) -> Named:
     return Named(name, user, data.newest.get(name if user is None else user.wa_id, ()))
 
 
-def _rank(name: Named, told: Sequence[str]) -> int:
+def _rank(name: Named, text: str, told: Sequence[str]) -> int:
+    """Rank the names of a text: whoever is called just so, and was heard of, is meant."""
     if name.is_heard_of:
-        return 0
+        return 0 if name.alias == text else 1
     if name.alias in told:
-        return 1
-    if name.is_known:
         return 2
-    return 3 if name.user is not None else 4
+    if name.is_known:
+        return 3
+    return 4 if name.user is not None else 5
 
 
 def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | None:
@@ -326,8 +343,8 @@ def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | No
     meaning = meaning_of(text, data, status.now)
     spelling = data.spellings.get(text, Spelling())
     first, users = meaning.first, meaning.users
-    can_be_one = users or meaning.checks or first.is_known or spelling.dialable
-    if not can_be_one and text not in spelling.names:
+    is_found = users or meaning.checks or first.is_known or text in spelling.names
+    if not is_found and not is_dialable(text, data.country_of):
         return None
     checks = [*meaning.checks, *first.checks]
     reasons: list[Reason] = []
@@ -343,11 +360,11 @@ def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | No
     if meaning.is_other:
         warnings += _by_another_spelling(of, status)
     elif not is_known:
-        warnings.append(_unknown(of, spelling, status))
+        warnings.append(_unknown(of, text, spelling, status))
     warnings += _stale(of, first.user, checks, status)
     warnings += _of_account(first.user, status)
     blocking, warning = status.rules.sort(reasons, warnings)
-    wa_id, user_id, hash_ = _called(first, text, meaning.told)
+    wa_id, user_id, hash_ = _called(first, text, told_by(meaning.checks, status.now))
     return Verdict(wa_id, is_known, blocking, warning, user_id, None if blocking else hash_)
 
 
@@ -433,9 +450,9 @@ def _by_another_spelling(wa_id: str, status: AccountStatus) -> list[Reason]:
     return [Reason(code, None, wa_id, alias=wa_id, clears_when=clears_when) for code in codes]
 
 
-def _unknown(of: str, spelling: Spelling, status: AccountStatus) -> Reason:
+def _unknown(of: str, text: str, spelling: Spelling, status: AccountStatus) -> Reason:
     reason = _reason(UNKNOWN, None, of, status)
-    if spelling.has_country or not spelling.others:
+    if text in spelling.names or has_country(text) or own_digits(text) in spelling.completed:
         return reason
     # A message would come from the number with its country code, which this text has not.
     return reason._replace(clears_when=_COUNTRY_CODE if status.cloud else _CHECKED)

@@ -7,13 +7,15 @@ what is known of them can close it. A WhatsApp id is told by the client alone (`
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
 from phonenumbers import (
+    COUNTRY_CODE_TO_REGION_CODE,
     NumberParseException,
     PhoneNumberFormat,
+    country_code_for_region,
     format_number,
     is_possible_number,
     is_valid_number,
@@ -21,14 +23,17 @@ from phonenumbers import (
     region_code_for_country_code,
 )
 
-from service.model.names import usable_alias
+from service.model.names import is_user_id, usable_alias
 
 MAX_CHARACTERS = 64
-"""Longer text is no phone number, whatever its punctuation."""
+"""Longer text is no phone number that can be dialled, whatever its punctuation."""
+MAX_TEXT = 256
+IN_FULL = 10
+"""Digits after a country code that make a number complete: nowhere has one more in front."""
 _URI = "tel:"
 _PLUS = ("+", "\uff0b")
 _INTERNATIONAL = "00"
-_PLAIN = re.compile(r"[0-9]+")
+_PLAIN = re.compile(r"\+?[0-9]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _NO_DIGIT = re.compile(r"\D+")
 
@@ -50,58 +55,113 @@ class Spelling(NamedTuple):
     """What a text may call a user.
 
     `names` are what it says by itself: the text where it can be an alias, and its own digits.
-    `forms` are what a check of the same number may be kept under, as `canonical` gives them.
-    `others` are names that are computed: the number with its country, and WhatsApp's other
-    spelling of it. `has_country` is false for a number that only the account's country completes.
-    `dialable` is false for what can't be a phone number.
+    `forms` are what a check of the number may be kept under, as `canonical` gives them, and
+    `completed` those of the number as the account's country completes it. `others` are all names
+    that are computed: these, and WhatsApp's other spelling of each.
     """
 
     names: tuple[str, ...] = ()
     forms: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    has_country: bool = False
-    dialable: bool = False
 
 
 def spell(text: str, country_of: str | None) -> Spelling:
-    """Return all that a text may call a user; `country_of` is as in `canonical`."""
+    """Return all that a text may call a user; `country_of` is as in `canonical`.
+
+    A number without a country code that the account's country completes names nobody by itself:
+    its own digits may be the number of a stranger elsewhere.
+    """
     names = [text] if usable_alias(text) else []
     digits = own_digits(text)
     if digits is None:
-        return Spelling(tuple(names), has_country=True)
-    names.append(digits)
-    in_full = canonical(f"+{digits}", None)
-    completed = None if _has_plus(text) else canonical(text, country_of)
-    forms = dict.fromkeys(form for form in (digits, completed, in_full) if form is not None)
-    others = [other for form in forms for other in (form, *other_spellings(form))]
-    has_country = _has_plus(text) or text in names or digits != _digits(text)
+        return Spelling(tuple(names), others=_as_user_id(text))
+    completed = _completed(text, country_of) if text == digits or not has_country(text) else []
+    if has_country(text) or not completed or digits in completed:
+        names.append(digits)
+    forms = (digits, *_in_full(text, digits))
+    found = dict.fromkeys((*completed, *forms, digits.lstrip("0")))
+    others = [other for form in found if form for other in (form, *other_spellings(form))]
     return Spelling(
         tuple(dict.fromkeys(names)),
-        tuple(forms),
+        forms,
+        tuple(completed),
         tuple(dict.fromkeys(other for other in others if other not in names)),
-        has_country=has_country or completed == digits,
-        dialable=completed is not None
-        or (has_country and (in_full or _is_other_dialable(others)) is not None),
     )
 
 
-def _is_other_dialable(others: Iterable[str]) -> bool | None:
-    """Tell whether WhatsApp's other spelling is a number where this one is none, as in Mexico."""
-    return any(canonical(f"+{other}", None) for other in others) or None
+def has_country(text: str) -> bool:
+    """Tell whether a number is written with its country code: with a plus sign, 00, or as a wa_id.
+
+    No country code, and so no wa_id, begins with a zero.
+    """
+    if _has_plus(text):
+        return True
+    digits = _digits(text) or ""
+    return digits.startswith(_INTERNATIONAL) or (text == digits and not digits.startswith("0"))
 
 
-def spell_in_full(text: str) -> Spelling | None:
-    """Return what `spell` finds without asking the numbering plans.
+def is_dialable(text: str, country_of: str | None) -> bool:
+    """Tell whether a text is a phone number, also where WhatsApp alone spells it so, as 521 …."""
+    if canonical(text, country_of) is not None:
+        return True
+    digits = own_digits(text) if has_country(text) else None
+    return digits is not None and any(
+        canonical(f"+{other}", None) is not None for other in (digits, *other_spellings(digits))
+    )
 
-    Enough for a number in full whose user is known: it takes a tenth of the time. None for other
-    texts.
+
+def new_name(text: str, country_of: str | None) -> str | None:
+    """Return how to call a user never heard of whom a text means; None where that is in doubt.
+
+    A number has its country code, and no zero of its own country's calls after it.
     """
     digits = own_digits(text)
-    if digits is None or not (_has_plus(text) or _PLAIN.fullmatch(text)):
-        return None
-    names = dict.fromkeys((text, digits) if usable_alias(text) else (digits,))
-    others = [other for other in other_spellings(digits) if other not in names]
-    return Spelling(tuple(names), (digits,), tuple(others), has_country=True, dialable=True)
+    if digits is None or text == digits:
+        return text if usable_alias(text) and (digits is None or has_country(text)) else None
+    if has_country(text):
+        in_full = canonical(f"+{digits}", None)
+        return in_full or (digits if is_dialable(text, country_of) else None)
+    return digits if canonical(text, country_of) == digits else None
+
+
+def _in_full(text: str, digits: str) -> list[str]:
+    """Return a number with its country code as E.164 has it, without a zero for calls within it.
+
+    Plain digits are read without the numbering plans: they are most of what is asked.
+    """
+    if not _PLAIN.fullmatch(text):
+        form = canonical(f"+{digits}", None)
+        return [] if form is None else [form]
+    lengths = (n for n in (1, 2, 3) if int(digits[:n]) in COUNTRY_CODE_TO_REGION_CODE)
+    end = next(lengths, 0)
+    return [digits[:end] + digits[end + 1 :]] if digits[end : end + 1] == "0" and end else []
+
+
+def _completed(text: str, country_of: str | None) -> list[str]:
+    """Return how the country of `country_of` may complete a text, be it a valid number or not.
+
+    Old ways of dialling count too, and eight digits of Brazil. It finds who may be meant, no more.
+    """
+    digits = _digits(text)
+    region = _region(country_of)
+    if digits is None or region is None:
+        return []
+    country = str(country_code_for_region(region))
+    if digits.startswith(country) and len(digits) >= len(country) + IN_FULL:
+        return []
+    found = [country + digits.lstrip("0")]
+    if not _PLAIN.fullmatch(text) or digits.startswith("0"):
+        with suppress(NumberParseException):
+            number = parse(text.strip().removeprefix(_URI), region)
+            found.append(format_number(number, PhoneNumberFormat.E164).removeprefix("+"))
+    return found
+
+
+def _as_user_id(text: str) -> tuple[str, ...]:
+    """Return the user id that a text is in other letters: its country is in capitals."""
+    upper = text[:2].upper() + text[2:]
+    return (upper,) if upper != text and is_user_id(upper) else ()
 
 
 def own_digits(text: str) -> str | None:
@@ -116,10 +176,8 @@ def own_digits(text: str) -> str | None:
 
 
 def _digits(text: str) -> str | None:
-    if len(text) > MAX_CHARACTERS:
-        return None
     bare = text.strip().removeprefix(_URI)
-    if _LETTER.search(bare) is not None:
+    if len(bare) > MAX_TEXT or _LETTER.search(bare) is not None:
         return None
     digits = _NO_DIGIT.sub("", bare)
     if not digits.isascii():

@@ -1,8 +1,7 @@
 """The gate's statements on SQLite, on a connection of their own."""
 
 import sqlite3
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Iterator
 
 from service.model.gate import LatestCheck, Recipient
 from service.store.rows import RECIPIENT_COLUMNS, recipient_of
@@ -17,12 +16,7 @@ _USERS = (
     "LEFT JOIN unverified v ON v.account = a.account AND v.user_id = u.id "
     "WHERE a.account = ? AND a.alias IN ({})"
 )
-_CHECKS = (
-    f"SELECT {', '.join(LatestCheck._fields)} FROM contacts "  # noqa: S608  names of ours only
-    # Each alternative names the account, so that each is looked for by an index of its own.
-    "WHERE account = ? AND input IN ({}) OR account = ? AND canonical IN ({}) "
-    "OR account = ? AND wa_id IN ({})"
-)
+_CHECKS = f"SELECT {', '.join(LatestCheck._fields)} FROM contacts WHERE "  # noqa: S608  names of ours only
 
 
 class SQLiteReads:
@@ -33,7 +27,12 @@ class SQLiteReads:
 
     def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
         """Return the users by what they are called."""
-        return {row[0]: recipient_of(row) for row in self._rows(_USERS, account, aliases)}
+        wanted, found = list(aliases), {}
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start : start + CHUNK]
+            rows = self._raw.execute(_USERS.format(_marks(chunk)), (account, *chunk))
+            found.update({row[0]: recipient_of(row) for row in rows})
+        return found
 
     def checks(
         self,
@@ -41,17 +40,22 @@ class SQLiteReads:
         inputs: Collection[str] = (),
         forms: Collection[str] = (),
         wa_ids: Collection[str] = (),
-    ) -> Iterable[LatestCheck]:
+    ) -> Iterator[LatestCheck]:
         """Return what the client last said of numbers, by input, by canonical form or by wa_id.
 
         One of many may come more than once.
         """
-        return map(LatestCheck._make, self._rows(_CHECKS, account, inputs, forms, wa_ids))
+        keys = {"input": list(inputs), "canonical": list(forms), "wa_id": list(wa_ids)}
+        for start in range(0, max(map(len, keys.values())), CHUNK):
+            chunks = {key: some[start : start + CHUNK] for key, some in keys.items()}
+            asked = {key: chunk for key, chunk in chunks.items() if chunk}
+            # Each alternative names the account, so that each is looked for by an index of its own.
+            where = " OR ".join(
+                f"account = ? AND {key} IN ({_marks(chunk)})" for key, chunk in asked.items()
+            )
+            bound = [value for chunk in asked.values() for value in (account, *chunk)]
+            yield from map(LatestCheck._make, self._raw.execute(_CHECKS + where, bound))
 
-    def _rows(self, sql: str, account: str, *lists: Collection[str]) -> Iterable[tuple[Any, ...]]:
-        keys = [list(some) for some in lists]
-        for start in range(0, max(map(len, keys)), CHUNK):
-            chunks = [some[start : start + CHUNK] for some in keys]
-            marks = [",".join("?" * len(chunk)) for chunk in chunks]
-            bound = [value for chunk in chunks for value in (account, *chunk)]
-            yield from self._raw.execute(sql.format(*marks), bound)
+
+def _marks(values: Collection[str]) -> str:
+    return ",".join("?" * len(values))

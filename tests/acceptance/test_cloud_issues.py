@@ -271,6 +271,18 @@ async def test_each_unknown_number_is_an_issue_of_its_own(shop: Installation) ->
     assert await check_of(shop, "app:meta") == {"status": "warn", "detail": "unknown_number"}
 
 
+async def test_an_unknown_number_is_listed_with_the_next_question_and_dismissed_at_once(
+    prepare: Install,
+) -> None:
+    made = await prepared(prepare, inspector={"every_seconds": 300})
+    await made.start()
+    for _ in range(2):
+        await stranger(made, "111")
+        assert [issue["subject"] for issue in await issues(made)] == ["111"]
+        assert (await dismiss(made, subject="111"))[0] == 200
+        assert await issues(made) == []
+
+
 async def test_an_issue_of_the_past_is_dismissed_until_the_next_such_callback(
     shop: Installation,
 ) -> None:

@@ -459,3 +459,111 @@ async def test_no_spelling_is_more_open_than_the_user_s_own_wa_id(
         assert answer["sendable"] is False, text
         assert (reason, own) in [(r["code"], r["of"]) for r in answer["reasons"]], text
         assert answer.get("identity_key_hash") is None
+
+
+# What an attacker, or a neighbour, may not bring about
+
+
+async def test_a_national_number_is_not_answered_for_by_a_stranger_with_the_same_digits(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_shop(accounts={"shop": {"phone_number": "+15550783881"}})
+    norwegian, american = "4795551234", "14795551234"
+    await known(shop, norwegian)
+    await known(shop, american)
+    [answer] = await ask(shop, "(479) 555-1234")
+    assert (answer["wa_id"], codes(answer, "warnings")) == (american, ["other_spelling"])
+    await pending(shop, american)
+    for answer in await ask(shop, "(479) 555-1234", "479-555-1234", norwegian):
+        assert [(r["code"], r["of"]) for r in answer["reasons"]] == [("identity_pending", american)]
+    status, problem = await shop.hold(HASH_B, quote("(479) 555-1234", safe=""))
+    assert (status, problem["other_spelling"]) == (404, american)
+    assert norwegian in problem["candidates"]
+
+
+@pytest.mark.parametrize("text", ["us.13491208655302741918", "Us.13491208655302741918"])
+async def test_a_user_id_in_small_letters_is_no_way_round_it(
+    shop: CloudInstallation, text: str
+) -> None:
+    names = {"user_id": "US.13491208655302741918"}
+    await shop.come(wrote(HASH_A, **names), wrote(HASH_B, 60, **names))
+    assert codes(await ask_one(shop, text)) == ["identity_pending"]
+
+
+async def test_a_message_from_the_misspelt_number_opens_nothing(either: Installation) -> None:
+    own, misspelt = "442079460018", "4402079460018"
+    await pending(either, own)
+    await _write(either, misspelt)
+    await block(either, f"+{misspelt}")
+    path = f"/accounts/{either.account}/recipients/{misspelt}/block"
+    assert (await either.api("DELETE", path))[0] in {200, 404}
+    for answer in await ask(either, misspelt, f"+{misspelt}", "+44 (0)20 7946 0018"):
+        assert ("identity_pending", own) in [(r["code"], r["of"]) for r in answer["reasons"]]
+
+
+async def test_what_others_ask_at_the_same_time_changes_no_answer(manual: Installation) -> None:
+    number, first, second = "+1 631 555 0241", US_NUMBER, "447700900123"
+    await pending(manual, second)
+    for spelled, wa_id in ((number, second), ("+1-631-555-0241", first)):
+        body = {"contacts": [{"input": spelled, "status": "valid", "wa_id": wa_id}]}
+        await manual.deliver(body)
+    texts = (US_NUMBER, f"+{US_NUMBER}", "2125550299", "+1 (212) 555-0299")
+    for text in texts:
+        [alone] = await ask(manual, text)
+        together = await ask(manual, *texts, text)
+        assert codes(together[-1]) == codes(alone)
+
+
+async def test_a_result_that_nobody_asked_for_leads_no_block_astray(manual: Installation) -> None:
+    stranger = "447700900123"
+    await known(manual, stranger)
+    for number in ("+1 631-555-0241", "16315550242"):
+        unasked = {"contacts": [{"input": number, "status": "valid", "wa_id": stranger}]}
+        await manual.deliver(unasked)
+        await block(manual, number)
+        own = number.replace("-", "").replace(" ", "").removeprefix("+")
+        for answer in await ask(manual, number, own):
+            assert ("blocked", own) in [(r["code"], r["of"]) for r in answer["reasons"]]
+    assert "blocked" not in await manual.reasons(stranger)
+
+
+async def test_a_block_of_a_number_with_a_zero_too_many_holds_for_the_number(
+    either: Installation,
+) -> None:
+    await block(either, "+44 (0)20 7946 0958")
+    for answer in await ask(either, "442079460958", "+442079460958", "+44 (0)20 7946 0958"):
+        assert [(r["code"], r["of"]) for r in answer["reasons"]] == [("blocked", "442079460958")]
+
+
+@pytest.mark.parametrize("text", ["015123456789", "0151-23456789", "0151.23456789"])
+async def test_a_number_that_lacks_its_country_is_not_blocked_as_if_it_were_a_wa_id(
+    install: Install, text: str
+) -> None:
+    made = await install(accounts={"main": {"phone_number": "+4930123456"}})
+    status, problem = await made.api(
+        "PUT", f"/accounts/main/recipients/{text}/block", {"reason": "x"}
+    )
+    assert (status, problem["errors"][0]["field"]) == (422, "user")
+
+
+async def test_whoever_is_called_just_so_is_shown_whatever_an_unasked_result_tells(
+    manual: Installation,
+) -> None:
+    stranger = "447700900123"
+    await pending(manual, US_NUMBER)
+    await pending(manual, stranger)
+    unasked = {"contacts": [{"input": US_NUMBER, "status": "valid", "wa_id": stranger}]}
+    await manual.deliver(unasked)
+    assert (await manual.identity(US_NUMBER))["wa_id"] == US_NUMBER
+    answer = await manual.gate(US_NUMBER)
+    assert answer["wa_id"] == US_NUMBER
+    assert {reason["of"] for reason in answer["reasons"]} == {US_NUMBER, stranger}
+
+
+async def test_a_check_that_failed_leads_to_nobody(manual: Installation) -> None:
+    stranger = "447700900123"
+    await known(manual, stranger)
+    body = {"contacts": [{"input": "+1 631 555 0299", "status": "failed", "wa_id": stranger}]}
+    await manual.deliver(body)
+    [answer] = await ask(manual, "+1 631 555 0299")
+    assert (answer["known"], answer["wa_id"]) == (False, None)

@@ -241,16 +241,6 @@ async def test_when_the_client_answered_a_check_that_was_asked_for_is_told(
     assert check == LatestCheck("x", None, WA_ID, "valid", NOW, NOW - 1)
 
 
-async def test_who_is_known_by_the_wa_id_is_not_looked_for_as_a_number_of_the_country(
-    database: SQLiteDatabase,
-) -> None:
-    user = "6315550001"
-    await save(database, user)
-    await formed(database, ("+16315550001", "invalid", WA_ID, NOW, WA_ID))
-    found = await known(database, user)
-    assert (found.alike, list(found.users)) == ({}, [user])
-
-
 async def test_many_recipients_are_found_in_one_question(database: SQLiteDatabase) -> None:
     many = [f"1631{n:07}" for n in range(MANY)]
     await saved(database, *((f"+{wa_id}", "valid", wa_id, NOW) for wa_id in many))

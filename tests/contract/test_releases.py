@@ -30,9 +30,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     path = tmp_path / "ackgate.db"
     prepare_file(path)
     with closing(connect(path)) as raw:
-        raw.execute(
-            "PRAGMA foreign_keys = OFF"
-        )  # a dump has the tables by name
+        raw.execute("PRAGMA foreign_keys = OFF")  # a dump has the tables by name
         raw.executescript(request.param.read_text())
     async with opening(SQLiteDatabase(path)) as opened:
         yield opened

@@ -85,7 +85,7 @@ def test_while_an_answer_is_fresh_what_nobody_asked_for_can_only_make_it_invalid
     assert answered is not None
     assert answered.answered_at == NOW + 1
     assert take(answered, "main", checked(wa_id="999"), "third", NOW + 2) is None
-    invalid = take(answered, "main", checked("invalid", None), "fourth", NOW + 3)
+    invalid = take(answered, "main", checked("invalid", "999"), "fourth", NOW + 3)
     assert invalid is not None
     assert (invalid.status, invalid.wa_id, invalid.answered_at) == ("invalid", WA_ID, NOW + 1)
     assert take(invalid, "main", checked(), "fifth", NOW + 4) is None

@@ -49,6 +49,7 @@ def answer(
 ) -> Verdict:
     """Give the gate's answer where so much is known; `checks` are of the text as it stands."""
     data = RecipientData(
+        COUNTRY_OF,
         {text: spell(text, COUNTRY_OF)},
         {alias: user for user in users for alias in (user.wa_id, user.user_id) if alias},
         checks or {},

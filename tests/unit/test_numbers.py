@@ -2,10 +2,18 @@
 
 import pytest
 
-from service.model.numbers import canonical, other_spellings, own_digits, spell, spell_in_full
+from service.model.numbers import (
+    canonical,
+    has_country,
+    new_name,
+    other_spellings,
+    own_digits,
+    spell,
+)
 
 US = "+16315550100"
 INDIA = "+919800000000"
+BRAZIL = "+551130000000"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,7 @@ def test_whatsapp_s_other_spelling_of_a_number_leads_there_and_back(
         ("US.1349", None),
         ("00", None),
         ("+", None),
-        ("1" * 65, None),
+        ("1" * 257, None),
     ],
 )
 def test_the_own_digits_of_a_text_are_read_whatever_stands_between_them(
@@ -110,24 +118,78 @@ def test_the_own_digits_of_a_text_are_read_whatever_stands_between_them(
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["16315550241", "+16315550241", "0016315550241", "5511965550361", "+1 (631) 555-0241"],
+    ("text", "country_of", "meant"),
+    [
+        ("(479) 555-1234", US, "14795551234"),
+        ("4795551234", US, "14795551234"),
+        ("(631) 555-0241", US, "16315550241"),
+        ("1 631 555 0241", "+4930123456", "16315550241"),
+        ("+44 (0)20 7946 0018", None, "442079460018"),
+        ("+4402079460018", None, "442079460018"),
+        ("4402079460018", None, "442079460018"),
+        ("011551185550361", US, "551185550361"),
+        ("016315551001", US, "16315551001"),
+        ("00016315551001", None, "16315551001"),
+        ("1185550361", BRAZIL, "551185550361"),
+        ("01185550361", BRAZIL, "5511985550361"),
+        ("0151185550361", BRAZIL, "551185550361"),
+        ("5599990001", BRAZIL, "5555999990001"),
+        ("15512345678", "+525512345678", "525512345678"),
+        ("5550783882", US, "15550783882"),
+        ("us.1001", None, "US.1001"),
+    ],
 )
-def test_a_number_in_full_means_the_same_with_and_without_the_numbering_plans(text: str) -> None:
-    plainly, fully = spell_in_full(text), spell(text, US)
-    assert plainly is not None
-    assert set(plainly.names) == set(fully.names)
-    assert set(plainly.forms) <= set(fully.forms)
-    assert set(plainly.others) <= set(fully.others)
+def test_what_may_be_meant_is_found_whatever_way_a_number_is_dialled(
+    text: str, country_of: str | None, meant: str
+) -> None:
+    spelling = spell(text, country_of)
+    assert meant in (*spelling.names, *spelling.others)
 
 
-@pytest.mark.parametrize("text", ["1 631 555 0241", "US.1349", "+", "", "\u0661", "1" * 65])
-def test_what_is_not_a_number_in_full_takes_the_numbering_plans(text: str) -> None:
-    assert spell_in_full(text) is None
+def test_a_number_that_the_account_s_country_completes_names_nobody_by_itself() -> None:
+    for text in ("(631) 555-0241", "(479) 555-1234"):
+        assert spell(text, US).names == ()
+    assert spell("1 631 555 0241", US).names == ("16315550241",)
+    assert spell("6315550241", US).names == ("6315550241",)
 
 
-def test_a_number_without_its_country_may_be_of_another() -> None:
-    national = spell("(631) 555-0241", US)
-    assert (national.names, national.others) == (("6315550241",), ("16315550241",))
-    assert not national.has_country
-    assert all(spell(text, US).has_country for text in ("+1 631 555 0241", "16315550241", "US.1"))
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("+1 631 555 0241", True),
+        ("0016315550241", True),
+        ("16315550241", True),
+        ("016315550241", False),
+        ("1 631 555 0241", False),
+        ("(631) 555-0241", False),
+        ("0151-23456789", False),
+    ],
+)
+def test_a_country_code_is_told_by_a_plus_sign_by_00_or_by_digits_alone(
+    text: str, has: bool
+) -> None:
+    assert has_country(text) is has
+
+
+@pytest.mark.parametrize(
+    ("text", "country_of", "name"),
+    [
+        ("16315550241", None, "16315550241"),
+        ("US.1349", None, "US.1349"),
+        ("+1 631-555-0241", None, "16315550241"),
+        ("001 631 555 0241", None, "16315550241"),
+        ("+44 (0)20 7946 0958", None, "442079460958"),
+        ("+52 1 55 6629 5500", None, "5215566295500"),
+        ("1 631 555 0241", US, "16315550241"),
+        ("1 631 555 0241", None, None),
+        ("(631) 555-0241", US, None),
+        ("0151-23456789", "+4930123456", None),
+        ("015123456789", "+4930123456", None),
+        ("+1 (631) 555", US, None),
+        ("no number", US, None),
+    ],
+)
+def test_a_user_never_heard_of_is_called_by_a_number_in_full_or_by_nothing(
+    text: str, country_of: str | None, name: str | None
+) -> None:
+    assert new_name(text, country_of) == name
