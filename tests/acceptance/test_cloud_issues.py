@@ -274,7 +274,9 @@ async def test_each_unknown_number_is_an_issue_of_its_own(shop: Installation) ->
 async def test_an_unknown_number_is_listed_with_the_next_question_and_dismissed_at_once(
     prepare: Install,
 ) -> None:
-    made = await prepared(prepare, inspector={"every_seconds": 300})
+    options = {"identity_check": True}
+    made = await prepared(prepare, options=options, inspector={"every_seconds": 300})
+    cloud_of(made).webhook_url = door_of(made)
     await made.start()
     for _ in range(2):
         await stranger(made, "111")
