@@ -28,8 +28,9 @@ from service.model.names import is_user_id, usable_alias
 MAX_CHARACTERS = 64
 """Longer text is no phone number that can be dialled, whatever its punctuation."""
 MAX_TEXT = 256
+"""Longer text is no recipient."""
 IN_FULL = 10
-"""Digits after a country code that make a number complete: nowhere has one more in front."""
+"""So many digits after the country's code make a number complete: none within a country has more."""
 _URI = "tel:"
 _PLUS = ("+", "\uff0b")
 _INTERNATIONAL = "00"
@@ -117,12 +118,12 @@ def new_name(text: str, country_of: str | None) -> str | None:
     A number has its country code, and no zero of its own country's calls after it.
     """
     digits = own_digits(text)
-    if digits is None or text == digits:
-        return text if usable_alias(text) and (digits is None or has_country(text)) else None
-    if has_country(text):
-        in_full = canonical(f"+{digits}", None)
-        return in_full or (digits if is_dialable(text, country_of) else None)
-    return digits if canonical(text, country_of) == digits else None
+    if digits is None:
+        return text if usable_alias(text) else None
+    if not has_country(text):
+        return digits if canonical(text, country_of) == digits else None
+    in_full = canonical(f"+{digits}", None)
+    return in_full or (digits if text == digits or is_dialable(text, country_of) else None)
 
 
 def _in_full(text: str, digits: str) -> list[str]:
