@@ -30,7 +30,7 @@ MAX_CHARACTERS = 64
 MAX_TEXT = 256
 """Longer text is no recipient."""
 IN_FULL = 10
-"""So many digits after the country's code make a number complete: none within a country has more."""
+"""So many digits after the country's code make a number complete: none within it has more."""
 _URI = "tel:"
 _PLUS = ("+", "\uff0b")
 _INTERNATIONAL = "00"
