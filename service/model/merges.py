@@ -168,8 +168,8 @@ def _decide_again(
     """Let what was decided about one of the two hold for the person that they are.
 
     What a person decided about the latest hash stays, the stricter where two did; but a hold gives
-    way only to what was decided later. Nothing else is acknowledged for being the first, or by a
-    rule that is not for this person.
+    way only to what was decided later, and a hash that went meanwhile is decided about anew.
+    Nothing else is acknowledged for being the first, or by a rule that is not for this person.
     """
     same = latest.hash == earlier.hash
     if same and by_somebody(earlier) and not (by_somebody(latest) and user.state is State.HELD):
@@ -180,6 +180,8 @@ def _decide_again(
     if held_until is not None and not _decided_after(latest, held_until):
         stop(user, latest, "two turned out to be one, of whom one was held", context)
         user.after_hold = True
+    elif by_somebody(latest) and user.history and not _decided_after(latest, latest.first.at - 1):
+        stop(user, latest, "two turned out to be one, whose hash went and came again", context)
     elif by_somebody(latest):
         user.after_hold = False
     elif earlier.hash is None and state is State.AWAITING_HASH and earlier.decided_by is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from service.ledger.ledger import wall_clock
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -468,6 +469,20 @@ async def test_an_approval_under_one_name_acknowledges_nothing_that_waits_after_
     await shop.come(wrote("Hk4N0b0dy5aw", 120, wa_id=SHEENA))
     await shop.come(wrote(None, 150, wa_id=SHEENA, user_id=OTHER_ID))
     assert await shop.reasons(SHEENA) == await shop.reasons(OTHER_ID) == ["identity_pending"]
+
+
+async def test_what_a_person_acknowledged_before_the_hash_went_and_came_again_is_decided_anew(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA), wrote(HASH_B, 10, wa_id=SHEENA))
+    assert (await shop.acknowledge(HASH_B, SHEENA))[1]["state"] == "acknowledged"
+    now = wall_clock() / 1000 - AN_HOUR_AGO
+    await shop.come(wrote(HASH_C, now + 60, user_id=USER_ID))
+    await shop.come(wrote(HASH_B, now + 120, wa_id=SHEENA))
+    await shop.come(wrote(None, now + 150, wa_id=SHEENA, user_id=USER_ID))
+    shown = await shop.identity(SHEENA)
+    assert (shown["hash"], shown["state"]) == (HASH_B, "pending")
+    assert await shop.reasons(USER_ID) == ["identity_pending"]
 
 
 async def test_no_hash_is_lost_where_two_names_were_seen_at_the_same_time(
