@@ -233,15 +233,18 @@ class Book:
 
         And for those whom the other became later: whoever asked to stop stays blocked.
         """
-        block, known = self.block_of(user), self.block_of(other)
-        if block is None or not copied(block, known, other, self.now):
-            return
-        self.put_block(other, block)
-        for known_as in other.links:
-            if known_as.relation == "successor" and known_as.since.at > since:
-                later = self.fetch(other.account, known_as.alias)
-                if later is not None:
-                    self.copy_block(other, later, known_as.since.at)
+        block = self.block_of(user)
+        waiting = [] if block is None else [(other, since)]
+        while block is not None and waiting:
+            one, since = waiting.pop()
+            if not copied(block, self.block_of(one), one, self.now):
+                continue  # it has the block already, or one that ends no earlier
+            self.put_block(one, block)
+            for known_as in one.links:
+                if known_as.relation == "successor" and known_as.since.at > since:
+                    later = self.fetch(one.account, known_as.alias)
+                    if later is not None:
+                        waiting.append((later, known_as.since.at))
 
     def _merge(self, user: User, other: User, context: Context) -> None:
         merge(user, other, partial(self.fetch, user.account), context)

@@ -139,7 +139,7 @@ def _earlier(user: User, latest: Change, sighted: Change, context: Context) -> N
         record_change(user, change, context, "an earlier change, seen late")
     if parted is not None:
         _renew(user, latest, parted, context)
-    elif gained and _on_first_use(latest, context):
+    elif gained and on_first_use(latest, context):
         apply_policy(user, latest, context)
     elif gained:
         _ask_guard_again(user, latest, context)
@@ -207,21 +207,13 @@ def _came_after_a_move(user: User, change: Change) -> bool:
 def note_owner(user: User) -> None:
     """Note since when it is known who has the number, as far as the latest identity tells.
 
-    That is since it came, where a person or the client acknowledged it; and since the user came
-    back to the number, where the client has confirmed it after that.
+    That is since it came, where a person or the client acknowledged it.
     """
     latest = user.latest
-    if latest is None:
+    if latest is None or not by_somebody(latest) or user.state not in OPEN:
         return
-    since, answered = user.owner_since or 0, user.confirmed_at or 0
-    if by_somebody(latest) and user.state in OPEN:
-        since = max(since, latest.first.at)
-        answered = max(answered, latest.acknowledged_at or 0)
-    back = newest(user.links, "predecessor")
-    if back is not None and back.since.at < answered:
-        since = max(since, back.since.at)
-    if since > (user.owner_since or 0):
-        user.owner_since = since
+    if latest.first.at > (user.owner_since or 0):
+        user.owner_since = latest.first.at
         user.changed = True
 
 
@@ -257,7 +249,7 @@ def _trust_first(user: User, change: Change, first_use: Policy, context: Context
     _settle(user, change, context)
 
 
-def _on_first_use(change: Change, context: Context) -> bool:
+def on_first_use(change: Change, context: Context) -> bool:
     """Tell whether a change was trusted for being the first, and for nothing else."""
     first_use = context.policies.first_use
     return first_use is not None and change.decided_by == by_policy(first_use.name)

@@ -1,7 +1,7 @@
 """Number changes: the old and the new user of a link, each readable as itself."""
 
 from service.model.events import NumberChanged
-from service.model.identities import leave_to_person, note_owner
+from service.model.identities import leave_to_person
 from service.model.moments import Moment, Precision, date
 from service.model.users import AuditEntry, Context, Link, User
 
@@ -23,7 +23,6 @@ def link(old: User, new: User, changed: NumberChanged, context: Context) -> bool
         return False
     old.record(AuditEntry(context.now, "number_changed", old.hash, reason="has another number now"))
     new.record(AuditEntry(context.now, "number_changed", reason="had another number before"))
-    note_owner(new)
     leave_to_person(old, context)
     return True
 

@@ -53,8 +53,17 @@ def was_held(user: User) -> bool:
     return user.state is State.HELD or user.after_hold
 
 
+def _held_until(user: User) -> int | None:
+    """Tell when a hold that stands was in effect for sure; None where there is none.
+
+    That is when the user last changed: only what a person decides after it can outweigh the hold.
+    """
+    return (user.updated_at or user.created_at) if was_held(user) else None
+
+
 def merge(user: User, other: User, find: Find, context: Context) -> None:
     """Make two one person; the identity that was seen last is the latest."""
+    held_until = max((until for one in (user, other) if (until := _held_until(one))), default=None)
     if are_linked(user, other, OWNERS, find):
         _forget_handover(user)
         _forget_handover(other)
@@ -64,13 +73,13 @@ def merge(user: User, other: User, find: Find, context: Context) -> None:
             mine, theirs = getattr(user, field), getattr(other, field)
             setattr(user, field, theirs)
             setattr(other, field, mine)
-    earlier, state, held = other.latest, other.state, was_held(user) or was_held(other)
+    earlier, state = other.latest, other.state
     user.history_count += other.history_count
     if user.latest is not None:
         both = [*user.history, *other.history, user.latest, *([earlier] if earlier else [])]
         _join(user, both)
     if user.latest is not None and earlier is not None:
-        _decide_again(user, user.latest, earlier, state, context, held=held)
+        _decide_again(user, user.latest, earlier, state, context, held_until=held_until)
     user.blocked_ids = [*other.blocked_ids, *user.blocked_ids][-MAX_BLOCKED_IDS:]
     user.wrote_at = max(filter(None, (user.wrote_at, other.wrote_at)), default=None)
     user.owner_since = max(filter(None, (user.owner_since, other.owner_since)), default=None)
@@ -98,9 +107,13 @@ def _take_names(user: User, other: User, find: Find) -> None:
 def _forget_handover(user: User) -> None:
     """Take back the change of which a number in other hands was the only sign: it is in the same.
 
-    Of such a change no hash is known, and there was none before it.
+    Of such a change no hash is known, and there was none before it. It stays where a person decided
+    about it, and where there was another sign: a refusal, or a hash that could not be read.
     """
-    if user.latest is not None and user.latest.hash is None and not user.history:
+    latest = user.latest
+    if latest is None or latest.hash is not None or user.history:
+        return
+    if user.state is State.PENDING and len(latest.seen) == 1 and not user.blocked_ids:
         user.latest = user.state = None
         user.after_hold = False
 
@@ -113,7 +126,7 @@ def _seen(user: User) -> tuple[int, str]:
 def _join(user: User, changes: list[Change]) -> None:
     """Make one timeline of two: whose hash was seen when, whichever name it was seen by."""
     sightings = [(moment, change) for change in changes for moment in change.seen]
-    sightings.sort(key=lambda sighting: sighting[0].at)
+    sightings.sort(key=lambda sighting: (sighting[0].at, sighting[1] is user.latest))
     spans: list[list[tuple[Moment, Change]]] = []
     for sighting in sightings:
         if spans and spans[-1][-1][1].hash == sighting[1].hash:
@@ -150,27 +163,38 @@ def _decide_again(
     state: State | None,
     context: Context,
     *,
-    held: bool,
+    held_until: int | None,
 ) -> None:
     """Let what was decided about one of the two hold for the person that they are.
 
-    What a person decided about the latest hash stays, the stricter where two did. Nothing else is
-    acknowledged for being the first, or by a rule that is not for this person.
+    What a person decided about the latest hash stays, the stricter where two did; but a hold gives
+    way only to what was decided later, and a hash that went meanwhile is decided about anew.
+    Nothing else is acknowledged for being the first, or by a rule that is not for this person.
     """
     same = latest.hash == earlier.hash
     if same and by_somebody(earlier) and not (by_somebody(latest) and user.state is State.HELD):
         latest.decided_by, latest.decided_at = earlier.decided_by, earlier.decided_at
         latest.acknowledged_at, user.state, user.work = earlier.acknowledged_at, state, None
-    elif by_somebody(latest):
+    if user.state is State.HELD:
         return
+    if held_until is not None and not _decided_after(latest, held_until):
+        stop(user, latest, "two turned out to be one, of whom one was held", context)
+        user.after_hold = True
+    elif by_somebody(latest) and user.history and not _decided_after(latest, latest.first.at - 1):
+        stop(user, latest, "two turned out to be one, whose hash went and came again", context)
+    elif by_somebody(latest):
+        user.after_hold = False
     elif earlier.hash is None and state is State.AWAITING_HASH and earlier.decided_by is not None:
         user.history = [change for change in user.history if change is not earlier]
         start(user, latest, earlier.decided_by, context)
-    elif held or (not same and earlier.last.at == latest.last.at):
-        user.after_hold = held
+    elif not same and earlier.last.at == latest.last.at:
         stop(user, latest, "two turned out to be one, and a person is to decide", context)
     elif (user.history or state is not user.state) and user.state is not State.PENDING:
         apply_policy(user, latest, context)
+
+
+def _decided_after(latest: Change, at: int) -> bool:
+    return by_somebody(latest) and (latest.decided_at or 0) > at
 
 
 def _empty(other: User, user: User) -> None:

@@ -9,6 +9,7 @@ from service.model.identities import (
     change_of,
     install,
     just_after,
+    on_first_use,
     record_change,
     retire,
     see,
@@ -47,7 +48,8 @@ def misread(user: User, unreadable: HashUnreadable, context: Context) -> None:
 
     It is placed by its time, as one that can be read is. After the latest, that gives way to a hash
     that nobody knows, whatever was decided about it. Between two sightings of the latest, the user
-    came back to it, and a person is to decide. For a user of whom no hash is known it says nothing.
+    came back to it, and a person is to decide, unless its state was come to after that by more than
+    trust on first use. For a user of whom no hash is known it says nothing.
     """
     latest = user.latest
     if latest is None or known_already(user, unreadable.message_id):
@@ -62,7 +64,7 @@ def misread(user: User, unreadable: HashUnreadable, context: Context) -> None:
         _lose(user, latest, dating, UNREADABLE, context)
     elif moment.until >= latest.first.at and user.state in (State.ACKNOWLEDGED, State.SCHEDULED):
         came_back = next(seen.at for seen in latest.seen if seen.at > moment.until)
-        if came_back > settled_at(user, latest):
+        if on_first_use(latest, context) or came_back > settled_at(user, latest):
             stop(user, latest, f"{UNREADABLE}, and then this one again", context)
 
 

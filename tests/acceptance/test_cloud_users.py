@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from service.ledger.ledger import wall_clock
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -243,6 +244,59 @@ async def test_a_hold_and_a_block_hold_for_the_same_person_under_another_user_id
     assert await shop.reasons(OTHER_ID) == ["identity_held"]
 
 
+def shows_the_hash() -> Json:
+    return wrote(HASH_A, 120, wa_id=SHEENA, user_id=OTHER_ID)
+
+
+def shows_the_hash_without_the_number() -> Json:
+    return wrote(HASH_A, 120, user_id=OTHER_ID)
+
+
+def shows_the_parent() -> Json:
+    return wrote(None, 120, user_id=OTHER_ID, parent_user_id=PARENT)
+
+
+def is_told_to_follow() -> Json:
+    about = {"type": "user_changed_user_id", "previous_user_id": USER_ID, "user_id": OTHER_ID}
+    return system(120, None, **about)
+
+
+TURNS_OUT_TO_BE_ONE = pytest.mark.parametrize(
+    "says_so",
+    [shows_the_hash, shows_the_hash_without_the_number, shows_the_parent, is_told_to_follow],
+)
+
+
+@TURNS_OUT_TO_BE_ONE
+async def test_a_hold_of_who_came_with_a_number_stays_closed_when_both_turn_out_to_be_one(
+    shop: CloudInstallation, says_so: Callable[[], Json]
+) -> None:
+    names = {"wa_id": SHEENA, "user_id": USER_ID, "parent_user_id": PARENT}
+    await shop.come(wrote(HASH_A, **names), wrote(None, 60, wa_id=SHEENA, user_id=OTHER_ID))
+    assert (await shop.hold(None, OTHER_ID))[1]["state"] == "held"
+    await shop.come(says_so())
+    for alias in (SHEENA, USER_ID, OTHER_ID):
+        assert await shop.reasons(alias) in (["identity_held"], ["identity_pending"])
+    await shop.come(wrote(HASH_A, 180, wa_id=SHEENA, user_id=OTHER_ID))
+    assert await shop.reasons(SHEENA) == ["identity_pending"]
+    assert (await shop.acknowledge(HASH_A, SHEENA))[1]["state"] == "acknowledged"
+
+
+@TURNS_OUT_TO_BE_ONE
+@pytest.mark.parametrize("heard", ["a refusal", "a hash that can't be read"])
+async def test_another_hash_of_who_came_with_a_number_stays_known_when_both_turn_out_to_be_one(
+    shop: CloudInstallation, says_so: Callable[[], Json], heard: str
+) -> None:
+    names = {"wa_id": SHEENA, "user_id": USER_ID, "parent_user_id": PARENT}
+    await shop.come(wrote(HASH_A, **names), wrote(None, 60, wa_id=SHEENA, user_id=OTHER_ID))
+    refused = told(mismatch(90, "wamid.refused", recipient_user_id=OTHER_ID))
+    unreadable = wrote("x" * 1025, 60, wa_id=SHEENA, user_id=OTHER_ID)
+    await shop.come(refused if heard == "a refusal" else unreadable)
+    await shop.come(says_so())
+    assert await shop.reasons(SHEENA) == ["identity_pending"]
+    assert await shop.reasons(USER_ID) == await shop.reasons(OTHER_ID) == ["identity_pending"]
+
+
 async def test_a_user_id_may_change_again_and_again_and_each_leads_to_the_person(
     shop: CloudInstallation,
 ) -> None:
@@ -309,6 +363,18 @@ async def test_without_user_ids_too_a_new_owner_of_a_number_waits_for_a_person(
     assert await shop.reasons(SHEENA) == []
 
 
+async def test_a_callback_that_says_that_somebody_came_to_the_old_number_ends_nothing(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA), wrote(HASH_B, 10, wa_id=SHEENA))
+    assert (await shop.acknowledge(HASH_B, SHEENA))[1]["state"] == "acknowledged"
+    await shop.come(system(60, type="user_changed_number", wa_id=NEW_NUMBER))
+    assert await shop.reasons(SHEENA) == ["number_changed"]
+    for after, stranger in ((90, "16505550009"), (120, NEW_NUMBER)):
+        await shop.come(system(after, stranger, type="user_changed_number", wa_id=SHEENA))
+        assert await shop.reasons(SHEENA) == ["number_changed"]
+
+
 async def test_a_hold_stays_where_it_was_and_who_has_the_number_now_waits_for_a_person(
     open_shop: OpenShop,
 ) -> None:
@@ -364,6 +430,69 @@ async def test_a_merger_keeps_a_persons_block_and_hold(shop: CloudInstallation) 
     await shop.come(wrote(None, 180, wa_id=SHEENA, user_id=USER_ID))
     assert sorted(await shop.reasons(USER_ID)) == ["blocked", "identity_pending"]
     assert await shop.reasons(SHEENA) == await shop.reasons(USER_ID)
+
+
+async def test_a_hold_after_an_acknowledgement_under_another_name_waits_for_a_person(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_C, 30, user_id=USER_ID), wrote(HASH_B, 35, user_id=USER_ID))
+    assert (await shop.acknowledge(HASH_B, USER_ID))[1]["state"] == "acknowledged"
+    await shop.come(wrote(HASH_C, wa_id=SHEENA), wrote(HASH_A, 10, wa_id=SHEENA))
+    assert (await shop.hold(HASH_A, SHEENA))[0] == 200
+    await shop.come(wrote(HASH_B, 40, wa_id=SHEENA, user_id=USER_ID))
+    assert await shop.reasons(SHEENA) == await shop.reasons(USER_ID) == ["identity_pending"]
+    await shop.come(wrote(HASH_A, 60, user_id=USER_ID))
+    assert await shop.state(SHEENA) == "pending"
+
+
+async def test_an_acknowledgement_after_a_hold_under_another_name_stands(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_shop()
+    await shop.come(wrote(HASH_C, wa_id=SHEENA), wrote(HASH_A, 10, wa_id=SHEENA))
+    assert (await shop.hold(HASH_A, SHEENA))[0] == 200
+    await shop.come(wrote(HASH_C, 30, user_id=USER_ID), wrote(HASH_B, 35, user_id=USER_ID))
+    shop.pass_time(1)
+    assert (await shop.acknowledge(HASH_B, USER_ID))[1]["state"] == "acknowledged"
+    await shop.come(wrote(HASH_B, 40, wa_id=SHEENA, user_id=USER_ID))
+    assert await shop.reasons(SHEENA) == await shop.reasons(USER_ID) == []
+
+
+async def test_an_approval_under_one_name_acknowledges_nothing_that_waits_after_a_hold(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA), wrote(HASH_B, 10, wa_id=SHEENA))
+    assert (await shop.hold(HASH_B, SHEENA))[0] == 200
+    await shop.come(wrote(HASH_C, user_id=OTHER_ID))
+    await shop.come(wrote("x" * 1025, 90, user_id=OTHER_ID))
+    assert (await shop.acknowledge(None, OTHER_ID))[1]["state"] == "awaiting_hash"
+    await shop.come(wrote("Hk4N0b0dy5aw", 120, wa_id=SHEENA))
+    await shop.come(wrote(None, 150, wa_id=SHEENA, user_id=OTHER_ID))
+    assert await shop.reasons(SHEENA) == await shop.reasons(OTHER_ID) == ["identity_pending"]
+
+
+async def test_what_a_person_acknowledged_before_the_hash_went_and_came_again_is_decided_anew(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote(HASH_A, wa_id=SHEENA), wrote(HASH_B, 10, wa_id=SHEENA))
+    assert (await shop.acknowledge(HASH_B, SHEENA))[1]["state"] == "acknowledged"
+    now = wall_clock() / 1000 - AN_HOUR_AGO
+    await shop.come(wrote(HASH_C, now + 60, user_id=USER_ID))
+    await shop.come(wrote(HASH_B, now + 120, wa_id=SHEENA))
+    await shop.come(wrote(None, now + 150, wa_id=SHEENA, user_id=USER_ID))
+    shown = await shop.identity(SHEENA)
+    assert (shown["hash"], shown["state"]) == (HASH_B, "pending")
+    assert await shop.reasons(USER_ID) == ["identity_pending"]
+
+
+async def test_no_hash_is_lost_where_two_names_were_seen_at_the_same_time(
+    shop: CloudInstallation,
+) -> None:
+    await shop.come(wrote("AAAA", wa_id=SHEENA), wrote("BBBB", user_id=USER_ID))
+    await shop.come(wrote(None, 10, wa_id=SHEENA, user_id=USER_ID))
+    whole = await shop.identity(SHEENA)
+    assert {whole["hash"], *(entry["hash"] for entry in whole["history"])} == {"AAAA", "BBBB"}
+    assert whole["state"] == "pending"
 
 
 async def test_a_merger_outlives_a_restart(shop: CloudInstallation) -> None:

@@ -15,7 +15,10 @@ from tests.acceptance.conftest import (
     Install,
     Installation,
     Json,
+    blocked,
     hour_ago,
+    notice,
+    until,
 )
 
 THIRD_ID, FOURTH_ID = "16315553603", "16315553604"
@@ -197,3 +200,41 @@ async def test_what_policy_was_about_to_acknowledge_waits_once_the_number_change
     made.pass_time(3700)
     assert sorted(await made.reasons()) == ["identity_pending", "number_changed"]
     assert made.puts() == []
+
+
+@pytest.mark.parametrize("back_from", [THIRD_ID, OTHER_ID])
+async def test_a_callback_that_says_that_somebody_came_to_the_old_number_ends_nothing(
+    manual: Installation, back_from: str
+) -> None:
+    await manual.acknowledged(WA_ID, HASH_A)
+    await manual.deliver(moved())
+    assert await manual.reasons() == ["number_changed"]
+    await manual.deliver(moved(back_from, WA_ID, 60))
+    assert await manual.reasons() == ["number_changed"]
+    # The client is asked, and answers what was known before the move.
+    await manual.deliver(blocked(WA_ID))
+
+    async def asked() -> bool:
+        return "send_blocked" not in await manual.reasons()
+
+    await until(asked)
+    assert (await manual.refresh())[0] == 200
+    assert (await manual.identity())["hash"] == HASH_A
+    assert await manual.reasons() == ["number_changed"]
+
+
+async def test_a_block_follows_a_long_chain_of_moves_and_costs_nobody_beside_it_anything(
+    manual: Installation,
+) -> None:
+    await manual.acknowledged(FOURTH_ID, HASH_A)
+    numbers = [str(4470000000000 + number) for number in range(1300)]
+    hops = [moved(numbers[n], numbers[n + 1], n) for n in range(len(numbers) - 1)]
+    chain = [message for hop in hops[1:] for message in hop["messages"]]
+    await manual.deliver({"messages": chain})
+    assert (await manual.api("PUT", path(numbers[0]), {"reason": "asked us to stop"}))[0] == 200
+    beside = notice(FOURTH_ID, HASH_B, hour_ago())
+    await manual.deliver({"messages": [*hops[0]["messages"], *beside["messages"]]})
+    assert await manual.quarantined() == []
+    assert await manual.reasons(FOURTH_ID) == ["identity_pending"]
+    for number in (numbers[1], numbers[-1]):
+        assert "blocked" in await manual.reasons(number)

@@ -272,6 +272,20 @@ async def test_beside_a_hash_that_can_be_read_nothing_is_trusted(shop: CloudInst
     assert await shop.reasons(SHEENA) == ["identity_pending"]
 
 
+@pytest.mark.parametrize("between", [UNREADABLE[0], HASH_B], ids=["unreadable", "readable"])
+@pytest.mark.parametrize("bodies", [1, 3])
+async def test_a_first_hash_that_went_and_came_again_is_not_trusted_in_one_body_or_in_three(
+    shop: CloudInstallation, between: str, bodies: int
+) -> None:
+    told_at = ((HASH_A, 0), (between, FAR), (HASH_A, 2 * FAR))
+    values = [
+        value([contact(hash_, wa_id=SHEENA)], [text(after, wa_id=SHEENA)])
+        for hash_, after in told_at
+    ]
+    await shop.come(*([envelope(*values)] if bodies == 1 else map(envelope, values)))
+    assert await shop.reasons(SHEENA) == ["identity_pending"]
+
+
 async def test_whatever_was_decided_about_the_hash_before_it_stands_no_more(
     open_shop: OpenShop,
 ) -> None:

@@ -485,14 +485,26 @@ class TestANumberChange:
         assert new.links == [Link(WA_ID, "predecessor", exact(30.5))]
         assert events(new) == ["number_changed"]
 
-    def test_who_comes_back_is_believed_only_when_the_client_said_so(self) -> None:
+    def test_who_comes_back_is_believed_only_when_the_client_acknowledges_a_later_identity(
+        self,
+    ) -> None:
         known = acknowledged()
         new = self.moved(known)
         link(new, known, NumberChanged(NEW, WA_ID, exact(90)), context())
         assert new.moved_to == Link(WA_ID, "successor", exact(90))
         assert known.moved_to == Link(NEW, "successor", exact(30))
         heed(known, Answer("A", None, acknowledged=True), context())
+        assert known.moved_to is not None, "that identity is from before the move"
+        heed(known, Answer("B", exact(95), acknowledged=True), context())
         assert known.moved_to is None
+
+    def test_no_callback_about_a_move_ends_another(self) -> None:
+        known = user()
+        sight(known, "A", exact(50), AUTO)
+        heed(known, Answer("A", None, acknowledged=True), context())
+        self.moved(known, at=exact(60))
+        link(user("third"), known, NumberChanged("third", WA_ID, exact(70)), context())
+        assert known.moved_to == Link(NEW, "successor", exact(60))
 
     def decided(self, known: User, verb: Verb = Verb.ACKNOWLEDGE) -> None:
         decide(known, Decision(verb, known.hash, by_key("crm")), context())

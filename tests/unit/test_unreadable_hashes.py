@@ -136,6 +136,14 @@ class TestOnTheCloudApi:
                     self.sight(known, hash_, 30)
             assert (known.hash, known.state) == ("A", State.PENDING)
 
+    def test_between_two_sightings_told_at_once_it_takes_back_a_trust_on_first_use(self) -> None:
+        known = user()
+        self.sight(known, "A", 10)
+        self.sight(known, "A", 30)
+        assert known.state is State.ACKNOWLEDGED
+        self.misread(known, 20)
+        assert (known.hash, known.state) == ("A", State.PENDING)
+
     def test_what_a_person_decided_after_it_came_again_stands(self) -> None:
         known = self.trusted()
         self.sight(known, "B", 15)
