@@ -15,15 +15,8 @@ from service.api.access import admit
 from service.api.problems import ProblemError, field_problem, problem_of
 from service.api.services import Services
 from service.ingress.written import Written
-from service.model.gate import (
-    AccountStatus,
-    Meaning,
-    RecipientData,
-    Rules,
-    Verdict,
-    judge,
-    meaning_of,
-)
+from service.model.gate import AccountStatus, Rules, Verdict, judge
+from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.store.database import RecipientQuery
 
 T = TypeVar("T")

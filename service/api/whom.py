@@ -9,9 +9,9 @@ from aiohttp import web
 from service.api.gate import GATE, no_recipient
 from service.api.problems import ProblemError
 from service.api.services import services
-from service.model.gate import Meaning, Recipient
 from service.model.names import usable_alias
 from service.model.numbers import new_name, own_digits
+from service.model.recipients import Meaning, Recipient
 
 
 def asked_user(request: web.Request, name: str = "user") -> str:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from service.model.aliases import Names
 from service.model.contacts import Contact
-from service.model.gate import LatestCheck, Recipient, RecipientData
+from service.model.recipients import LatestCheck, Recipient, RecipientData
 from service.model.users import AuditEntry, Kind, User
 
 T = TypeVar("T")

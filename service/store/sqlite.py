@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from service.model.gate import RecipientData
+from service.model.recipients import RecipientData
 from service.observability import points
 from service.store import schema
 from service.store.database import RecipientQuery, StoreError, Transaction, UnavailableError

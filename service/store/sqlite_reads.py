@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Collection, Iterator
 
-from service.model.gate import LatestCheck, Recipient
+from service.model.recipients import LatestCheck, Recipient
 from service.store.rows import RECIPIENT_COLUMNS, recipient_of
 
 CHUNK = 500

@@ -13,8 +13,8 @@ from sqlalchemy import delete, insert
 
 from service.model.blocks import Block
 from service.model.contacts import Contact
-from service.model.gate import LatestCheck, Reason, Recipient, RecipientData
 from service.model.moments import Moment
+from service.model.recipients import HandBlock, LatestCheck, Recipient, RecipientData
 from service.model.timeline import Change
 from service.model.users import Link, State, User, by_key
 from service.store.blocks import find_block, put_block
@@ -128,9 +128,7 @@ async def test_of_a_user_whose_identity_is_settled_all_else_is_told(
     assert {name: user._replace(**rest) for name, user in found.items()} == {
         "1": Recipient(blocked, "1", None, blocked_since=NOW - 6, wrote_at=NOW - 5),
         "2": Recipient(moved, "2", None, moved_to=link, wrote_at=NOW - 5),
-        "3": Recipient(
-            stopped, "3", None, wrote_at=NOW - 5, blocked=Reason("blocked", NOW, detail="x")
-        ),
+        "3": Recipient(stopped, "3", None, wrote_at=NOW - 5, blocked=HandBlock(NOW, None, "x")),
         "4": Recipient(doubtful, "4", None, wrote_at=NOW - 5, unverified=True),
         "5": Recipient(plain, "5", None, wrote_at=NOW - 5),
     }
@@ -163,7 +161,7 @@ async def test_a_block_is_kept_in_the_place_of_the_one_before_until_it_is_ended(
         await database.write(lambda t, block=block: put_block(t.connection, user.id, block))  # type: ignore[misc] # mypy infers no lambda with a default
         assert await database.read(lambda c: find_block(c, user.id)) == block
     recipient = (await known(database, WA_ID)).users[WA_ID]
-    assert recipient.blocked == Reason("blocked", NOW + 1, until=NOW + 9, detail="fraud")
+    assert recipient.blocked == HandBlock(NOW + 1, NOW + 9, "fraud")
     await database.write(lambda t: put_block(t.connection, user.id, None))
     assert await database.read(lambda c: find_block(c, user.id)) is None
     assert (await known(database, WA_ID)).users[WA_ID].blocked is None
