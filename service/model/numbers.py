@@ -23,7 +23,7 @@ from phonenumbers import (
     region_code_for_country_code,
 )
 
-from service.model.names import is_user_id, usable_alias
+from service.model.names import MAX_ALIAS_CHARACTERS, is_user_id, usable_alias
 
 MAX_CHARACTERS = 64
 """Longer text is no phone number that can be dialled, whatever its punctuation."""
@@ -168,7 +168,7 @@ def _as_user_id(text: str) -> tuple[str, ...]:
 def own_digits(text: str) -> str | None:
     """Return the digits that a text is made of, in ASCII, without 00 before a country code.
 
-    None where it holds letters, or no digit.
+    None where it holds letters, no digit, or more than an alias may have.
     """
     digits = _digits(text)
     if digits is None or _has_plus(text) or not digits.startswith(_INTERNATIONAL):
@@ -183,7 +183,7 @@ def _digits(text: str) -> str | None:
     digits = _NO_DIGIT.sub("", bare)
     if not digits.isascii():
         digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)
-    return digits or None
+    return digits if 0 < len(digits) <= MAX_ALIAS_CHARACTERS else None
 
 
 def _has_plus(text: str) -> bool:
