@@ -54,7 +54,10 @@ async def move(made: CloudInstallation, **more: Any) -> None:
     await made.stop()
     app = {"meta": {"app_secret": "0123456789abcdef" * 2, "verify_token": "a-verify-token"}}
     await made.start(
-        apps=app, accounts={"main": {**OF_THE_CLIENT, **cloud_account(made.sim), **more}}
+        apps=app,
+        accounts={"main": {**OF_THE_CLIENT, **cloud_account(made.sim), **more}},
+        # It looks again: a first look may come before the app has its webhook.
+        inspector={"every_seconds": 0.1},
     )
 
 
