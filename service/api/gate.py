@@ -73,8 +73,8 @@ class Gate:
     async def one(self, account: str, asked: str) -> bytes:
         """Answer about one user; 422 where the text can be no recipient."""
         status = self._status(account)
-        judged = await self._ask(account, [asked], partial(_judged, asked, status))
-        return verdicts.one(account, judged.verdict, judged.at, cloud=status.cloud)
+        verdict = await self._ask(account, [asked], partial(_verdict, asked, status))
+        return verdicts.one(account, verdict, status.now, cloud=status.cloud)
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Answer about many, in their order."""
@@ -128,12 +128,13 @@ class Gate:
         """Look recipients up, and have the client asked about those unverified since a restore."""
         parts = self._parts
         query = RecipientQuery(account, parts.settings.accounts[account].phone_number, asked)
+        verifier = parts.verifiers.get(account)
+        if verifier is None or verifier.since is None:
+            return await parts.database.look_up(query, then)
         answer, unverified = await parts.database.look_up(
             query, lambda data: (then(data), _unverified(data))
         )
-        verifier = parts.verifiers.get(account)
-        if verifier is not None:
-            verifier.want(unverified)
+        verifier.want(unverified)
         return answer
 
 
@@ -146,12 +147,16 @@ def _many(account: str, asked: Sequence[str], status: AccountStatus, data: Recip
     return verdicts.many(account, given, status.now, cloud=status.cloud)
 
 
-def _judged(asked: str, status: AccountStatus, data: RecipientData) -> Judged:
+def _verdict(asked: str, status: AccountStatus, data: RecipientData) -> Verdict:
     verdict = judge(asked, data, status)
     if verdict is None:
         raise no_recipient()
+    return verdict
+
+
+def _judged(asked: str, status: AccountStatus, data: RecipientData) -> Judged:
     users = meaning_of(asked, data, status.now).users
-    return Judged(verdict, frozenset(user.id for user in users), status.now)
+    return Judged(_verdict(asked, status, data), frozenset(user.id for user in users), status.now)
 
 
 def no_recipient() -> ProblemError:

@@ -14,9 +14,9 @@ from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, Recipient
 
 
-def asked_user(request: web.Request, name: str = "user") -> str:
+def asked_user(request: web.Request) -> str:
     """Return the text of the path that names a user; 422 for what can name nobody."""
-    text = request.match_info[name]
+    text = request.match_info["user"]
     if not usable_alias(text) and own_digits(text) is None:
         raise no_recipient()
     return text

@@ -132,8 +132,7 @@ CLOSED = (
 )
 """Users of whom the gate may have more to tell than that they are known, by their wa_id.
 
-The gate names their index: on a schema without it, or where it holds other users, this release
-can't run, so that such a migration needs an `OLDEST_MIGRATION` of its own.
+Release 0.1.0 names their index in a statement, so it stays for as long as that may run again.
 """
 Index("ix_users_closed", users.c.id, sqlite_where=text(CLOSED), postgresql_where=text(CLOSED))
 
