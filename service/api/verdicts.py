@@ -59,18 +59,14 @@ def _verdict(account: str, given: Verdict, as_of: str | None, cloud: bool) -> di
 def _reason(reason: Reason) -> dict[str, Any]:
     written: dict[str, Any] = {
         "code": reason.code,
-        "since": _time(reason.since),
+        "since": rfc3339(reason.since),
         "of": reason.of,
         "clears_when": reason.clears_when,
     }
     if reason.alias is not None:
         written["user_id" if is_user_id(reason.alias) else "wa_id"] = reason.alias
     if reason.until is not None:
-        written["until"] = _time(reason.until)
+        written["until"] = rfc3339(reason.until)
     if reason.detail is not None:
         written["detail"] = reason.detail
     return written
-
-
-def _time(at: int | None) -> str | None:
-    return None if at is None else rfc3339(at)
