@@ -21,8 +21,8 @@ from sqlalchemy import Table, create_engine, event, insert, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
 
-from service.ledger.book import Book
-from service.ledger.callbacks import CallbackEntry
+from service.ledger.callbacks import RecordCallback
+from service.ledger.unit_of_work import UnitOfWork
 from service.model.events import IdentitySeen
 from service.model.moments import Moment
 from service.model.policy import Policies, Policy
@@ -37,16 +37,16 @@ BATCHES_A_ROUND = 60
 POLICIES = {"main": Policies((), Policy("default"))}
 BODY = b"x" * 433
 
-Way = Callable[[list[CallbackEntry]], Awaitable[None]]
+Way = Callable[[list[RecordCallback]], Awaitable[None]]
 
 
-def entries(start: int) -> list[CallbackEntry]:
+def entries(start: int) -> list[RecordCallback]:
     """Make a batch of callbacks, each of a user never seen."""
     made = []
     for n in range(start, start + BATCH):
         row = JournalRow("main", n, "applied", "application/json", "", "[]", BODY)
         seen = IdentitySeen(f"1631{n:09}", f"{n:08}abc=", Moment(1_602_535_356_332 + n))
-        made.append(CallbackEntry("main", n, BODY, (seen,), row))
+        made.append(RecordCallback("main", n, BODY, (seen,), row))
     return made
 
 
@@ -65,10 +65,10 @@ class Recorder:
         """Know nobody."""
         return {}
 
-    def collect(self, batch: list[CallbackEntry]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    def collect(self, batch: list[RecordCallback]) -> list[tuple[str, list[tuple[Any, ...]]]]:
         """Let the rules run, and give the statements with their rows."""
-        book = Book(self, POLICIES, 1, 0.5)  # type: ignore[arg-type] # a stand-in
-        book.load([entry.wants(self) for entry in batch])  # type: ignore[arg-type] # a stand-in
+        book = UnitOfWork(self, POLICIES, 1, 0.5)  # type: ignore[arg-type] # a stand-in
+        book.load([entry.required(self) for entry in batch])  # type: ignore[arg-type] # a stand-in
         for entry in batch:
             entry.apply(book)
         users = list(book._by_id.values())  # noqa: SLF001  the very rows that would be saved
@@ -89,12 +89,12 @@ SELECT = (
 )
 
 
-async def one_hop(database: SQLiteDatabase, batch: list[CallbackEntry]) -> None:
+async def one_hop(database: SQLiteDatabase, batch: list[RecordCallback]) -> None:
     """Run the whole batch in one hop to the thread, the driver called directly there."""
 
     def work(transaction: Transaction) -> None:
-        book = Book(transaction, POLICIES, 1, 0.5)
-        book.load([entry.wants(transaction) for entry in batch])
+        book = UnitOfWork(transaction, POLICIES, 1, 0.5)
+        book.load([entry.required(transaction) for entry in batch])
         for entry in batch:
             entry.apply(book)
         book.save()
@@ -103,12 +103,12 @@ async def one_hop(database: SQLiteDatabase, batch: list[CallbackEntry]) -> None:
 
 
 async def hop_a_statement(
-    connection: aiosqlite.Connection, recorder: Recorder, batch: list[CallbackEntry]
+    connection: aiosqlite.Connection, recorder: Recorder, batch: list[RecordCallback]
 ) -> None:
     """Run every statement through aiosqlite's own methods."""
     statements = recorder.collect(batch)
     await connection.execute("BEGIN IMMEDIATE")
-    names = [entry.wants(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type] # a stand-in
+    names = [entry.required(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type] # a stand-in
     async with connection.execute(SELECT, ("main", *names)) as cursor:
         await cursor.fetchall()
     for sql, made in statements:
@@ -125,8 +125,8 @@ _COLUMNS: dict[str, tuple[Table, tuple[str, ...]]] = {
 _FIXED = {hot.INSERT_FRESH_USER: rows.LATER_COLUMNS}
 
 
-def _core(engine: Engine, recorder: Recorder, batch: list[CallbackEntry]) -> None:
-    names = [entry.wants(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type] # a stand-in
+def _core(engine: Engine, recorder: Recorder, batch: list[RecordCallback]) -> None:
+    names = [entry.required(recorder).aliases[0][1] for entry in batch]  # type: ignore[arg-type] # a stand-in
     with engine.begin() as connection:
         query = select(tables.aliases.c.alias, tables.users).join(tables.users)
         where = tables.aliases.c.alias.in_(names)
@@ -142,7 +142,7 @@ def _core(engine: Engine, recorder: Recorder, batch: list[CallbackEntry]) -> Non
             )
 
 
-async def core_one_hop(engine: Engine, recorder: Recorder, batch: list[CallbackEntry]) -> None:
+async def core_one_hop(engine: Engine, recorder: Recorder, batch: list[RecordCallback]) -> None:
     """Run the batch through SQLAlchemy Core, in one hop to a thread."""
     await asyncio.to_thread(_core, engine, recorder, batch)
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from service.api.context import services
 from service.api.problems import ProblemError
-from service.api.services import services
 from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
 

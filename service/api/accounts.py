@@ -6,9 +6,9 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
+from service.api.context import AppContext, rfc3339, services
 from service.api.problems import ProblemError
 from service.api.queries import listed
-from service.api.services import Services, rfc3339, services
 from service.model.users import Kind
 from service.store.queries import (
     Backlog,
@@ -52,7 +52,7 @@ async def show(request: web.Request) -> web.Response:
     return web.json_response(found[0])
 
 
-async def _accounts(parts: Services) -> list[dict[str, Any]]:
+async def _accounts(parts: AppContext) -> list[dict[str, Any]]:
     rows, work, left = await parts.database.read(partial(_load, now=parts.ledger.clock()))
     return [
         {
@@ -76,7 +76,7 @@ def _load(
     return account_rows(connection), backlogs(connection, now), count_unverified(connection)
 
 
-def _unverified(parts: Services, name: str, remaining: int) -> dict[str, Any] | None:
+def _unverified(parts: AppContext, name: str, remaining: int) -> dict[str, Any] | None:
     verifier = parts.verifiers.get(name)
     if verifier is None:
         return None
@@ -89,7 +89,7 @@ def _waiting(backlog: Backlog | None) -> dict[str, Any]:
     return {"waiting": backlog.waiting, "overdue": backlog.overdue, "oldest_due_at": oldest}
 
 
-def _settings(parts: Services, name: str) -> dict[str, Any] | None:
+def _settings(parts: AppContext, name: str) -> dict[str, Any] | None:
     inspector = parts.inspectors.get(name)
     if inspector is None:
         return None
@@ -100,7 +100,7 @@ def _settings(parts: Services, name: str) -> dict[str, Any] | None:
     }
 
 
-def _login(parts: Services, name: str) -> dict[str, Any] | None:
+def _login(parts: AppContext, name: str) -> dict[str, Any] | None:
     """Tell of the login of a client, or of the access token of the Cloud API."""
     if (graph := parts.graphs.get(name)) is not None:
         used = rfc3339(graph.login_since)
@@ -117,7 +117,7 @@ def _login(parts: Services, name: str) -> dict[str, Any] | None:
     }
 
 
-def _health(parts: Services, name: str) -> dict[str, Any] | None:
+def _health(parts: AppContext, name: str) -> dict[str, Any] | None:
     """Tell how a client is, or the Cloud API as the account has it."""
     if (graph := parts.graphs.get(name)) is not None:
         quality = graph.told.quality if graph.told else None

@@ -9,10 +9,10 @@ from functools import partial
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
+from service.api.context import services
 from service.api.identities import DecisionBody, Hash, decide, wait_for
 from service.api.problems import ProblemError
 from service.api.queries import need_account, read_body
-from service.api.services import services
 from service.api.shapes import identity
 from service.api.whom import user_to_show
 from service.model.decisions import Verb

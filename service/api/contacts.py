@@ -12,9 +12,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from service.api import shapes
 from service.api.access import CALLER
+from service.api.context import AppContext, services
 from service.api.problems import ProblemError, field_problem
 from service.api.queries import cursor_of, listed, need_account, need_client, page, read_body
-from service.api.services import Services, services
 from service.ledger.contact_checks import (
     AnotherRequest,
     Key,
@@ -150,7 +150,7 @@ def _key(request: web.Request, body: CheckBody) -> Key | None:
     return Key(request[CALLER], text, digest)
 
 
-async def _numbers(parts: Services, account: str, body: CheckBody) -> list[Number]:
+async def _numbers(parts: AppContext, account: str, body: CheckBody) -> list[Number]:
     """Read the numbers, each with its form and its opt-in."""
     country = parts.settings.accounts[account].phone_number
     latest = parts.ledger.clock() + AHEAD_MS
@@ -184,7 +184,7 @@ def _opt_in(body: OptInBody | None, latest: int) -> OptIn | None:
     return OptIn(at, body.how)
 
 
-def _refuse(parts: Services, checker: Checker, plan: Plan) -> None:
+def _refuse(parts: AppContext, checker: Checker, plan: Plan) -> None:
     """Raise the problem where nothing was done."""
     refusals = parts.metrics.contact_refusals
     match plan:

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from service.api import verdicts
 from service.api.access import admit
+from service.api.context import AppContext
 from service.api.problems import ProblemError, field_problem, problem_of
-from service.api.services import Services
 from service.ingress.written import Written
 from service.model.gate import AccountStatus, Rules, Verdict, judge
 from service.model.recipients import Meaning, RecipientData, meaning_of
@@ -41,7 +41,7 @@ class Judged(NamedTuple):
 class Gate:
     """Answers about recipients."""
 
-    def __init__(self, parts: Services) -> None:
+    def __init__(self, parts: AppContext) -> None:
         self._parts = parts
         self._rules: Mapping[str, Rules] = {
             name: account.gate.rules for name, account in parts.settings.accounts.items()

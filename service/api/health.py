@@ -6,8 +6,8 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
+from service.api.context import AppContext, services
 from service.api.room import LOW_DISK_BYTES
-from service.api.services import Services, services
 from service.model.budget import Usage
 from service.observability import metrics as prometheus
 from service.store.contact_checks import open_checks, usage
@@ -37,7 +37,7 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response(body, status=200 if able else 503)
 
 
-async def _store_checks(parts: Services) -> dict[str, dict[str, Any]]:
+async def _store_checks(parts: AppContext) -> dict[str, dict[str, Any]]:
     return {
         "service": _check(parts.ready, "starting or stopping"),
         "queue": _check(not parts.ledger.full, "too many callbacks wait to be stored"),
@@ -96,13 +96,13 @@ def _settings_check(inspector: Inspector) -> dict[str, Any]:
     return check | {"detail": "; ".join(notices)} if notices else check
 
 
-async def _disk_check(parts: Services) -> dict[str, Any]:
+async def _disk_check(parts: AppContext) -> dict[str, Any]:
     free = await parts.room.free_bytes()
     why = f"less than {LOW_DISK_BYTES // MEBIBYTE} MiB are free"
     return _check(free >= LOW_DISK_BYTES, why, otherwise="warn") | {"free_bytes": free}
 
 
-async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
+async def _work_checks(parts: AppContext) -> dict[str, dict[str, Any]]:
     now = parts.ledger.clock()
     found, left = await parts.database.read(lambda c: (backlogs(c, now), count_unverified(c)))
     checks = {
@@ -122,7 +122,7 @@ async def _work_checks(parts: Services) -> dict[str, dict[str, Any]]:
     return checks
 
 
-async def _usages(parts: Services) -> dict[str, Usage]:
+async def _usages(parts: AppContext) -> dict[str, Usage]:
     """Give what each account spent on contact checks, and the messages it may go by."""
     now = parts.ledger.clock()
     days = {name: checker.budget.first_day(now) for name, checker in parts.checkers.items()}
@@ -130,7 +130,7 @@ async def _usages(parts: Services) -> dict[str, Usage]:
     return {name: used + parts.messages.counted(name) for name, used in found.items()}
 
 
-async def _budget_checks(parts: Services) -> dict[str, dict[str, Any]]:
+async def _budget_checks(parts: AppContext) -> dict[str, dict[str, Any]]:
     checks = {}
     for name, used in (await _usages(parts)).items():
         budget = parts.checkers[name].budget
@@ -152,7 +152,7 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=shown.render(), headers={"Content-Type": prometheus.CONTENT_TYPE})
 
 
-def _count_issues(parts: Services) -> None:
+def _count_issues(parts: AppContext) -> None:
     parts.metrics.issues.clear()
     for inspector in parts.inspectors.values():
         for issue in inspector.issues():
@@ -160,7 +160,7 @@ def _count_issues(parts: Services) -> None:
                 parts.metrics.issues.labels(issue.account or "", issue.code).set(1)
 
 
-async def _count(parts: Services, now: int) -> None:
+async def _count(parts: AppContext, now: int) -> None:
     def load(connection: Connection) -> tuple[Any, int | None, Any, int | None, Any, Any]:
         return (
             count_states(connection),

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from service.api import shapes
 from service.api.access import CALLER
+from service.api.context import AppContext, services
 from service.api.problems import ProblemError, field_problem
 from service.api.queries import (
     choices,
@@ -22,9 +23,8 @@ from service.api.queries import (
     page,
     read_body,
 )
-from service.api.services import Services, services
 from service.api.whom import user_to_ask_about, user_to_change, user_to_show
-from service.ledger.decisions import DecisionEntry, RefreshEntry
+from service.ledger.decisions import RecordAnswer, TakeDecision
 from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.names import MAX_HASH_CHARACTERS
@@ -145,7 +145,7 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
         body.note,
         body.evidence.model_dump() if body.evidence else None,
     )
-    entry = DecisionEntry(
+    entry = TakeDecision(
         account,
         alias,
         decision,
@@ -161,7 +161,7 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
     return user
 
 
-async def _take(parts: Services, entry: DecisionEntry) -> tuple[Result, User | None]:
+async def _take(parts: AppContext, entry: TakeDecision) -> tuple[Result, User | None]:
     """Write a decision; what was leased ahead, but not yet called, is not too late to be held."""
     result, user = await parts.ledger.submit(entry)
     acknowledger = parts.acknowledgers.get(entry.account)
@@ -174,7 +174,7 @@ def _conflict(detail: str, user: User) -> ProblemError:
     return ProblemError(409, detail, identity=shapes.identity(user))
 
 
-async def wait_for(parts: Services, user: User, seconds: float) -> User:
+async def wait_for(parts: AppContext, user: User, seconds: float) -> User:
     """Give the user as soon as the acknowledgement has come to an end, or when the time is up.
 
     A 409 where another hash is the latest by then.
@@ -200,7 +200,7 @@ async def wait_for(parts: Services, user: User, seconds: float) -> User:
     return user
 
 
-async def _reload(parts: Services, user: User) -> User:
+async def _reload(parts: AppContext, user: User) -> User:
     found = await parts.database.read(partial(find_user, account=user.account, alias=user.alias))
     return found or user
 
@@ -217,7 +217,7 @@ async def refresh(request: web.Request) -> web.Response:
         wa_id = alias if known is None else known.alias
         answer = await _ask(parts, account, wa_id)
         version = 0 if known is None else known.version
-        refreshed = await parts.ledger.submit(RefreshEntry(account, wa_id, version, answer))
+        refreshed = await parts.ledger.submit(RecordAnswer(account, wa_id, version, answer))
         if refreshed.changed:
             continue
         if answer is None or refreshed.user is None:
@@ -226,7 +226,7 @@ async def refresh(request: web.Request) -> web.Response:
     raise ProblemError(502, "the identity changed each time that the client was asked")
 
 
-async def _ask(parts: Services, account: str, wa_id: str) -> Answer | None:
+async def _ask(parts: AppContext, account: str, wa_id: str) -> Answer | None:
     try:
         return await parts.clients[account].identity(wa_id)
     except CallError as error:

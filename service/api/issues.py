@@ -5,10 +5,10 @@ from typing import Any
 from aiohttp import web
 
 from service.api.access import CALLER
+from service.api.context import AppContext, rfc3339, services
 from service.api.problems import ProblemError, field_problem
 from service.api.queries import listed
-from service.api.services import Services, rfc3339, services
-from service.ledger.dismissals import DismissEntry
+from service.ledger.dismissals import DismissIssue
 from service.model.issues import Issue
 from service.model.users import by_key
 from service.workers.cloud_inspector import AppSubject
@@ -46,7 +46,7 @@ async def dismiss(request: web.Request) -> web.Response:
     if not all(issue.is_past for _, issue in found):
         raise ProblemError(409, "its cause is there now: it passes by itself once that is cured")
     for name, issue in found:
-        await parts.ledger.submit(DismissEntry(name, code, issue.subject, by_key(request[CALLER])))
+        await parts.ledger.submit(DismissIssue(name, code, issue.subject, by_key(request[CALLER])))
     for name in {name for name, _ in found}:
         if (check := parts.identity_checks.get(name)) is not None:
             check.dismissed = True
@@ -55,14 +55,14 @@ async def dismiss(request: web.Request) -> web.Response:
     return listed([_written(issue) for _, issue in found], None)
 
 
-async def _look_at_journal(parts: Services) -> None:
+async def _look_at_journal(parts: AppContext) -> None:
     """Look for unknown numbers now: they are in our own journal, so nobody has to be waited for."""
     for inspector in parts.inspectors.values():
         if isinstance(inspector.subject, AppSubject):
             await inspector.look()
 
 
-def _all(parts: Services) -> list[tuple[str, Issue]]:
+def _all(parts: AppContext) -> list[tuple[str, Issue]]:
     """Give every issue, with what the journal calls the account or the app whose it is."""
     inspectors = parts.inspectors.items()
     return [(name, issue) for name, inspector in inspectors for issue in inspector.issues()]

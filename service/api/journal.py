@@ -11,9 +11,9 @@ from sqlalchemy import Row
 
 from service.api import shapes
 from service.api.access import CALLER, CALLER_ROLE
+from service.api.context import rfc3339, services
 from service.api.problems import ProblemError
 from service.api.queries import MAX_ID, choices, cursor_of, listed, page
-from service.api.services import rfc3339, services
 from service.ingress.readers import reader_of
 from service.ingress.received import replayed, united
 from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, state_of

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from service.api.context import services
 from service.api.problems import ProblemError, field_problem, from_validation
-from service.api.services import services
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000

@@ -7,13 +7,13 @@ from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from service.api.access import CALLER
+from service.api.context import rfc3339, services
 from service.api.gate import GATE
 from service.api.identities import MAX_WAIT_SECONDS, Words
 from service.api.problems import ProblemError, field_problem
 from service.api.queries import need_account, number, read_body
-from service.api.services import rfc3339, services
 from service.api.whom import asked_user, user_to_block, user_to_change
-from service.ledger.blocks import BlockEntry, UnblockEntry
+from service.ledger.blocks import BlockUser, UnblockUser
 from service.model.moments import LATEST_MS
 from service.model.users import by_key
 
@@ -65,7 +65,7 @@ async def block(request: web.Request) -> web.Response:
     user = await user_to_block(request, account, text)
     note = None if until is None else f"until {rfc3339(until)}"
     by = by_key(request[CALLER])
-    await ledger.submit(BlockEntry(account, user, body.reason, by, until, note))
+    await ledger.submit(BlockUser(account, user, body.reason, by, until, note))
     return await _answer(request, account, user)
 
 
@@ -73,7 +73,7 @@ async def unblock(request: web.Request) -> web.Response:
     """End a person's block of a user."""
     text, account = asked_user(request), need_account(request)
     user = await user_to_change(request, account, text)
-    entry = None if user is None else UnblockEntry(account, user, by_key(request[CALLER]))
+    entry = None if user is None else UnblockUser(account, user, by_key(request[CALLER]))
     if entry is None or not await services(request).ledger.submit(entry):
         raise ProblemError(404, "the user is not blocked")
     return await _answer(request, account, entry.alias)

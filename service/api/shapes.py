@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.api.services import rfc3339
+from service.api.context import rfc3339
 from service.model.contacts import Contact
 from service.model.names import is_user_id
 from service.model.timeline import Change

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from service.api.services import rfc3339
+from service.api.context import rfc3339
 from service.model.gate import Reason, Verdict
 from service.model.names import is_user_id
 

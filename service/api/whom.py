@@ -6,9 +6,9 @@ by the number's own digits, or by what a check of the number told.
 
 from aiohttp import web
 
+from service.api.context import services
 from service.api.gate import GATE, no_recipient
 from service.api.problems import ProblemError
-from service.api.services import services
 from service.model.names import usable_alias
 from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, Recipient

@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, fields
 from functools import partial
 
+from service.api.context import AppContext, Changes
 from service.api.room import Room
-from service.api.services import Changes, Services
 from service.app.counters import start_at_zero
 from service.ingress.readers import in_journal
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
-from service.ledger.moves import MoveEntry
+from service.ledger.moves import MoveToCloud
 from service.model.identity_check import IdentityCheck
 from service.model.policy import Policies
 from service.model.users import AuditEntry
@@ -31,7 +31,7 @@ from service.workers.inspector import ClientSubject, Inspector, Subject, expecte
 from service.workers.verifier import Verifier
 
 
-async def build(settings: Settings, database: Database, stack: AsyncExitStack) -> Services:
+async def build(settings: Settings, database: Database, stack: AsyncExitStack) -> AppContext:
     """Build the parts; what is to be closed in the end goes on the stack.
 
     Before anybody asks: what an account left behind that moved to the Cloud API is settled, and it
@@ -57,12 +57,12 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     for name in settings.cloud_accounts:
         last: int | None = 0
         while last is not None:
-            last = await parts.ledger.submit(MoveEntry(name, last))
+            last = await parts.ledger.submit(MoveToCloud(name, last))
     await _add_verifiers(parts)
     return parts
 
 
-def _parts(settings: Settings, database: Database, policies: dict[str, Policies]) -> Services:
+def _parts(settings: Settings, database: Database, policies: dict[str, Policies]) -> AppContext:
     metrics = Metrics()
     start_at_zero(metrics, settings)
     ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
@@ -76,7 +76,7 @@ def _parts(settings: Settings, database: Database, policies: dict[str, Policies]
         )
         for name, client in clients.items()
     }
-    parts = Services(
+    parts = AppContext(
         settings, database, ledger, clients, metrics, Changes(), room, messages, checkers
     )
     ledger.listeners.append(parts.changes.hear)
@@ -89,7 +89,7 @@ def _parts(settings: Settings, database: Database, policies: dict[str, Policies]
     return parts
 
 
-def _subjects(parts: Services) -> Iterator[tuple[str, Subject]]:
+def _subjects(parts: AppContext) -> Iterator[tuple[str, Subject]]:
     """Give what is to be looked after: each account's settings, and each app's callbacks."""
     settings = parts.settings
     for name, client in parts.clients.items():
@@ -104,7 +104,7 @@ def _subjects(parts: Services) -> Iterator[tuple[str, Subject]]:
         yield known_as, AppSubject(known_as, names, parts.database)
 
 
-async def _add_verifiers(parts: Services) -> None:
+async def _add_verifiers(parts: AppContext) -> None:
     known = await parts.database.read(unverified_accounts)
     parts.verifiers |= {
         name: Verifier(

@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import structlog
 from aiohttp import web
 
+from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import Gate
 from service.api.problems import problem_of
-from service.api.services import SERVICES, Services
 from service.app.parts import build
 from service.app.web import add_api, add_door, application, door_of, plainly, tls_of
-from service.app.workforce import Workforce
+from service.app.workforce import BackgroundTasks
 from service.ingress import descriptors
 from service.ingress.door import Door
 from service.ingress.readers import in_journal
@@ -84,8 +84,8 @@ class Service:
         self._sites: list[BoundedSite] = []
         self._runners: list[web.AppRunner] = []
         self._ends_at: float | None = None
-        self.parts: Services | None = None
-        self.workforce: Workforce | None = None
+        self.parts: AppContext | None = None
+        self.workforce: BackgroundTasks | None = None
 
     async def start(self, *, migrate: bool) -> None:
         """Take the addresses and the database, then open the door, then begin to work."""
@@ -102,7 +102,7 @@ class Service:
         await database.open(migrate=migrate)
         self._stack.push_async_callback(database.close)
         parts = self.parts = await build(settings, database, self._stack)
-        workforce = self.workforce = Workforce(parts)
+        workforce = self.workforce = BackgroundTasks(parts)
         await workforce.look_back()
         self._stack.push_async_callback(workforce.close)
         app, door, gate = application(parts), door_of(parts), Gate(parts)
@@ -131,7 +131,7 @@ class Service:
         door: Door | None,
         gate: Gate | None,
     ) -> None:
-        parts = app[SERVICES]
+        parts = app[APP_CONTEXT]
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)

@@ -7,11 +7,11 @@ from typing import Any
 from aiohttp import web
 
 from service.api.access import counted, loopback_only
+from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import GATE, Gate
 from service.api.problems import problem_of, problems
 from service.api.queries import MAX_BODY_BYTES
 from service.api.routes import add_routes
-from service.api.services import SERVICES, Services
 from service.ingress.bodies import Intake
 from service.ingress.door import Door, address_of, entrances, expect
 from service.ingress.written import KEPT, stays_open
@@ -20,17 +20,17 @@ from service.settings import ServerSettings
 Handler = Callable[[Any], Awaitable[Any]]
 
 
-def application(parts: Services) -> web.Application:
+def application(parts: AppContext) -> web.Application:
     """Make an application without routes."""
     middlewares = [counted, problems]
     if parts.settings.open_to_loopback_only:
         middlewares.append(loopback_only)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
-    app[SERVICES] = parts
+    app[APP_CONTEXT] = parts
     return app
 
 
-def door_of(parts: Services) -> Door:
+def door_of(parts: AppContext) -> Door:
     """Make the door of all accounts and apps."""
     server = parts.settings.server
     intake = Intake(

@@ -7,8 +7,8 @@ from typing import Any
 
 import structlog
 
-from service.api.services import Services
-from service.ledger.leases import Task
+from service.api.context import AppContext
+from service.ledger.leases import Lease
 from service.model.gate import Reason
 from service.model.users import Kind
 from service.whatsapp.client import Client
@@ -26,10 +26,10 @@ LEASED_LOCALLY = 8
 log = structlog.get_logger(__name__)
 
 
-class Workforce:
+class BackgroundTasks:
     """The workers and loops of one service."""
 
-    def __init__(self, parts: Services) -> None:
+    def __init__(self, parts: AppContext) -> None:
         self._parts = parts
         self._loops: list[asyncio.Task[None]] = []
         self._heartbeat = Heartbeat(parts.ledger, parts.database, self._catch_up)
@@ -100,7 +100,7 @@ class Workforce:
         name: str,
         kind: Kind,
         *,
-        perform: Callable[[Task], Awaitable[Outcome]],
+        perform: Callable[[Lease], Awaitable[Outcome]],
         paused_for: Callable[[], float] = lambda: 0.0,
         max_in_flight: int,
     ) -> None:
@@ -140,11 +140,11 @@ class Workforce:
         await self._heartbeat.beat()
 
 
-async def _never(task: Task) -> Outcome:
+async def _never(task: Lease) -> Outcome:
     """Stand for the call of an account that has no client: what comes due is settled with it."""
     raise TypeError(f"work of the kind {task.kind} is for accounts with a client")
 
 
-async def _verify(parts: Services, account: str) -> None:
+async def _verify(parts: AppContext, account: str) -> None:
     await parts.verifiers[account].run()
     del parts.verifiers[account]

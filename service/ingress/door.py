@@ -19,7 +19,7 @@ from service.ingress.envelope import Envelope, envelope_of
 from service.ingress.readers import Dialect, in_journal, reader_of
 from service.ingress.received import Received
 from service.ingress.signatures import HEADER, Seal, signature_of
-from service.ledger.callbacks import MAX_SLICE, CallbackEntry
+from service.ledger.callbacks import MAX_SLICE, RecordCallback
 from service.ledger.ledger import FullError, Ledger
 from service.ledger.messages import Messages
 from service.model.events import Fault, Reading
@@ -303,7 +303,7 @@ class Door:
             await self._ledger.submit(received, bounded=True)
             await self._keep_rest(received.rest)
 
-    async def _keep_rest(self, rest: Sequence[CallbackEntry]) -> None:
+    async def _keep_rest(self, rest: Sequence[RecordCallback]) -> None:
         for slices in _together(rest):
             await asyncio.gather(*map(self._ledger.submit, slices))
 
@@ -341,9 +341,9 @@ async def _check(seal: Seal, signature: bytes, body: bytes) -> None:
         raise RefusedError(unread=False)
 
 
-def _together(slices: Sequence[CallbackEntry]) -> Iterator[list[CallbackEntry]]:
+def _together(slices: Sequence[RecordCallback]) -> Iterator[list[RecordCallback]]:
     """Put small slices together, for one transaction; neighbours get in between."""
-    group: list[CallbackEntry] = []
+    group: list[RecordCallback] = []
     events = 0
     for entry in slices:
         if group and events + len(entry.events) > MAX_SLICE:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from service.ingress.envelope import Envelope
 from service.ingress.readers import Dialect
-from service.ledger.book import Book, Entry, Wanted
 from service.ledger.callbacks import (
     MAX_SLICE,
     QUARANTINED,
-    CallbackEntry,
+    RecordCallback,
     Replay,
     first_slice,
     other_slices,
@@ -21,6 +20,7 @@ from service.ledger.callbacks import (
     state_of,
     together,
 )
+from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.events import Fault, Reading
 from service.observability.logs import request_id
 from service.store.database import JournalRow, Transaction
@@ -49,22 +49,22 @@ class Received:
     body: bytes
     readings: Mapping[str, Reading] = field(default_factory=dict)
     state: str = ""
-    rest: Sequence[CallbackEntry] = ()
-    first: CallbackEntry | None = None
+    rest: Sequence[RecordCallback] = ()
+    first: RecordCallback | None = None
 
     @property
     def weight(self) -> int:
         """Until it has been read, as much as it may hold going by its length."""
         return 2 + len(self.body) // BYTES_AN_EVENT if self.first is None else self.first.weight
 
-    def read(self) -> CallbackEntry:
+    def read(self) -> RecordCallback:
         """Let the dialect read the body; give the first slice."""
         envelope = self.envelope
         self.readings = readings = self.dialect(envelope.content_type, envelope.encoding, self.body)
         self.state, reason = state_of(united(readings))
         return self._cut(reason)
 
-    def _cut(self, reason: str | None) -> CallbackEntry:
+    def _cut(self, reason: str | None) -> RecordCallback:
         accounts = [*self.readings]
         if "" in self.readings:
             accounts.remove("")
@@ -96,15 +96,15 @@ class Received:
             self.rest = other_slices(first, events)
         return first
 
-    def wants(self, transaction: Transaction) -> Wanted:
+    def required(self, transaction: Transaction) -> Required:
         """Want what its events speak of."""
-        return (self.first or self.read()).wants(transaction)
+        return (self.first or self.read()).required(transaction)
 
-    def apply(self, book: Book) -> None:
+    def apply(self, uow: UnitOfWork) -> None:
         """Keep it, and let its events take effect."""
-        (self.first or self.read()).apply(book)
+        (self.first or self.read()).apply(uow)
 
-    def poisoned(self, error: Exception) -> Entry[None] | None:
+    def fallback(self, error: Exception) -> Command[None] | None:
         """Keep it, quarantined, without its events: whether it was read by then or not.
 
         What it holds for other accounts is written all the same.
@@ -112,7 +112,7 @@ class Received:
         self.state = QUARANTINED
         first = self.first or self._cut(None)
         self.rest = [entry for entry in self.rest if entry.account != first.account]
-        return first.poisoned(error)
+        return first.fallback(error)
 
 
 def united(readings: Mapping[str, Reading]) -> Reading:
@@ -129,8 +129,8 @@ def united(readings: Mapping[str, Reading]) -> Reading:
 
 
 def _slices_for_others(
-    first: CallbackEntry, accounts: Sequence[str], readings: Mapping[str, Reading]
-) -> Iterator[CallbackEntry]:
+    first: RecordCallback, accounts: Sequence[str], readings: Mapping[str, Reading]
+) -> Iterator[RecordCallback]:
     for account in accounts:
         events = together(readings[account].events)
         own = replace(first, account=account, events=events[:MAX_SLICE], keeps_row=False)
@@ -139,7 +139,7 @@ def _slices_for_others(
 
 def replayed(
     account: str, arrived: int, body: bytes, readings: Mapping[str, Reading], note: Replay
-) -> Iterator[CallbackEntry]:
+) -> Iterator[RecordCallback]:
     """Cut a callback that is read again; the last slice writes down what came of it."""
     for name, reading in readings.items():
         *slices, _ = replays(name, arrived, body, reading, note)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from service.ledger.book import Book
-from service.ledger.decisions import OneUser
+from service.ledger.decisions import OneUserCommand
+from service.ledger.unit_of_work import UnitOfWork
 from service.model.blocks import Block, block, unblock
 from service.model.users import By
 
 
 @dataclass(frozen=True)
-class BlockEntry(OneUser):
+class BlockUser(OneUserCommand):
     """Blocks a user, also one never heard of, until a time (Unix ms) or for good.
 
     `note` goes to the audit trail. Answered with the block as it is then.
@@ -22,34 +22,34 @@ class BlockEntry(OneUser):
     until: int | None = None
     note: str | None = None
 
-    def apply(self, book: Book) -> Block:
+    def apply(self, uow: UnitOfWork) -> Block:
         """Let the rules decide what is kept."""
-        user = book.user(self.account, self.alias)
-        wanted = Block(self.reason, book.now, self.by, self.until)
-        kept = block(user, book.block_of(user), wanted, book.context(self.account), self.note)
-        book.put_block(user, kept)
+        user = uow.user(self.account, self.alias)
+        wanted = Block(self.reason, uow.now, self.by, self.until)
+        kept = block(user, uow.block_of(user), wanted, uow.context(self.account), self.note)
+        uow.put_block(user, kept)
         moved = user.moved_to
-        other = None if moved is None else book.fetch(self.account, moved.alias)
+        other = None if moved is None else uow.fetch(self.account, moved.alias)
         if moved is not None and other is not None:
             # As far as anybody knows, it is the same person who has the other number now.
-            book.copy_block(user, other, moved.since.at)
+            uow.copy_block(user, other, moved.since.at)
         return kept
 
 
 @dataclass(frozen=True)
-class UnblockEntry(OneUser):
+class UnblockUser(OneUserCommand):
     """Ends a block; answers whether there was one in force."""
 
     account: str
     alias: str
     by: By
 
-    def apply(self, book: Book) -> bool:
+    def apply(self, uow: UnitOfWork) -> bool:
         """Let the rules decide whether there is one to end."""
-        user = book.find(self.account, self.alias)
+        user = uow.find(self.account, self.alias)
         if user is None:
             return False
-        ended = unblock(user, book.block_of(user), self.by, book.context(self.account))
+        ended = unblock(user, uow.block_of(user), self.by, uow.context(self.account))
         if ended:
-            book.put_block(user, None)
+            uow.put_block(user, None)
         return ended

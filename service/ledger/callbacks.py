@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from sqlalchemy import update
 
-from service.ledger.book import NOTHING, Book, Entry, Hint, Wanted
+from service.ledger.unit_of_work import NOTHING, Command, Hint, Required, UnitOfWork
 from service.model import contacts
 from service.model.contacts import write
 from service.model.doubts import block, doubt
@@ -24,7 +24,7 @@ from service.model.events import (
     SendBlocked,
     UserWrote,
 )
-from service.model.identities import see
+from service.model.identities import record_sighting
 from service.model.refusals import misread, refuse
 from service.model.users import AuditEntry, By, Context
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
@@ -52,7 +52,7 @@ class Replay:
 
 
 @dataclass(slots=True)
-class CallbackEntry:
+class RecordCallback:
     """A callback, or a slice of a large one: only the first slice keeps the journal row.
 
     `digest` is of the whole callback's `body`, to know a byte-identical redelivery by; `recipients`
@@ -75,14 +75,14 @@ class CallbackEntry:
         """One for the row, and one for each event."""
         return 1 + len(self.events)
 
-    def wants(self, transaction: Transaction) -> Wanted:
+    def required(self, transaction: Transaction) -> Required:
         """Want the users and contacts that the events speak of."""
         if not self.events:
             return NOTHING
         account = self.account
         only = self.events[0]
         if len(self.events) == 1 and isinstance(only, _OF_ONE):
-            return Wanted([(account, only.user)])
+            return Required([(account, only.user)])
         aliases: list[Alias] = []
         inputs: list[Alias] = []
         refused: list[Alias] = []
@@ -101,75 +101,75 @@ class CallbackEntry:
         if refused:
             self.recipients = transaction.recipients_of(refused)
             aliases += [(account, alias) for alias in self.recipients.values()]
-        return Wanted(aliases, (), inputs, hints)
+        return Required(aliases, (), inputs, hints)
 
-    def apply(self, book: Book) -> None:
+    def apply(self, uow: UnitOfWork) -> None:
         """Keep the callback, and let each event take effect."""
         if self.row is not None:
             if self.keeps_row:
-                book.add_journal(self.row)
+                uow.add_journal(self.row)
             if self.row.account != self.account:
-                book.hear(self.account, self.arrived)
+                uow.hear(self.account, self.arrived)
         if self.events:
-            self._apply_events(book)
+            self._apply_events(uow)
         if self.replay is not None:
-            _note_replay(book, self.account, self.replay)
+            _note_replay(uow, self.account, self.replay)
 
-    def _apply_events(self, book: Book) -> None:
-        context = book.context(self.account, self.arrived, self.request_id)
+    def _apply_events(self, uow: UnitOfWork) -> None:
+        context = uow.context(self.account, self.arrived, self.request_id)
         for event, following in zip_longest(self.events, self.events[1:]):
             if isinstance(event, Named):
-                book.name(self.account, event, _hash_beside(event, following), context)
+                uow.name(self.account, event, _hash_beside(event, following), context)
             else:
-                self._apply_event(book, event, context)
+                self._apply_event(uow, event, context)
 
-    def _apply_event(self, book: Book, event: Event, context: Context) -> None:
+    def _apply_event(self, uow: UnitOfWork, event: Event, context: Context) -> None:
         match event:
             case IdentitySeen():
-                user = book.user(self.account, event.user)
-                book.unite_by(event.hash, user, context)
-                see(user, event, context)
+                user = uow.user(self.account, event.user)
+                uow.unite_by(event.hash, user, context)
+                record_sighting(user, event, context)
             case UserWrote():
-                write(book.user(self.account, event.user), event, context)
+                write(uow.user(self.account, event.user), event, context)
             case ContactChecked():
-                self._check(book, event)
+                self._check(uow, event)
             case SendBlocked():
-                block(book.user(self.account, event.user), event, context)
+                block(uow.user(self.account, event.user), event, context)
             case NumberChanged():
-                book.change_number(self.account, event, context)
+                uow.change_number(self.account, event, context)
             case MessageSent():
-                book.note_recipient(self.account, event.message_id, event.user)
+                uow.note_recipient(self.account, event.message_id, event.user)
             case HashRefused():
-                self._refuse(book, event, context)
+                self._refuse(uow, event, context)
             case HashUnreadable():
-                self._take_unreadable(book, event, context)
+                self._take_unreadable(uow, event, context)
 
-    def _take_unreadable(self, book: Book, event: HashUnreadable, context: Context) -> None:
+    def _take_unreadable(self, uow: UnitOfWork, event: HashUnreadable, context: Context) -> None:
         """Ask the client; where there is none, nothing is to be lost of a stranger."""
         if not context.policies.local:
-            doubt(book.user(self.account, event.user), event, context)
-        elif (user := book.find(self.account, event.user)) is not None:
+            doubt(uow.user(self.account, event.user), event, context)
+        elif (user := uow.find(self.account, event.user)) is not None:
             misread(user, event, context)
 
-    def _refuse(self, book: Book, refused: HashRefused, context: Context) -> None:
+    def _refuse(self, uow: UnitOfWork, refused: HashRefused, context: Context) -> None:
         """Find the one whom the refused message was for; there is no message to a stranger."""
         key = self.account, refused.message_id or ""
-        candidates = refused.user, book.recipient_of(*key), self.recipients.get(key)
-        known = (book.find(self.account, alias) for alias in candidates if alias)
+        candidates = refused.user, uow.recipient_of(*key), self.recipients.get(key)
+        known = (uow.find(self.account, alias) for alias in candidates if alias)
         user = next((user for user in known if user is not None), None)
         if user is not None and refused.hash is not None:
-            book.unite_by(refused.hash, user, context)
+            uow.unite_by(refused.hash, user, context)
         if user is not None:
             refuse(user, refused, context)
 
-    def _check(self, book: Book, event: ContactChecked) -> None:
-        known = book.contact(self.account, event.input)
+    def _check(self, uow: UnitOfWork, event: ContactChecked) -> None:
+        known = uow.contact(self.account, event.input)
         self.digest = self.digest or digest_of(self.body)
         taken = contacts.take(known, self.account, event, self.digest, self.arrived)
         if taken is not None:
-            book.put_contact(taken)
+            uow.put_contact(taken)
 
-    def poisoned(self, error: Exception) -> "Entry[None] | None":
+    def fallback(self, error: Exception) -> "Command[None] | None":
         """Keep the callback, quarantined, without its events."""
         reason = f"the rules failed: {type(error).__name__}"
         if self.replay is not None:
@@ -200,14 +200,14 @@ def _names_in(event: Named | NumberChanged | HashRefused) -> Iterator[str]:
     return filter(None, names)
 
 
-def _note_replay(book: Book, account: str, replay: Replay) -> None:
-    book.transaction.connection.execute(
+def _note_replay(uow: UnitOfWork, account: str, replay: Replay) -> None:
+    uow.transaction.connection.execute(
         update(journal)
         .where(journal.c.id == replay.journal_id)
-        .values(state=replay.state, reason=replay.reason, replayed_at=book.now)
+        .values(state=replay.state, reason=replay.reason, replayed_at=uow.now)
     )
     reason = f"journal entry {replay.journal_id}: {replay.state}"
-    book.add_audit(account, AuditEntry(book.now, "replayed", by=replay.by, reason=reason))
+    uow.add_audit(account, AuditEntry(uow.now, "replayed", by=replay.by, reason=reason))
 
 
 def together(events: Sequence[Event]) -> Sequence[Event]:
@@ -247,9 +247,9 @@ def _shared_names(event: Event) -> Iterator[str | tuple[str, str]]:
         yield "message", event.message_id
 
 
-def first_slice(row: JournalRow, events: Sequence[Event], request_id: str | None) -> CallbackEntry:
+def first_slice(row: JournalRow, events: Sequence[Event], request_id: str | None) -> RecordCallback:
     """Make a callback an entry: the whole, or of a large one the first slice."""
-    return CallbackEntry(
+    return RecordCallback(
         row.account,
         row.received_at,
         row.body,
@@ -259,7 +259,7 @@ def first_slice(row: JournalRow, events: Sequence[Event], request_id: str | None
     )
 
 
-def other_slices(first: CallbackEntry, events: Sequence[Event]) -> list[CallbackEntry]:
+def other_slices(first: RecordCallback, events: Sequence[Event]) -> list[RecordCallback]:
     """Cut what is left of a large callback, to be written after the first; the last 200 counts."""
     return [
         replace(first, events=events[start : start + MAX_SLICE], keeps_row=False)
@@ -269,9 +269,9 @@ def other_slices(first: CallbackEntry, events: Sequence[Event]) -> list[Callback
 
 def replays(
     account: str, arrived: int, body: bytes, reading: Reading, replay: Replay
-) -> Iterator[CallbackEntry]:
+) -> Iterator[RecordCallback]:
     """Cut a callback that is read again; the last slice writes down what came of it."""
-    whole = CallbackEntry(account, arrived, body, ())
+    whole = RecordCallback(account, arrived, body, ())
     events = together(reading.events)
     for start in range(0, len(events), MAX_SLICE):
         yield replace(whole, events=events[start : start + MAX_SLICE])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from service.ledger.book import NOTHING, Book, Wanted
+from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
 from service.model import contacts
 from service.model.budget import DAY_MS, Budget, Usage
 from service.model.checks import (
@@ -42,7 +42,7 @@ KEPT_MS = DAY_MS
 class _OfContacts:
     """An entry whose faults are the asker's."""
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to who asked."""
 
 
@@ -95,7 +95,7 @@ Plan = Planned | OverBudget | NoOptIn | AnotherRequest | Repeat
 
 
 @dataclass(slots=True)
-class PlanEntry(_OfContacts):
+class PlanChecks(_OfContacts):
     """Decides what is to be asked for a request, opens the checks, and counts them."""
 
     account: str
@@ -111,29 +111,29 @@ class PlanEntry(_OfContacts):
         """Some for each input."""
         return 1 + 2 * len(self.numbers)
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want the inputs, literally."""
-        return Wanted(inputs=[(self.account, number.input) for number in self.numbers])
+        return Required(inputs=[(self.account, number.input) for number in self.numbers])
 
-    def apply(self, book: Book) -> Plan:
+    def apply(self, uow: UnitOfWork) -> Plan:
         """Decide, and refuse the whole request where a part of it can't be."""
-        repeat = self._repeat(book)
+        repeat = self._repeat(uow)
         if repeat is not None:
             return repeat
-        connection = book.transaction.connection
+        connection = uow.transaction.connection
         forms = sorted({number.canonical for number in self.numbers} - {""})
-        self.known = known_numbers(connection, self.account, forms, book.now)
+        self.known = known_numbers(connection, self.account, forms, uow.now)
         if self.limits.require_opt_in:
-            places = without_opt_in(self.numbers, self._opt_ins(book))
+            places = without_opt_in(self.numbers, self._opt_ins(uow))
             if places:
                 return NoOptIn(tuple(places))
-        return self._plan(book)
+        return self._plan(uow)
 
-    def _repeat(self, book: Book) -> Repeat | AnotherRequest | None:
+    def _repeat(self, uow: UnitOfWork) -> Repeat | AnotherRequest | None:
         if self.key is None:
             return None
-        connection, (caller, key, digest) = book.transaction.connection, self.key
-        since = book.now - KEPT_MS
+        connection, (caller, key, digest) = uow.transaction.connection, self.key
+        since = uow.now - KEPT_MS
         found = find_request(connection, self.account, caller, key, since)
         if found is None:
             return None
@@ -142,58 +142,58 @@ class PlanEntry(_OfContacts):
         self.is_paid = True
         return found if found.answer is not None else None
 
-    def _opt_ins(self, book: Book) -> dict[str, OptIn]:
+    def _opt_ins(self, uow: UnitOfWork) -> dict[str, OptIn]:
         found = {form: known.opt_in for form, known in self.known.items() if known.opt_in}
         for number in self.numbers:
-            contact = book.contact(self.account, number.input)
+            contact = uow.contact(self.account, number.input)
             opt_in = number.opt_in or (contact.opt_in if contact else None)
             if opt_in is not None:
                 found[number.name] = opt_in
         return found
 
-    def _plan(self, book: Book) -> Planned | OverBudget:
+    def _plan(self, uow: UnitOfWork) -> Planned | OverBudget:
         planned: dict[str, tuple[Number, Next, Contact]] = {}
         for number in self.numbers:
-            known = book.contact(self.account, number.input)
-            todo, contact = plan(self.account, known, number, self.asking, book.now)
+            known = uow.contact(self.account, number.input)
+            todo, contact = plan(self.account, known, number, self.asking, uow.now)
             planned.setdefault(number.input, (number, todo, contact))
         ask = [number for number, todo, _ in planned.values() if todo is Next.ASK]
-        checks = cost(ask, self._counted(book), force=self.asking.force)
-        refused = self._spend(book, checks)
+        checks = cost(ask, self._counted(uow), force=self.asking.force)
+        refused = self._spend(uow, checks)
         if refused is not None:
             return refused
         for _, _, contact in planned.values():
-            if contact != book.contact(self.account, contact.input):
-                book.put_contact(contact)
+            if contact != uow.contact(self.account, contact.input):
+                uow.put_contact(contact)
         if self.key is not None:
-            connection, (caller, key, digest) = book.transaction.connection, self.key
-            keep_request(connection, self.account, caller, key, digest, book.now)
+            connection, (caller, key, digest) = uow.transaction.connection, self.key
+            keep_request(connection, self.account, caller, key, digest, uow.now)
         return Planned(tuple(number.input for number in ask), checks)
 
-    def _counted(self, book: Book) -> set[str]:
+    def _counted(self, uow: UnitOfWork) -> set[str]:
         """Name the numbers that cost nothing any more."""
         counted = {form for form, known in self.known.items() if known.counted}
         for number in self.numbers:
-            contact = book.contact(self.account, number.input)
-            if contact is not None and (contact.check is not None or contact.fresh(book.now)):
+            contact = uow.contact(self.account, number.input)
+            if contact is not None and (contact.check is not None or contact.fresh(uow.now)):
                 counted.add(number.name)
         return counted
 
-    def _spend(self, book: Book, checks: int) -> OverBudget | None:
+    def _spend(self, uow: UnitOfWork, checks: int) -> OverBudget | None:
         if not checks or self.is_paid:
             return None
-        connection, budget = book.transaction.connection, self.limits.budget
-        used = usage(connection, self.account, budget.first_day(book.now)) + self.limits.unwritten
+        connection, budget = uow.transaction.connection, self.limits.budget
+        used = usage(connection, self.account, budget.first_day(uow.now)) + self.limits.unwritten
         price = budget.price(checks, force=self.asking.force)
         if price > budget.left(used):
             return OverBudget(used, price)
         spent = Usage(checks=checks, forced=checks if self.asking.force else 0)
-        add_usage(connection, self.account, book.now // DAY_MS, spent)
+        add_usage(connection, self.account, uow.now // DAY_MS, spent)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class AnsweredEntry(_OfContacts):
+class KeepAnswer(_OfContacts):
     """Keeps what a request was answered, to answer its repetitions."""
 
     account: str
@@ -201,18 +201,18 @@ class AnsweredEntry(_OfContacts):
     answer: str
     weight: int = 2
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want nothing."""
         return NOTHING
 
-    def apply(self, book: Book) -> None:
+    def apply(self, uow: UnitOfWork) -> None:
         """Keep it."""
-        connection, key = book.transaction.connection, self.key
+        connection, key = uow.transaction.connection, self.key
         keep_answer(connection, self.account, key.caller, key.key, self.answer)
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedEntry(_OfContacts):
+class RecordCheckResults(_OfContacts):
     """What the client answered to a check; nothing where its effect is unknown.
 
     What it did not answer stays open, and waits for a callback.
@@ -228,26 +228,26 @@ class CheckedEntry(_OfContacts):
         """One for each input."""
         return 1 + len(self.asked)
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want the inputs, those asked and those answered."""
         inputs = {*self.asked, *(result.input for result in self.results)}
-        return Wanted(inputs=[(self.account, input_) for input_ in inputs])
+        return Required(inputs=[(self.account, input_) for input_ in inputs])
 
-    def apply(self, book: Book) -> None:
+    def apply(self, uow: UnitOfWork) -> None:
         """Take the results, and let the others wait."""
         for result in self.results:
-            known = book.contact(self.account, result.input)
-            taken = contacts.take(known, self.account, result, "", book.now)
+            known = uow.contact(self.account, result.input)
+            taken = contacts.take(known, self.account, result, "", uow.now)
             if taken is not None:
-                book.put_contact(taken)
+                uow.put_contact(taken)
         for input_ in self.asked:
-            contact = book.contact(self.account, input_)
+            contact = uow.contact(self.account, input_)
             if contact is not None and contact.check is not None:
-                book.put_contact(passed_on(contact, book.now, self.patience_ms))
+                uow.put_contact(passed_on(contact, uow.now, self.patience_ms))
 
 
 @dataclass(frozen=True, slots=True)
-class NotPassedOnEntry(_OfContacts):
+class PostponeChecks(_OfContacts):
     """A check that did not reach the client: it is asked later, at `due_at` (Unix ms)."""
 
     account: str
@@ -259,16 +259,16 @@ class NotPassedOnEntry(_OfContacts):
         """One for each input."""
         return 1 + len(self.asked)
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want the inputs."""
-        return Wanted(inputs=[(self.account, input_) for input_ in self.asked])
+        return Required(inputs=[(self.account, input_) for input_ in self.asked])
 
-    def apply(self, book: Book) -> None:
+    def apply(self, uow: UnitOfWork) -> None:
         """Put them off."""
         for input_ in self.asked:
-            contact = book.contact(self.account, input_)
+            contact = uow.contact(self.account, input_)
             if contact is not None and contact.check is not None:
-                book.put_contact(put_off(contact, self.due_at))
+                uow.put_contact(put_off(contact, self.due_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +281,7 @@ class Due:
 
 
 @dataclass(slots=True)
-class DueEntry(_OfContacts):
+class TakeDueChecks(_OfContacts):
     """Takes checks that are due: to ask again, or to give up."""
 
     account: str
@@ -296,21 +296,21 @@ class DueEntry(_OfContacts):
         """One for each input."""
         return 1 + self.limit
 
-    def wants(self, transaction: Transaction) -> Wanted:
+    def required(self, transaction: Transaction) -> Required:
         """Want those that are due."""
         self.inputs = due_inputs(transaction.connection, self.account, self.now, self.limit)
-        return Wanted(inputs=[(self.account, input_) for input_ in self.inputs])
+        return Required(inputs=[(self.account, input_) for input_ in self.inputs])
 
-    def apply(self, book: Book) -> Due:
+    def apply(self, uow: UnitOfWork) -> Due:
         """Take those that are still due: an entry before in the batch may have brought a result."""
         asked: dict[bool, list[str]] = {False: [], True: []}
         failed = 0
         for input_ in self.inputs:
-            contact = book.contact(self.account, input_)
-            if contact is None or contact.check is None or contact.check.due_at > book.now:
+            contact = uow.contact(self.account, input_)
+            if contact is None or contact.check is None or contact.check.due_at > uow.now:
                 continue
-            taken = come_due(contact, book.now, self.patience_ms, self.max_attempts)
-            book.put_contact(taken)
+            taken = come_due(contact, uow.now, self.patience_ms, self.max_attempts)
+            uow.put_contact(taken)
             if taken.check is None:
                 failed += 1
             else:
@@ -327,7 +327,7 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
-class RenewEntry(_OfContacts):
+class RenewContacts(_OfContacts):
     """Opens checks of contacts that are about to expire, as far as the budget suffices."""
 
     account: str
@@ -340,27 +340,27 @@ class RenewEntry(_OfContacts):
         """One for each input."""
         return 1 + len(self.inputs)
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want the inputs."""
-        return Wanted(inputs=[(self.account, input_) for input_ in self.inputs])
+        return Required(inputs=[(self.account, input_) for input_ in self.inputs])
 
-    def apply(self, book: Book) -> Renewed:
+    def apply(self, uow: UnitOfWork) -> Renewed:
         """Open them."""
-        found = [book.contact(self.account, input_) for input_ in self.inputs]
+        found = [uow.contact(self.account, input_) for input_ in self.inputs]
         closed = [c for c in found if c is not None and c.check is None and c.status == VALID]
-        connection = book.transaction.connection
-        used = usage(connection, self.account, self.budget.first_day(book.now)) + self.unwritten
+        connection = uow.transaction.connection
+        used = usage(connection, self.account, self.budget.first_day(uow.now)) + self.unwritten
         some = closed[: int(self.budget.left(used))]
         for contact in some:
-            book.put_contact(renew(contact, book.now))
+            uow.put_contact(renew(contact, uow.now))
         if some:
-            add_usage(connection, self.account, book.now // DAY_MS, Usage(checks=len(some)))
-            book.checks.add(self.account)
+            add_usage(connection, self.account, uow.now // DAY_MS, Usage(checks=len(some)))
+            uow.checks.add(self.account)
         return Renewed(len(some), len(closed) - len(some))
 
 
 @dataclass(frozen=True, slots=True)
-class MessagesEntry(_OfContacts):
+class CountMessages(_OfContacts):
     """Messages that callbacks told of: how many, and to whom the business wrote."""
 
     account: str
@@ -372,13 +372,13 @@ class MessagesEntry(_OfContacts):
         """One for each user."""
         return 1 + len(self.wa_ids)
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want nothing: the rows are written without being looked at."""
         return NOTHING
 
-    def apply(self, book: Book) -> None:
+    def apply(self, uow: UnitOfWork) -> None:
         """Count, and note."""
-        connection = book.transaction.connection
+        connection = uow.transaction.connection
         if self.counted.sent or self.counted.delivered:
-            add_usage(connection, self.account, book.now // DAY_MS, self.counted)
-        note_written(connection, self.account, self.wa_ids, book.now)
+            add_usage(connection, self.account, uow.now // DAY_MS, self.counted)
+        note_written(connection, self.account, self.wa_ids, uow.now)

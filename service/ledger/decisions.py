@@ -2,31 +2,31 @@
 
 from dataclasses import dataclass
 
-from service.ledger.book import NOTHING, Book, Wanted
-from service.model.answers import Answer, heed, unknown_there
+from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
+from service.model.answers import Answer, apply_client_answer, unknown_there
 from service.model.decisions import Decision, Result, decide
 from service.model.users import User
 from service.store.database import Transaction
 from service.store.unverified import verify_account, verify_user
 
 
-class OneUser:
+class OneUserCommand:
     """An entry that concerns one user, and is of one event's weight."""
 
     account: str
     alias: str
     weight = 1
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want that user."""
-        return Wanted(aliases=[(self.account, self.alias)])
+        return Required(aliases=[(self.account, self.alias)])
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to who asked."""
 
 
 @dataclass(frozen=True)
-class DecisionEntry(OneUser):
+class TakeDecision(OneUserCommand):
     """A decision about a user; answered with its result and the user as it is then."""
 
     account: str
@@ -34,12 +34,12 @@ class DecisionEntry(OneUser):
     decision: Decision
     request_id: str | None = None
 
-    def apply(self, book: Book) -> tuple[Result, User | None]:
+    def apply(self, uow: UnitOfWork) -> tuple[Result, User | None]:
         """Let the table of decisions decide."""
-        user = book.find(self.account, self.alias)
+        user = uow.find(self.account, self.alias)
         if user is None:
             return Result.NO_IDENTITY, None
-        context = book.context(self.account, request_id=self.request_id)
+        context = uow.context(self.account, request_id=self.request_id)
         return decide(user, self.decision, context), user
 
 
@@ -52,7 +52,7 @@ class Refreshed:
 
 
 @dataclass(frozen=True)
-class RefreshEntry(OneUser):
+class RecordAnswer(OneUserCommand):
     """What the client answered to a question asked now; `version` as it was when asked.
 
     `answer` is None where the client knows no identity of the user.
@@ -63,36 +63,36 @@ class RefreshEntry(OneUser):
     version: int
     answer: Answer | None
 
-    def apply(self, book: Book) -> Refreshed:
+    def apply(self, uow: UnitOfWork) -> Refreshed:
         """Heed the answer; whoever was unverified since a restore is verified by it."""
-        known = book.find(self.account, self.alias)
+        known = uow.find(self.account, self.alias)
         if (known.version if known is not None else 0) != self.version:
             return Refreshed(known, changed=True)
-        context = book.context(self.account)
+        context = uow.context(self.account)
         if self.answer is not None:
-            known = book.user(self.account, self.alias)
-            heed(known, self.answer, context)
+            known = uow.user(self.account, self.alias)
+            apply_client_answer(known, self.answer, context)
         elif known is not None:
             unknown_there(known, context)
         if known is not None:
-            verify_user(book.transaction.connection, known.account, known.id)
+            verify_user(uow.transaction.connection, known.account, known.id)
         return Refreshed(known)
 
 
 @dataclass(frozen=True)
-class VerifiedEntry:
+class CompleteVerification:
     """Makes an account verified again once nobody is left to be asked about; answers whether."""
 
     account: str
     weight: int = 1
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want nobody."""
         return NOTHING
 
-    def apply(self, book: Book) -> bool:
+    def apply(self, uow: UnitOfWork) -> bool:
         """Look whether somebody is left."""
-        return verify_account(book.transaction.connection, self.account, book.now)
+        return verify_account(uow.transaction.connection, self.account, uow.now)
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to the verifier."""

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from service.ledger.book import NOTHING, Book, Wanted
+from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
 from service.model.users import AuditEntry, By
 from service.store.database import Transaction
 from service.store.strangers import dismiss
 
 
 @dataclass(frozen=True, slots=True)
-class DismissEntry:
+class DismissIssue:
     """Dismisses an issue of an account, or of an app, as the journal calls it."""
 
     account: str
@@ -18,17 +18,17 @@ class DismissEntry:
     by: By
     weight: int = 1
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want nobody."""
         return NOTHING
 
-    def apply(self, book: Book) -> None:
+    def apply(self, uow: UnitOfWork) -> None:
         """Keep it, and who did so."""
-        connection = book.transaction.connection
-        dismiss(connection, self.account, self.code, self.subject, book.now)
+        connection = uow.transaction.connection
+        dismiss(connection, self.account, self.code, self.subject, uow.now)
         reason = f"{self.code} {self.subject}" if self.subject else self.code
-        entry = AuditEntry(book.now, "issue_dismissed", by=self.by, reason=reason)
-        book.add_audit(self.account, entry)
+        entry = AuditEntry(uow.now, "issue_dismissed", by=self.by, reason=reason)
+        uow.add_audit(self.account, entry)
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to who asked."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from service.ledger.book import Book, Wanted
+from service.ledger.unit_of_work import Required, UnitOfWork
 from service.model.doubts import want_answer
 from service.model.identities import come_due
 from service.model.outcomes import (
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Task:
+class Lease:
     """A piece of leased work, as its holder sees it; each is itself alone.
 
     `begun` says that an earlier PUT may have reached the client: a GET comes first.
@@ -45,7 +45,7 @@ class Task:
 
 
 @dataclass(slots=True)
-class LeaseEntry:
+class LeaseWork:
     """Takes work of one account that is due: one piece for each holder named, at most."""
 
     account: str
@@ -59,35 +59,35 @@ class LeaseEntry:
         """One for each piece of work."""
         return 1 + len(self.holders)
 
-    def wants(self, transaction: Transaction) -> Wanted:
+    def required(self, transaction: Transaction) -> Required:
         """Want the users whose work is due."""
         self.due = transaction.due(self.account, self.kind, self.now, len(self.holders))
-        return Wanted(ids=self.due)
+        return Required(ids=self.due)
 
-    def apply(self, book: Book) -> list[Task]:
+    def apply(self, uow: UnitOfWork) -> list[Lease]:
         """Lease what is still to be done; the policy is asked once more where it was scheduled."""
         pairs = zip(self.due, self.holders, strict=False)
-        leased = [self._lease(book, book.find_by_id(user_id), holder) for user_id, holder in pairs]
+        leased = [self._lease(uow, uow.find_by_id(user_id), holder) for user_id, holder in pairs]
         return [task for task in leased if task is not None]
 
-    def _lease(self, book: Book, user: User | None, holder: str) -> Task | None:
+    def _lease(self, uow: UnitOfWork, user: User | None, holder: str) -> Lease | None:
         if user is None:
             return None
         try:
-            return self._take(book, user, holder)
+            return self._take(uow, user, holder)
         except Exception:
             log.exception("the rules failed on leased work", account=self.account, kind=self.kind)
-            _put_off(user, self.kind, book.now + PUT_OFF_MS)
+            _put_off(user, self.kind, uow.now + PUT_OFF_MS)
             return None
 
-    def _take(self, book: Book, user: User, holder: str) -> Task | None:
+    def _take(self, uow: UnitOfWork, user: User, holder: str) -> Lease | None:
         """Lease it, if it is still due: an entry before in the batch may have changed that."""
         work = _work(user, self.kind)
-        if work is None or work.due_at > book.now or work.under_way(book.now):
+        if work is None or work.due_at > uow.now or work.under_way(uow.now):
             return None
         user.changed = True
         if self.kind is Kind.ACKNOWLEDGE:
-            if not come_due(user, book.context(self.account)):
+            if not come_due(user, uow.context(self.account)):
                 user.work = None
                 return None
             work = user.work
@@ -95,10 +95,10 @@ class LeaseEntry:
             return None
         task = _task(user, work, holder)
         work.begun = work.begun or self.kind is Kind.ACKNOWLEDGE
-        work.holder, work.lease_until = holder, book.now + LEASE_MS
+        work.holder, work.lease_until = holder, uow.now + LEASE_MS
         return task
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to the worker."""
 
 
@@ -114,8 +114,8 @@ def _put_off(user: User, kind: Kind, due_at: int) -> None:
         user.changed = True
 
 
-def _task(user: User, work: Work, holder: str) -> Task:
-    return Task(
+def _task(user: User, work: Work, holder: str) -> Lease:
+    return Lease(
         user.account,
         user.alias,
         user.id,
@@ -130,69 +130,69 @@ def _task(user: User, work: Work, holder: str) -> Task:
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeEntry:
+class RecordOutcome:
     """What a piece of leased work came to; counted only while the lease lasts."""
 
-    task: Task
+    task: Lease
     outcome: PutOutcome | GetOutcome
     weight: int = 1
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want the user."""
-        return Wanted(ids=[self.task.user_id])
+        return Required(ids=[self.task.user_id])
 
-    def apply(self, book: Book) -> Settled:
+    def apply(self, uow: UnitOfWork) -> Settled:
         """Let the rules settle it."""
         task, outcome = self.task, self.outcome
-        user = book.find_by_id(task.user_id)
+        user = uow.find_by_id(task.user_id)
         if user is None:
             return Settled.NOT_OURS
-        context = book.context(task.account)
+        context = uow.context(task.account)
         if task.kind is Kind.ASK:
             if isinstance(outcome, Accepted | NoEffect):
                 raise TypeError("a question is not answered like a PUT")
             return answered(user, task.holder, task.version, outcome, context)
         return settle(user, task.holder, task.hash or "", outcome, context)
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to the worker."""
 
 
 @dataclass(frozen=True, slots=True)
-class RenewEntry:
+class RenewLeases:
     """Prolongs the leases that their holders still have; answered with those."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Lease, ...]
 
     @property
     def weight(self) -> int:
         """One for each lease."""
         return 1 + len(self.tasks)
 
-    def wants(self, _: Transaction) -> Wanted:
+    def required(self, _: Transaction) -> Required:
         """Want the users."""
-        return Wanted(ids=[task.user_id for task in self.tasks])
+        return Required(ids=[task.user_id for task in self.tasks])
 
-    def apply(self, book: Book) -> list[Task]:
+    def apply(self, uow: UnitOfWork) -> list[Lease]:
         """Prolong."""
-        return [task for task in self.tasks if _prolong(book, task)]
+        return [task for task in self.tasks if _prolong(uow, task)]
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to the worker."""
 
 
-def _prolong(book: Book, task: Task) -> bool:
-    user = book.find_by_id(task.user_id)
+def _prolong(uow: UnitOfWork, task: Lease) -> bool:
+    user = uow.find_by_id(task.user_id)
     work = None if user is None else _work(user, task.kind)
-    if user is None or work is None or not work.held_by(task.holder, book.now):
+    if user is None or work is None or not work.held_by(task.holder, uow.now):
         return False
-    work.lease_until = book.now + LEASE_MS
+    work.lease_until = uow.now + LEASE_MS
     user.renewed = True
     return True
 
 
 @dataclass(slots=True)
-class SweepEntry:
+class SweepIdentities:
     """Wants an answer about identities that stay unacknowledged and were not asked about lately.
 
     Answered with how many there were. `before` is Unix milliseconds.
@@ -208,20 +208,20 @@ class SweepEntry:
         """One for each identity."""
         return 1 + self.limit
 
-    def wants(self, transaction: Transaction) -> Wanted:
+    def required(self, transaction: Transaction) -> Required:
         """Want those users."""
         self.ids = stale_unsettled(transaction.connection, self.account, self.before, self.limit)
-        return Wanted(ids=self.ids)
+        return Required(ids=self.ids)
 
-    def apply(self, book: Book) -> int:
+    def apply(self, uow: UnitOfWork) -> int:
         """Put a GET for each into the outbox."""
         for user_id in self.ids:
-            user = book.find_by_id(user_id)
+            user = uow.find_by_id(user_id)
             if user is not None:
-                user.checked_at = book.now
+                user.checked_at = uow.now
                 user.changed = True
-                want_answer(user, "sweep", book.context(self.account))
+                want_answer(user, "sweep", uow.context(self.account))
         return len(self.ids)
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to the worker."""

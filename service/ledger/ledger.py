@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
-from service.ledger.book import Book, Commit, Entry
+from service.ledger.unit_of_work import ChangeSet, Command, UnitOfWork
 from service.model.policy import Policies
-from service.observability import points
+from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.store.database import Database, Transaction, UnavailableError
 
@@ -42,7 +42,7 @@ class FullError(Exception):
 
 
 class _Waiting(NamedTuple):
-    entry: Entry[Any]
+    entry: Command[Any]
     future: asyncio.Future[Any]
 
 
@@ -70,7 +70,7 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.clock = clock
-        self.listeners: list[Callable[[Commit], None]] = []
+        self.listeners: list[Callable[[ChangeSet], None]] = []
         self.available = True
         self.refused = 0
 
@@ -89,7 +89,7 @@ class Ledger:
         if len(self._queue) >= self._max_waiting:
             raise FullError
 
-    def submit(self, entry: Entry[T], *, bounded: bool = False) -> asyncio.Future[T]:
+    def submit(self, entry: Command[T], *, bounded: bool = False) -> asyncio.Future[T]:
         """Write an entry; the future tells what the rules made of it, once it is on disk.
 
         Raises FullError where `bounded` and too much waits; the future holds UnavailableError where
@@ -147,7 +147,7 @@ class Ledger:
             self._fail(batch, error)
         except Exception as error:  # noqa: BLE001  whatever the rules raise is that entry's fault
             if len(batch) == 1:
-                await self._write_poisoned(batch[0], error)
+                await self._write_fallback(batch[0], error)
                 return
             for waiting in batch:
                 await self._write([waiting])
@@ -155,13 +155,13 @@ class Ledger:
             self._metrics.observe_commit(len(batch), time.perf_counter() - started)
             self._succeed(batch, results, commit)
 
-    async def _write_poisoned(self, waiting: _Waiting, error: Exception) -> None:
+    async def _write_fallback(self, waiting: _Waiting, error: Exception) -> None:
         log.error("the rules failed on an entry", exc_info=error)
-        substitute = waiting.entry.poisoned(error)
+        substitute = waiting.entry.fallback(error)
         if substitute is None:
             _answer(waiting.future, error=error)
             return
-        self._metrics.poisoned.inc()
+        self._metrics.rule_failures.inc()
         try:
             results, commit = await self._transact([substitute])
         except UnavailableError as failure:
@@ -171,7 +171,7 @@ class Ledger:
         else:
             self._succeed([waiting], results, commit)
 
-    async def _transact(self, entries: list[Entry[Any]]) -> tuple[list[Any], Commit]:
+    async def _transact(self, entries: list[Command[Any]]) -> tuple[list[Any], ChangeSet]:
         work = partial(
             _apply,
             entries=entries,
@@ -179,19 +179,19 @@ class Ledger:
             now=self.clock(),
             chance=random(),  # noqa: S311  spreads retries
         )
-        points.reached("ledger.before_begin")
+        failpoints.reached("ledger.before_begin")
         light = sum(entry.weight for entry in entries) <= LIGHT_WEIGHT
         return await self._database.write(work, light=light)
 
-    def _succeed(self, batch: list[_Waiting], results: list[Any], commit: Commit) -> None:
-        points.reached("ledger.after_commit")
+    def _succeed(self, batch: list[_Waiting], results: list[Any], commit: ChangeSet) -> None:
+        failpoints.reached("ledger.after_commit")
         self.available = True
         for listener in self.listeners:
             listener(commit)
-        points.reached("ledger.before_answer")
+        failpoints.reached("ledger.before_answer")
         for waiting, result in zip(batch, results, strict=True):
             _answer(waiting.future, result)
-        points.reached("ledger.after_answer")
+        failpoints.reached("ledger.after_answer")
 
     def _fail(self, batch: list[_Waiting], error: UnavailableError) -> None:
         if self.available:
@@ -205,20 +205,20 @@ class Ledger:
 
 def _apply(
     transaction: Transaction,
-    entries: list[Entry[Any]],
+    entries: list[Command[Any]],
     policies: Mapping[str, Policies],
     now: int,
     chance: float,
-) -> tuple[list[Any], Commit]:
+) -> tuple[list[Any], ChangeSet]:
     """Apply a batch within its transaction."""
-    points.reached("ledger.after_begin")
-    book = Book(transaction, policies, now, chance)
-    book.load([entry.wants(transaction) for entry in entries])
-    points.reached("ledger.after_load")
-    results = [entry.apply(book) for entry in entries]
-    points.reached("ledger.after_rules")
-    commit = book.save()
-    points.reached("ledger.before_commit")
+    failpoints.reached("ledger.after_begin")
+    uow = UnitOfWork(transaction, policies, now, chance)
+    uow.load([entry.required(transaction) for entry in entries])
+    failpoints.reached("ledger.after_load")
+    results = [entry.apply(uow) for entry in entries]
+    failpoints.reached("ledger.after_rules")
+    commit = uow.save()
+    failpoints.reached("ledger.before_commit")
     return results, commit
 
 

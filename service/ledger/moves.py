@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from service.ledger.book import Book, Wanted
+from service.ledger.unit_of_work import Required, UnitOfWork
 from service.model.moves import move
 from service.store.contact_checks import end_checks
 from service.store.database import Transaction
@@ -13,7 +13,7 @@ BATCH = 500
 
 
 @dataclass(slots=True)
-class MoveEntry:
+class MoveToCloud:
     """Settles some users of an account; answers with the last of them, None where there is none."""
 
     account: str
@@ -21,25 +21,25 @@ class MoveEntry:
     ids: list[int] = field(default_factory=list)
     weight: int = 1 + BATCH
 
-    def wants(self, transaction: Transaction) -> Wanted:
+    def required(self, transaction: Transaction) -> Required:
         """Want those whom a client was still to be asked or told about."""
         self.ids = left_to_client(transaction.connection, self.account, self.after, BATCH)
-        return Wanted(ids=self.ids)
+        return Required(ids=self.ids)
 
-    def apply(self, book: Book) -> int | None:
+    def apply(self, uow: UnitOfWork) -> int | None:
         """Let the rules settle each; nobody is unverified where there is nobody to ask.
 
         Nor is a contact being checked.
         """
-        context = book.context(self.account)
+        context = uow.context(self.account)
         for user_id in self.ids:
-            user = book.find_by_id(user_id)
+            user = uow.find_by_id(user_id)
             if user is not None:
                 move(user, context)
-        connection = book.transaction.connection
-        forgo_asking(connection, self.account, book.now)
+        connection = uow.transaction.connection
+        forgo_asking(connection, self.account, uow.now)
         end_checks(connection, self.account)
         return self.ids[-1] if self.ids else None
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         """Pass the fault to the start."""

@@ -17,7 +17,7 @@ from service.model.identities import (
     wait_for_person,
 )
 from service.model.moments import Moment, date
-from service.model.timeline import Change, Place, locate, repeat
+from service.model.timeline import Change, Order, locate, repeat
 from service.model.users import BY_CLIENT, Context, State, User
 
 
@@ -33,7 +33,7 @@ class Answer:
     acknowledged: bool
 
 
-def heed(user: User, answer: Answer, context: Context) -> None:
+def apply_client_answer(user: User, answer: Answer, context: Context) -> None:
     """Take the client's own answer, which outranks every timestamp."""
     user.ask = None
     user.checked_at = context.now
@@ -62,7 +62,7 @@ def unknown_there(user: User, context: Context) -> None:
 
 
 def _repeat(user: User, latest: Change, moment: Moment) -> None:
-    if locate(latest, user.history, latest.hash, moment) is Place.REPEAT:
+    if locate(latest, user.history, latest.hash, moment) is Order.REPEAT:
         repeat(latest, user.history, latest.hash, moment)
 
 

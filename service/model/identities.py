@@ -11,7 +11,7 @@ from service.model.moments import Dating, Moment, Precision, date
 from service.model.policy import Policy, Verdict, judge
 from service.model.timeline import (
     Change,
-    Place,
+    Order,
     count_within,
     insert_earlier,
     locate,
@@ -36,7 +36,7 @@ MAX_CLAIMS = 8
 MOVED = "the user has another number now"
 
 
-def see(user: User, seen: IdentitySeen, context: Context) -> None:
+def record_sighting(user: User, seen: IdentitySeen, context: Context) -> None:
     """Take a sighting of a hash: a repeat, a change, an earlier change, or one in dispute."""
     dating = date(seen.changed, context.arrived)
     _place(user, seen.hash, dating, context)
@@ -59,16 +59,16 @@ def _place(user: User, hash_: str, dating: Dating, context: Context) -> None:
     if _claimed_before(user, hash_, dating):
         return
     place = locate(latest, user.history, hash_, moment)
-    if place in {Place.EARLIER, Place.UNTOLD} and _claims_later(latest, dating):
-        place, dating = Place.LATER, just_after(latest, dating)
+    if place in {Order.EARLIER, Order.AMBIGUOUS} and _claims_later(latest, dating):
+        place, dating = Order.LATER, just_after(latest, dating)
     match place:
-        case Place.REPEAT:
+        case Order.REPEAT:
             _repeat(user, latest, hash_, moment, context)
-        case Place.LATER:
+        case Order.LATER:
             succeed(user, latest, change_of(hash_, dating, context), context)
-        case Place.EARLIER:
+        case Order.EARLIER:
             _earlier(user, latest, change_of(hash_, dating, context), context)
-        case Place.UNTOLD:
+        case Order.AMBIGUOUS:
             _dispute(user, latest, change_of(hash_, dating, context), context)
 
 
@@ -89,7 +89,7 @@ def _take_awaited(user: User, unknown: Change, sighted: Change, context: Context
     before = user.history[-1] if user.history else None
     if before is not None and sighted.hash == before.hash and not moment.after(unknown.last):
         before.absorb(moment)  # the old one, delivered late
-    elif locate(unknown, user.history, sighted.hash, moment) is Place.REPEAT:
+    elif locate(unknown, user.history, sighted.hash, moment) is Order.REPEAT:
         repeat(unknown, user.history, sighted.hash, moment)
     elif before is not None and moment.until < before.last.at:
         _earlier(user, unknown, sighted, context)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import ClassVar
 
-from service.model.answers import Answer, heed, unknown_there
+from service.model.answers import Answer, apply_client_answer, unknown_there
 from service.model.identities import finish
 from service.model.retries import delay_seconds
 from service.model.timeline import Change
@@ -114,11 +114,11 @@ def _ours(work: Work, holder: str, hash_: str, latest: Change, context: Context)
 def _settle_told(user: User, work: Work, latest: Change, told: Told, context: Context) -> None:
     """Go by what the client knows after a PUT whose own answer did not tell."""
     if told.answer.hash != latest.hash:
-        heed(user, told.answer, context)
+        apply_client_answer(user, told.answer, context)
         return
     if told.answer.acknowledged:
         user.attempts = work.attempts + 1
-        heed(user, told.answer, context)
+        apply_client_answer(user, told.answer, context)
         return
     work.begun = False
     work.refusals += told.refused
@@ -161,5 +161,5 @@ def answered(
         case Gone():
             unknown_there(user, context)
         case Told(answer):
-            heed(user, answer, context)
+            apply_client_answer(user, answer, context)
     return Settled.TAKEN

@@ -11,8 +11,8 @@ from service.model.identities import (
     just_after,
     on_first_use,
     record_change,
+    record_sighting,
     retire,
-    see,
     settled_at,
     stop,
     wait_for_person,
@@ -95,7 +95,7 @@ def _take_told(
     """Take a refusal that tells the hash, which is then as in any message."""
     trusted = user.state is State.ACKNOWLEDGED
     if not (trusted and _is_old(latest, date(refused.at, context.arrived).moment)):
-        see(user, IdentitySeen(user.alias, told, refused.at), context)
+        record_sighting(user, IdentitySeen(user.alias, told, refused.at), context)
 
 
 def _hear_again(user: User, unknown: Change, moment: Moment) -> None:

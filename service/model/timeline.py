@@ -84,7 +84,7 @@ def _vaguer(moment: Moment, exact: Moment) -> bool:
     )
 
 
-class Place(Enum):
+class Order(Enum):
     """Where a sighting falls on the timeline."""
 
     REPEAT = auto()
@@ -93,28 +93,28 @@ class Place(Enum):
     """It lies after the whole span of the latest: a new latest."""
     EARLIER = auto()
     """It lies before the end of the latest's span: a matter of history."""
-    UNTOLD = auto()
+    AMBIGUOUS = auto()
     """It can't be told from the end of the latest's span."""
 
 
-def locate(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> Place:
+def locate(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> Order:
     """Tell where a sighting falls. `history` is sorted by the first sighting."""
     if latest.hash == hash_:
         return _locate_again(latest, history, moment)
     if any(c.spans(moment) for c in _near(history, hash_, moment)):
-        return Place.REPEAT
+        return Order.REPEAT
     if moment.after(latest.last):
-        return Place.LATER
+        return Order.LATER
     if moment.until < latest.last.at:
-        return Place.EARLIER
-    return Place.UNTOLD
+        return Order.EARLIER
+    return Order.AMBIGUOUS
 
 
-def _locate_again(latest: Change, history: list[Change], moment: Moment) -> Place:
+def _locate_again(latest: Change, history: list[Change], moment: Moment) -> Order:
     """Place the latest hash seen again: a change of its own if another lies in between."""
     if latest.spans(moment) or moment.at >= latest.first.at or not history:
-        return Place.REPEAT
-    return Place.EARLIER if history[-1].last.at > moment.at else Place.REPEAT
+        return Order.REPEAT
+    return Order.EARLIER if history[-1].last.at > moment.at else Order.REPEAT
 
 
 def repeat(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> None:

@@ -140,7 +140,7 @@ class Metrics:
             "Transactions that the database refused",
             registry=registry,
         )
-        self.poisoned = Counter(
+        self.rule_failures = Counter(
             "ackgate_poisoned_total",
             "Callbacks quarantined because the rules failed on them",
             registry=registry,

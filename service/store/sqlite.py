@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from service.model.recipients import RecipientData
-from service.observability import points
+from service.observability import failpoints
 from service.store import schema
 from service.store.database import RecipientQuery, StoreError, Transaction, UnavailableError
 from service.store.recipients import find_recipients
@@ -105,9 +105,9 @@ class SQLiteDatabase:
         prepare_file(self._path)
         self._lock.take()
         try:
-            points.reached("start.before_migration")
+            failpoints.reached("start.before_migration")
             await asyncio.to_thread(schema.bring_up, self._path, migrate=migrate)
-            points.reached("start.after_migration")
+            failpoints.reached("start.after_migration")
             await self._writer.open()
             self._next_user_id = await self._writer.run(self._first_free_user_id)
             await self._copier.open()
@@ -123,9 +123,9 @@ class SQLiteDatabase:
 
     def _first_free_user_id(self) -> int:
         raw = self._writer.raw
-        points.reached("start.before_leases_cleared")
+        failpoints.reached("start.before_leases_cleared")
         raw.execute("UPDATE outbox SET holder = NULL, lease_until = NULL WHERE holder NOT NULL")
-        points.reached("start.after_leases_cleared")
+        failpoints.reached("start.after_leases_cleared")
         # From here on whoever is in the way is waited for on the event loop, see _begin.
         raw.execute("PRAGMA busy_timeout = 0")
         row = raw.execute("SELECT coalesce(max(id), 0) + 1 FROM users").fetchone()
@@ -198,14 +198,14 @@ class SQLiteDatabase:
 
     async def close(self) -> None:
         """Finish what was begun, and let the file go."""
-        points.reached("stop.before_close")
+        failpoints.reached("stop.before_close")
         await self._checkpoints.close()
         await self._copier.close()
         for reader in self._all_readers():
             await reader.close()
         async with self._turn:
             await self._writer.close()
-        points.reached("stop.after_close")
+        failpoints.reached("stop.after_close")
         self._lock.release()
 
 
@@ -230,9 +230,9 @@ def _work_and_commit(transaction: SQLiteTransaction, work: Callable[[Transaction
 
 
 def _commit(transaction: SQLiteTransaction) -> None:
-    points.reached("store.before_commit")
+    failpoints.reached("store.before_commit")
     transaction.commit()
-    points.reached("store.after_commit")
+    failpoints.reached("store.after_commit")
 
 
 class _Gathering(Generic[W]):

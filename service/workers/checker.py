@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.ledger.contact_checks import (
-    AnsweredEntry,
-    CheckedEntry,
+    KeepAnswer,
     Key,
     Limits,
-    NotPassedOnEntry,
     Plan,
-    PlanEntry,
+    PlanChecks,
     Planned,
+    PostponeChecks,
+    RecordCheckResults,
 )
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.model.budget import Budget, Usage
 from service.model.checks import Asking, Number
-from service.observability import points
+from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import ContactsSettings
 from service.whatsapp.client import Client
@@ -86,9 +86,9 @@ class Checker:
         """
         asking = Asking(wait, force, self.patience_ms)
         limits = Limits(self.budget, self.settings.require_opt_in, self.unwritten)
-        points.reached("check.before_plan")
-        planned = await self._ledger.submit(PlanEntry(self.account, numbers, asking, limits, key))
-        points.reached("check.after_plan")
+        failpoints.reached("check.before_plan")
+        planned = await self._ledger.submit(PlanChecks(self.account, numbers, asking, limits, key))
+        failpoints.reached("check.after_plan")
         if isinstance(planned, Planned):
             await self._finish(self._begin(planned.ask, asking, "asked"))
         return planned
@@ -131,26 +131,28 @@ class Checker:
 
     async def _ask(self, batch: Sequence[str], asking: Asking, why: str) -> None:
         try:
-            points.reached("check.before_post")
+            failpoints.reached("check.before_post")
             results = await self.client.check_contacts(
                 batch, wait=asking.wait, force=asking.force, patience=PATIENCE_SECONDS
             )
-            points.reached("check.after_post")
+            failpoints.reached("check.after_post")
         except NoReplyError:
             # The client may have got it, and may call back.
-            await self._ledger.submit(CheckedEntry(self.account, batch, [], self.patience_ms))
+            await self._ledger.submit(RecordCheckResults(self.account, batch, [], self.patience_ms))
             raise
         except CallError:
             due_at = self._ledger.clock() + AGAIN_MS
-            await self._ledger.submit(NotPassedOnEntry(self.account, batch, due_at))
+            await self._ledger.submit(PostponeChecks(self.account, batch, due_at))
             raise
         self._metrics.contact_checks.labels(self.account, why).inc(len(batch))
-        await self._ledger.submit(CheckedEntry(self.account, batch, results, self.patience_ms))
-        points.reached("check.after_answer")
+        await self._ledger.submit(
+            RecordCheckResults(self.account, batch, results, self.patience_ms)
+        )
+        failpoints.reached("check.after_answer")
 
     async def keep_answer(self, key: Key, answer: str) -> None:
         """Keep what a request was answered, for its repetitions."""
-        await self._ledger.submit(AnsweredEntry(self.account, key, answer))
+        await self._ledger.submit(KeepAnswer(self.account, key, answer))
 
     async def close(self) -> None:
         """End the calls under way: their inputs stay open, and are asked about after the start."""

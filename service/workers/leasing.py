@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import structlog
 
-from service.ledger.book import Commit, Entry
-from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry, Task
+from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases
 from service.ledger.ledger import Ledger
+from service.ledger.unit_of_work import ChangeSet, Command
 from service.model.outcomes import GetOutcome, NotTried, PutOutcome, Settled
 from service.model.users import Kind
-from service.observability import points
+from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.store.database import Database, UnavailableError
 from service.store.queries import bring_near, next_due
@@ -53,7 +53,7 @@ class Worker:
         ledger: Ledger,
         database: Database,
         metrics: Metrics,
-        perform: Callable[[Task], Awaitable[Outcome]],
+        perform: Callable[[Lease], Awaitable[Outcome]],
         paused_for: Callable[[], float],
         max_in_flight: int,
     ) -> None:
@@ -70,11 +70,11 @@ class Worker:
         # Bound once: a logger that is not binds itself anew for every line, even one left out.
         self._log = log.bind(account=account, kind=str(kind))
         self._names = (f"{secrets.token_hex(8)}-{n}" for n in itertools.count())
-        self._in_flight: dict[Task, asyncio.Task[None]] = {}
+        self._in_flight: dict[Lease, asyncio.Task[None]] = {}
         # By user: what waits for its turn, the newest lease alone; of that, what something was
         # written about since; by user and hash too: what was called, until it is written down.
-        self._waiting: dict[int, Task] = {}
-        self._doubted: set[Task] = set()
+        self._waiting: dict[int, Lease] = {}
+        self._doubted: set[Lease] = set()
         self._called: dict[tuple[int, str | None], asyncio.Task[None]] = {}
         self._more_is_due = False
         self._seen_at = 0
@@ -106,14 +106,14 @@ class Worker:
             await _cancel(self._renewing)
             self._renewing = None
 
-    def _hear(self, commit: Commit) -> None:
+    def _hear(self, commit: ChangeSet) -> None:
         if (self._account, self._kind) in commit.work:
             self._wake.set()
         if self._waiting:
             ids = commit.users & self._waiting.keys()
             self._doubted.update(self._waiting[user_id] for user_id in ids)
 
-    async def recall(self, user_id: int, entry: Entry[T]) -> T | None:
+    async def recall(self, user_id: int, entry: Command[T]) -> T | None:
         """Give back a user's work whose turn has not come, and write an entry right after that.
 
         None where no work of this user waits for its turn; nothing is written then. What was given
@@ -123,7 +123,7 @@ class Worker:
         if task is None or (task.user_id, task.hash) in self._called:
             return None
         self._doubted.add(task)  # Its turn may come before this is written.
-        given_back = self._ledger.submit(OutcomeEntry(task, NotTried(task.begun)))
+        given_back = self._ledger.submit(RecordOutcome(task, NotTried(task.begun)))
         _, result = await asyncio.gather(given_back, self._ledger.submit(entry))
         return result
 
@@ -153,10 +153,10 @@ class Worker:
         holders = [next(self._names) for _ in range(free)]
         now = self._ledger.clock()
         await self._heed_clock(now)
-        entry = LeaseEntry(self._account, self._kind, holders, now)
-        points.reached("before_lease", self._kind)
+        entry = LeaseWork(self._account, self._kind, holders, now)
+        failpoints.reached("before_lease", self._kind)
         tasks = await self._ledger.submit(entry)
-        points.reached("after_lease", self._kind)
+        failpoints.reached("after_lease", self._kind)
         for task in tasks:
             self._begin(task)
         self._more_is_due = len(entry.due) == free
@@ -175,7 +175,7 @@ class Worker:
             await self._database.write(lambda t: bring_near(t.connection, account, kind, now))
         self._seen_at = now
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: Lease) -> None:
         older = self._waiting.get(task.user_id)
         if older is not None:
             self._in_flight[older].cancel()  # Its lease has ended, or this one would not be.
@@ -184,7 +184,7 @@ class Worker:
         self._in_flight[task] = running
         running.add_done_callback(partial(self._end, task))
 
-    def _end(self, task: Task, running: asyncio.Task[None]) -> None:
+    def _end(self, task: Lease, running: asyncio.Task[None]) -> None:
         del self._in_flight[task]
         self._doubted.discard(task)
         if self._waiting.get(task.user_id) is task:
@@ -194,7 +194,7 @@ class Worker:
         if self._more_is_due or self._paused_for() > 0:
             self._wake.set()
 
-    async def _do(self, task: Task) -> None:
+    async def _do(self, task: Lease) -> None:
         # For this asyncio task alone, whose context ends with it.
         structlog.contextvars.bind_contextvars(request_id=task.request_id or task.holder)
         try:
@@ -203,7 +203,7 @@ class Worker:
             # Its lease ends by itself, and the work is tried again.
             log.exception("a worker failed", account=task.account)
 
-    async def _perform_in_turn(self, task: Task) -> Outcome:
+    async def _perform_in_turn(self, task: Lease) -> Outcome:
         """Do it when its turn comes, unless it is not ours by then, or nobody can tell.
 
         What was called for the same under a lease that ended is waited for: its call may be under
@@ -219,20 +219,20 @@ class Worker:
                 return NotTried(task.begun)
             return await self._perform(task)
 
-    async def _is_ours(self, task: Task) -> bool:
+    async def _is_ours(self, task: Lease) -> bool:
         """Ask the database whether the lease still lasts; then it lasts anew."""
         try:
             return task in await self._prolong((task,))
         except UnavailableError:
             return False
 
-    async def _write(self, task: Task, outcome: Outcome) -> None:
+    async def _write(self, task: Lease, outcome: Outcome) -> None:
         """Write the outcome down, as long as the lease lasts."""
         while True:
             try:
-                points.reached("before_outcome", self._kind)
-                settled = await self._ledger.submit(OutcomeEntry(task, outcome))
-                points.reached("after_outcome", self._kind)
+                failpoints.reached("before_outcome", self._kind)
+                settled = await self._ledger.submit(RecordOutcome(task, outcome))
+                failpoints.reached("after_outcome", self._kind)
                 break
             except UnavailableError:
                 await asyncio.sleep(DATABASE_PAUSE_SECONDS)
@@ -253,10 +253,10 @@ class Worker:
             except Exception:
                 log.exception("renewing leases failed", account=self._account, kind=self._kind)
 
-    async def _prolong(self, tasks: tuple[Task, ...]) -> list[Task]:
-        points.reached("before_renew", self._kind)
-        held = await self._ledger.submit(RenewEntry(tasks))
-        points.reached("after_renew", self._kind)
+    async def _prolong(self, tasks: tuple[Lease, ...]) -> list[Lease]:
+        failpoints.reached("before_renew", self._kind)
+        held = await self._ledger.submit(RenewLeases(tasks))
+        failpoints.reached("after_renew", self._kind)
         return held
 
 

@@ -9,17 +9,17 @@ from functools import partial
 
 import structlog
 
-from service.ledger.book import Commit
-from service.ledger.contact_checks import KEPT_MS, DueEntry, MessagesEntry, RenewEntry
+from service.ledger.contact_checks import KEPT_MS, CountMessages, RenewContacts, TakeDueChecks
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
+from service.ledger.unit_of_work import ChangeSet
 from service.model.budget import Usage
 from service.model.checks import patience_after
 from service.model.contacts import DAY_MS, FRESH_MS
 from service.model.names import usable_alias
 from service.model.numbers import canonical
 from service.model.retries import delay_seconds
-from service.observability import points
+from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.store.contact_checks import (
     WRITTEN_STEP_MS,
@@ -74,7 +74,7 @@ class Rechecks:
         self._seen_at = 0
         ledger.listeners.append(self._hear)
 
-    def _hear(self, commit: Commit) -> None:
+    def _hear(self, commit: ChangeSet) -> None:
         if self._account in commit.checks:
             self._wake.set()
 
@@ -137,10 +137,10 @@ class Rechecks:
         """Ask about some that are due, or give them up."""
         settings, patience = self._settings, self._checker.patience_ms
         now = self._ledger.clock()
-        entry = DueEntry(self._account, BATCH, patience, settings.max_attempts, now)
-        points.reached("recheck.before_due")
+        entry = TakeDueChecks(self._account, BATCH, patience, settings.max_attempts, now)
+        failpoints.reached("recheck.before_due")
         due = await self._ledger.submit(entry)
-        points.reached("recheck.after_due")
+        failpoints.reached("recheck.after_due")
         if due.failed:
             self._metrics.contact_failures.labels(self._account).inc(due.failed)
             log.warning("checks given up", account=self._account, count=due.failed)
@@ -170,7 +170,9 @@ class Rechecks:
             place = found.place
             if found.inputs:
                 checker = self._checker
-                entry = RenewEntry(self._account, found.inputs, checker.budget, checker.unwritten)
+                entry = RenewContacts(
+                    self._account, found.inputs, checker.budget, checker.unwritten
+                )
                 done = await self._ledger.submit(entry)
                 renewed, refused = renewed + done.count, refused + done.refused
         self._look_at = now + round(LOOK_EVERY_SECONDS * 1000)
@@ -234,9 +236,9 @@ class Upkeep:
             left = sorted(filter(usable_alias, wa_ids))
             try:
                 while left or counted != Usage():
-                    points.reached("messages.before_write")
-                    await self._ledger.submit(MessagesEntry(account, counted, left[:ROWS]))
-                    points.reached("messages.after_write")
+                    failpoints.reached("messages.before_write")
+                    await self._ledger.submit(CountMessages(account, counted, left[:ROWS]))
+                    failpoints.reached("messages.after_write")
                     counted, left = Usage(), left[ROWS:]
             except UnavailableError:
                 self._messages.give_back(account, counted, left)

@@ -4,10 +4,10 @@ import asyncio
 
 import structlog
 
-from service.ledger.leases import SweepEntry, Task
+from service.ledger.leases import Lease, SweepIdentities
 from service.ledger.ledger import Ledger
 from service.model.outcomes import GetOutcome, Gone, NotTried, Told, Unknown
-from service.observability import points
+from service.observability import failpoints
 from service.store.database import UnavailableError
 from service.whatsapp.client import Client
 from service.whatsapp.errors import CallError, LoginRefusedError
@@ -15,16 +15,16 @@ from service.whatsapp.errors import CallError, LoginRefusedError
 log = structlog.get_logger(__name__)
 
 
-async def ask(client: Client, task: Task) -> GetOutcome:
+async def ask(client: Client, task: Lease) -> GetOutcome:
     """Ask once for the latest identity."""
-    points.reached("ask.before_get")
+    failpoints.reached("ask.before_get")
     try:
         answer = await client.identity(task.wa_id)
     except LoginRefusedError:
         return NotTried()
     except CallError as error:
         return Unknown(str(error))
-    points.reached("ask.after_get")
+    failpoints.reached("ask.after_get")
     return Gone() if answer is None else Told(answer)
 
 
@@ -36,9 +36,9 @@ async def sweep(account: str, ledger: Ledger, *, after_seconds: float, per_secon
         before = ledger.clock() - round(after_seconds * 1000)
         limit = max(1, round(per_second * pause))
         try:
-            points.reached("sweep.before_write")
-            found = await ledger.submit(SweepEntry(account, before, limit))
-            points.reached("sweep.after_write")
+            failpoints.reached("sweep.before_write")
+            found = await ledger.submit(SweepIdentities(account, before, limit))
+            failpoints.reached("sweep.after_write")
         except UnavailableError:
             continue
         except Exception:

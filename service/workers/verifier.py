@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 
-from service.ledger.decisions import RefreshEntry, VerifiedEntry
+from service.ledger.decisions import CompleteVerification, RecordAnswer
 from service.ledger.ledger import Ledger
 from service.model.retries import delay_seconds
 from service.store.database import Database, UnavailableError
@@ -92,7 +92,7 @@ class Verifier:
         try:
             user_id = await self._next()
             if user_id is None and not self._asking:
-                return await self._ledger.submit(VerifiedEntry(self._account))
+                return await self._ledger.submit(CompleteVerification(self._account))
         except UnavailableError:
             self._failures += 1
             return False
@@ -151,7 +151,7 @@ class Verifier:
                 return True
             wa_id, version = found
             answer = await self._client.identity(wa_id)
-            entry = RefreshEntry(account, wa_id, version, answer)
+            entry = RecordAnswer(account, wa_id, version, answer)
             if not (await self._ledger.submit(entry)).changed:
                 return True
         return False

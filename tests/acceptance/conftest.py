@@ -21,8 +21,8 @@ import pytest
 from yarl import URL
 
 from service.app import Service, running
-from service.ledger.book import Commit
 from service.ledger.ledger import wall_clock
+from service.ledger.unit_of_work import ChangeSet
 from service.model.users import Kind
 from service.settings import load
 from service.simulator import CloudOptions, Options, Simulator, callback_bodies, message_ids
@@ -334,7 +334,7 @@ class Installation(Caller):
         assert self.service is not None
         assert self.service.parts is not None
         parts = self.service.parts
-        woken = Commit(
+        woken = ChangeSet(
             work={(name, kind) for name in parts.settings.accounts for kind in Kind},
             checks=set(parts.clients),
         )

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from service.ledger.book import Book
-from service.ledger.decisions import DecisionEntry
-from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry
+from service.ledger.decisions import TakeDecision
+from service.ledger.leases import LeaseWork, RecordOutcome, RenewLeases
+from service.ledger.unit_of_work import UnitOfWork
 from service.model.decisions import Decision, Verb
 from service.model.users import by_key
 from service.store import sqlite
@@ -80,7 +80,7 @@ async def test_what_is_being_held_is_not_sent_though_its_turn_comes_before_that_
     worker = _acknowledger(made)
     (user_id,) = worker._waiting
     decision = Decision(Verb.HOLD, HASH_A, by_key("somebody"))
-    holding = asyncio.create_task(worker.recall(user_id, DecisionEntry("main", OTHER_ID, decision)))
+    holding = asyncio.create_task(worker.recall(user_id, TakeDecision("main", OTHER_ID, decision)))
     await asyncio.sleep(0)
     worker._slots.release()
     assert await holding is not None
@@ -227,15 +227,15 @@ async def test_what_nobody_can_tell_to_be_ours_when_its_turn_comes_is_given_back
 async def test_an_outcome_that_the_rules_fail_on_is_told_and_settled_by_a_get(
     install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    apply, faults = OutcomeEntry.apply, [RuntimeError("a fault in the rules")]
+    apply, faults = RecordOutcome.apply, [RuntimeError("a fault in the rules")]
 
-    def fail(entry: OutcomeEntry, book: Book) -> Any:
+    def fail(entry: RecordOutcome, uow: UnitOfWork) -> Any:
         if faults:
             raise faults.pop()
-        return apply(entry, book)
+        return apply(entry, uow)
 
     made = await install(policy=AUTO)
-    monkeypatch.setattr(OutcomeEntry, "apply", fail)
+    monkeypatch.setattr(RecordOutcome, "apply", fail)
     await made.change()
     await until(lambda: made.puts() == ["acknowledged"] and not _acknowledger(made)._in_flight)
     made.pass_time(11)
@@ -260,7 +260,7 @@ async def test_no_transaction_leases_or_renews_without_bound(
     submit = ledger.submit
 
     def weigh(entry: Any, **more: Any) -> Any:
-        if isinstance(entry, LeaseEntry | RenewEntry):
+        if isinstance(entry, LeaseWork | RenewLeases):
             weights.append(entry.weight)
         return submit(entry, **more)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
-from service.ledger.blocks import BlockEntry
-from service.ledger.callbacks import CallbackEntry
-from service.ledger.decisions import DecisionEntry
-from service.ledger.dismissals import DismissEntry
+from service.ledger.blocks import BlockUser
+from service.ledger.callbacks import RecordCallback
+from service.ledger.decisions import TakeDecision
+from service.ledger.dismissals import DismissIssue
 from service.ledger.ledger import Ledger
-from service.ledger.moves import MoveEntry
+from service.ledger.moves import MoveToCloud
 from service.model.decisions import Decision, Verb
 from service.model.events import (
     Event,
@@ -77,8 +77,8 @@ async def test_a_callback_of_several_accounts_is_a_sign_of_life_of_each(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
     several = row("@meta")
-    await ledger.submit(CallbackEntry("shop", NOW, b"{}", (), several))
-    await ledger.submit(CallbackEntry("office", NOW + 5, b"{}", (), several, keeps_row=False))
+    await ledger.submit(RecordCallback("shop", NOW, b"{}", (), several))
+    await ledger.submit(RecordCallback("office", NOW + 5, b"{}", (), several, keeps_row=False))
     known = await database.read(account_rows)
     assert {name: found.last_callback_at for name, found in known.items()} == {
         "shop": NOW,
@@ -89,12 +89,12 @@ async def test_a_callback_of_several_accounts_is_a_sign_of_life_of_each(
 async def test_a_callback_of_no_account_is_a_sign_of_life_of_none(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
-    await ledger.submit(CallbackEntry("@meta", NOW, b"{}", (), row("@meta")))
+    await ledger.submit(RecordCallback("@meta", NOW, b"{}", (), row("@meta")))
     assert await database.read(account_rows) == {}
 
 
 async def take(ledger: Ledger, *events: Event) -> None:
-    await ledger.submit(CallbackEntry("shop", NOW, b"{}", events))
+    await ledger.submit(RecordCallback("shop", NOW, b"{}", events))
 
 
 async def find(database: SQLiteDatabase, alias: str) -> User | None:
@@ -103,7 +103,7 @@ async def find(database: SQLiteDatabase, alias: str) -> User | None:
 
 async def decide(ledger: Ledger, alias: str, hash_: str | None) -> None:
     decision = Decision(Verb.ACKNOWLEDGE, hash_, by_key("crm"))
-    await ledger.submit(DecisionEntry("shop", alias, decision))
+    await ledger.submit(TakeDecision("shop", alias, decision))
 
 
 async def count(database: SQLiteDatabase, table: object) -> int:
@@ -221,7 +221,7 @@ async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
     await take(ledger, IdentitySeen(WA_ID, "B", at(2)))
-    await ledger.submit(BlockEntry("shop", WA_ID, "a person said so", by_key("crm")))
+    await ledger.submit(BlockUser("shop", WA_ID, "a person said so", by_key("crm")))
     await take(ledger, IdentitySeen(ID, "C", at(3)))
     merged = await find(database, WA_ID)
     assert merged is not None
@@ -364,7 +364,7 @@ async def test_a_check_that_is_open_when_its_account_moves_is_given_up(
         row("main", "of another", "processing", NOW),
     ]
     await database.write(lambda tx: tx.connection.execute(insert(contacts), rows))
-    await ledger.submit(MoveEntry("shop"))
+    await ledger.submit(MoveToCloud("shop"))
     query = select(contacts.c.input, contacts.c.status, contacts.c.due_at).order_by(contacts.c.id)
     found = await database.read(lambda connection: connection.execute(query).fetchall())
     assert [tuple(one) for one in found] == [
@@ -389,13 +389,13 @@ async def test_an_unknown_number_is_dismissed_up_to_the_newest_callback(
     async def come(*reasons: str) -> None:
         for reason in reasons:
             row = JournalRow("@meta", NOW, "quarantined", "", "", "[]", b"{}", reason)
-            await ledger.submit(CallbackEntry("@meta", NOW, b"{}", (), row))
+            await ledger.submit(RecordCallback("@meta", NOW, b"{}", (), row))
 
     async def found(app: str = "@meta") -> list[tuple[str | None, int]]:
         return [*await database.read(lambda c: strangers(c, app, ["@meta"]))]
 
     async def dismiss(subject: str | None) -> None:
-        await ledger.submit(DismissEntry("@meta", "unknown_number", subject, by_key("crm")))
+        await ledger.submit(DismissIssue("@meta", "unknown_number", subject, by_key("crm")))
 
     await come(
         "no account has the number 22; no account has the number 111",
@@ -468,7 +468,7 @@ async def test_who_turns_out_to_be_somebody_who_turns_out_to_be_a_third_is_the_t
 ) -> None:
     for number in range(1, 5):
         await take(ledger, IdentitySeen(f"US.{number}", "A", at(number)))
-    await ledger.submit(BlockEntry("shop", "US.1", "a person said so", by_key("crm")))
+    await ledger.submit(BlockUser("shop", "US.1", "a person said so", by_key("crm")))
     for number in range(1, 5):
         named = Named(f"US.{number}", WA_ID, None, at(10 + number))
         await take(ledger, named, IdentitySeen(f"US.{number}", "A", at(10 + number)))

@@ -10,7 +10,7 @@ import sys
 
 from service import app  # noqa: F401  what a child will need
 from service.cli import main
-from service.observability import points
+from service.observability import failpoints
 from service.workers import leasing
 
 RENEW_EVERY_SECONDS = 0.05
@@ -22,7 +22,7 @@ def serve(order: dict[str, str | None]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     leasing.RENEW_EVERY_SECONDS = RENEW_EVERY_SECONDS
-    points.arm(order["kill_at"])
+    failpoints.arm(order["kill_at"])
     sys.argv = ["ackgate", "serve", "--config", str(order["config"])]
     main()
 

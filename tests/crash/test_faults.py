@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, select
 
 from service.api import health
-from service.ledger.leases import Task
+from service.ledger.leases import Lease
 from service.ledger.ledger import wall_clock
 from service.simulator import Simulator
 from service.store import sqlite as store
@@ -342,7 +342,7 @@ class TestLeases:
         worker = _worker(made)
         perform = worker._perform
 
-        async def fail(task: Task) -> Any:
+        async def fail(task: Lease) -> Any:
             await perform(task)
             worker._perform = perform
             raise RuntimeError("a fault in a worker")

@@ -93,10 +93,10 @@ STOPPING = [name for name in MATRIX if name.startswith("stop.")]
 
 
 def points_of_the_code() -> Iterator[str]:
-    """Find every call of `points.reached` in the service, and the names that it stands for."""
+    """Find every call of `failpoints.reached` in the service, and the names that it stands for."""
     for file in Path(service.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "points.reached":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoints.reached":
                 assert isinstance(node.args[0], ast.Constant), f"{file}: not a literal name"
                 name = str(node.args[0].value)
                 shared = len(node.args) > 1

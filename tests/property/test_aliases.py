@@ -7,10 +7,10 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.ledger.blocks import BlockEntry
-from service.ledger.book import Book
-from service.ledger.callbacks import CallbackEntry
-from service.ledger.decisions import DecisionEntry
+from service.ledger.blocks import BlockUser
+from service.ledger.callbacks import RecordCallback
+from service.ledger.decisions import TakeDecision
+from service.ledger.unit_of_work import UnitOfWork
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import Event, IdentitySeen, Named, NumberChanged, UserWrote
 from service.model.moments import Moment, Precision
@@ -47,7 +47,7 @@ class People:
     """The users of an account by what they are called, as the ledger keeps them."""
 
     def __init__(self, policies: Policies = MANUAL) -> None:
-        self.book = Book(cast(Any, Memory()), {"shop": policies}, NOW, 0.5)
+        self.book = UnitOfWork(cast(Any, Memory()), {"shop": policies}, NOW, 0.5)
 
     def of(self, alias: str) -> User:
         return self.book.user("shop", alias)
@@ -58,13 +58,13 @@ class People:
 
     def take(self, what: "Said | Moved | Blocked") -> None:
         if isinstance(what, Blocked):
-            BlockEntry("shop", what.alias, "asked us to stop", CRM).apply(self.book)
+            BlockUser("shop", what.alias, "asked us to stop", CRM).apply(self.book)
         else:
-            CallbackEntry("shop", NOW, b"", what.events).apply(self.book)
+            RecordCallback("shop", NOW, b"", what.events).apply(self.book)
 
     def hold(self, alias: str) -> None:
         decision = Decision(Verb.HOLD, self.of(alias).hash, CRM)
-        result, _ = DecisionEntry("shop", alias, decision).apply(self.book)
+        result, _ = TakeDecision("shop", alias, decision).apply(self.book)
         assert result is Result.TAKEN
 
     def reasons(self, alias: str) -> set[str]:
@@ -382,7 +382,7 @@ def test_who_left_a_number_is_asked_about_under_it_until_a_person_acknowledges_t
     people = deliver(delivered, policies)
     assert people.reasons(NUMBER) == {"identity_pending", "number_changed"}
     decision = Decision(Verb.ACKNOWLEDGE, "B", CRM)
-    DecisionEntry("shop", NUMBER, decision).apply(people.book)
+    TakeDecision("shop", NUMBER, decision).apply(people.book)
     assert people.reasons(NUMBER) == set()
     for one in delivered:
         people.take(one)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from service.model.contacts import write
 from service.model.doubts import block
 from service.model.events import HashRefused, IdentitySeen, NumberChanged, SendBlocked, UserWrote
-from service.model.identities import see
+from service.model.identities import record_sighting
 from service.model.links import link
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
@@ -100,7 +100,7 @@ def apply(users: Users, events: Iterable[Event], policies: Policies) -> Users:
             case HashRefused():
                 refuse(who, event, context)
             case IdentitySeen():
-                see(who, event, context)
+                record_sighting(who, event, context)
             case UserWrote():
                 write(who, event, context)
             case SendBlocked():

@@ -8,7 +8,7 @@ from service.model.aliases import HELD_BEFORE, IN_OTHER_HANDS, Known, Namer, Nam
 from service.model.decisions import Decision, Result, Verb, decide
 from service.model.doubts import block
 from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged, SendBlocked
-from service.model.identities import come_due, see
+from service.model.identities import come_due, record_sighting
 from service.model.links import link
 from service.model.moments import Moment, Precision
 from service.model.moves import BLOCKED, move
@@ -38,7 +38,7 @@ def second(at: int) -> Moment:
 
 
 def sight(known: User, hash_: str, at: int, around: Context | None = None) -> None:
-    see(known, IdentitySeen(WA_ID, hash_, second(at)), around or context())
+    record_sighting(known, IdentitySeen(WA_ID, hash_, second(at)), around or context())
 
 
 def trusted(hash_: str = "A", at: int = 10) -> User:
@@ -594,7 +594,9 @@ class TestAnAccountThatMoves:
 
     def onprem(self, policy: Policy = MANUAL) -> User:
         known = user()
-        see(known, IdentitySeen(WA_ID, "A", second(10)), Context(NOW, Policies((), policy), NOW))
+        record_sighting(
+            known, IdentitySeen(WA_ID, "A", second(10)), Context(NOW, Policies((), policy), NOW)
+        )
         return known
 
     def test_what_was_decided_is_in_effect_and_the_decider_stays(self) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.model.answers import Answer, heed, unknown_there
+from service.model.answers import Answer, apply_client_answer, unknown_there
 from service.model.contacts import write
 from service.model.decisions import Decision, Verb, decide
 from service.model.doubts import MAX_BLOCKED_IDS, block, want_answer
 from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
-from service.model.identities import come_due, finish, see, start
+from service.model.identities import come_due, finish, record_sighting, start
 from service.model.links import MAX_LINKS, add_link, link
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
@@ -41,21 +41,21 @@ def second(at: int) -> Moment:
 
 
 def sight(known: User, hash_: str, at: Moment | None, policy: Policy = MANUAL) -> None:
-    see(known, IdentitySeen(WA_ID, hash_, at), context(policy))
+    record_sighting(known, IdentitySeen(WA_ID, hash_, at), context(policy))
 
 
 def claim(
     known: User, hash_: str, acknowledged: bool, at: float = 10, said: Moment | None = None
 ) -> None:
     message = IdentitySeen(WA_ID, hash_, exact(at), said or exact(at), acknowledged)
-    see(known, message, context())
+    record_sighting(known, message, context())
 
 
 def acknowledged(hash_: str = "A", at: float = 10) -> User:
     """Give a user whose identity the client said is acknowledged, five seconds after."""
     known, then = user(), T + round(at * 1000)
-    see(known, IdentitySeen(WA_ID, hash_, exact(at)), context(now=then + 100))
-    heed(known, Answer(hash_, None, acknowledged=True), context(now=then + 5_000))
+    record_sighting(known, IdentitySeen(WA_ID, hash_, exact(at)), context(now=then + 100))
+    apply_client_answer(known, Answer(hash_, None, acknowledged=True), context(now=then + 5_000))
     known.audit.clear()
     return known
 
@@ -236,13 +236,13 @@ class TestAnEarlierChange:
         known = user()
         sight(known, "A", exact(10))
         sight(known, "A", exact(50))
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         sight(known, "B", exact(30))
         assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
 
     def test_what_came_again_after_a_hold_waits_for_a_person(self) -> None:
         known = user()
-        see(known, IdentitySeen(WA_ID, "A", exact(10)), context(now=T + 11_000))
+        record_sighting(known, IdentitySeen(WA_ID, "A", exact(10)), context(now=T + 11_000))
         known.state = State.HELD
         sight(known, "A", exact(50), AUTO)
         sight(known, "B", exact(30), AUTO)
@@ -268,13 +268,13 @@ class TestADispute:
 
     def test_a_get_that_names_the_one_shown_leaves_it_pending(self) -> None:
         known = self.dispute()
-        heed(known, Answer("B", None, acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("B", None, acknowledged=False), context(AUTO))
         assert (known.hash, known.state, known.ask) == ("B", State.PENDING, None)
         assert history(known) == [("A", "disputed")]
 
     def test_a_get_that_names_the_other_brings_that_back_pending(self) -> None:
         known = self.dispute()
-        heed(known, Answer("A", None, acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("A", None, acknowledged=False), context(AUTO))
         assert (known.hash, known.state) == ("A", State.PENDING)
         assert history(known) == [("B", "disputed")]
         assert [c.hash for c in known.restored] == ["A"]
@@ -284,13 +284,13 @@ class TestADispute:
     @pytest.mark.parametrize("hash_", ["A", "B"])
     def test_a_get_that_says_acknowledged_settles_it(self, hash_: str) -> None:
         known = self.dispute()
-        heed(known, Answer(hash_, None, acknowledged=True), context())
+        apply_client_answer(known, Answer(hash_, None, acknowledged=True), context())
         assert (known.hash, known.state) == (hash_, State.ACKNOWLEDGED)
         assert not known.disputed
 
     def test_a_get_that_names_a_third_leaves_that_to_a_person(self) -> None:
         known = self.dispute()
-        heed(known, Answer("C", None, acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("C", None, acknowledged=False), context(AUTO))
         assert (known.hash, known.state) == ("C", State.PENDING)
 
     def test_a_dispute_after_a_hold_still_warns(self) -> None:
@@ -330,7 +330,7 @@ class TestABlockedSend:
     def test_the_same_message_does_not_ask_again_once_answered(self) -> None:
         known = acknowledged()
         block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert (known.state, known.blocked_since) == (State.ACKNOWLEDGED, None)
         block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         assert (known.blocked_since, known.ask) == (None, None)
@@ -351,26 +351,26 @@ class TestABlockedSend:
     def test_acknowledged_there_clears_it(self) -> None:
         known = acknowledged()
         block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert (known.state, known.blocked_since, known.ask) == (State.ACKNOWLEDGED, None, None)
 
     def test_another_hash_there_is_a_change(self) -> None:
         known = acknowledged()
         block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
-        heed(known, Answer("B", exact(15), acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("B", exact(15), acknowledged=False), context(AUTO))
         assert (known.hash, known.state) == ("B", State.ACKNOWLEDGING)
         assert history(known) == [("A", "superseded")]
 
     def test_the_first_hash_there_is_a_change(self) -> None:
         known = user()
         block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
-        heed(known, Answer("A", exact(15), acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("A", exact(15), acknowledged=False), context(AUTO))
         assert (known.hash, known.state, known.blocked_since) == ("A", State.ACKNOWLEDGING, None)
 
     def test_the_acknowledged_hash_now_unacknowledged_waits_for_a_person(self) -> None:
         known = acknowledged()
         block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
-        heed(known, Answer("A", None, acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("A", None, acknowledged=False), context(AUTO))
         assert (known.state, known.work, known.blocked_since) == (State.PENDING, None, None)
         assert known.latest is not None
         assert (known.latest.decided_by, known.latest.acknowledged_at) == (None, None)
@@ -433,7 +433,7 @@ class TestAClaim:
 
     def test_a_message_that_claims_nothing_asks_nothing(self) -> None:
         known = acknowledged()
-        see(known, IdentitySeen(WA_ID, "A", exact(10), exact(60), None), context())
+        record_sighting(known, IdentitySeen(WA_ID, "A", exact(10), exact(60), None), context())
         assert known.ask is None
 
 
@@ -493,15 +493,15 @@ class TestANumberChange:
         link(new, known, NumberChanged(NEW, WA_ID, exact(90)), context())
         assert new.moved_to == Link(WA_ID, "successor", exact(90))
         assert known.moved_to == Link(NEW, "successor", exact(30))
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert known.moved_to is not None, "that identity is from before the move"
-        heed(known, Answer("B", exact(95), acknowledged=True), context())
+        apply_client_answer(known, Answer("B", exact(95), acknowledged=True), context())
         assert known.moved_to is None
 
     def test_no_callback_about_a_move_ends_another(self) -> None:
         known = user()
         sight(known, "A", exact(50), AUTO)
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         self.moved(known, at=exact(60))
         link(user("third"), known, NumberChanged("third", WA_ID, exact(70)), context())
         assert known.moved_to == Link(NEW, "successor", exact(60))
@@ -551,7 +551,7 @@ class TestANumberChange:
         assert known.latest is not None
         finish(known, known.latest, context())
         self.moved(known)
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert (known.state, known.moved_to is None) == (State.ACKNOWLEDGED, False)
         self.decided(known)
         assert (known.state, known.moved_to) == (State.ACKNOWLEDGED, None)
@@ -561,14 +561,14 @@ class TestANumberChange:
         known = acknowledged()
         self.moved(known)
         sight(known, "B", exact(50), AUTO)
-        heed(known, Answer("B", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("B", None, acknowledged=True), context())
         assert known.moved_to is None
 
     def test_an_identity_of_the_same_second_is_not_surely_after_it(self) -> None:
         known = user()
         self.moved(known, at=second(30))
         sight(known, "A", exact(30.5), MANUAL)
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert known.moved_to is not None
 
     def test_links_of_another_kind_do_not_push_it_out(self) -> None:
@@ -588,7 +588,7 @@ class TestANumberChange:
 class TestAnAnswer:
     def test_it_outranks_every_timestamp(self) -> None:
         known = in_state(State.PENDING)
-        heed(known, Answer("B", exact(1), acknowledged=False), context())
+        apply_client_answer(known, Answer("B", exact(1), acknowledged=False), context())
         assert known.hash == "B"
         assert known.latest is not None
         assert known.latest.changed == exact(1)
@@ -596,7 +596,7 @@ class TestAnAnswer:
 
     def test_a_callback_from_before_it_can_not_undo_it(self) -> None:
         known = in_state(State.PENDING)
-        heed(known, Answer("B", exact(1), acknowledged=True), context())
+        apply_client_answer(known, Answer("B", exact(1), acknowledged=True), context())
         sight(known, "A", exact(10))
         sight(known, "B", exact(1))
         assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
@@ -606,7 +606,7 @@ class TestAnAnswer:
     @pytest.mark.parametrize("state", [State.PENDING, State.SCHEDULED, State.HELD, State.FAILED])
     def test_acknowledged_there_is_acknowledged_here_by_the_client(self, state: State) -> None:
         known = in_state(state)
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert known.state is State.ACKNOWLEDGED
         assert known.latest is not None
         assert known.latest.decided_by == BY_CLIENT
@@ -616,7 +616,7 @@ class TestAnAnswer:
     def test_the_decider_stays_where_the_acknowledgement_was_under_way(self) -> None:
         known = user()
         sight(known, "A", exact(10), AUTO)
-        heed(known, Answer("A", None, acknowledged=True), context())
+        apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert known.state is State.ACKNOWLEDGED
         assert known.latest is not None
         assert known.latest.decided_by == by_policy("default")
@@ -625,19 +625,19 @@ class TestAnAnswer:
     @pytest.mark.parametrize("state", UNSETTLED)
     def test_unacknowledged_there_leaves_what_is_not_acknowledged_here(self, state: State) -> None:
         known = in_state(state)
-        heed(known, Answer("A", None, acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("A", None, acknowledged=False), context(AUTO))
         assert known.state is state
 
     def test_the_time_of_the_identity_there_is_a_sighting(self) -> None:
         known = user()
         sight(known, "A", second(10))
-        heed(known, Answer("A", exact(10.5), acknowledged=False), context())
+        apply_client_answer(known, Answer("A", exact(10.5), acknowledged=False), context())
         assert known.latest is not None
         assert known.latest.changed == exact(10.5)
 
     def test_another_hash_after_a_hold_waits_for_a_person(self) -> None:
         known = in_state(State.HELD)
-        heed(known, Answer("B", exact(30), acknowledged=False), context(AUTO))
+        apply_client_answer(known, Answer("B", exact(30), acknowledged=False), context(AUTO))
         assert (known.hash, known.state) == ("B", State.PENDING)
 
 
@@ -686,9 +686,11 @@ class TestSkew:
     def test_its_redelivery_is_known_by_the_time_it_claimed(self) -> None:
         known = user()
         sight(known, "A", self.AHEAD)
-        see(known, IdentitySeen(WA_ID, "B", None), context(now=NOW + 60_000))
+        record_sighting(known, IdentitySeen(WA_ID, "B", None), context(now=NOW + 60_000))
         known.audit.clear()
-        see(known, IdentitySeen(WA_ID, "A", self.AHEAD), context(now=NOW + 120_000, arrived=NOW))
+        record_sighting(
+            known, IdentitySeen(WA_ID, "A", self.AHEAD), context(now=NOW + 120_000, arrived=NOW)
+        )
         assert (known.hash, events(known)) == ("B", [])
 
     def test_five_minutes_ahead_are_believed(self) -> None:

@@ -10,21 +10,21 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, func, select
 
-from service.ledger.book import Book, Commit, Wanted
 from service.ledger.callbacks import (
     APPLIED,
     MAX_SLICE,
     QUARANTINED,
-    CallbackEntry,
+    RecordCallback,
     Replay,
     first_slice,
     other_slices,
     replays,
     state_of,
 )
-from service.ledger.decisions import DecisionEntry, RefreshEntry
-from service.ledger.leases import LeaseEntry, OutcomeEntry, RenewEntry, SweepEntry, Task
+from service.ledger.decisions import RecordAnswer, TakeDecision
+from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
 from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
+from service.ledger.unit_of_work import ChangeSet, Required, UnitOfWork
 from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
@@ -139,8 +139,8 @@ def seen(wa_id: str = WA_ID, hash_: str = "A", at: int = NOW - 1000) -> Identity
     return IdentitySeen(wa_id, hash_, Moment(at))
 
 
-def callback(*events: Event, account: str = "main", body: bytes = b"{}") -> CallbackEntry:
-    return CallbackEntry(account, NOW, body, events, row(account, body))
+def callback(*events: Event, account: str = "main", body: bytes = b"{}") -> RecordCallback:
+    return RecordCallback(account, NOW, body, events, row(account, body))
 
 
 async def user_of(database: Gated, wa_id: str = WA_ID, account: str = "main") -> User | None:
@@ -165,7 +165,7 @@ async def journal_states(database: Gated) -> list[tuple[str, str | None]]:
     return [(state, reason) for state, reason in rows]
 
 
-def slices(row: JournalRow, reading: Reading, request_id: str) -> list[CallbackEntry]:
+def slices(row: JournalRow, reading: Reading, request_id: str) -> list[RecordCallback]:
     first = first_slice(row, reading.events, request_id)
     return [first, *other_slices(first, reading.events)]
 
@@ -178,15 +178,15 @@ class Own:
     error: Exception | None = None
     weight: int = 1
 
-    def wants(self, _: Transaction) -> Wanted:
-        return Wanted()
+    def required(self, _: Transaction) -> Required:
+        return Required()
 
-    def apply(self, _: Book) -> Any:
+    def apply(self, _: UnitOfWork) -> Any:
         if self.error is not None:
             raise self.error
         return self.result
 
-    def poisoned(self, _: Exception) -> None:
+    def fallback(self, _: Exception) -> None:
         return None
 
 
@@ -239,10 +239,10 @@ class TestGroupCommit:
     async def test_listeners_hear_of_a_commit_before_anyone_is_answered(
         self, ledger: Ledger, database: Gated
     ) -> None:
-        heard: list[Commit] = []
+        heard: list[ChangeSet] = []
         ledger.listeners.append(heard.append)
         task = asyncio.ensure_future(ledger.submit(callback(seen(), account="auto")))
-        ledger.listeners.append(lambda _: heard.append(Commit()) if task.done() else None)
+        ledger.listeners.append(lambda _: heard.append(ChangeSet()) if task.done() else None)
         await task
         (commit,) = heard
         assert commit.work == {("auto", Kind.ACKNOWLEDGE)}
@@ -252,10 +252,10 @@ class TestGroupCommit:
 
     async def test_a_commit_that_changes_nothing_says_so(self, ledger: Ledger) -> None:
         await ledger.submit(callback(seen()))
-        heard: list[Commit] = []
+        heard: list[ChangeSet] = []
         ledger.listeners.append(heard.append)
         await ledger.submit(callback(seen()))
-        assert heard == [Commit()]
+        assert heard == [ChangeSet()]
 
     async def test_closing_writes_what_waits(self, ledger: Ledger, database: Gated) -> None:
         tasks = [asyncio.ensure_future(ledger.submit(callback(seen()))) for _ in range(3)]
@@ -308,7 +308,7 @@ class TestPoison:
     ) -> None:
         @dataclass
         class Twice(Own):
-            def poisoned(self, error: Exception) -> Any:
+            def fallback(self, error: Exception) -> Any:
                 return Own(error=TypeError(f"again after {type(error).__name__}"))
 
         results = await submit_all(ledger, [Twice(error=ValueError("x")), Own("fine")])
@@ -521,13 +521,13 @@ class TestReplays:
     ) -> None:
         await ledger.submit(callback(body=b"body"))
         replay = Replay(1, by_key("admin"), APPLIED, None)
-        entry = CallbackEntry("main", NOW, b"body", (seen(POISONED),), replay=replay)
+        entry = RecordCallback("main", NOW, b"body", (seen(POISONED),), replay=replay)
         await ledger.submit(entry)
         assert await journal_states(database) == [(QUARANTINED, "the rules failed: RuntimeError")]
 
 
-def decision(hash_: str = "A", verb: Verb = Verb.ACKNOWLEDGE) -> DecisionEntry:
-    return DecisionEntry("main", WA_ID, Decision(verb, hash_, by_key("crm")), "request-1")
+def decision(hash_: str = "A", verb: Verb = Verb.ACKNOWLEDGE) -> TakeDecision:
+    return TakeDecision("main", WA_ID, Decision(verb, hash_, by_key("crm")), "request-1")
 
 
 class TestDecisions:
@@ -560,7 +560,7 @@ class TestDecisions:
 class TestRefreshes:
     async def test_an_answer_makes_an_identity_known(self, ledger: Ledger, database: Gated) -> None:
         answer = Answer("A", None, acknowledged=True)
-        refreshed = await ledger.submit(RefreshEntry("main", WA_ID, 0, answer))
+        refreshed = await ledger.submit(RecordAnswer("main", WA_ID, 0, answer))
         assert refreshed.user is not None
         assert refreshed.user.state is State.ACKNOWLEDGED
         assert await user_of(database) is not None
@@ -568,7 +568,7 @@ class TestRefreshes:
     async def test_no_identity_there_makes_up_no_user(
         self, ledger: Ledger, database: Gated
     ) -> None:
-        refreshed = await ledger.submit(RefreshEntry("main", WA_ID, 0, None))
+        refreshed = await ledger.submit(RecordAnswer("main", WA_ID, 0, None))
         assert (refreshed.user, refreshed.changed) == (None, False)
         assert await count(database, users) == 0
 
@@ -577,14 +577,14 @@ class TestRefreshes:
     ) -> None:
         await ledger.submit(callback(seen()))
         answer = Answer("B", None, acknowledged=True)
-        refreshed = await ledger.submit(RefreshEntry("main", WA_ID, 0, answer))
+        refreshed = await ledger.submit(RecordAnswer("main", WA_ID, 0, answer))
         assert refreshed.changed
         assert refreshed.user is not None
         assert refreshed.user.hash == "A"
 
 
-async def lease(ledger: Ledger, clock: Clock, *holders: str, account: str = "auto") -> list[Task]:
-    return await ledger.submit(LeaseEntry(account, Kind.ACKNOWLEDGE, list(holders), clock()))
+async def lease(ledger: Ledger, clock: Clock, *holders: str, account: str = "auto") -> list[Lease]:
+    return await ledger.submit(LeaseWork(account, Kind.ACKNOWLEDGE, list(holders), clock()))
 
 
 class TestLeases:
@@ -608,8 +608,8 @@ class TestLeases:
         clock.now += 10_001
         (again,) = await lease(ledger, clock, "b")
         assert again.begun
-        assert await ledger.submit(OutcomeEntry(task, Accepted())) is Settled.NOT_OURS
-        assert await ledger.submit(OutcomeEntry(again, Accepted())) is Settled.TAKEN
+        assert await ledger.submit(RecordOutcome(task, Accepted())) is Settled.NOT_OURS
+        assert await ledger.submit(RecordOutcome(again, Accepted())) is Settled.TAKEN
 
     async def test_a_renewed_lease_lasts_longer_and_an_expired_one_is_not_renewed(
         self, ledger: Ledger, clock: Clock
@@ -617,11 +617,11 @@ class TestLeases:
         await ledger.submit(callback(seen(), account="auto"))
         (task,) = await lease(ledger, clock, "a")
         clock.now += 9_000
-        await ledger.submit(RenewEntry((task,)))
+        await ledger.submit(RenewLeases((task,)))
         clock.now += 9_000
         assert await lease(ledger, clock, "b") == []
         clock.now += 1_000
-        await ledger.submit(RenewEntry((task,)))
+        await ledger.submit(RenewLeases((task,)))
         (again,) = await lease(ledger, clock, "b")
         assert again.holder == "b"
 
@@ -630,9 +630,9 @@ class TestLeases:
     ) -> None:
         await ledger.submit(callback(seen(), account="auto"))
         (task,) = await lease(ledger, clock, "a")
-        heard: list[Commit] = []
+        heard: list[ChangeSet] = []
         ledger.listeners.append(heard.append)
-        assert await ledger.submit(RenewEntry((task,))) == [task]
+        assert await ledger.submit(RenewLeases((task,))) == [task]
         assert [commit.users for commit in heard] == [set()]
 
     async def test_a_result_is_written_only_for_the_hash_it_was_leased_for(
@@ -641,7 +641,7 @@ class TestLeases:
         await ledger.submit(callback(seen(), account="auto"))
         (task,) = await lease(ledger, clock, "a")
         await ledger.submit(callback(seen(hash_="B", at=NOW), account="auto"))
-        assert await ledger.submit(OutcomeEntry(task, Accepted())) is Settled.NOT_OURS
+        assert await ledger.submit(RecordOutcome(task, Accepted())) is Settled.NOT_OURS
         user = await user_of(database, account="auto")
         assert user is not None
         assert (user.hash, user.state) == ("B", State.ACKNOWLEDGING)
@@ -651,12 +651,12 @@ class TestLeases:
     ) -> None:
         await ledger.submit(callback(seen(), account="auto"))
         (task,) = await lease(ledger, clock, "a")
-        await ledger.submit(OutcomeEntry(task, NoEffect("503")))
+        await ledger.submit(RecordOutcome(task, NoEffect("503")))
         assert await lease(ledger, clock, "b") == []
         clock.now += 1_300
         (again,) = await lease(ledger, clock, "b")
         assert not again.begun
-        await ledger.submit(OutcomeEntry(again, NotTried(again.begun)))
+        await ledger.submit(RecordOutcome(again, NotTried(again.begun)))
         assert len(await lease(ledger, clock, "c")) == 1
 
     async def test_work_that_the_rules_fail_on_keeps_no_other_from_being_done(
@@ -669,10 +669,10 @@ class TestLeases:
         clock.now += 5_000
         tasks = await lease(ledger, clock, "a", "b")
         assert [task.wa_id for task in tasks] == ["1"]
-        poisoned = await user_of(database, POISONED, "auto")
-        assert poisoned is not None
-        assert poisoned.state is State.SCHEDULED
-        assert poisoned.had_work
+        fallback = await user_of(database, POISONED, "auto")
+        assert fallback is not None
+        assert fallback.state is State.SCHEDULED
+        assert fallback.had_work
         assert await lease(ledger, clock, "c") == []
 
     async def test_an_account_gets_only_its_own_work(self, ledger: Ledger, clock: Clock) -> None:
@@ -684,10 +684,10 @@ class TestLeases:
     ) -> None:
         claim = IdentitySeen(WA_ID, "A", Moment(NOW - 1000), Moment(NOW), acknowledged=True)
         await ledger.submit(callback(claim))
-        (task,) = await ledger.submit(LeaseEntry("main", Kind.ASK, ["a"], clock()))
+        (task,) = await ledger.submit(LeaseWork("main", Kind.ASK, ["a"], clock()))
         assert (task.kind, task.reason) == (Kind.ASK, "claimed")
         told = Told(Answer("A", None, acknowledged=True))
-        assert await ledger.submit(OutcomeEntry(task, told)) is Settled.TAKEN
+        assert await ledger.submit(RecordOutcome(task, told)) is Settled.TAKEN
         user = await user_of(database)
         assert user is not None
         assert (user.state, user.had_ask) == (State.ACKNOWLEDGED, False)
@@ -695,9 +695,9 @@ class TestLeases:
     async def test_a_question_is_not_settled_like_a_put(self, ledger: Ledger, clock: Clock) -> None:
         claim = IdentitySeen(WA_ID, "A", Moment(NOW - 1000), Moment(NOW), acknowledged=True)
         await ledger.submit(callback(claim))
-        (task,) = await ledger.submit(LeaseEntry("main", Kind.ASK, ["a"], clock()))
+        (task,) = await ledger.submit(LeaseWork("main", Kind.ASK, ["a"], clock()))
         with pytest.raises(TypeError):
-            await ledger.submit(OutcomeEntry(task, Accepted()))
+            await ledger.submit(RecordOutcome(task, Accepted()))
 
 
 class TestTheSweep:
@@ -706,18 +706,18 @@ class TestTheSweep:
     ) -> None:
         await ledger.submit(callback(*(seen(f"1{n}") for n in range(3))))
         clock.now += 60_000
-        assert await ledger.submit(SweepEntry("main", clock(), 2)) == 2
-        assert await ledger.submit(SweepEntry("main", clock(), 2)) == 1
-        assert await ledger.submit(SweepEntry("main", clock(), 2)) == 0
-        tasks = await ledger.submit(LeaseEntry("main", Kind.ASK, ["a", "b", "c", "d"], clock()))
+        assert await ledger.submit(SweepIdentities("main", clock(), 2)) == 2
+        assert await ledger.submit(SweepIdentities("main", clock(), 2)) == 1
+        assert await ledger.submit(SweepIdentities("main", clock(), 2)) == 0
+        tasks = await ledger.submit(LeaseWork("main", Kind.ASK, ["a", "b", "c", "d"], clock()))
         assert [task.reason for task in tasks] == ["sweep"] * 3
 
     async def test_it_leaves_alone_what_was_asked_about_of_late(
         self, ledger: Ledger, clock: Clock
     ) -> None:
         await ledger.submit(callback(seen()))
-        assert await ledger.submit(SweepEntry("main", clock(), 10)) == 0
-        assert await ledger.submit(SweepEntry("auto", clock() + 1, 10)) == 0
+        assert await ledger.submit(SweepIdentities("main", clock(), 10)) == 0
+        assert await ledger.submit(SweepIdentities("auto", clock() + 1, 10)) == 0
 
 
 class TestGathering:

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from service.dialects import onprem
 from service.ingress.envelope import MAX_HEADER_BYTES, Envelope, envelope_of, kept_headers, label
 from service.ingress.received import Received, replayed
-from service.ledger.callbacks import MAX_SLICE, CallbackEntry, Replay, together
+from service.ledger.callbacks import MAX_SLICE, RecordCallback, Replay, together
 from service.ledger.ledger import Ledger
 from service.model.events import (
     ContactChecked,
@@ -128,8 +128,8 @@ def test_what_is_synthetic_is_so_only_as_a_whole() -> None:
 
 def test_when_the_rules_fail_on_one_account_the_others_still_take_effect() -> None:
     made = received({"shop": events(MAX_SLICE + 1), "outlet": events(1)})
-    substitute = made.poisoned(RuntimeError())
-    assert isinstance(substitute, CallbackEntry)
+    substitute = made.fallback(RuntimeError())
+    assert isinstance(substitute, RecordCallback)
     assert (substitute.events, substitute.keeps_row) == ((), True)
     assert made.state == "quarantined"
     assert [one.account for one in made.rest] == ["outlet"]

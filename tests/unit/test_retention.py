@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from service.ledger.callbacks import CallbackEntry
+from service.ledger.callbacks import RecordCallback
 from service.ledger.ledger import Ledger
 from service.model.events import IdentitySeen
 from service.model.moments import Moment
@@ -272,7 +272,7 @@ async def test_accepting_goes_on_while_a_hundred_thousand_callbacks_are_deleted(
         sent = 0
         while not deleting.done():
             seen = IdentitySeen(f"1{sender}{sent}", "A", Moment(NOW))
-            entry = CallbackEntry("main", NOW, "digest", (seen,), row(0), request_id="one")
+            entry = RecordCallback("main", NOW, "digest", (seen,), row(0), request_id="one")
             started = time.perf_counter()
             await ledger.submit(entry, bounded=True)
             took.append(time.perf_counter() - started)

@@ -6,7 +6,7 @@ from service.model.moments import Moment, Precision
 from service.model.timeline import (
     MAX_SIGHTINGS,
     Change,
-    Place,
+    Order,
     count_within,
     insert_earlier,
     locate,
@@ -95,27 +95,27 @@ class TestPlace:
     @pytest.mark.parametrize("at", [1, 20, 30, 500])
     def test_the_latest_hash_again_is_the_same_change(self, at: int) -> None:
         latest = change("A", exact(10), exact(30))
-        assert locate(latest, [], "A", exact(at)) is Place.REPEAT
+        assert locate(latest, [], "A", exact(at)) is Order.REPEAT
 
     def test_the_latest_hash_from_before_another_one_is_an_earlier_change(self) -> None:
         latest, history = change("A", exact(50)), [change("B", exact(30))]
-        assert locate(latest, history, "A", exact(10)) is Place.EARLIER
-        assert locate(latest, history, "A", exact(40)) is Place.REPEAT
+        assert locate(latest, history, "A", exact(10)) is Order.EARLIER
+        assert locate(latest, history, "A", exact(40)) is Order.REPEAT
 
     def test_a_hash_within_its_own_span_in_the_history_is_a_repeat(self) -> None:
         latest, history = change("B", exact(50)), [change("A", exact(10), exact(30))]
         for at in (9, 10, 20, 30, 31):
-            assert locate(latest, history, "A", exact(at)) is Place.REPEAT
+            assert locate(latest, history, "A", exact(at)) is Order.REPEAT
 
     def test_a_change_is_later_only_after_the_whole_span_of_the_latest(self) -> None:
         latest = change("A", exact(10), exact(30))
-        assert locate(latest, [], "B", exact(30.001)) is Place.LATER
-        assert locate(latest, [], "B", exact(29.999)) is Place.EARLIER
-        assert locate(latest, [], "B", exact(5)) is Place.EARLIER
+        assert locate(latest, [], "B", exact(30.001)) is Order.LATER
+        assert locate(latest, [], "B", exact(29.999)) is Order.EARLIER
+        assert locate(latest, [], "B", exact(5)) is Order.EARLIER
 
     def test_a_hash_that_comes_again_after_the_span_of_the_other_is_later(self) -> None:
         latest, history = change("B", exact(30)), [change("A", exact(10))]
-        assert locate(latest, history, "A", exact(40)) is Place.LATER
+        assert locate(latest, history, "A", exact(40)) is Order.LATER
 
     @pytest.mark.parametrize(
         ("latest", "sighted"),
@@ -131,11 +131,11 @@ class TestPlace:
     def test_what_cant_be_told_from_the_end_of_the_latest_is_in_doubt(
         self, latest: Moment, sighted: Moment
     ) -> None:
-        assert locate(change("A", latest), [], "B", sighted) is Place.UNTOLD
+        assert locate(change("A", latest), [], "B", sighted) is Order.AMBIGUOUS
 
     def test_the_next_second_and_the_one_before_leave_no_doubt(self) -> None:
-        assert locate(change("A", second(10)), [], "B", second(11)) is Place.LATER
-        assert locate(change("A", second(10)), [], "B", second(9)) is Place.EARLIER
+        assert locate(change("A", second(10)), [], "B", second(11)) is Order.LATER
+        assert locate(change("A", second(10)), [], "B", second(9)) is Order.EARLIER
 
 
 class TestEarlier:

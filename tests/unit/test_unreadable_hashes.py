@@ -4,11 +4,11 @@ from itertools import permutations
 
 import pytest
 
-from service.model.answers import Answer, heed
+from service.model.answers import Answer, apply_client_answer
 from service.model.decisions import Decision, Verb, decide
 from service.model.doubts import doubt
 from service.model.events import HashRefused, HashUnreadable, IdentitySeen
-from service.model.identities import see
+from service.model.identities import record_sighting
 from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
 from service.model.refusals import misread, refuse
@@ -37,7 +37,7 @@ class TestOnTheCloudApi:
         return Context(now, Policies((), policy, local=True, first_use=FIRST_USE), now)
 
     def sight(self, known: User, hash_: str, at: int, policy: Policy = MANUAL) -> None:
-        see(known, IdentitySeen(WA_ID, hash_, second(at)), self.context(policy))
+        record_sighting(known, IdentitySeen(WA_ID, hash_, second(at)), self.context(policy))
 
     def misread(
         self, known: User, at: int, id_: str | None = None, policy: Policy = MANUAL
@@ -50,7 +50,7 @@ class TestOnTheCloudApi:
     def trusted(self, at: int = 10) -> User:
         known = user()
         context = self.context(now=T + at * 1000)
-        see(known, IdentitySeen(WA_ID, "A", second(at)), context)
+        record_sighting(known, IdentitySeen(WA_ID, "A", second(at)), context)
         assert known.state is State.ACKNOWLEDGED
         return known
 
@@ -201,9 +201,9 @@ class TestOnTheOnPremisesApi:
         if state is None:
             return known
         policy = DELAYED if state is State.SCHEDULED else MANUAL
-        see(known, IdentitySeen(WA_ID, "A", second(10)), self.context(policy))
+        record_sighting(known, IdentitySeen(WA_ID, "A", second(10)), self.context(policy))
         if state is State.ACKNOWLEDGED:
-            heed(known, Answer("A", None, acknowledged=True), self.context())
+            apply_client_answer(known, Answer("A", None, acknowledged=True), self.context())
         elif state in {State.HELD, State.ACKNOWLEDGING}:
             verb = Verb.HOLD if state is State.HELD else Verb.ACKNOWLEDGE
             decide(known, Decision(verb, "A", by_key("crm")), self.context())
@@ -240,12 +240,12 @@ class TestOnTheOnPremisesApi:
     def test_the_same_message_asks_nothing_twice(self) -> None:
         known = self.known_as(None)
         self.doubt(known, "m1")
-        heed(known, Answer("B", None, acknowledged=True), self.context())
+        apply_client_answer(known, Answer("B", None, acknowledged=True), self.context())
         self.doubt(known, "m1")
         assert (known.state, known.ask, known.blocked_since) == (State.ACKNOWLEDGED, None, None)
 
     def test_the_hash_once_it_can_be_read_is_a_change_like_any(self) -> None:
         known = self.known_as(State.ACKNOWLEDGED)
         self.doubt(known, "m1")
-        see(known, IdentitySeen(WA_ID, "B", second(20)), self.context())
+        record_sighting(known, IdentitySeen(WA_ID, "B", second(20)), self.context())
         assert (known.hash, known.state, known.blocked_since) == ("B", State.PENDING, None)

@@ -10,9 +10,9 @@ from functools import lru_cache
 from aiohttp import web
 
 from service.api.room import Room
-from service.ledger.book import Commit
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
+from service.ledger.unit_of_work import ChangeSet
 from service.model.gate import Reason
 from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
@@ -33,7 +33,7 @@ class Changes:
     _waiting: dict[int, set[asyncio.Event]] = field(default_factory=dict)
     closing: bool = False
 
-    def hear(self, commit: Commit) -> None:
+    def hear(self, commit: ChangeSet) -> None:
         """Wake whoever waits for one of the users that a commit changed."""
         for user_id in commit.users & self._waiting.keys():
             for event in self._waiting[user_id]:
@@ -73,7 +73,7 @@ class Changes:
 
 
 @dataclass(slots=True)
-class Services:
+class AppContext:
     """The parts of one running service.
 
     A client for each account of the On-Premises API, a graph and an identity check for each of the
@@ -100,12 +100,12 @@ class Services:
     ready: bool = False
 
 
-SERVICES = web.AppKey("services", Services)
+APP_CONTEXT = web.AppKey("services", AppContext)
 
 
-def services(request: web.Request) -> Services:
+def services(request: web.Request) -> AppContext:
     """Give the parts to a handler."""
-    return request.config_dict[SERVICES]
+    return request.config_dict[APP_CONTEXT]
 
 
 def rfc3339(at: int | None) -> str | None:

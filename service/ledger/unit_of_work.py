@@ -37,7 +37,7 @@ class Hint(NamedTuple):
         return {(self.account, alias) for alias in self.named[:3] if alias}
 
 
-class Wanted(NamedTuple):
+class Required(NamedTuple):
     """What an entry wants to be loaded for it."""
 
     aliases: Sequence[Alias] = ()
@@ -46,28 +46,28 @@ class Wanted(NamedTuple):
     hints: Sequence[Hint] = ()
 
 
-NOTHING = Wanted()
+NOTHING = Required()
 
 
-class Entry(Protocol[T_co]):
+class Command(Protocol[T_co]):
     """One thing to be written: a callback, a decision, a lease, an outcome."""
 
     @property
     def weight(self) -> int:
         """About how many events' worth of work it is."""
 
-    def wants(self, transaction: Transaction) -> Wanted:
+    def required(self, transaction: Transaction) -> Required:
         """Say what to load."""
 
-    def apply(self, book: "Book") -> T_co:
+    def apply(self, uow: "UnitOfWork") -> T_co:
         """Let the rules decide, in memory; the book is saved afterwards."""
 
-    def poisoned(self, error: Exception) -> "Entry[T_co] | None":
+    def fallback(self, error: Exception) -> "Command[T_co] | None":
         """Give what to write instead when the rules fail on this entry; None to pass the fault."""
 
 
 @dataclass(slots=True)
-class Commit:
+class ChangeSet:
     """What a committed batch changed, for those who wait for it.
 
     `checks` are the accounts with contact checks to be asked at once.
@@ -78,7 +78,7 @@ class Commit:
     checks: set[str] = field(default_factory=set)
 
 
-class Book:
+class UnitOfWork:
     """The users, contacts and journal rows of one transaction. Times are Unix milliseconds."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Book:
         self._heed_hints = True
         self.checks: set[str] = set()
 
-    def load(self, wanted: Iterable[Wanted]) -> None:
+    def load(self, wanted: Iterable[Required]) -> None:
         """Load what the entries of a batch want."""
         aliases: set[Alias] = set()
         ids: set[int] = set()
@@ -297,7 +297,7 @@ class Book:
         """Append an audit entry that is of no user."""
         self.transaction.add_audit(account, [entry])
 
-    def save(self) -> Commit:
+    def save(self) -> ChangeSet:
         """Write everything; give what changed."""
         users = self._by_id.values()
         if self._journal:
@@ -317,8 +317,8 @@ class Book:
             put_block(self.transaction.connection, user_id, block)
         return self._changes()
 
-    def _changes(self) -> Commit:
-        commit = Commit(checks=self.checks)
+    def _changes(self) -> ChangeSet:
+        commit = ChangeSet(checks=self.checks)
         for user in self._by_id.values():
             if user.changed:
                 commit.users.add(user.id)

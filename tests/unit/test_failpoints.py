@@ -9,32 +9,32 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.observability import points
+from service.observability import failpoints
 from service.settings.sources import PREFIX
 
 NANOSECONDS = 1000
 """Some forty times what it takes on an idle machine."""
 
 CHILD = """
-from service.observability import points
+from service.observability import failpoints
 for number in range(1, 10):
     print(number, flush=True)
-    points.reached("ledger.after_commit")
-    points.reached("after_lease", "ask")
-    points.reached("after_lease", "acknowledge")
+    failpoints.reached("ledger.after_commit")
+    failpoints.reached("after_lease", "ask")
+    failpoints.reached("after_lease", "acknowledge")
 """
 
 
 @pytest.fixture(autouse=True)
 def disarmed() -> Iterator[None]:
     yield
-    points.arm(None)
+    failpoints.arm(None)
 
 
 def run(spec: str | None) -> tuple[int, list[str]]:
-    environ = {k: v for k, v in os.environ.items() if k != points.VARIABLE}
+    environ = {k: v for k, v in os.environ.items() if k != failpoints.VARIABLE}
     if spec is not None:
-        environ[points.VARIABLE] = spec
+        environ[failpoints.VARIABLE] = spec
     ended = subprocess.run(
         [sys.executable, "-c", CHILD], env=environ, capture_output=True, text=True, check=False
     )
@@ -66,12 +66,12 @@ def test_else_nothing_happens(spec: str | None) -> None:
 
 @pytest.mark.parametrize("spec", ["", "ledger", "ledger.x:0", "ledger.x:-1", "ledger.x:", "a.b:c"])
 def test_what_names_no_point_is_refused(spec: str) -> None:
-    with pytest.raises(ValueError, match=points.VARIABLE):
-        points.arm(spec)
+    with pytest.raises(ValueError, match=failpoints.VARIABLE):
+        failpoints.arm(spec)
 
 
 def test_no_key_of_the_configuration_has_that_variable() -> None:
-    assert "__" not in points.VARIABLE.removeprefix(PREFIX)
+    assert "__" not in failpoints.VARIABLE.removeprefix(PREFIX)
 
 
 def test_off_it_costs_next_to_nothing() -> None:
@@ -80,7 +80,7 @@ def test_off_it_costs_next_to_nothing() -> None:
     def seconds() -> float:
         began = time.perf_counter()
         for _ in calls:
-            points.reached("ledger.after_commit")
+            failpoints.reached("ledger.after_commit")
         return time.perf_counter() - began
 
     assert min(seconds() for _ in range(20)) / len(calls) < NANOSECONDS * 1e-9
