@@ -179,7 +179,7 @@ class Settings(Table):
         """The keys of the listening hosts that other machines can reach."""
         return tuple(key for key, host in self.hosts.items() if not is_loopback(host))
 
-    def door(self, account: str, at: str) -> str:
+    def webhook_url(self, account: str, at: str) -> str:
         """Return the webhook URL of an account, where the service is found at a URL."""
         configured = self.accounts[account]
         if isinstance(configured, CloudAccountSettings):

@@ -810,9 +810,9 @@ class TestCloud:
     def test_an_app_may_be_without_accounts(self, tmp_path: Path) -> None:
         assert settings(tmp_path, APP).accounts_of("meta") == {}
 
-    def test_the_door_of_an_account_is_that_of_its_app(self, tmp_path: Path) -> None:
+    def test_the_webhook_url_of_an_account_is_that_of_its_app(self, tmp_path: Path) -> None:
         got = settings(tmp_path, APP + CLOUD)
-        assert got.door("shop", "https://hooks.example.com") == (
+        assert got.webhook_url("shop", "https://hooks.example.com") == (
             "https://hooks.example.com/webhooks/meta"
         )
 
