@@ -210,6 +210,14 @@ class Settings(BaseSettings):
             policies, local=True, first_use=FIRST_USE if configured.trust_first_use else None
         )
 
+    def deprecated_keys(self) -> list[str]:
+        """Return one line for each key that is set and has no effect any more."""
+        line = (
+            "server.max_connections has no effect any more: "
+            "limit connections in the proxy in front (docs/operations.md)"
+        )
+        return [line] if "max_connections" in self.server.model_fields_set else []
+
     def redacted(self) -> dict[str, Any]:
         """Return the tree for people to read, each secret that is set as an ellipsis."""
         return self.model_dump(mode="json")

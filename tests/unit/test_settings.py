@@ -531,6 +531,23 @@ class TestEnvironment:
         assert Settings.model_validate({}).server.port == 8080
 
 
+class TestDeprecated:
+    def test_a_key_without_effect_is_named_where_it_is_set(self, tmp_path: Path) -> None:
+        key = "server.max_connections"
+        for toml, environ in (
+            (f"{key} = 4096", {}),
+            ("", {"ACKGATE_SERVER__MAX_CONNECTIONS": "9"}),
+        ):
+            [line] = settings(tmp_path, toml, environ).deprecated_keys()
+            assert line.startswith(f"{key} has no effect any more: ")
+        assert settings(tmp_path, "server.max_queue = 1").deprecated_keys() == []
+        assert load(ROOT / "config/ackgate.toml", {}).deprecated_keys() == []
+
+    def test_its_value_is_checked_all_the_same(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, "server.max_connections = 0")
+        assert said.startswith("server.max_connections: must be greater than or equal to 1")
+
+
 class TestSecrets:
     def test_each_can_be_given_as_a_file(self, tmp_path: Path) -> None:
         for name, content in (("p", f"{SECRET}\n"), ("t", "x" * 16), ("k", f"{DIGEST}\r\n")):
