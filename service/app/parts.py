@@ -96,7 +96,7 @@ def _subjects(parts: AppContext) -> Iterator[tuple[str, Subject]]:
         yield name, ClientSubject(client, expected_of(settings, name))
     public = settings.server.public_url
     for name, graph in parts.graphs.items():
-        door = settings.door(name, public) if public else None
+        door = settings.webhook_url(name, public) if public else None
         yield name, NumberSubject(graph, door, parts.identity_checks[name])
     for app in settings.apps:
         known_as = in_journal(app)

@@ -54,7 +54,7 @@ async def _number(graph: Graph, settings: Settings) -> list[Check]:
     except CallError as error:
         return [Check("login", name, "fail", str(error), _cure("account_unreachable", name))]
     public = settings.server.public_url
-    wrong = wrong_cloud_settings(told, settings.door(name, public) if public else None)
+    wrong = wrong_cloud_settings(told, settings.webhook_url(name, public) if public else None)
     bad = [Check("settings", name, "fail", x.detail, _cure(x.code, name)) for x in wrong]
     # Without the public URL the registered one may be a bot's that forwards, or anybody's.
     sound = "callbacks of the number go to the door" if public else "a webhook URL is registered"

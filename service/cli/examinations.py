@@ -180,7 +180,9 @@ async def _try(
     """Deliver one, and look for it in the journal."""
     path, body = settings.database.path, synthetic_callback()
     before = _newest(path)
-    answer = await knock(settings.door(account, at), body, tls, _signed(settings, account, body))
+    answer = await knock(
+        settings.webhook_url(account, at), body, tls, _signed(settings, account, body)
+    )
     if answer.status != KEPT:
         return "fail", f"{origin(at)} {_refusal(answer)}"
     cloud = settings.cloud_accounts.get(account)

@@ -91,7 +91,7 @@ class NumberSide:
         self._graph = graph
         account = settings.cloud_accounts[graph.name]
         public = settings.server.public_url
-        self._door = settings.door(graph.name, public) if public else None
+        self._door = settings.webhook_url(graph.name, public) if public else None
         self._verify_token = settings.apps[account.app].verify_token.get_secret_value()
 
     async def look(self) -> Found:

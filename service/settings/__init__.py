@@ -1,24 +1,19 @@
-"""The configuration: one typed tree, from a TOML file with the environment on top."""
+"""The configuration: every key that can be set, and how the tree of keys is read and checked.
+
+`load` makes `Settings` of a TOML file and the environment, or raises a `SettingsError` of one line.
+What a setting does stands where it is used; here belongs only what makes its value right.
+"""
 
 from service.settings.accounts import (
-    AccountSettings,
     AppSettings,
     CloudAccountSettings,
     ContactsSettings,
     OnPremAccountSettings,
 )
-from service.settings.errors import SettingsError
-from service.settings.keys import keys
 from service.settings.load import load
-from service.settings.policy import PolicyOverrides, PolicySettings, RuleSettings
+from service.settings.sources import SettingsError, keys
 from service.settings.tree import (
     ApiKeySettings,
-    ApiSettings,
-    DatabaseSettings,
-    InspectorSettings,
-    InternalServerSettings,
-    LogSettings,
-    ReconcilerSettings,
     RetentionSettings,
     Role,
     ServerSettings,
@@ -26,23 +21,13 @@ from service.settings.tree import (
 )
 
 __all__ = [
-    "AccountSettings",
     "ApiKeySettings",
-    "ApiSettings",
     "AppSettings",
     "CloudAccountSettings",
     "ContactsSettings",
-    "DatabaseSettings",
-    "InspectorSettings",
-    "InternalServerSettings",
-    "LogSettings",
     "OnPremAccountSettings",
-    "PolicyOverrides",
-    "PolicySettings",
-    "ReconcilerSettings",
     "RetentionSettings",
     "Role",
-    "RuleSettings",
     "ServerSettings",
     "Settings",
     "SettingsError",

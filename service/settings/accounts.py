@@ -1,16 +1,21 @@
-"""The accounts: WhatsApp clients of the On-Premises API, and numbers of apps of the Cloud API."""
+"""The accounts and apps, and what can be set for each: policy, gate and contact checks."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from service.model.budget import Budget
-from service.settings.gate import GateSettings
-from service.settings.policy import AccountPolicy
+from service.model.gate import CLEARS_WHEN, UNKNOWN, Rules
+from service.model.policy import Mode, Policies, Policy, Rule
 from service.settings.types import (
+    YEAR,
+    Alias,
     AuthorityFile,
     BearerToken,
     ClientUrl,
+    Count,
+    List,
     MetaId,
     Name,
     PhoneNumber,
@@ -22,6 +27,81 @@ from service.settings.types import (
 )
 
 CLOUD_URL = "https://graph.facebook.com/v25.0"
+
+
+def _gate_code(value: str) -> str:
+    if value == UNKNOWN:
+        raise ValueError(f"{UNKNOWN} blocks where unknown_sendable is false, else it warns")
+    if value not in CLEARS_WHEN:
+        raise ValueError("must be a code of the gate, as docs/api.md lists them")
+    return value
+
+
+Delay = Annotated[float, Field(ge=0, le=YEAR)]
+Window = Annotated[float, Field(gt=0, le=YEAR)]
+GateCode = Annotated[str, AfterValidator(_gate_code)]
+
+
+class PolicyOverrides(Table):
+    """The keys of a policy, of which any may be left to the policy above."""
+
+    mode: Mode | None = None
+    delay_seconds: Delay | None = None
+    max_changes: Count | None = None
+    per_seconds: Window | None = None
+
+    def over(self, base: Policy, name: str) -> Policy:
+        """Return the base with the keys that are set here, under a name of its own."""
+        own = self.model_dump(include=set(PolicyOverrides.model_fields), exclude_none=True)
+        return replace(base, **own, name=name)
+
+
+class RuleSettings(PolicyOverrides):
+    """A rule: for these users, these keys."""
+
+    name: Name
+    wa_ids: List[Alias] = ()
+    wa_id_prefixes: List[Alias] = ()
+
+
+class AccountPolicy(PolicyOverrides):
+    """An account's own policy: any of the keys, and rules that come before the general ones."""
+
+    rules: List[RuleSettings] = ()
+
+
+class PolicySettings(Table):
+    """The general policy."""
+
+    mode: Mode = "manual"
+    delay_seconds: Delay = 0.0
+    max_changes: Count = 3
+    per_seconds: Window = 86_400.0
+    rules: List[RuleSettings] = ()
+
+    def for_account(self, own: AccountPolicy) -> Policies:
+        """Return what an account's changes are decided by, its own keys and rules first."""
+        general = Policy(name="default", **self.model_dump(exclude={"rules"}))
+        default = own.over(general, "default")
+        rules = [
+            Rule(rule.over(default, rule.name), frozenset(rule.wa_ids), rule.wa_id_prefixes)
+            for rule in (*own.rules, *self.rules)
+        ]
+        return Policies(tuple(rules), default)
+
+
+class GateSettings(Table):
+    """The gate of one account: which reasons block, and which only warn."""
+
+    warn: List[GateCode] = ()
+    block: List[GateCode] = ()
+    unknown_sendable: bool = True
+
+    @property
+    def rules(self) -> Rules:
+        """What the model goes by."""
+        unknown = frozenset() if self.unknown_sendable else frozenset({UNKNOWN})
+        return Rules(frozenset(self.warn), frozenset(self.block) | unknown)
 
 
 class ContactsSettings(Table):
@@ -52,7 +132,7 @@ class ContactsSettings(Table):
 
 
 class OnPremAccountSettings(Table):
-    """One WhatsApp client of the On-Premises API, and the door for its callbacks."""
+    """One WhatsApp client of the On-Premises API, and the webhook endpoint of its callbacks."""
 
     kind: Literal["onprem"] = "onprem"
     base_url: ClientUrl
@@ -70,7 +150,7 @@ class OnPremAccountSettings(Table):
 
 
 class CloudAccountSettings(Table):
-    """One phone number of the Cloud API; the door for its callbacks is that of its app."""
+    """One phone number of the Cloud API; its callbacks come to the webhook endpoint of its app."""
 
     kind: Literal["cloud"]
     app: Name
@@ -87,6 +167,20 @@ class CloudAccountSettings(Table):
     gate: GateSettings = GateSettings()
 
 
+def _kind(account: Any) -> str:
+    """Return the kind of an account, as it is read (a dict) and as it is dumped (an object)."""
+    if isinstance(account, dict):
+        return str(account.get("kind", "onprem"))
+    return str(getattr(account, "kind", "onprem"))
+
+
+ACCOUNT_KINDS = {"onprem": OnPremAccountSettings, "cloud": CloudAccountSettings}
+AccountSettings = Annotated[
+    Annotated[OnPremAccountSettings, Tag("onprem")] | Annotated[CloudAccountSettings, Tag("cloud")],
+    Discriminator(_kind),
+]
+
+
 class AppSettings(Table):
     """One app of the Cloud API: what its callbacks are signed with, and its handshake.
 
@@ -96,19 +190,3 @@ class AppSettings(Table):
     app_secret: Secret
     app_secret_previous: Secret | None = None
     verify_token: Secret
-
-
-KIND = "kind"
-DEFAULT_KIND = "onprem"
-
-
-def _kind(account: Any) -> str:
-    """Tell the kind of an account, as it is read and as it is shown."""
-    kind = account.get(KIND, DEFAULT_KIND) if isinstance(account, dict) else DEFAULT_KIND
-    return str(getattr(account, KIND, kind))
-
-
-AccountSettings = Annotated[
-    Annotated[OnPremAccountSettings, Tag("onprem")] | Annotated[CloudAccountSettings, Tag("cloud")],
-    Discriminator(_kind),
-]

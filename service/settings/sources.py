@@ -3,171 +3,266 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from service.settings.errors import SettingsError, UnusableFileError
-from service.settings.keys import Key, root
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
+
+from service.settings.tree import Settings
 
 PREFIX = "ACKGATE_"
-NOT_YET = {"relays"}
-_NAME = re.compile(r"[a-z0-9_]+")
+_NOT_YET = {"relays"}
 _MAX_SECRET_BYTES = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """Values not yet checked, and for each that isn't from the file the place it came from."""
+class SettingsError(Exception):
+    """The configuration can't be used. Its text is one line, and never holds a value.
 
-    file: str
-    values: dict[str, Any]
-    places: dict[str, str] = field(default_factory=dict)
+    Values are left out altogether, secret or not: a password ends up in the wrong field easily.
+    """
 
-    def error(self, key: str, problem: str) -> SettingsError:
-        """Return the error about a key, with the place to mend: the file or a variable."""
-        within = (p for k, p in self.places.items() if key == k or key.startswith(f"{k}["))
-        return SettingsError(key, problem, next(within, self.file))
+    def __init__(self, key: str, problem: str, place: str) -> None:
+        """Say what is wrong with `key`, and in which file or environment variable.
 
-
-def read(file: Path, environ: Mapping[str, str]) -> Tree:
-    """Gather every value. A SettingsError names what can't be read, or has no place in the tree."""
-    tree = Tree(str(file), _toml(file))
-    _overlay(tree, environ)
-    _read_secret_files(tree, root(), tree.values, "")
-    return tree
+        Without a key the place itself, the configuration file, can't be used.
+        """
+        # Nothing that would break, colour or flood the line.
+        key, problem, place = (
+            "".join(c if c.isprintable() else "?" for c in text)[:500]
+            for text in (key, problem, place)
+        )
+        super().__init__(f"{key}: {problem} (in {place})" if key else f"{place}: {problem}")
+        self.key = key
 
 
-def variable(key: str) -> str:
-    """Return the name of the environment variable for a key."""
-    return PREFIX + key.upper().replace(".", "__")
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problem = "no such configuration file; name one with --config or in ACKGATE_CONFIG"
-    except OSError as error:
-        problem = f"the configuration file can't be read: {error.strerror}"
-    except tomllib.TOMLDecodeError as error:
-        problem = f"not TOML: {error}"
-    except (ValueError, RecursionError):
-        problem = "not TOML: it must be UTF-8 text, with numbers and nesting of a usual size"
-    raise UnusableFileError(str(file), problem)
+def values_below(path: str, annotation: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of values at a path and below it, each with its type."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from values_below(path, arguments[0])
+    elif origin in {Union, UnionType}:
+        for one in arguments:
+            if one is not NoneType:
+                yield from values_below(path, one)
+    elif origin is dict:
+        yield from values_below(f"{path}.NAME", arguments[1])
+    elif _is_table(annotation):
+        for name, field in annotation.model_fields.items():
+            yield from values_below(f"{path}.{name}".removeprefix("."), field.annotation)
+    else:
+        yield path, origin or annotation
+        if annotation is SecretStr:
+            yield f"{path}_file", Path
+        if origin is tuple and _is_table(arguments[0]):
+            yield from values_below(f"{path}[]", arguments[0])
 
 
-def _overlay(tree: Tree, environ: Mapping[str, str]) -> None:
-    """Put the environment on top. Setting a secret in one form there outdoes the file's other."""
-    found = [n for n in sorted(environ) if n.startswith(PREFIX) and "__" in n[len(PREFIX) :]]
-    for name in found:
-        path = name.removeprefix(PREFIX).lower().split("__")
-        dotted = ".".join(path)
-        place = f"environment variable {name}"
-        key = _known(path, place)
-        if key is None or key.is_table or name != name.upper():
-            raise SettingsError(dotted, _unknown(path, key), place)
-        table = _table(tree, path[:-1])
-        twin = _twin(path)
-        if _known(twin, place) and ".".join(twin) not in tree.places:
-            table.pop(twin[-1], None)
-        table[path[-1]] = _value(key, environ[name], dotted, place)
-        tree.places[dotted] = place
+KEYS = dict(values_below("", Settings))
+"""Every key with its type: `accounts.NAME.password`, `policy.rules`, `policy.rules[].name`."""
+_KEYED_BY_NAME = {key.partition(".NAME")[0] for key in KEYS if ".NAME" in key}
 
 
-def _known(path: list[str], place: str) -> Key | None:
-    """Return the key at the path; None when the tree has no such place."""
-    key: Key | None = root()
-    for depth, name in enumerate(path, start=1):
-        if key is None:
-            return None
-        if key.keyed_by_name and not _NAME.fullmatch(name):
-            raise SettingsError(".".join(path[:depth]), "names are made of a-z, 0-9 and _", place)
-        key = key.child(name)
-    return key
+def keys() -> Iterator[str]:
+    """Yield every key that can be set: `accounts.NAME.password_file`, `policy.rules[].name`."""
+    return (key for key in KEYS if not any(other.startswith(f"{key}[") for other in KEYS))
 
 
-def _unknown(path: list[str], key: Key | None) -> str:
-    if path[0] in NOT_YET:
-        return "not supported yet; remove it"
-    if key is None:
-        return "unknown key; correct or remove it"
-    return "a table; set its keys one by one" if key.is_table else "write the name in capitals"
+def general(path: Iterable[int | str]) -> str:
+    """Return the key of a path as `KEYS` has it: NAME for names, [] for places in a list."""
+    key = ""
+    for part in path:
+        if isinstance(part, int):
+            key += "[]"
+        else:
+            key += f".{'NAME' if key[1:] in _KEYED_BY_NAME else part}"
+    return key[1:]
 
 
-def _twin(path: list[str]) -> list[str]:
-    """Return the other form of a secret's key: the value's for the file's, and the reverse."""
-    name = path[-1]
-    twin = name.removesuffix("_file") if name.endswith("_file") else f"{name}_file"
-    return [*path[:-1], twin]
+def children(key: str, known: Iterable[str] = KEYS) -> set[str]:
+    """Return the names of what can be set below a key, none if it isn't a table."""
+    below = f"{key}." if key else ""
+    rest = (other.removeprefix(below) for other in known if other.startswith(below))
+    return {re.split(r"[.\[]", other)[0] for other in rest}
 
 
-def _table(tree: Tree, path: list[str]) -> dict[str, Any]:
-    """Return the table at the path, made where it is missing."""
-    table = tree.values
-    for depth, name in enumerate(path, start=1):
-        inner = table.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise tree.error(".".join(path[:depth]), "must be a table")
-        table = inner
-    return table
+def is_known(path: Iterable[int | str]) -> bool:
+    """Return whether a value or a table can stand at the path."""
+    key = general(path)
+    return key in KEYS or bool(children(key))
 
 
-def _value(key: Key, text: str, dotted: str, place: str) -> Any:
+class Source(PydanticBaseSettingsSource):
+    """A source that knows, for each key that isn't simply in the file, where its value is from."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings)
+        self.places: dict[str, str] = {}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Return no value: those of all fields are returned together."""
+        return None, field_name, False
+
+
+class EnvironmentSource(Source):
+    """The environment: `ACKGATE_SERVER__PORT` is `server.port`.
+
+    pydantic-settings' own source passes over a variable that leads to no key, and takes what stands
+    below a table of names for JSON, so that a password of digits would become a number.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__()
+        self._environ = environ
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the tree of the variables. SettingsError: one has no place in it, or no value."""
+        values: dict[str, Any] = {}
+        for name in sorted(self._environ):
+            path = name.removeprefix(PREFIX).lower().split("__")
+            if not name.startswith(PREFIX) or len(path) == 1:
+                continue
+            place = f"environment variable {name}"
+            self.places[".".join(path)] = place
+            try:
+                self._put(values, name, path)
+            except ValueError as problem:
+                raise SettingsError(".".join(path), str(problem), place) from None
+        return values
+
+    def _put(self, table: dict[str, Any], name: str, path: list[str]) -> None:
+        """Put the value of a variable into the tree. ValueError: what is wrong with it."""
+        kind = KEYS.get(general(path))
+        if path[0] in _NOT_YET:
+            raise ValueError("not supported yet; remove it")
+        if kind is None and is_known(path):
+            raise ValueError("a table; set its keys one by one")
+        if kind is None:
+            raise ValueError("unknown key; correct or remove it")
+        if name != name.upper():
+            raise ValueError("write the name in capitals")
+        if not all(re.fullmatch("[a-z0-9_]+", part) for part in path):
+            raise ValueError("names are made of a-z, 0-9 and _")
+        value = _value(kind, self._environ[name])
+        *tables, key = path
+        for inner in tables:
+            table = table.setdefault(inner, {})
+        if secret := _secret_of(path):
+            # In the order of the names, the variable of the secret itself came before.
+            if secret in table:
+                raise ValueError(f"given twice: set this or {secret}, not both")
+            key, value = secret, _content(value)
+            self.places[".".join([*tables, key])] = f"the file that {'.'.join(path)} names"
+        table[key] = value
+
+
+class FileSource(Source):
+    """The TOML file. pydantic-settings' own source would take a missing file for an empty one."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the tree of the file. SettingsError: it can't be read, nor a file it names."""
+        values = self._toml()
+        for table in sorted(_NOT_YET & values.keys()):
+            names = values[table]
+            path = [table, *list(names)[:1]] if isinstance(names, dict) else [table]
+            raise self._error(path, "not supported yet; remove it")
+        return self._with_secrets(values, self.current_state, [])
+
+    def _toml(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            problem = "no such configuration file; name one with --config or in ACKGATE_CONFIG"
+        except OSError as error:
+            problem = f"the configuration file can't be read: {error.strerror}"
+        except tomllib.TOMLDecodeError as error:
+            problem = f"not TOML: {error}"
+        except (ValueError, RecursionError):
+            problem = "not TOML: it must be UTF-8 text, with numbers and nesting of a usual size"
+        raise SettingsError("", problem, str(self._file))
+
+    def _with_secrets(
+        self, table: dict[str, Any], above: dict[str, Any], path: list[str]
+    ) -> dict[str, Any]:
+        """Return the table with each `…_file` replaced by the secret that the file holds.
+
+        `above` is what the environment sets in this table. A secret that it sets, in either form,
+        is not looked for here.
+        """
+        read: dict[str, Any] = {}
+        for name, value in table.items():
+            here = [*path, name]
+            if isinstance(value, dict) and children(general(here)):
+                read[name] = self._with_secrets(value, above.get(name, {}), here)
+            elif isinstance(above.get(name), dict):
+                # Merged with what the environment sets, the value would vanish without a word.
+                raise self._error(here, "must be a table")
+            elif not (secret := _secret_of(here)):
+                read[name] = value
+            elif secret not in above:
+                if secret in table:
+                    raise self._error(here, f"given twice: set this or {secret}, not both")
+                try:
+                    read[secret] = _content(value)
+                except ValueError as problem:
+                    raise self._error(here, str(problem)) from None
+                self.places[".".join([*path, secret])] = f"the file that {'.'.join(here)} names"
+        return read
+
+    def _error(self, path: list[str], problem: str) -> SettingsError:
+        return SettingsError(".".join(path), problem, str(self._file))
+
+
+def _value(kind: Any, text: str) -> Any:
     """Return what the text of a variable stands for: as it is, or a number, boolean or list."""
-    if key.is_text:
-        if not text.isprintable():
-            raise SettingsError(dotted, "must be text without control characters", place)
+    if kind in {str, SecretStr, Path, Literal}:
         return text
-    try:
-        return _parsed(text.strip())
-    except (ValueError, RecursionError):
-        raise SettingsError(
-            dotted, "must be a number, true, false, or a list in JSON or TOML", place
-        ) from None
-
-
-def _parsed(text: str) -> Any:
+    text = text.strip()
     if text.lower() in {"true", "false"}:
         return text.lower() == "true"
     try:
-        value = json.loads(text)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
         # One value alone: a line break could begin another key.
-        value = tomllib.loads(f"value = {' '.join(text.splitlines())}")["value"]
-    json.dumps(value, ensure_ascii=False, default=str).encode()  # no lone surrogates
-    return value
+        return tomllib.loads(f"value = {' '.join(text.splitlines())}")["value"]
+    except (ValueError, RecursionError):
+        raise ValueError("must be a number, true, false, or a list in JSON or TOML") from None
 
 
-def _read_secret_files(tree: Tree, key: Key, table: dict[str, Any], path: str) -> None:
-    """Replace each `…_file` of the tree by the secret that the file holds."""
-    for name in list(table):
-        child, dotted = key.child(name), f"{path}.{name}".removeprefix(".")
-        secret = name.removesuffix("_file")
-        if name != secret and (known := key.children.get(secret)) and known.is_secret:
-            if secret in table:
-                raise tree.error(dotted, f"given twice: set this or {secret}, not both")
-            table[secret] = _secret(tree, dotted, table.pop(name))
-            tree.places[dotted.removesuffix("_file")] = f"the file that {dotted} names"
-        elif child and isinstance(table[name], dict):
-            _read_secret_files(tree, child, table[name], dotted)
+def _secret_of(path: list[str]) -> str | None:
+    """Return the name of the secret that a `…_file` holds; None for any other key."""
+    secret = path[-1].removesuffix("_file")
+    is_secret = secret != path[-1] and KEYS.get(general([*path[:-1], secret])) is SecretStr
+    return secret if is_secret else None
 
 
-def _secret(tree: Tree, dotted: str, file: Any) -> str:
-    """Return what the file holds, without its last line break."""
+def _content(file: Any) -> str:
+    """Return what a file of a secret holds, without its last line break."""
     if not isinstance(file, str) or not file:
-        raise tree.error(dotted, "must be the path of a file")
+        raise ValueError("must be the path of a file")
     try:
         with Path(file).open("rb") as opened:
             content = opened.read(_MAX_SECRET_BYTES + 1)
         text = content.decode().rstrip("\r\n")
     except FileNotFoundError:
-        raise tree.error(dotted, "the file does not exist") from None
+        raise ValueError("the file does not exist") from None
     except (OSError, ValueError):
-        raise tree.error(dotted, "the file can't be read as text") from None
+        raise ValueError("the file can't be read as text") from None
     if not text:
-        raise tree.error(dotted, "the file is empty; it must hold the secret")
+        raise ValueError("the file is empty; it must hold the secret")
     if len(content) > _MAX_SECRET_BYTES:
-        raise tree.error(dotted, "the file is too large to hold a secret")
+        raise ValueError("the file is too large to hold a secret")
     return text

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.model.policy import Policies, Policy
 from service.settings.accounts import (
@@ -12,8 +13,8 @@ from service.settings.accounts import (
     AppSettings,
     CloudAccountSettings,
     OnPremAccountSettings,
+    PolicySettings,
 )
-from service.settings.policy import PolicySettings
 from service.settings.types import (
     AuthorityFile,
     Count,
@@ -30,11 +31,13 @@ from service.settings.types import (
 )
 
 Role = Literal["gate", "reader", "operator", "admin"]
-_SQLITE = "sqlite:///"
 FIRST_USE = Policy("trust_first_use", mode="auto")
+_SQLITE = "sqlite:///"
 
 
 def _database_url(value: str) -> str:
+    if value.lower().startswith("postgres"):
+        raise ValueError("PostgreSQL is not supported yet; use sqlite:///PATH")
     path = value.removeprefix(_SQLITE)
     if path == value or not path or not path.isprintable() or path.endswith("/"):
         raise ValueError("must be sqlite:///PATH, or sqlite:////PATH from the root")
@@ -101,6 +104,13 @@ class InspectorSettings(Table):
     every_seconds: Seconds = 300.0
 
 
+class LogSettings(Table):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
 class ApiKeySettings(Table):
     """A key of the REST API: what it may do, and the hash that it is known by."""
 
@@ -114,15 +124,10 @@ class ApiSettings(Table):
     keys: dict[Name, ApiKeySettings] = Field(default_factory=dict)
 
 
-class LogSettings(Table):
-    """What is logged, and how."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
-
-
-class Settings(Table):
+class Settings(BaseSettings):
     """The whole configuration, checked; `service.settings.load` makes it."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -134,6 +139,13 @@ class Settings(Table):
     apps: dict[Name, AppSettings] = Field(default_factory=dict)
     accounts: dict[Name, AccountSettings] = Field(default_factory=dict)
     api: ApiSettings = ApiSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, *_: Any, **sources: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the source of what is passed: `load` alone reads a file and the environment."""
+        return (sources["init_settings"],)
 
     @property
     def onprem_accounts(self) -> dict[str, OnPremAccountSettings]:
@@ -159,9 +171,9 @@ class Settings(Table):
 
     @property
     def account_without_token(self) -> str | None:
-        """The name of the first account whose door has no secret; None when each has one.
+        """The name of the first account without a webhook token; None when each has one.
 
-        The Cloud API signs its callbacks: an app has a secret, or there is none.
+        Accounts of the Cloud API need none: their callbacks are signed.
         """
         accounts = self.onprem_accounts.items()
         return next((name for name, a in accounts if a.webhook_token is None), None)
@@ -179,7 +191,7 @@ class Settings(Table):
         """The keys of the listening hosts that other machines can reach."""
         return tuple(key for key, host in self.hosts.items() if not is_loopback(host))
 
-    def door(self, account: str, at: str) -> str:
+    def webhook_url(self, account: str, at: str) -> str:
         """Return the webhook URL of an account, where the service is found at a URL."""
         configured = self.accounts[account]
         if isinstance(configured, CloudAccountSettings):
@@ -198,21 +210,14 @@ class Settings(Table):
             policies, local=True, first_use=FIRST_USE if configured.trust_first_use else None
         )
 
+    def deprecated_keys(self) -> list[str]:
+        """Return one line for each key that is set and has no effect any more."""
+        line = (
+            "server.max_connections has no effect any more: "
+            "limit connections in the proxy in front (docs/operations.md)"
+        )
+        return [line] if "max_connections" in self.server.model_fields_set else []
+
     def redacted(self) -> dict[str, Any]:
         """Return the tree for people to read, each secret that is set as an ellipsis."""
-        shown: dict[str, Any] = _shown(self.model_dump())
-        return shown
-
-
-def _shown(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _shown(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_shown(inner) for inner in value]
-        case SecretStr():
-            return "…"
-        case Path():
-            return str(value)
-        case _:
-            return value
+        return self.model_dump(mode="json")

@@ -1,30 +1,23 @@
-"""The kinds of values that the configuration knows, each with the reason it gives for refusing."""
+"""The types of values that the configuration knows, each with the reason it gives for refusing."""
 
 import ipaddress
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,512}")
-_BEARER_TOKEN = re.compile(r"[!-~]{1,4096}")
-_META_ID = re.compile(r"[0-9]{1,32}")
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,139}")
-_NAME = re.compile(r"[a-z0-9_]+")
-_PHONE_NUMBER = re.compile(r"\+[1-9][0-9]{4,14}")
+T = TypeVar("T")
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 _LOOPBACK_6 = ipaddress.ip_address("::1")
-
 DAY = 86_400.0
 YEAR = 366 * DAY
 
 
 class Table(BaseModel):
-    """A table of the configuration: every key is known, and its values are what they look like."""
+    """A table of the configuration: every key is known, and no value is converted silently."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
@@ -32,13 +25,14 @@ class Table(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach the host: localhost, 127.0.0.0/8 or ::1."""
+    """Return whether only this machine can reach the host: localhost, 127.0.0.0/8 or ::1."""
     if host.lower() == "localhost":
         return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # What `address.is_loopback` says of ::ffff:127.0.0.1 depends on Python's version.
     return address == _LOOPBACK_6 or address in _LOOPBACK
 
 
@@ -47,33 +41,22 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def _text(value: str) -> str:
-    if not value.strip() or not value.isprintable():
+def _matching(pattern: str, problem: str) -> AfterValidator:
+    """Return a validator of text, secret or not, that has to match the pattern as a whole."""
+
+    def check(value: T) -> T:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        if not re.fullmatch(pattern, text):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
+def _text(value: T) -> T:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if not text.strip() or not text.isprintable():
         raise ValueError("must be text, not empty and without control characters")
-    return value
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("names are made of a-z, 0-9 and _")
-    return value
-
-
-def _alias(value: str) -> str:
-    if not _ALIAS.fullmatch(value):
-        raise ValueError("must be a wa_id or its beginning: letters and digits, no plus sign")
-    return value
-
-
-def _phone_number(value: str) -> str:
-    if not _PHONE_NUMBER.fullmatch(value):
-        raise ValueError("must be a plus sign, the country code and the number, digits only")
-    return value
-
-
-def _meta_id(value: str) -> str:
-    if not _META_ID.fullmatch(value):
-        raise ValueError("must be an id as Meta shows it, digits only, in quotes")
     return value
 
 
@@ -122,43 +105,54 @@ def _authorities(path: Path) -> Path:
     return path
 
 
-def _secret(value: SecretStr) -> SecretStr:
-    _text(value.get_secret_value())
-    return value
-
-
-def _webhook_token(value: SecretStr) -> SecretStr:
-    if not _TOKEN.fullmatch(value.get_secret_value()):
-        raise ValueError("must have at least 16 characters, of A-Z a-z 0-9 . _ ~ -")
-    return value
-
-
-def _bearer_token(value: SecretStr) -> SecretStr:
-    if not _BEARER_TOKEN.fullmatch(value.get_secret_value()):
-        raise ValueError("must be text of ASCII, not empty and without spaces")
-    return value
-
-
-def _sha256(value: SecretStr) -> SecretStr:
-    if not _SHA256.fullmatch(value.get_secret_value()):
-        raise ValueError("must be the SHA-256 of the key, 64 hexadecimal digits")
+def _lower_case(value: SecretStr) -> SecretStr:
     return SecretStr(value.get_secret_value().lower())
 
 
 Text = Annotated[str, AfterValidator(_text)]
-Name = Annotated[str, AfterValidator(_name)]
-Alias = Annotated[str, AfterValidator(_alias)]
-PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
-MetaId = Annotated[str, AfterValidator(_meta_id)]
+Name = Annotated[str, _matching("[a-z0-9_]+", "names are made of a-z, 0-9 and _")]
+Alias = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,139}",
+        "must be a wa_id or its beginning: letters and digits, no plus sign",
+    ),
+]
+PhoneNumber = Annotated[
+    str,
+    _matching(
+        r"\+[1-9][0-9]{4,14}",
+        "must be a plus sign, the country code and the number, digits only",
+    ),
+]
+MetaId = Annotated[
+    str, _matching("[0-9]{1,32}", "must be an id as Meta shows it, digits only, in quotes")
+]
 Username = Annotated[str, AfterValidator(_username)]
 Url = Annotated[str, AfterValidator(_url)]
 ClientUrl = Annotated[str, AfterValidator(_client_url)]
-ReadableFile = Annotated[Path, AfterValidator(_readable)]
-AuthorityFile = Annotated[Path, AfterValidator(_authorities)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-WebhookToken = Annotated[SecretStr, AfterValidator(_webhook_token)]
-BearerToken = Annotated[SecretStr, AfterValidator(_bearer_token)]
-Sha256 = Annotated[SecretStr, AfterValidator(_sha256)]
+
+_Hidden = Annotated[SecretStr, PlainSerializer(lambda _: "…")]
+Secret = Annotated[_Hidden, AfterValidator(_text)]
+WebhookToken = Annotated[
+    _Hidden,
+    _matching(
+        "[A-Za-z0-9._~-]{16,512}", "must have at least 16 characters, of A-Z a-z 0-9 . _ ~ -"
+    ),
+]
+BearerToken = Annotated[
+    _Hidden, _matching("[!-~]{1,4096}", "must be text of ASCII, not empty and without spaces")
+]
+Sha256 = Annotated[
+    _Hidden,
+    _matching("[0-9a-fA-F]{64}", "must be the SHA-256 of the key, 64 hexadecimal digits"),
+    AfterValidator(_lower_case),
+]
+
+# Strict types take a Path and a tuple alone, but the file and the environment hold text and lists.
+ReadableFile = Annotated[Path, Field(strict=False), AfterValidator(_readable)]
+AuthorityFile = Annotated[Path, Field(strict=False), AfterValidator(_authorities)]
+List = Annotated[tuple[T, ...], Field(strict=False)]
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Count = Annotated[int, Field(ge=1, le=2**40)]

@@ -46,7 +46,7 @@ def expected_of(settings: Settings, account: str) -> Expected:
     if server.public_ca_file is not None:
         authorities = fingerprints(server.public_ca_file.read_text())
     return Expected(
-        settings.door(account, server.public_url) if server.public_url else None,
+        settings.webhook_url(account, server.public_url) if server.public_url else None,
         authorities,
         server.max_connections,
     )

@@ -23,6 +23,14 @@ def test_nothing_is_documented_that_is_no_key() -> None:
     assert not documented() - set(keys())
 
 
+def test_a_key_without_effect_is_documented_as_deprecated(tmp_path: Path) -> None:
+    file = tmp_path / "ackgate.toml"
+    file.write_text("server.max_connections = 1")
+    [line] = load(file, {}).deprecated_keys()
+    row = rf"^\| `{re.escape(line.partition(' ')[0])}` \|.*\| Deprecated: "
+    assert re.search(row, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 CLOUD = "accounts.shop = {kind='cloud', app='meta', phone_number_id='1', access_token='x'"
 LOGIN = "base_url = 'https://127.0.0.1', username = 'a'"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.settings import CloudAccountSettings, keys, load
-from service.settings.keys import Key, root
+from service.settings import CloudAccountSettings, Settings, keys, load
+from service.settings.sources import is_known
 from service.simulator.certificate import ensure
 from tests.docs.conftest import PAGES, ROOT, Block, blocks, prose, read, spans, table
 
@@ -49,23 +49,16 @@ def test_the_readme_leads_to_every_page() -> None:
     ]
 
 
-def known(path: list[str]) -> bool:
-    key: Key | None = root()
-    for name in path:
-        key = key and key.child(name)
-    return key is not None
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_variable_of_the_environment_that_is_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"\bACKGATE_([A-Z0-9_]*__[A-Z0-9_]+)", text):
-        assert known(name.lower().split("__")), name
+        assert is_known(name.lower().split("__")), name
 
 
 def dotted(text: str) -> Iterator[str]:
     """The keys that stand in backticks, such as `server.port`."""
-    tables = "|".join(root().children)
+    tables = "|".join(Settings.model_fields)
     for span in spans(text):
         if re.fullmatch(rf"({tables})\.[A-Za-z0-9_.\[\]]+", span):
             yield span
@@ -74,7 +67,7 @@ def dotted(text: str) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_key_that_is_named_exists(page: Path) -> None:
     for name in dotted(page.read_text(encoding="utf-8")):
-        assert known(name.split(".")) or name in set(keys()), name
+        assert is_known(name.split(".")) or name in set(keys()), name
 
 
 def flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -88,7 +81,7 @@ def flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda b: b.page.name)
 def test_every_key_in_an_example_of_the_configuration_exists(block: Block) -> None:
     for path in flat(tomllib.loads(block.text)):
-        assert known(list(path)), path
+        assert is_known(path), path
 
 
 def with_files(text: str, folder: Path) -> str:

@@ -202,6 +202,10 @@ class TestUnknownAndWrong:
             ("[api]\ncolour = 1", "api.colour"),
             (WITH_KEY + "colour = 1", "api.keys.crm.colour"),
             ("[colour]\nx = 1", "colour"),
+            ("[Server]\nport = 1", "Server"),
+            ("[server]\nPort = 1", "server.Port"),
+            ("'server.port' = 1", "server.port"),
+            (f"colour = {'[' * 300}{']' * 300}", "colour"),
         ],
     )
     def test_an_unknown_key_is_named_with_its_whole_path(
@@ -235,6 +239,11 @@ class TestUnknownAndWrong:
             ("[server]\nmax_queue = 0", "server.max_queue"),
             ("[server]\npublic_url = 'hooks.example.com'", "server.public_url"),
             ("server = 5", "server"),
+            ("server = 1979-05-27", "server"),
+            ("[server]\nport = {x = 1}", "server.port"),
+            ("[server]\nhost = 1979-05-27", "server.host"),
+            (f"[server]\nport = {'[' * 300}{']' * 300}", "server.port"),
+            ("[policy.rules]\nname = 'vip'", "policy.rules"),
             ("[server]\ninternal.port = 8080", "server.internal.port"),
             ("[database]\nurl = 'mysql://x'", "database.url"),
             ("[database]\nurl = 'sqlite:///'", "database.url"),
@@ -268,6 +277,10 @@ class TestUnknownAndWrong:
         said = refusal(tmp_path, toml)
         assert said.startswith(key)
         assert said.endswith("ackgate.toml)")
+
+    def test_a_bad_name_is_named_itself(self, tmp_path: Path) -> None:
+        for name in ("accounts.Main", "apps.Main", "api.keys.cr-m"):
+            assert refusal(tmp_path, f"[{name}]").startswith(f"{name}: names are made of a-z")
 
     @pytest.mark.parametrize(
         ("line", "key"),
@@ -442,6 +455,21 @@ class TestEnvironment:
         said = refusal(tmp_path, "", {name: SECRET})
         assert said.endswith(f"(in environment variable {name})")
 
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("ACKGATE_SERVER__port", "server.port: write the name in capitals"),
+            ("ACKGATE_SERVER__INTERNAL", "server.internal: a table; set its keys one by one"),
+            ("ACKGATE_ACCOUNTS__MAIN", "accounts.main: a table; set its keys one by one"),
+            ("ACKGATE_API__KEYS__CR-M__SHA256", "api.keys.cr-m.sha256: names are made of"),
+            ("ACKGATE_SERVER__PROT", "server.prot: unknown key; correct or remove it"),
+        ],
+    )
+    def test_what_is_wrong_with_a_name_is_said(
+        self, tmp_path: Path, name: str, problem: str
+    ) -> None:
+        assert refusal(tmp_path, "", {name: "1"}).startswith(problem)
+
     def test_what_is_not_built_yet_is_said_so(self, tmp_path: Path) -> None:
         said = refusal(tmp_path, "", {"ACKGATE_RELAYS__CRM__URL": "x"})
         assert said.startswith("relays.crm.url: not supported yet")
@@ -475,9 +503,49 @@ class TestEnvironment:
         assert said.startswith(name.removeprefix("ACKGATE_").lower().replace("__", "."))
         assert said.endswith(f"(in environment variable {name})")
 
-    def test_it_cannot_mend_a_value_that_should_be_a_table(self, tmp_path: Path) -> None:
+    def test_it_cannot_make_up_for_a_value_that_should_be_a_table(self, tmp_path: Path) -> None:
         said = refusal(tmp_path, "server = 5", {"ACKGATE_SERVER__PORT": "1"})
         assert said.startswith("server: must be a table")
+
+    def test_it_replaces_a_table_that_should_be_a_value(self, tmp_path: Path) -> None:
+        toml = "[server]\nport = {x = 1}\n[policy.rules]\nname = 'vip'"
+        environ = {"ACKGATE_SERVER__PORT": "1", "ACKGATE_POLICY__RULES": "[]"}
+        got = settings(tmp_path, toml, environ)
+        assert (got.server.port, got.policy.rules) == (1, ())
+
+    @pytest.mark.parametrize("text", ["12345678", "true", "null", "{}", "[1]", '"quoted"', "1.0"])
+    def test_text_is_taken_as_it_is(self, tmp_path: Path, text: str) -> None:
+        environ = {
+            "ACKGATE_ACCOUNTS__MAIN__USERNAME": text,
+            "ACKGATE_ACCOUNTS__MAIN__PASSWORD": text,
+        }
+        account = settings(tmp_path, ACCOUNT, environ).onprem_accounts["main"]
+        assert (account.username, account.password.get_secret_value()) == (text, text)
+
+    def test_no_variable_without_the_prefix_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SERVER", '{"port": 1}')
+        monkeypatch.setenv("SERVER__PORT", "1")
+        assert settings(tmp_path).server.port == 8080
+        assert Settings.model_validate({}).server.port == 8080
+
+
+class TestDeprecated:
+    def test_a_key_without_effect_is_named_where_it_is_set(self, tmp_path: Path) -> None:
+        key = "server.max_connections"
+        for toml, environ in (
+            (f"{key} = 4096", {}),
+            ("", {"ACKGATE_SERVER__MAX_CONNECTIONS": "9"}),
+        ):
+            [line] = settings(tmp_path, toml, environ).deprecated_keys()
+            assert line.startswith(f"{key} has no effect any more: ")
+        assert settings(tmp_path, "server.max_queue = 1").deprecated_keys() == []
+        assert load(ROOT / "config/ackgate.toml", {}).deprecated_keys() == []
+
+    def test_its_value_is_checked_all_the_same(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, "server.max_connections = 0")
+        assert said.startswith("server.max_connections: must be greater than or equal to 1")
 
 
 class TestSecrets:
@@ -501,8 +569,10 @@ class TestSecrets:
         said = refusal(tmp_path, ACCOUNT + 'password_file = "x"')
         assert said.startswith("accounts.main.password_file: given twice")
         prefix = "ACKGATE_ACCOUNTS__MAIN__PASSWORD"
-        said = refusal(tmp_path, ACCOUNT, {prefix: SECRET, f"{prefix}_FILE": "x"})
-        assert said.startswith("accounts.main.password_file: given twice")
+        both = {prefix: SECRET, f"{prefix}_FILE": "x"}
+        for environ in (both, dict(reversed(both.items()))):
+            said = refusal(tmp_path, ACCOUNT, environ)
+            assert said.startswith("accounts.main.password_file: given twice")
 
     def test_either_form_in_the_environment_outdoes_the_other_in_the_file(
         self, tmp_path: Path
@@ -513,6 +583,11 @@ class TestSecrets:
         assert got.onprem_accounts["main"].password.get_secret_value() == "another"
         toml = ACCOUNT.replace("password", "password_file")
         got = settings(tmp_path, toml, {name: "another"})
+        assert got.onprem_accounts["main"].password.get_secret_value() == "another"
+
+    def test_the_environment_outdoes_both_forms_in_the_file(self, tmp_path: Path) -> None:
+        name = "ACKGATE_ACCOUNTS__MAIN__PASSWORD"
+        got = settings(tmp_path, ACCOUNT + 'password_file = "x"', {name: "another"})
         assert got.onprem_accounts["main"].password.get_secret_value() == "another"
 
     def test_the_environment_hides_no_unknown_key_of_the_file(self, tmp_path: Path) -> None:
@@ -810,9 +885,9 @@ class TestCloud:
     def test_an_app_may_be_without_accounts(self, tmp_path: Path) -> None:
         assert settings(tmp_path, APP).accounts_of("meta") == {}
 
-    def test_the_door_of_an_account_is_that_of_its_app(self, tmp_path: Path) -> None:
+    def test_the_webhook_url_of_an_account_is_that_of_its_app(self, tmp_path: Path) -> None:
         got = settings(tmp_path, APP + CLOUD)
-        assert got.door("shop", "https://hooks.example.com") == (
+        assert got.webhook_url("shop", "https://hooks.example.com") == (
             "https://hooks.example.com/webhooks/meta"
         )
 
