@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import drivers
+from tools.bench import drivers
 
 
 async def test_every_way_writes_a_batch(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from soak.customers import Customer, Kind, Life, ModelError, Step, live
-from soak.evidence import AtClient, AtShop, Evidence, Identity, Kept, Put, Shown, Work
-from soak.oracle import judge
-from soak.record import Change, Decision, Move, Record
+from tools.soak.customers import Customer, Kind, Life, ModelError, Step, live
+from tools.soak.evidence import AtClient, AtShop, Evidence, Identity, Kept, Put, Shown, Work
+from tools.soak.oracle import judge
+from tools.soak.record import Change, Decision, Move, Record
 
 AUTO, PERSON, LATER = "16310000001", "16320000002", "16330000003"
 NEW, CHECKED = "16350000004", "+16340000005"

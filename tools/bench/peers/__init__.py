@@ -1,0 +1,1 @@
+"""Other receivers on the same work, installed by `make bench` alone, under `tools/bench/.peers`."""

@@ -1,0 +1,224 @@
+"""The load: what happens on a busy day, in a seeded random order, over many connections."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from tools.soak.api import Api
+from tools.soak.cloud import Customers
+from tools.soak.door import Callback, Door
+from tools.soak.record import MAX_CHANGES, Handling, Record
+from tools.soak.world import Person, World
+
+SENDERS = 12
+LONGEST_PAUSE_SECONDS = 0.12
+RECENT = 500
+"""So many of the last callbacks may be delivered once more."""
+LATE_MS = 3000
+"""So late an earlier change may be told of."""
+AUTOMATIC = (Handling.AUTO, Handling.AUTO, Handling.AUTO, Handling.DELAYED)
+
+
+class Load:
+    """Twelve senders, each doing one thing after another."""
+
+    def __init__(self, world: World, door: Door, api: Api, record: Record) -> None:
+        self._world = world
+        self._door = door
+        self._api = api
+        self._record = record
+        self._recent: deque[Callback] = deque(maxlen=RECENT)
+        self._moved: set[str] = set()
+        self._customers = Customers(record, api, self._accepted)
+
+    async def send(self, seed: str, stop: asyncio.Event) -> None:
+        """Send until told to stop; what was begun by then is finished."""
+        senders = (self._send(random.Random(f"{seed} sender {n}"), stop) for n in range(SENDERS))
+        await asyncio.gather(*senders)
+
+    async def _send(self, chance: random.Random, stop: asyncio.Event) -> None:
+        flavours, weights = zip(*FLAVOURS.items(), strict=True)
+        while not stop.is_set():
+            (flavour,) = chance.choices(flavours, weights)
+            await flavour(self, chance)
+            await asyncio.sleep(chance.uniform(0, LONGEST_PAUSE_SECONDS))
+
+    async def _deliver(self, *callbacks: Callback) -> None:
+        """Deliver them at once."""
+        self._recent.extend(callbacks)
+        await asyncio.gather(*map(self._door.deliver, callbacks))
+
+    async def _accepted(self, callback: Callback) -> None:
+        """Deliver, and wait until it is accepted, if need be when it comes again."""
+        await self._deliver(callback)
+        await callback.taken.wait()
+
+    def _person(self, chance: random.Random, *handlings: Handling) -> Person:
+        return self._world.someone(chance, chance.choice(handlings or AUTOMATIC))
+
+    async def status(self, chance: random.Random) -> None:
+        """Tell what became of a message."""
+        await self._deliver(self._world.status(chance))
+
+    async def checked(self, chance: random.Random) -> None:
+        """Tell the result of a contact check."""
+        await self._deliver(self._world.checked(chance))
+
+    async def writes(self, chance: random.Random) -> None:
+        """Let a user write, with the identity as the client has it."""
+        person = self._world.anyone(chance)
+        callback = None if person is None else await self._world.message(person)
+        if callback is not None:
+            await self._deliver(callback)
+
+    async def failed(self, chance: random.Random) -> None:
+        """Let a message fail with 480, be the identity acknowledged or not."""
+        person = self._world.anyone(chance)
+        if person is not None:
+            await self._deliver(self._world.failed(person))
+
+    async def again(self, chance: random.Random) -> None:
+        """Deliver something once more that was delivered before."""
+        if self._recent:
+            await self._deliver(chance.choice(self._recent))
+
+    async def changes(self, chance: random.Random) -> None:
+        """Let an identity change, and look whether it is in effect."""
+        callback = await self._world.change(chance, self._person(chance))
+        await self._deliver(callback)
+        if callback.taken.is_set() and callback.change is not None:
+            await self._api.must_know(callback.change)
+
+    async def changes_at_once(self, chance: random.Random) -> None:
+        """Tell of one change several times at once."""
+        callback = await self._world.change(chance, self._person(chance))
+        await self._deliver(*[callback] * chance.randint(2, 4))
+
+    async def changes_in_disorder(self, chance: random.Random) -> None:
+        """Tell of several changes in another order than they came in."""
+        person = self._person(chance, *AUTOMATIC, Handling.MANUAL, Handling.MANUAL)
+        late = chance.randrange(LATE_MS)
+        count = max(2, MAX_CHANGES - len(person.changes))
+        callbacks = [await self._world.change(chance, person, late) for _ in range(count)]
+        for callback in reversed(callbacks):
+            await self._deliver(callback)
+
+    async def flaps(self, chance: random.Random) -> None:
+        """Let one user change more often than the guard allows."""
+        person = self._world.newcomer(Handling.AUTO)
+        for _ in range(MAX_CHANGES + chance.randint(1, 2)):
+            await self._accepted(await self._world.change(chance, person))
+
+    async def moves(self, chance: random.Random) -> None:
+        """Let a user take another number, and tell of it twice; once for each user."""
+        person = self._world.anyone(chance)
+        if person is not None and person.wa_id not in self._moved:
+            self._moved.add(person.wa_id)
+            callback = self._world.moved(person)
+            await self._deliver(callback, callback)
+
+    async def claims(self, chance: random.Random) -> None:
+        """Claim in a message that a pending identity is acknowledged."""
+        person = self._person(chance, Handling.MANUAL)
+        await self._deliver(await self._world.change(chance, person))
+        await self._deliver(self._world.claim(person))
+
+    async def waits(self, chance: random.Random) -> None:
+        """Let an identity change that nobody decides about."""
+        person = self._person(chance, Handling.MANUAL)
+        await self._deliver(await self._world.change(chance, person))
+
+    async def decided(self, chance: random.Random) -> None:
+        """Let a person decide, once or twice, about a change that waits."""
+        person = self._person(chance, Handling.MANUAL)
+        verbs = chance.choice((["acknowledge"], ["acknowledge"], ["hold"], ["hold", "acknowledge"]))
+        await self._decide(chance, person, verbs)
+
+    async def held_in_time(self, chance: random.Random) -> None:
+        """Let a person hold what policy would acknowledge in a moment."""
+        await self._decide(chance, self._person(chance, Handling.DELAYED), ["hold"])
+
+    async def _decide(self, chance: random.Random, person: Person, verbs: list[str]) -> None:
+        async with person.deciding:
+            callback = await self._world.change(chance, person)
+            await self._accepted(callback)
+            for verb in verbs:
+                if callback.change is not None:
+                    query = chance.choice(("", "?wait=1")) if verb == "acknowledge" else ""
+                    await self._api.decide(callback.change, verb, query)
+                await asyncio.sleep(chance.uniform(0, 0.2))
+
+    async def hangs_up(self, chance: random.Random) -> None:
+        """Go away in the middle of a body."""
+        await self._door.hang_up(await self._world.change(chance, self._person(chance)))
+
+    async def stalls(self, chance: random.Random) -> None:
+        """Stop in the middle of a body, and wait."""
+        await self._door.stall(await self._world.change(chance, self._person(chance)))
+
+    async def reads(self, chance: random.Random) -> None:
+        """Read something."""
+        await self._api.read(chance)
+
+    async def asks_the_gate(self, chance: random.Random) -> None:
+        """Ask the gate about one user, or about some."""
+        people = self._world.people[-50:]
+        if people:
+            await self._api.gate(chance.choice(people).wa_id)
+            await self._api.lookup(person.wa_id for person in people)
+
+    async def refreshes(self, chance: random.Random) -> None:
+        """Let the client be asked about a user."""
+        person = self._world.anyone(chance)
+        if person is not None:
+            await self._api.refresh(person.wa_id)
+
+    async def lives(self, chance: random.Random) -> None:
+        """Let a user of the Cloud API live, whose other hashes a person decides about."""
+        await self._customers.lives(chance)
+
+    async def lives_by_policy(self, chance: random.Random) -> None:
+        """Let a user of the Cloud API live, whose other hashes policy decides about."""
+        await self._customers.lives_by_policy(chance)
+
+    async def turns_out_to_be_one(self, chance: random.Random) -> None:
+        """Let two users of the Cloud API be one."""
+        await self._customers.turns_out_to_be_one(chance)
+
+    async def crowds(self, chance: random.Random) -> None:
+        """Tell of many users of the Cloud API at once."""
+        await self._customers.crowds(chance)
+
+    async def goes_away(self, _: random.Random) -> None:
+        """Ask something and don't wait."""
+        await self._api.forget()
+
+
+FLAVOURS: dict[Callable[[Load, random.Random], Awaitable[None]], int] = {
+    Load.status: 30,
+    Load.writes: 20,
+    Load.checked: 5,
+    Load.changes: 12,
+    Load.changes_at_once: 6,
+    Load.changes_in_disorder: 6,
+    Load.again: 8,
+    Load.flaps: 1,
+    Load.moves: 1,
+    Load.failed: 4,
+    Load.claims: 2,
+    Load.waits: 2,
+    Load.decided: 6,
+    Load.held_in_time: 2,
+    Load.hangs_up: 2,
+    Load.stalls: 1,
+    Load.reads: 8,
+    Load.asks_the_gate: 6,
+    Load.refreshes: 3,
+    Load.goes_away: 1,
+    Load.lives: 8,
+    Load.lives_by_policy: 3,
+    Load.turns_out_to_be_one: 3,
+    Load.crowds: 1,
+}
+"""What the senders do, and how often beside the rest."""
