@@ -36,8 +36,8 @@ from tests.acceptance.conftest import (
     stack,
     wrote,
 )
-from tools.soak import webhooks
-from tools.soak.webhooks import signature
+from tools import webhooks
+from tools.webhooks import signature
 
 __all__ = ["certificates", "http", "install", "prepare", "simulate", "spawn", "stack"]
 

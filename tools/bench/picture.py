@@ -1,4 +1,4 @@
-"""The picture of the results; needs matplotlib, which `make bench` installs."""
+"""The picture of the results; it needs matplotlib, which `make bench` installs."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The API as the business uses it: each answer must have a sane status, whatever goes on."""
+"""The API as the business uses it: each answer must have a right status, whatever goes on."""
 
 import asyncio
 import random
@@ -10,10 +10,11 @@ from typing import Any
 
 import aiohttp
 
-from tools.soak.command import APP_SECRET, KEY, Command
-from tools.soak.evidence import Shown
+from tools.installation import APP_SECRET, AUTHORIZATION
+from tools.soak.evidence import GateAnswer
 from tools.soak.record import Change, Decision, Record
-from tools.soak.webhooks import signature
+from tools.soak.service import Service
+from tools.webhooks import signature
 
 ANSWER_SECONDS = 30.0
 TRIES_APART_SECONDS = 0.3
@@ -38,18 +39,18 @@ READS = (
     "/openapi.json",
 )
 PAGES = 3
-"""So many pages of a list are read."""
+"""The number of pages that are read of a list."""
 
 
 class Api:
-    """Calls the API, and complains where an answer has a status that it must not have."""
+    """Calls the API, and notes a violation where an answer has a wrong status."""
 
-    def __init__(self, command: Command, record: Record) -> None:
-        self._command = command
+    def __init__(self, service: Service, record: Record) -> None:
+        self._service = service
         self._record = record
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
-            headers={"Authorization": f"Bearer {KEY}"},
+            headers=AUTHORIZATION,
         )
 
     async def aclose(self) -> None:
@@ -59,12 +60,12 @@ class Api:
     async def call(
         self, method: str, path: str, right: Iterable[int] = (), body: object = None
     ) -> tuple[int | None, Any]:
-        """Call a route; give status and answer, None where there was none.
+        """Call a route; return status and answer, or None where there was none.
 
-        200 is always right, and 503 while the database can't be used.
+        `right` are the right statuses besides 200, and 503 while the database can't be used.
         """
         try:
-            async with self._http.request(method, self._command.url + path, json=body) as response:
+            async with self._http.request(method, self._service.url + path, json=body) as response:
                 text = response.content_type == "text/plain"
                 answer = await (response.text() if text else response.json(content_type=None))
                 status = response.status
@@ -74,11 +75,13 @@ class Api:
         self._record.counts[f"API calls answered {status}"] += 1
         if status not in {OK, UNAVAILABLE, *right}:
             what = path.partition("?")[0].rpartition("/")[2] if method == "POST" else "a read"
-            self._record.complain(f"the API answered {what} with {status}", f"{path}: {answer}")
+            self._record.add_violation(
+                f"the API answered {what} with {status}", f"{path}: {answer}"
+            )
         return status, answer
 
     async def read(self, chance: random.Random) -> None:
-        """Read a list, page by page, or what else can be read."""
+        """Read a list, page by page, or something else that can be read."""
         path = chance.choice(READS)
         for _ in range(PAGES):
             _, answer = await self.call("GET", path)
@@ -92,12 +95,12 @@ class Api:
         await self.call("GET", f"/api/v1/accounts/main/recipients/{wa_id}")
 
     async def refresh(self, wa_id: str) -> None:
-        """Let the client be asked now; it may be out of reach."""
+        """Have the client asked about a user; it may be out of reach."""
         path = f"/api/v1/accounts/main/identities/{wa_id}/refresh"
         await self.call("POST", path, {404, 502, 504})
 
     async def lookup(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
-        """Ask the gate about many; give the codes of the reasons against each."""
+        """Ask the gate about many; return the codes of the reasons against each."""
         left, found = iter(names), {}
         while some := list(islice(left, AT_MOST)):
             path = "/api/v1/accounts/main/recipients/lookup"
@@ -111,21 +114,21 @@ class Api:
             return frozenset({"error"})
         reasons = frozenset(reason["code"] for reason in item["reasons"])
         if item["sendable"] is bool(reasons):
-            self._record.complain("the gate does not agree with its own reasons", str(item))
+            self._record.add_violation("the gate does not agree with its own reasons", str(item))
         return reasons
 
-    async def must_know(self, change: Change) -> None:
-        """Look at a change that was accepted: it is in effect, as long as there is an answer."""
+    async def check_effect(self, change: Change) -> None:
+        """Check that an accepted change is in effect, if there is an answer."""
         path = f"/api/v1/accounts/main/identities/{change.wa_id}"
         status, shown = await self.call("GET", path)
         if status == OK and change.hash not in {
             shown["hash"],
             *(entry["hash"] for entry in shown["history"]),
         }:
-            self._record.complain("an accepted change is not in effect", str(change))
+            self._record.add_violation("an accepted change is not in effect", str(change))
 
     async def decide(self, change: Change, verb: str, query: str = "") -> Decision:
-        """Decide about an accepted change, again and again until there is an answer."""
+        """Decide about an accepted change, repeating it until there is an answer."""
         decision = Decision(change.wa_id, change.hash, verb, time.time())
         self._record.decisions.append(decision)
         path = f"/api/v1/accounts/main/identities/{change.wa_id}/{verb}{query}"
@@ -137,7 +140,7 @@ class Api:
         while decision.status is None:
             status, _ = await self.call("POST", path, {202, 409}, body)
             if status in {None, UNAVAILABLE}:
-                decision.lost += status is None
+                decision.unanswered += status is None
                 await asyncio.sleep(TRIES_APART_SECONDS)
                 continue
             decision.status, decision.answered_at = status, time.time()
@@ -145,13 +148,13 @@ class Api:
         return decision
 
     async def identity(self, account: str, name: str) -> tuple[str | None, str | None] | None:
-        """Give hash and state of a user; None where there was no answer."""
+        """Return hash and state of a user; None where there was no answer."""
         path = f"/api/v1/accounts/{account}/identities/{name}"
         status, shown = await self.call("GET", path)
         return (shown["hash"], shown["state"]) if status == OK else None
 
     async def decide_locally(self, account: str, name: str, hash_: str | None, verb: str) -> bool:
-        """Decide on the Cloud API, until there is an answer; tell whether it was taken."""
+        """Decide about a user of the Cloud API; return whether the decision was accepted."""
         path = f"/api/v1/accounts/{account}/identities/{name}/{verb}"
         status = None
         while status in {None, UNAVAILABLE}:
@@ -162,25 +165,27 @@ class Api:
         return status == OK
 
     async def forge(self, body: bytes) -> None:
-        """Send a webhook that another app signed: it must be refused."""
-        url, headers = self._command.cloud_door, signature(f"not {APP_SECRET}", body)
+        """Send a webhook that another app signed, which must be refused."""
+        url, headers = self._service.cloud_webhook, signature(f"not {APP_SECRET}", body)
         with suppress(aiohttp.ClientError, OSError):
             async with self._http.post(url, data=body, headers=headers) as response:
-                if response.status not in {UNAUTHORIZED, UNAVAILABLE}:
-                    self._record.complain("a forged webhook was not refused", str(response.status))
+                status = response.status
+                if status not in {UNAUTHORIZED, UNAVAILABLE}:
+                    self._record.add_violation("a forged webhook was not refused", str(status))
 
-    async def shop(self, account: str, names: Iterable[str]) -> dict[str, Shown]:
-        """Ask the gate about users of the Cloud API: the reasons, and the hash to send along."""
+    async def cloud_lookup(self, account: str, names: Iterable[str]) -> dict[str, GateAnswer]:
+        """Ask the gate about users of the Cloud API."""
         left, found = iter(names), {}
         while some := list(islice(left, AT_MOST)):
             path = f"/api/v1/accounts/{account}/recipients/lookup"
             status, answer = await self.call("POST", path, body={"recipients": some})
             for item in answer["items"] if status == OK else ():
-                found[item["input"]] = Shown(self._reasons(item), item.get("identity_key_hash"))
+                hash_ = item.get("identity_key_hash")
+                found[item["input"]] = GateAnswer(self._reasons(item), hash_)
         return found
 
-    async def forget(self) -> None:
-        """Ask something and go away before the answer."""
+    async def abandon(self) -> None:
+        """Ask something and close the connection before the answer."""
         with suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(0.001):
-                await self._http.get(f"{self._command.url}/api/v1/audit")
+                await self._http.get(f"{self._service.url}/api/v1/audit")

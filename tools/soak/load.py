@@ -1,4 +1,4 @@
-"""The load: what happens on a busy day, in a seeded random order, over many connections."""
+"""The load: what happens on a busy day, in a random order that a seed repeats."""
 
 import asyncio
 import random
@@ -6,97 +6,96 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from tools.soak.api import Api
-from tools.soak.cloud import Customers
-from tools.soak.door import Callback, Door
+from tools.soak.cloud_load import CloudLoad
+from tools.soak.delivery import Callback, Delivery
 from tools.soak.record import MAX_CHANGES, Handling, Record
 from tools.soak.world import Person, World
 
 SENDERS = 12
 LONGEST_PAUSE_SECONDS = 0.12
 RECENT = 500
-"""So many of the last callbacks may be delivered once more."""
+"""The number of the last callbacks that may be delivered once more."""
 LATE_MS = 3000
-"""So late an earlier change may be told of."""
+"""How late an earlier change may be reported, at most."""
 AUTOMATIC = (Handling.AUTO, Handling.AUTO, Handling.AUTO, Handling.DELAYED)
 
 
 class Load:
     """Twelve senders, each doing one thing after another."""
 
-    def __init__(self, world: World, door: Door, api: Api, record: Record) -> None:
+    def __init__(self, world: World, delivery: Delivery, api: Api, record: Record) -> None:
         self._world = world
-        self._door = door
+        self._delivery = delivery
         self._api = api
-        self._record = record
         self._recent: deque[Callback] = deque(maxlen=RECENT)
-        self._moved: set[str] = set()
-        self._customers = Customers(record, api, self._accepted)
+        self._changed_number: set[str] = set()
+        self._cloud = CloudLoad(record, api, self._deliver_until_accepted)
 
     async def send(self, seed: str, stop: asyncio.Event) -> None:
-        """Send until told to stop; what was begun by then is finished."""
+        """Send until `stop` is set; what was begun by then is finished."""
         senders = (self._send(random.Random(f"{seed} sender {n}"), stop) for n in range(SENDERS))
         await asyncio.gather(*senders)
 
     async def _send(self, chance: random.Random, stop: asyncio.Event) -> None:
-        flavours, weights = zip(*FLAVOURS.items(), strict=True)
+        actions, weights = list(ACTIONS), list(ACTIONS.values())
         while not stop.is_set():
-            (flavour,) = chance.choices(flavours, weights)
-            await flavour(self, chance)
+            (action,) = chance.choices(actions, weights)
+            await action(self, chance)
             await asyncio.sleep(chance.uniform(0, LONGEST_PAUSE_SECONDS))
 
     async def _deliver(self, *callbacks: Callback) -> None:
         """Deliver them at once."""
         self._recent.extend(callbacks)
-        await asyncio.gather(*map(self._door.deliver, callbacks))
+        await asyncio.gather(*map(self._delivery.deliver, callbacks))
 
-    async def _accepted(self, callback: Callback) -> None:
-        """Deliver, and wait until it is accepted, if need be when it comes again."""
+    async def _deliver_until_accepted(self, callback: Callback) -> None:
+        """Deliver, and wait until it is accepted, which may be in a later delivery."""
         await self._deliver(callback)
-        await callback.taken.wait()
+        await callback.accepted.wait()
 
     def _person(self, chance: random.Random, *handlings: Handling) -> Person:
         return self._world.someone(chance, chance.choice(handlings or AUTOMATIC))
 
     async def status(self, chance: random.Random) -> None:
-        """Tell what became of a message."""
+        """Deliver the status of a message."""
         await self._deliver(self._world.status(chance))
 
-    async def checked(self, chance: random.Random) -> None:
-        """Tell the result of a contact check."""
-        await self._deliver(self._world.checked(chance))
+    async def contact_check(self, chance: random.Random) -> None:
+        """Deliver the result of a contact check."""
+        await self._deliver(self._world.contact_check(chance))
 
     async def writes(self, chance: random.Random) -> None:
-        """Let a user write, with the identity as the client has it."""
+        """Deliver what a user wrote, with the identity as the client has it."""
         person = self._world.anyone(chance)
         callback = None if person is None else await self._world.message(person)
         if callback is not None:
             await self._deliver(callback)
 
-    async def failed(self, chance: random.Random) -> None:
-        """Let a message fail with 480, be the identity acknowledged or not."""
+    async def blocked(self, chance: random.Random) -> None:
+        """Let a message fail with 480, whether or not the identity is acknowledged."""
         person = self._world.anyone(chance)
         if person is not None:
-            await self._deliver(self._world.failed(person))
+            await self._deliver(self._world.blocked(person))
 
     async def again(self, chance: random.Random) -> None:
-        """Deliver something once more that was delivered before."""
+        """Deliver once more what was delivered before."""
         if self._recent:
             await self._deliver(chance.choice(self._recent))
 
     async def changes(self, chance: random.Random) -> None:
-        """Let an identity change, and look whether it is in effect."""
+        """Let an identity change, and check that this is in effect."""
         callback = await self._world.change(chance, self._person(chance))
         await self._deliver(callback)
-        if callback.taken.is_set() and callback.change is not None:
-            await self._api.must_know(callback.change)
+        if callback.accepted.is_set() and callback.change is not None:
+            await self._api.check_effect(callback.change)
 
     async def changes_at_once(self, chance: random.Random) -> None:
-        """Tell of one change several times at once."""
+        """Deliver one change several times at once."""
         callback = await self._world.change(chance, self._person(chance))
         await self._deliver(*[callback] * chance.randint(2, 4))
 
     async def changes_in_disorder(self, chance: random.Random) -> None:
-        """Tell of several changes in another order than they came in."""
+        """Deliver several changes in the opposite order."""
         person = self._person(chance, *AUTOMATIC, Handling.MANUAL, Handling.MANUAL)
         late = chance.randrange(LATE_MS)
         count = max(2, MAX_CHANGES - len(person.changes))
@@ -108,14 +107,14 @@ class Load:
         """Let one user change more often than the guard allows."""
         person = self._world.newcomer(Handling.AUTO)
         for _ in range(MAX_CHANGES + chance.randint(1, 2)):
-            await self._accepted(await self._world.change(chance, person))
+            await self._deliver_until_accepted(await self._world.change(chance, person))
 
-    async def moves(self, chance: random.Random) -> None:
-        """Let a user take another number, and tell of it twice; once for each user."""
+    async def changes_number(self, chance: random.Random) -> None:
+        """Let a user take another number, and deliver that twice; only once for each user."""
         person = self._world.anyone(chance)
-        if person is not None and person.wa_id not in self._moved:
-            self._moved.add(person.wa_id)
-            callback = self._world.moved(person)
+        if person is not None and person.wa_id not in self._changed_number:
+            self._changed_number.add(person.wa_id)
+            callback = self._world.number_change(person)
             await self._deliver(callback, callback)
 
     async def claims(self, chance: random.Random) -> None:
@@ -136,13 +135,13 @@ class Load:
         await self._decide(chance, person, verbs)
 
     async def held_in_time(self, chance: random.Random) -> None:
-        """Let a person hold what policy would acknowledge in a moment."""
+        """Let a person hold what policy would acknowledge after a delay."""
         await self._decide(chance, self._person(chance, Handling.DELAYED), ["hold"])
 
     async def _decide(self, chance: random.Random, person: Person, verbs: list[str]) -> None:
         async with person.deciding:
             callback = await self._world.change(chance, person)
-            await self._accepted(callback)
+            await self._deliver_until_accepted(callback)
             for verb in verbs:
                 if callback.change is not None:
                     query = chance.choice(("", "?wait=1")) if verb == "acknowledge" else ""
@@ -150,15 +149,15 @@ class Load:
                 await asyncio.sleep(chance.uniform(0, 0.2))
 
     async def hangs_up(self, chance: random.Random) -> None:
-        """Go away in the middle of a body."""
-        await self._door.hang_up(await self._world.change(chance, self._person(chance)))
+        """Close the connection in the middle of a body."""
+        await self._delivery.hang_up(await self._world.change(chance, self._person(chance)))
 
     async def stalls(self, chance: random.Random) -> None:
         """Stop in the middle of a body, and wait."""
-        await self._door.stall(await self._world.change(chance, self._person(chance)))
+        await self._delivery.stall(await self._world.change(chance, self._person(chance)))
 
     async def reads(self, chance: random.Random) -> None:
-        """Read something."""
+        """Read a list, or the health."""
         await self._api.read(chance)
 
     async def asks_the_gate(self, chance: random.Random) -> None:
@@ -169,43 +168,43 @@ class Load:
             await self._api.lookup(person.wa_id for person in people)
 
     async def refreshes(self, chance: random.Random) -> None:
-        """Let the client be asked about a user."""
+        """Have the client asked about a user."""
         person = self._world.anyone(chance)
         if person is not None:
             await self._api.refresh(person.wa_id)
 
     async def lives(self, chance: random.Random) -> None:
-        """Let a user of the Cloud API live, whose other hashes a person decides about."""
-        await self._customers.lives(chance)
+        """Let things happen to a Cloud API user, whose other hashes a person decides about."""
+        await self._cloud.lives(chance)
 
     async def lives_by_policy(self, chance: random.Random) -> None:
-        """Let a user of the Cloud API live, whose other hashes policy decides about."""
-        await self._customers.lives_by_policy(chance)
+        """Let things happen to a Cloud API user, whose other hashes policy decides about."""
+        await self._cloud.lives_by_policy(chance)
 
     async def turns_out_to_be_one(self, chance: random.Random) -> None:
-        """Let two users of the Cloud API be one."""
-        await self._customers.turns_out_to_be_one(chance)
+        """Let two users of the Cloud API turn out to be one."""
+        await self._cloud.turns_out_to_be_one(chance)
 
     async def crowds(self, chance: random.Random) -> None:
-        """Tell of many users of the Cloud API at once."""
-        await self._customers.crowds(chance)
+        """Deliver one webhook about many users of the Cloud API."""
+        await self._cloud.crowds(chance)
 
     async def goes_away(self, _: random.Random) -> None:
-        """Ask something and don't wait."""
-        await self._api.forget()
+        """Ask something, and don't wait for the answer."""
+        await self._api.abandon()
 
 
-FLAVOURS: dict[Callable[[Load, random.Random], Awaitable[None]], int] = {
+ACTIONS: dict[Callable[[Load, random.Random], Awaitable[None]], int] = {
     Load.status: 30,
     Load.writes: 20,
-    Load.checked: 5,
+    Load.contact_check: 5,
     Load.changes: 12,
     Load.changes_at_once: 6,
     Load.changes_in_disorder: 6,
     Load.again: 8,
     Load.flaps: 1,
-    Load.moves: 1,
-    Load.failed: 4,
+    Load.changes_number: 1,
+    Load.blocked: 4,
     Load.claims: 2,
     Load.waits: 2,
     Load.decided: 6,
@@ -221,4 +220,4 @@ FLAVOURS: dict[Callable[[Load, random.Random], Awaitable[None]], int] = {
     Load.turns_out_to_be_one: 3,
     Load.crowds: 1,
 }
-"""What the senders do, and how often beside the rest."""
+"""What the senders do, and how often beside the other actions."""

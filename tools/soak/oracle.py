@@ -1,4 +1,4 @@
-"""What must hold in the end, told from the record alone: none of the service's own rules is used.
+"""What must hold in the end, judged by the record alone: no rule of the service's own is used.
 
 Everything that was sent has got its 200 by then, so nothing depends on what was under way.
 """
@@ -6,9 +6,9 @@ Everything that was sent has got its 200 by then, so nothing depends on what was
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from tools.soak.customers import Customer, Life, ModelError, live, together
-from tools.soak.evidence import AtClient, Evidence, Identity, Put, Shown
-from tools.soak.record import MAX_CHANGES, Change, Record, Wrong
+from tools.soak.cloud_model import Life, ModelError, ModelUser, live, names_of_users
+from tools.soak.evidence import ClientIdentity, Evidence, GateAnswer, Identity, Put
+from tools.soak.record import MAX_CHANGES, Change, Record, Violation
 from tools.soak.states import Case, cases, states
 
 EFFECTIVE = {"acknowledged", "already"}
@@ -17,70 +17,70 @@ ONCE = {"changed", "acknowledged", "superseded"}
 """Events of the audit trail that a change of a user has once."""
 
 
-def judge(record: Record, evidence: Evidence) -> list[Wrong]:
-    """Give everything that is wrong; nothing where every promise was kept."""
-    found = list(record.wrongs)
+def judge(record: Record, evidence: Evidence) -> list[Violation]:
+    """Return every violation; none where every promise was kept."""
+    found = list(record.violations)
     for check in CHECKS:
         found.extend(check(record, evidence))
     return found
 
 
-def the_database_is_sound(_: Record, evidence: Evidence) -> Iterator[Wrong]:
-    """Demand that SQLite has no objection, and that the service told of no fault of its own."""
-    for line in evidence.unsound:
-        yield Wrong("the database is not sound", line)
-    for line in evidence.said:
-        yield Wrong("the service logged a fault of its own", line)
+def the_database_is_sound(_: Record, evidence: Evidence) -> Iterator[Violation]:
+    """Demand that SQLite finds no fault, and that the service logged no internal error."""
+    for line in evidence.integrity_errors:
+        yield Violation("the database is not sound", line)
+    for line in evidence.log_errors:
+        yield Violation("the service logged an internal error", line)
 
 
-def something_was_judged(record: Record, evidence: Evidence) -> Iterator[Wrong]:
-    """Demand that there was something to judge: an empty soak keeps every promise."""
+def something_was_judged(record: Record, evidence: Evidence) -> Iterator[Violation]:
+    """Demand that there was something to judge: a soak of nothing breaks no promise."""
     counts = coverage(record, evidence)
     for name in NEEDED:
         if not counts[name]:
-            yield Wrong(f"there were no {name} to judge", "")
+            yield Violation(f"there were no {name} to judge", "")
 
 
-def nothing_accepted_is_lost(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def nothing_accepted_is_lost(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand a row of the journal for each 200, byte for byte, and no row that was made up."""
-    if record.owed:
-        yield Wrong("a callback was not accepted in the end", f"{record.owed} of them")
+    if record.undelivered:
+        yield Violation("a callback was not accepted in the end", f"{record.undelivered} of them")
     kept = Counter(row.body for row in evidence.journal)
     for body, missing in (record.accepted - kept).items():
-        yield Wrong("a 200 was given for a callback that was lost", f"{missing} {body!r}")
+        yield Violation("a 200 was given for a callback that was lost", f"{missing} {body!r}")
     for body in kept.keys() - record.sent:
-        yield Wrong("the journal has a callback that nobody sent", repr(body))
+        yield Violation("the journal has a callback that nobody sent", repr(body))
     for row in evidence.journal:
         if row.state != "applied":
-            yield Wrong(f"a callback is {row.state}", repr(row.body))
+            yield Violation(f"a callback is {row.state}", repr(row.body))
 
 
-def every_change_is_known_once(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def every_change_is_known_once(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand that an accepted change is the latest or in the history, and was entered once."""
     known = evidence.history | {(w, i.hash) for w, i in evidence.identities.items() if i.hash}
     changes = {(change.wa_id, change.hash) for change in _accepted(record)}
     for change in changes - known:
-        yield Wrong("a change was accepted and is not known", str(change))
+        yield Violation("a change was accepted and is not known", str(change))
     for change in known - changes:
-        yield Wrong("an identity is known that nobody told of", str(change))
+        yield Violation("an identity is known that nobody reported", str(change))
     for change in changes:
         if (count := evidence.audit[change[0], "changed", change[1]]) != 1:
-            yield Wrong("a change is not in the audit trail once", f"{change}: {count}")
+            yield Violation("a change is not in the audit trail once", f"{change}: {count}")
     for (wa_id, event, hash_), count in evidence.audit.items():
         if event in ONCE and count > 1:
-            yield Wrong(f"'{event}' happened twice", f"{wa_id} {hash_}: {count}")
+            yield Violation(f"'{event}' happened twice", f"{wa_id} {hash_}: {count}")
 
 
-def the_latest_is_the_latest(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def the_latest_is_the_latest(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand that a user's identity is the accepted one with the latest event time."""
     for case in cases(record, evidence):
         found = evidence.identities.get(case.wa_id, Identity(None, None)).hash
         if found != case.latest.hash:
             said = f"{case.wa_id}: {found}, but of {case.changes} the last is right"
-            yield Wrong("another identity than the latest by event time", said)
+            yield Violation("another identity than the latest by event time", said)
 
 
-def every_state_is_right(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def every_state_is_right(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand the state that policy and decisions lead to."""
     waiting = {work.wa_id for work in evidence.outbox if work.waits(evidence.now)}
     for case in cases(record, evidence):
@@ -88,57 +88,59 @@ def every_state_is_right(record: Record, evidence: Evidence) -> Iterator[Wrong]:
         found = evidence.identities.get(case.wa_id, Identity(None, None)).state
         if found not in right:
             said = f"{case.wa_id} {case.latest.hash}: {found}, decisions: {case.decisions}"
-            yield Wrong(f"{case.handling}: {found} where {_either(right)} is right", said)
+            yield Violation(f"{case.handling}: {found} where {_either(right)} is right", said)
 
 
-def the_client_has_the_same(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def the_client_has_the_same(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand that what is acknowledged here is so at the client, and nothing else."""
     waiting = {work.wa_id for work in evidence.outbox if work.waits(evidence.now)}
     for case in cases(record, evidence):
         if case.wa_id in waiting or case.held_over_a_put:
             continue
         state = evidence.identities.get(case.wa_id, Identity(None, None)).state
-        expected = AtClient(case.latest.hash, state == "acknowledged")
+        expected = ClientIdentity(case.latest.hash, state == "acknowledged")
         if (found := evidence.client.get(case.wa_id)) != expected:
-            yield Wrong("the client has another state", f"{case.wa_id}: {found}, not {expected}")
+            yield Violation(
+                "the client has another state", f"{case.wa_id}: {found}, not {expected}"
+            )
 
 
-def every_put_was_allowed(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def every_put_was_allowed(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand that a PUT names a hash that the user had, and that was decided and not held."""
     by_user = {case.wa_id: case for case in cases(record, evidence)}
     for put in evidence.puts:
         case = by_user.get(put.wa_id)
         if case is None or put.hash not in {change.hash for change in case.changes}:
-            yield Wrong("a PUT for an identity that the user never had", str(put))
+            yield Violation("a PUT for an identity that the user never had", str(put))
         elif not case.may_be_put(put):
-            yield Wrong("a PUT that neither policy nor a person decided", str(put))
+            yield Violation("a PUT that neither policy nor a person decided", str(put))
         elif case.was_held(put):
-            yield Wrong("a PUT for an identity that was held", str(put))
+            yield Violation("a PUT for an identity that was held", str(put))
 
 
-def nothing_is_acknowledged_twice(_: Record, evidence: Evidence) -> Iterator[Wrong]:
+def nothing_is_acknowledged_twice(_: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand one effective PUT for a hash, but for those that a fault of the client kept open."""
     earlier: dict[tuple[str, str], list[Put]] = {}
     for put in evidence.puts:
         before = earlier.setdefault((put.wa_id, put.hash), [])
         repeated = any(p.outcome in EFFECTIVE for p in before)
         if put.outcome in EFFECTIVE and repeated and not any(p.faulty for p in before):
-            yield Wrong("an identity was acknowledged twice", f"{put}, before: {before}")
+            yield Violation("an identity was acknowledged twice", f"{put}, before: {before}")
         before.append(put)
 
 
-def no_work_is_left(_: Record, evidence: Evidence) -> Iterator[Wrong]:
-    """Demand that nothing is leased, and that what is left is due later, and says why."""
+def no_work_is_left(_: Record, evidence: Evidence) -> Iterator[Violation]:
+    """Demand that nothing is leased, and that what is left is due later, for a reason."""
     for work in evidence.outbox:
         if work.lease_until is not None:
-            yield Wrong("work is leased and nobody does it", str(work))
+            yield Violation("work is leased and nobody does it", str(work))
         elif not work.waits(evidence.now):
-            yield Wrong("work is due and nobody does it", str(work))
+            yield Violation("work is due and nobody does it", str(work))
         elif work.kind == "acknowledge" and work.error is None:
-            yield Wrong("work waits without a reason", str(work))
+            yield Violation("work waits without a reason", str(work))
 
 
-def the_gate_agrees(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def the_gate_agrees(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand that the gate blocks for what is known of a user, and for nothing else."""
     by_user = {case.wa_id: case for case in cases(record, evidence)}
     for name, found in evidence.gate.items():
@@ -148,90 +150,92 @@ def the_gate_agrees(record: Record, evidence: Evidence) -> Iterator[Wrong]:
             right -= {"number_changed"} if case.may_have_new_owner(asked_at) else set()
         if found != right:
             said = f"{name}: {sorted(found)}, not {sorted(right)}"
-            yield Wrong("the gate does not agree with what is known", said)
+            yield Violation("the gate does not agree with what is known", said)
     for case in by_user.values():
         if case.wa_id not in evidence.gate:
-            yield Wrong("the gate gave no answer", case.wa_id)
+            yield Violation("the gate gave no answer", case.wa_id)
 
 
 def _reasons(name: str, record: Record, evidence: Evidence) -> frozenset[str]:
     state = evidence.identities.get(name, Identity(None, None)).state
     found = set() if state in {None, "acknowledged"} else {f"identity_{state}"}
-    if name in record.moves:
+    if name in record.number_changes:
         found.add("number_changed")
     if record.checks.get(name) == "invalid":
         found.add("contact_invalid")
     return frozenset(found)
 
 
-def numbers_and_contacts_are_known(record: Record, evidence: Evidence) -> Iterator[Wrong]:
-    """Demand each change of a number once for both users, and each check's result as told."""
+def numbers_and_contacts_are_known(record: Record, evidence: Evidence) -> Iterator[Violation]:
+    """Demand each change of a number once for both users, and each check's reported result."""
     audited: Counter[str] = Counter()
     for (wa_id, event, _), count in evidence.audit.items():
         audited[wa_id] += count * (event == "number_changed")
-    for old, moved in record.moves.items():
-        for wa_id in (old, moved.wa_id):
+    for old, change in record.number_changes.items():
+        for wa_id in (old, change.wa_id):
             if audited[wa_id] != 1:
-                yield Wrong("a number did not change once", f"{wa_id}: {audited[wa_id]}")
+                yield Violation("a number did not change once", f"{wa_id}: {audited[wa_id]}")
     for name, status in record.checks.items():
         if (found := evidence.contacts.get(name)) != status:
-            yield Wrong("a contact check has another result", f"{name}: {found}, not {status}")
+            yield Violation("a contact check has another result", f"{name}: {found}, not {status}")
 
 
-def every_customer_is_right(record: Record, evidence: Evidence) -> Iterator[Wrong]:
+def every_cloud_user_is_right(record: Record, evidence: Evidence) -> Iterator[Violation]:
     """Demand of the Cloud API that names lead where they must, and to the identity that is right.
 
     The gate must give the trusted hash to send along, and no other.
     """
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for life in record.lives:
-        told |= {(life.account, name) for step in life.steps for name in step[1:3] if name}
+        reported |= {(life.account, name) for step in life.steps for name in step[1:3] if name}
         try:
             found = live(life)
         except ModelError as error:
-            yield Wrong("a decision about another hash than the latest was taken", str(error))
+            yield Violation("a decision about another hash than the latest was taken", str(error))
             continue
-        for names in together(found):
-            yield from _customer_is_right(life, found, names, evidence)
-    for stranger in evidence.customers.keys() - told:
-        yield Wrong("a user of the Cloud API is known that nobody told of", str(stranger))
-    for line in evidence.told_twice:
-        yield Wrong("something happened twice on the Cloud API", line)
+        for names in names_of_users(found):
+            yield from _cloud_user_is_right(life, found, names, evidence)
+    for unknown in evidence.cloud.keys() - reported:
+        yield Violation("a user of the Cloud API is known that nobody reported", str(unknown))
+    for line in evidence.cloud_duplicates:
+        yield Violation("something happened twice on the Cloud API", line)
 
 
-def _customer_is_right(
-    life: Life, found: Mapping[str, Customer], names: frozenset[str], evidence: Evidence
-) -> Iterator[Wrong]:
-    at_shop = [evidence.customers.get((life.account, name)) for name in names]
-    if len({None if one is None else one.id for one in at_shop}) != 1:
-        yield Wrong("names of one user lead to more than one", f"{names} {life}")
+def _cloud_user_is_right(
+    life: Life, found: Mapping[str, ModelUser], names: frozenset[str], evidence: Evidence
+) -> Iterator[Violation]:
+    stored = [evidence.cloud.get((life.account, name)) for name in names]
+    if len({None if one is None else one.id for one in stored}) != 1:
+        yield Violation("names of one user lead to more than one", f"{names} {life}")
     right = found[next(iter(names))]
-    for one in at_shop:
+    for one in stored:
         if one is None or (one.hash, one.state) != (right.hash, right.state):
-            yield Wrong("a user of the Cloud API has another identity", f"{one} {right} {life}")
-        elif one.shown != _shown(right):
-            yield Wrong("the gate says something else of the Cloud API", f"{one} {right} {life}")
+            yield Violation("a user of the Cloud API has another identity", f"{one} {right} {life}")
+        elif one.answer != _answer(right):
+            yield Violation(
+                "the gate says something else of the Cloud API", f"{one} {right} {life}"
+            )
 
 
-def _shown(right: Customer) -> Shown:
+def _answer(right: ModelUser) -> GateAnswer:
     if right.state == "acknowledged":
-        return Shown(frozenset(), right.hash)
+        return GateAnswer(frozenset(), right.hash)
     if right.state == "awaiting_hash":
-        return Shown(frozenset(), None)
-    return Shown(frozenset({f"identity_{right.state}"}), None)
+        return GateAnswer(frozenset(), None)
+    return GateAnswer(frozenset({f"identity_{right.state}"}), None)
 
 
-def the_guard_held(record: Record, evidence: Evidence) -> Iterator[Wrong]:
-    """Demand that a change after too many waits for a person, as the journal's order tells."""
+def the_guard_held(record: Record, evidence: Evidence) -> Iterator[Violation]:
+    """Demand that a change after too many, in the journal's order, waits for a person."""
     for case in _guarded(record, evidence):
         state = evidence.identities.get(case.wa_id, Identity(None, None)).state
         if state != "pending":
             said = f"{case.wa_id} {case.latest.hash}: {state}"
-            yield Wrong("a change went past the guard", said)
+            yield Violation("a change went past the guard", said)
 
 
 def _guarded(record: Record, evidence: Evidence) -> list[Case]:
-    """Give the users whom the guard surely stopped: no answer of the client came in between."""
+    """Return the users whom the guard surely stopped: the client was not asked in between."""
     before = _known_before(record, evidence)
     return [
         case
@@ -243,7 +247,7 @@ def _guarded(record: Record, evidence: Evidence) -> list[Case]:
 
 
 def _known_before(record: Record, evidence: Evidence) -> dict[Change, int]:
-    """Count the changes of the same user that were in effect when each took effect."""
+    """Return how many changes of the same user were in effect when each took effect."""
     known: dict[str, set[str]] = {}
     before: dict[Change, int] = {}
     for row in evidence.journal:
@@ -263,22 +267,22 @@ def _either(right: set[str]) -> str:
 
 
 def coverage(record: Record, evidence: Evidence) -> dict[str, int]:
-    """Count what could be judged, so that a soak that judged nothing can be told."""
+    """Count what could be judged, to notice a soak that judged nothing."""
     found = Counter(case.handling for case in cases(record, evidence))
     return {
         "bodies": len(record.accepted),
         "users": found.total(),
         "changes": sum(len(case.changes) for case in cases(record, evidence)),
-        "decisions": sum(decision.taken for decision in record.decisions),
+        "decisions": sum(decision.accepted for decision in record.decisions),
         "users stopped by the guard": len(_guarded(record, evidence)),
         "PUTs": len(evidence.puts),
         "gate answers": len(evidence.gate),
-        "users of the Cloud API": len({one.id for one in evidence.customers.values()}),
+        "users of the Cloud API": len({one.id for one in evidence.cloud.values()}),
         "steps on the Cloud API": sum(len(life.steps) for life in record.lives),
     }
 
 
-CHECKS: tuple[Callable[[Record, Evidence], Iterator[Wrong]], ...] = (
+CHECKS: tuple[Callable[[Record, Evidence], Iterator[Violation]], ...] = (
     something_was_judged,
     the_database_is_sound,
     nothing_accepted_is_lost,
@@ -292,5 +296,5 @@ CHECKS: tuple[Callable[[Record, Evidence], Iterator[Wrong]], ...] = (
     the_gate_agrees,
     numbers_and_contacts_are_known,
     the_guard_held,
-    every_customer_is_right,
+    every_cloud_user_is_right,
 )

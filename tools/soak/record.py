@@ -1,11 +1,11 @@
-"""What was sent to the service and what was answered: all that the oracle may hold against it."""
+"""What was sent to the service and what it answered: all that the oracle may hold against it."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from tools.soak.customers import Life
+from tools.soak.cloud_model import Life
 
 MAX_CHANGES = 3
 """The guard of the policies: so many changes of a user are acknowledged without a person."""
@@ -20,7 +20,7 @@ class Handling(StrEnum):
 
 
 PREFIXES = {Handling.AUTO: "1631", Handling.MANUAL: "1632", Handling.DELAYED: "1633"}
-"""How the wa_ids of each begin; others have no identity."""
+"""How the wa_ids of each begin; other users have no identity."""
 
 
 class Change(NamedTuple):
@@ -31,7 +31,7 @@ class Change(NamedTuple):
     at_ms: int
 
 
-class Move(NamedTuple):
+class NumberChange(NamedTuple):
     """A change of a number: the new wa_id, and the event time (Unix ms)."""
 
     wa_id: str
@@ -42,7 +42,7 @@ class Move(NamedTuple):
 class Decision:
     """A person's decision, sent until it is answered; times in Unix seconds.
 
-    `lost` counts the tries without an answer: each may have taken effect all the same.
+    `unanswered` counts the tries without an answer: each may have taken effect all the same.
     """
 
     wa_id: str
@@ -51,21 +51,21 @@ class Decision:
     sent_at: float
     answered_at: float | None = None
     status: int | None = None
-    lost: int = 0
+    unanswered: int = 0
 
     @property
-    def taken(self) -> bool:
-        """Whether the service said that it is in effect."""
+    def accepted(self) -> bool:
+        """Whether the service answered that it is in effect."""
         return self.status in {200, 202}
 
     @property
     def possible(self) -> bool:
         """Whether it may be in effect."""
-        return self.taken or self.lost > 0
+        return self.accepted or self.unanswered > 0
 
 
-class Wrong(NamedTuple):
-    """Something that must not be: what, without naming anybody, and the detail for the folder."""
+class Violation(NamedTuple):
+    """A broken promise: which, without naming anybody, and the detail for the folder."""
 
     what: str
     detail: str
@@ -79,26 +79,26 @@ class Record:
     """The bodies that were sent in whole."""
     accepted: Counter[bytes] = field(default_factory=Counter)
     """How often each body was answered with 200."""
-    owed: int = 0
-    """Callbacks that never got their 200."""
+    undelivered: int = 0
+    """The number of callbacks that never got their 200."""
     sightings: dict[bytes, Change] = field(default_factory=dict)
-    """The identity that a body tells of."""
+    """The identity that is in a body."""
     decisions: list[Decision] = field(default_factory=list)
-    moves: dict[str, Move] = field(default_factory=dict)
+    number_changes: dict[str, NumberChange] = field(default_factory=dict)
     """Accepted changes of numbers, by the old wa_id."""
     checks: dict[str, str] = field(default_factory=dict)
     """Accepted results of contact checks: the status by the literal input."""
     lives: list[Life] = field(default_factory=list)
-    """What was told of users of the Cloud API."""
-    wrongs: list[Wrong] = field(default_factory=list)
-    """What was seen to be wrong under way."""
+    """What was accepted about users of the Cloud API."""
+    violations: list[Violation] = field(default_factory=list)
+    """The broken promises that were seen at once."""
     counts: Counter[str] = field(default_factory=Counter)
 
-    def complain(self, what: str, detail: str) -> None:
-        """Note something that must not be."""
-        self.wrongs.append(Wrong(what, detail))
+    def add_violation(self, what: str, detail: str) -> None:
+        """Note a broken promise."""
+        self.violations.append(Violation(what, detail))
 
 
 def handling_of(wa_id: str) -> Handling | None:
-    """Tell how a user's changes are handled; None for a user without an identity."""
+    """Return how a user's changes are handled; None for a user without an identity."""
     return next((kind for kind, prefix in PREFIXES.items() if wa_id.startswith(prefix)), None)

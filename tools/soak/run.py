@@ -9,27 +9,36 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.processes import RunError
+from tools.simulator import simulator
 from tools.soak.api import Api
-from tools.soak.client import Client, client_in
-from tools.soak.command import Command, CommandError, command_in
-from tools.soak.customers import ACCOUNTS
-from tools.soak.door import Door
-from tools.soak.evidence import Put
-from tools.soak.faults import OF_CLIENT, OF_SERVICE, OfClient, OfService, Trouble
-from tools.soak.finding import Gate, find, until_done
+from tools.soak.cloud_model import ACCOUNTS
+from tools.soak.delivery import Delivery
+from tools.soak.evidence import GateAnswers, Put, gather, outbox
+from tools.soak.faults import (
+    CLIENT_FAULTS,
+    SERVICE_FAULTS,
+    ClientFaults,
+    ServiceFaults,
+    cause_faults,
+)
 from tools.soak.load import Load
 from tools.soak.oracle import coverage, judge
-from tools.soak.record import Record, Wrong
+from tools.soak.record import Record, Violation
+from tools.soak.service import Client, Service
 from tools.soak.world import World
 
 SETTLE_SECONDS = 60.0
-"""So long each may take in the end: the senders, what is owed, and what the client is asked."""
+"""How long each may take in the end: the senders, their callbacks, and the calls to the client."""
+LONGEST_PAUSE_SECONDS = 300.0
+"""What is promised of the pause between two tries."""
 POLL_SECONDS = 0.1
+MANY = 1_000_000
 
 
 @dataclass(slots=True)
 class Soak:
-    """What is asked for, and what came of it."""
+    """What is asked for, and what was found."""
 
     folder: Path
     seed: str
@@ -45,100 +54,112 @@ class Stage:
 
     run: Soak
     client: Client
-    command: Command
+    service: Service
     world: World
-    door: Door
+    delivery: Delivery
     api: Api
 
 
-async def soak(run: Soak) -> list[Wrong]:
-    """Run it; give everything that was wrong."""
+async def soak(run: Soak) -> list[Violation]:
+    """Run it, and return every violation."""
     try:
         async with AsyncExitStack() as stack:
             stage = await _set_up(run, stack)
-            await _strain(stage)
+            await _load(stage)
             return await _verdict(stage)
-    except CommandError as error:
-        run.record.complain(str(error), "its log tells more")
-        return run.record.wrongs
+    except RunError as error:
+        run.record.add_violation(str(error), "see the log of the service")
+        return run.record.violations
 
 
 async def _set_up(run: Soak, stack: AsyncExitStack) -> Stage:
     """Start all that takes part; it ends with the stack."""
-    client = await stack.enter_async_context(client_in(run.folder))
-    command = await stack.enter_async_context(command_in(run.folder, client))
-    chance = random.Random(f"{run.seed} door")
-    door = await stack.enter_async_context(aclosing(Door(command, run.record, chance)))
-    api = await stack.enter_async_context(aclosing(Api(command, run.record)))
-    return Stage(run, client, command, World(client, run.record), door, api)
+    options = {"show_security_notifications": True, "health_per_minute": MANY}
+    client = Client(stack.enter_context(simulator(run.folder, **options)))
+    service = Service(run.folder, client)
+    await stack.enter_async_context(aclosing(service))
+    await service.start()
+    delivery = Delivery(service, run.record, random.Random(f"{run.seed} delivery"))
+    await stack.enter_async_context(aclosing(delivery))
+    api = await stack.enter_async_context(aclosing(Api(service, run.record)))
+    return Stage(run, client, service, World(client, run.record), delivery, api)
 
 
-async def _strain(stage: Stage) -> None:
+async def _load(stage: Stage) -> None:
     """Load it and let things fail, then let it come to rest."""
-    again = asyncio.create_task(stage.door.deliver_again())
-    stop = asyncio.Event()
-    load = Load(stage.world, stage.door, stage.api, stage.run.record)
-    sending = asyncio.create_task(load.send(stage.run.seed, stop))
+    stop, seed = asyncio.Event(), stage.run.seed
+    load = Load(stage.world, stage.delivery, stage.api, stage.run.record)
+    again = asyncio.create_task(stage.delivery.deliver_again())
+    sending = asyncio.create_task(load.send(seed, stop))
     failing = asyncio.create_task(_fail(stage, stop))
+    tasks = (again, sending, failing)
     try:
-        await _watch({again, sending, failing}, stage.run.seconds)
+        done, _ = await asyncio.wait(
+            tasks, timeout=stage.run.seconds, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for task in done:
+            task.result()
         stop.set()
         await failing
-        await _rest(stage, sending)
+        await _come_to_rest(stage, sending)
     finally:
-        for task in (again, sending, failing):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(again, sending, failing, return_exceptions=True)
-
-
-async def _watch(tasks: set[asyncio.Task[None]], seconds: float) -> None:
-    """Let tasks run for so long; raise what one of them raises."""
-    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-    for task in done:
-        task.result()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _fail(stage: Stage, stop: asyncio.Event) -> None:
-    """Let service and client fail, each by itself, and be well again in the end."""
+    """Let service and client fail, each by itself, until both are well again in the end."""
     record, seed = stage.run.record, stage.run.seed
-    of_service = Trouble(OfService(stage.command, stage.client), OF_SERVICE, record)
-    of_client = Trouble(OfClient(stage.client), OF_CLIENT, record)
+    of_service = ServiceFaults(stage.service, stage.client)
+    of_client = ClientFaults(stage.client)
     await asyncio.gather(
-        of_service.cause(f"{seed} service", stop), of_client.cause(f"{seed} client", stop)
+        cause_faults(of_service, SERVICE_FAULTS, record, f"{seed} service", stop),
+        cause_faults(of_client, CLIENT_FAULTS, record, f"{seed} client", stop),
     )
 
 
-async def _rest(stage: Stage, sending: asyncio.Task[None]) -> None:
-    """Wait until everything is sent and accepted, and nothing is left to be done."""
+async def _come_to_rest(stage: Stage, sending: asyncio.Task[None]) -> None:
+    """Wait until everything is sent and accepted, and no work is left."""
+    record, delivery = stage.run.record, stage.delivery
     done, _ = await asyncio.wait({sending}, timeout=SETTLE_SECONDS)
     if not done:
-        stage.run.record.complain("a sender waits for ever", "")
+        record.add_violation("a sender waits for ever", "")
     deadline = time.monotonic() + SETTLE_SECONDS
-    while stage.door.owed and time.monotonic() < deadline:
+    while delivery.undelivered and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
-    stage.run.record.owed = stage.door.owed
-    await until_done(stage.command.database, SETTLE_SECONDS)
+    record.undelivered = delivery.undelivered
+    began = time.time()
+    while left := outbox(stage.service.database):
+        last_due = min(max(work.due_at for work in left) / 1000, began + LONGEST_PAUSE_SECONDS)
+        if time.time() > max(began, last_due) + SETTLE_SECONDS:
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
-async def _verdict(stage: Stage) -> list[Wrong]:
+async def _verdict(stage: Stage) -> list[Violation]:
     """Ask the gate about everybody, stop the service, gather the evidence, and judge."""
-    run, command = stage.run, stage.command
+    run, service = stage.run, stage.service
     names = [person.wa_id for person in stage.world.people]
-    moved_to = [move.wa_id for move in run.record.moves.values()]
-    gate = await stage.api.lookup([*names, *moved_to, *run.record.checks])
-    shown = {
-        (account, name): told
+    new_numbers = [change.wa_id for change in run.record.number_changes.values()]
+    reasons = await stage.api.lookup([*names, *new_numbers, *run.record.checks])
+    cloud = {
+        (account, name): answer
         for account in ACCOUNTS
-        for name, told in (await stage.api.shop(account, _names(run.record, account))).items()
+        for name, answer in (
+            await stage.api.cloud_lookup(account, _cloud_names(run.record, account))
+        ).items()
     }
-    await command.stop()
-    evidence = await find(command.database, command.log, stage.client, Gate(gate, shown))
+    await service.stop()
+    seen = await stage.client.do("seen")
+    gate = GateAnswers(reasons, cloud)
+    evidence = await asyncio.to_thread(gather, service.database, service.log, seen, gate)
     run.puts, run.coverage = evidence.puts, coverage(run.record, evidence)
-    run.record.counts |= Counter({"kills": command.kills, "starts": command.starts})
+    run.record.counts |= Counter({"kills": service.kills, "starts": service.starts})
     return judge(run.record, evidence)
 
 
-def _names(record: Record, account: str) -> list[str]:
-    """Give all names that users of the Cloud API were told by."""
+def _cloud_names(record: Record, account: str) -> list[str]:
+    """Return all names of users of the Cloud API that were in accepted callbacks."""
     steps = [step for life in record.lives if life.account == account for step in life.steps]
     return sorted({name for step in steps for name in (step.wa_id, step.user_id) if name})

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from tools.soak.evidence import Evidence, Put
-from tools.soak.record import MAX_CHANGES, Change, Decision, Handling, Move, Record, handling_of
+from tools.soak.record import (
+    MAX_CHANGES,
+    Change,
+    Decision,
+    Handling,
+    NumberChange,
+    Record,
+    handling_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +25,7 @@ class Case:
     changes: Sequence[Change]
     decisions: Sequence[Decision]
     puts: Sequence[Put]
-    moved: Move | None
+    number_change: NumberChange | None
 
     @property
     def latest(self) -> Change:
@@ -30,9 +38,9 @@ class Case:
         return self.handling is not Handling.MANUAL and not self.decisions
 
     @property
-    def last_taken(self) -> Decision | None:
-        """The last decision about the latest change that the service took."""
-        about = [d for d in self.decisions if d.hash == self.latest.hash and d.taken]
+    def last_accepted(self) -> Decision | None:
+        """The last decision about the latest change that the service accepted."""
+        about = [d for d in self.decisions if d.hash == self.latest.hash and d.accepted]
         return about[-1] if about else None
 
     @property
@@ -41,51 +49,51 @@ class Case:
 
         Held or acknowledged are right then, and the client knows better until it is asked again.
         """
-        last = self.last_taken
+        last = self.last_accepted
         return last is not None and last.verb == "hold" and self.settled_by_put(last)
 
     def may_be_put(self, put: Put) -> bool:
-        """Tell whether policy or a person can have decided this by then."""
+        """Return whether policy or a person can have decided this by then."""
         return self.handling is not Handling.MANUAL or any(
             d.verb == "acknowledge" and d.hash == put.hash and d.sent_at <= put.at
             for d in self.decisions
         )
 
     def was_held(self, put: Put) -> bool:
-        """Tell whether the identity was surely held when the PUT came."""
+        """Return whether the identity was surely held when the PUT came."""
         about = [d for d in self.decisions if d.hash == put.hash and d.sent_at <= put.at]
         last = about[-1] if about else None
-        if last is None or last.verb != "hold" or not last.taken or last.answered_at is None:
+        if last is None or last.verb != "hold" or not last.accepted or last.answered_at is None:
             return False
         return last.answered_at < put.at
 
     @property
     def has_new_owner(self) -> bool:
         """Whether a person surely acknowledged who came after the user had left the number."""
-        if self.moved is None or self.handling is not Handling.MANUAL:
+        if self.number_change is None or self.handling is not Handling.MANUAL:
             return False
-        last = self.last_taken
+        last = self.last_accepted
         acknowledged = last is not None and last.verb == "acknowledge"
-        return acknowledged and self.latest.at_ms > self.moved.at_ms
+        return acknowledged and self.latest.at_ms > self.number_change.at_ms
 
     def may_have_new_owner(self, asked_at: float) -> bool:
-        """Tell whether a person, or the client that was last asked then, may have done so."""
-        if self.moved is None:
+        """Return whether a person, or the client that was last asked then, may have done so."""
+        if self.number_change is None:
             return False
-        later = {change.hash for change in self.changes if change.at_ms > self.moved.at_ms}
+        later = {change.hash for change in self.changes if change.at_ms > self.number_change.at_ms}
         decided = any(
             d.hash in later and d.verb == "acknowledge" and d.possible for d in self.decisions
         )
-        return decided or (bool(later) and asked_at * 1000 > self.moved.at_ms)
+        return decided or (bool(later) and asked_at * 1000 > self.number_change.at_ms)
 
     def settled_by_put(self, hold: Decision) -> bool:
-        """Tell whether a PUT may have had its effect before the hold: a GET then tells."""
+        """Return whether a PUT may have had its effect before the hold, so that a GET decides."""
         end = hold.answered_at or float("inf")
         return any(put.hash == hold.hash and put.at <= end for put in self.puts)
 
 
 def cases(record: Record, evidence: Evidence) -> list[Case]:
-    """Sort what is known by user."""
+    """Return the users, each with all that is known about it."""
     changes: dict[str, set[Change]] = {}
     for body in record.accepted:
         if (change := record.sightings.get(body)) is not None:
@@ -103,7 +111,7 @@ def cases(record: Record, evidence: Evidence) -> list[Case]:
             sorted(found, key=attrgetter("at_ms")),
             decisions.get(wa_id, ()),
             puts.get(wa_id, ()),
-            record.moves.get(wa_id),
+            record.number_changes.get(wa_id),
         )
         for wa_id, found in changes.items()
         if (handling := handling_of(wa_id)) is not None
@@ -111,8 +119,8 @@ def cases(record: Record, evidence: Evidence) -> list[Case]:
 
 
 def states(case: Case) -> set[str]:
-    """Give the states that are right for a user's latest identity once all is done."""
-    last = case.last_taken
+    """Return the states that are right for a user's latest identity once all is done."""
+    last = case.last_accepted
     if last is None:
         return _by_policy(case)
     if last.verb == "acknowledge":
@@ -129,18 +137,18 @@ def _by_policy(case: Case) -> set[str]:
     may_wait = (
         len(case.changes) > MAX_CHANGES
         or any(d.verb == "hold" for d in earlier)
-        or case.moved is not None
+        or case.number_change is not None
     )
     return {"acknowledged", "pending"} if may_wait else {"acknowledged"}
 
 
 def _surely_after_hold(case: Case, earlier: list[Decision]) -> bool:
-    """Tell whether the identity before was held: then every later one waits for a person."""
+    """Return whether the identity before was held: then every later one waits for a person."""
     last = earlier[-1] if earlier else None
     return (
         last is not None
         and last.verb == "hold"
-        and last.taken
+        and last.accepted
         and last.hash != case.latest.hash
         and not case.settled_by_put(last)
     )

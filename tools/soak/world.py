@@ -1,25 +1,22 @@
-"""The users as the client has them: whose identity changes, and the callbacks that tell of it."""
+"""The users as the client has them: whose identity changes, and the callbacks that report it."""
 
 import base64
 import itertools
-import json
 import random
 import time
 from asyncio import Lock
 from dataclasses import dataclass, field
-from typing import Any
 
-from service.simulator import callback_bodies, message_ids
-from service.simulator.users import User
-from tools.bench import bodies
-from tools.soak.client import Client
-from tools.soak.door import Callback
-from tools.soak.record import MAX_CHANGES, PREFIXES, Change, Handling, Move, Record
+from tools import bodies
+from tools.soak.delivery import Callback
+from tools.soak.record import MAX_CHANGES, PREFIXES, Change, Handling, NumberChange, Record
+from tools.soak.service import Client
 
 EVERYDAY_USERS = 2_000
 NEW_NUMBERS, INVALID_NUMBERS = "1635", "1634"
 KNOWN_AGAIN = 0.5
-"""How often a user is taken who is known already, while there are changes left for one."""
+"""How often a known user is taken, while there are changes left for one."""
+RECENT_USERS = 200
 HASH_BYTES = 8
 
 
@@ -37,91 +34,87 @@ class World:
     """All users, and the numbers that make every body distinct."""
 
     def __init__(self, client: Client, record: Record) -> None:
-        self.client = client
         self.people: list[Person] = []
+        self._client = client
         self._record = record
         self._numbers = itertools.count(1)
 
     def anyone(self, chance: random.Random) -> Person | None:
-        """Give a user who has an identity; None while there is none."""
+        """Return a user who has an identity; None while there is none."""
         return chance.choice(self.people) if self.people else None
 
     def someone(self, chance: random.Random, handling: Handling) -> Person:
-        """Give a user to whom the guard has no objection yet, known or new."""
-        known = [p for p in self.people[-200:] if self._has_changes_left(p, handling)]
+        """Return a user to whom the guard has no objection yet, known or new."""
+        known = [
+            person
+            for person in self.people[-RECENT_USERS:]
+            if person.handling is handling and 0 < len(person.changes) < MAX_CHANGES
+        ]
         if known and chance.random() < KNOWN_AGAIN:
             return chance.choice(known)
         return self.newcomer(handling)
 
-    def _has_changes_left(self, person: Person, handling: Handling) -> bool:
-        return person.handling is handling and 0 < len(person.changes) < MAX_CHANGES
-
     def newcomer(self, handling: Handling) -> Person:
-        """Give a new user."""
+        """Return a new user."""
         wa_id = f"{PREFIXES[handling]}{next(self._numbers):07}"
         self.people.append(Person(wa_id, handling))
         return self.people[-1]
 
     async def change(self, chance: random.Random, person: Person, ago_ms: int = 0) -> Callback:
-        """Let an identity change, and give the notification; each is later than the one before."""
+        """Change an identity, later than the change before, and return the notification."""
         earliest = person.changes[-1].at_ms + 1 if person.changes else 0
-        at_ms = max(earliest, time.time_ns() // 1_000_000 - ago_ms)
+        at_ms = max(earliest, _now_ms() - ago_ms)
         hash_ = base64.b64encode(chance.randbytes(HASH_BYTES)).decode()
         change = Change(person.wa_id, hash_, at_ms)
         person.changes.append(change)
-        await self.client.do(
+        await self._client.do(
             "change_identity", wa_id=person.wa_id, hash=hash_, at_ms=at_ms, notify=False
         )
-        user = User(person.wa_id, hash_, at_ms, acknowledged=False)
-        return Callback(_json(callback_bodies.identity_changed(user)), change)
+        return Callback(bodies.identity_change(*change), change)
 
     async def message(self, person: Person) -> Callback | None:
-        """Let a user write; the message bears what the client knows of the identity by now."""
-        found = await self.client.do("user", wa_id=person.wa_id)
-        return None if found is None else self._stamped(User(**found))
+        """Return what a user wrote, with the identity as the client has it by now."""
+        found = await self._client.do("user", wa_id=person.wa_id)
+        if found is None:
+            return None
+        change = Change(found["wa_id"], found["hash"], found["created_timestamp"])
+        return self._message(change, acknowledged=found["acknowledged"])
 
     def claim(self, person: Person) -> Callback:
-        """Write a message that claims the latest change to be acknowledged, be it so or not."""
-        change = person.changes[-1]
-        return self._stamped(User(change.wa_id, change.hash, change.at_ms, acknowledged=True))
+        """Return a message that claims, rightly or not, that the latest change is acknowledged."""
+        return self._message(person.changes[-1], acknowledged=True)
 
-    def _stamped(self, user: User) -> Callback:
-        change = Change(user.wa_id, user.hash, user.created_timestamp)
-        now_ms = time.time_ns() // 1_000_000
-        body = callback_bodies.text_message(user, "Hello", "A user", now_ms, with_identity=True)
-        return Callback(_json(body), change)
+    def _message(self, change: Change, *, acknowledged: bool) -> Callback:
+        number = next(self._numbers)
+        body = bodies.message(*change, acknowledged=acknowledged, number=number, at_ms=_now_ms())
+        return Callback(body, change)
 
-    def failed(self, person: Person) -> Callback:
-        """Write that a message to a user failed with 480."""
-        message_id = message_ids.outbound_id(person.wa_id)
-        now_ms = time.time_ns() // 1_000_000
-        return Callback(_json(callback_bodies.blocked(message_id, person.wa_id, now_ms)))
+    def blocked(self, person: Person) -> Callback:
+        """Return that a message to a user failed with 480."""
+        return Callback(bodies.blocked(person.wa_id, next(self._numbers), _now_ms()))
 
-    def moved(self, person: Person) -> Callback:
+    def number_change(self, person: Person) -> Callback:
         """Let a user take another number."""
-        new = f"{NEW_NUMBERS}{next(self._numbers):07}"
-        at_ms = time.time_ns() // 1_000_000
-        body = callback_bodies.number_changed(person.wa_id, new, at_ms)
-        note = {person.wa_id: Move(new, at_ms)}
-        return Callback(_json(body), note=lambda: self._record.moves.update(note))
+        change = NumberChange(f"{NEW_NUMBERS}{next(self._numbers):07}", _now_ms())
+        body = bodies.number_change(person.wa_id, change.wa_id, change.at_ms)
+        note = {person.wa_id: change}
+        return Callback(body, note=lambda: self._record.number_changes.update(note))
 
     def status(self, chance: random.Random) -> Callback:
-        """Write what became of a message."""
-        user, number = chance.randrange(EVERYDAY_USERS), next(self._numbers)
-        return Callback(bodies.status(user, number))
+        """Return the status of a message."""
+        name = bodies.wa_id(chance.randrange(EVERYDAY_USERS))
+        return Callback(bodies.status(name, next(self._numbers)))
 
-    def checked(self, chance: random.Random) -> Callback:
-        """Write the result of a contact check; some are of the same number again."""
+    def contact_check(self, chance: random.Random) -> Callback:
+        """Return the result of a contact check; some are of the same number again."""
         user = chance.randrange(EVERYDAY_USERS)
-        if chance.random() < 0.5:  # noqa: PLR2004  half of them each
-            return self._checked(bodies.contact_check(user), f"+{bodies.wa_id(user)}", "valid")
-        name = f"+{INVALID_NUMBERS}{user:07}"
-        body = _json({"contacts": [{"input": name, "status": "invalid"}]})
-        return self._checked(body, name, "invalid")
-
-    def _checked(self, body: bytes, name: str, status: str) -> Callback:
-        return Callback(body, note=lambda: self._record.checks.update({name: status}))
+        is_valid = chance.random() < 0.5  # noqa: PLR2004  half of them each
+        name = bodies.wa_id(user) if is_valid else None
+        number = f"+{name or f'{INVALID_NUMBERS}{user:07}'}"
+        note = {number: "valid" if is_valid else "invalid"}
+        body = bodies.contact_check(number, name)
+        return Callback(body, note=lambda: self._record.checks.update(note))
 
 
-def _json(body: dict[str, Any]) -> bytes:
-    return json.dumps(body).encode()
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
