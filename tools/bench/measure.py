@@ -157,7 +157,7 @@ def interleaved(
 
 
 def _report(number: int, found: Round) -> None:
-    """Tell whoever watches what was found."""
+    """Print what was found, for whoever watches."""
     parts = []
     for name, outcome in sorted(found.outcomes.items()):
         parts.append(f"{name} {outcome.rate:,.0f}/s p99 {outcome.p99_ms:.1f} ms")

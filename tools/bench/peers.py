@@ -10,9 +10,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tools.bench.accept import plan
 from tools.bench.measure import Effort, Series, interleaved, median, spread
@@ -107,33 +108,39 @@ def _peer(name: str, folder: Path) -> Iterator[Server]:
     folder.mkdir()
     port = free_port()
     with ExitStack() as stack:
-        command, environ, path, ready = STARTS[name](folder, port, stack)
-        process = Process(command, name=name, core=SERVER_CORE, environ=environ)
+        peer = STARTS[name](folder, port, stack)
+        process = Process(peer.command, name=name, core=SERVER_CORE, environ=peer.environ)
         stack.callback(process.end)
-        process.wait_for(f"http://127.0.0.1:{port}{ready}", accepted=(200, 404, 405))
-        yield Server(name, port, path, process)
+        process.wait_for(f"http://127.0.0.1:{port}{peer.ready}", accepted=(200, 404, 405))
+        yield Server(name, port, peer.path, process)
 
 
-Start = Callable[[Path, int, ExitStack], tuple[list[str], dict[str, str], str, str]]
-"""Prepares a peer in a folder, with a port, and with what lasts as long as it.
+class Peer(NamedTuple):
+    """How a peer is started, the path for callbacks, and the path that shows it is ready."""
 
-It returns command and environment, the path for callbacks, and the path that shows it is ready.
-"""
+    command: list[str]
+    path: str = "/"
+    ready: str = "/"
+    environ: Mapping[str, str] = {}
 
 
-def _fastapi(folder: Path, port: int, _: ExitStack) -> tuple[list[str], dict[str, str], str, str]:
+Start = Callable[[Path, int, ExitStack], Peer]
+"""Prepares a peer in a folder, with a port, and with what lasts as long as it."""
+
+
+def _fastapi(folder: Path, port: int, _: ExitStack) -> Peer:
     receiver = RECEIVERS / "fastapi_sqlalchemy" / "receiver.py"
     command = [str(_python_of("fastapi_sqlalchemy")), str(receiver), str(port)]
-    return command, {"DATABASE": str(folder / "callbacks.db")}, "/", "/"
+    return Peer(command, environ={"DATABASE": str(folder / "callbacks.db")})
 
 
-def _fastify(folder: Path, port: int, _: ExitStack) -> tuple[list[str], dict[str, str], str, str]:
+def _fastify(folder: Path, port: int, _: ExitStack) -> Peer:
     receiver = _node_of("fastify") / "receiver.js"
     command = [_program("node"), str(receiver), str(port), str(folder / "callbacks.db")]
-    return command, {"NODE_ENV": "production"}, "/", "/"
+    return Peer(command, environ={"NODE_ENV": "production"})
 
 
-def _hookspool(folder: Path, port: int, _: ExitStack) -> tuple[list[str], dict[str, str], str, str]:
+def _hookspool(folder: Path, port: int, _: ExitStack) -> Peer:
     command = [str(_python_of("hookspool").parent / "hookspool"), "--home", str(folder)]
     secret = folder / "secret"
     secret.write_text(TOKEN)
@@ -142,12 +149,10 @@ def _hookspool(folder: Path, port: int, _: ExitStack) -> tuple[list[str], dict[s
     migrating = Process([*command, "migrate"], name=HOOKSPOOL)
     if migrating.wait():
         raise RunError(f"it can't migrate its database: {migrating.printed()}")
-    return [*command, "intake"], {}, f"/hooks/main?token={TOKEN}", "/metrics"
+    return Peer([*command, "intake"], f"/hooks/main?token={TOKEN}", "/metrics")
 
 
-def _webhook(
-    folder: Path, port: int, stack: ExitStack
-) -> tuple[list[str], dict[str, str], str, str]:
+def _webhook(folder: Path, port: int, stack: ExitStack) -> Peer:
     file = folder / "callbacks.db"
     # While a connection is open no script takes the WAL down, on which the next would fail.
     database = sqlite3.connect(file)
@@ -167,7 +172,7 @@ def _webhook(
     hooks = folder / "hooks.json"
     hooks.write_text(json.dumps([hook]))
     listen = ["-ip", "127.0.0.1", "-port", str(port), "-hooks", str(hooks)]
-    return [_program("webhook"), *listen], {}, "/hooks/main", "/"
+    return Peer([_program("webhook"), *listen], "/hooks/main")
 
 
 STARTS: dict[str, Start] = {

@@ -184,7 +184,7 @@ class Api:
                 found[item["input"]] = GateAnswer(self._reasons(item), hash_)
         return found
 
-    async def abandon(self) -> None:
+    async def abandon(self, _: random.Random) -> None:
         """Ask something and close the connection before the answer."""
         with suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(0.001):

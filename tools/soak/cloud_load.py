@@ -139,7 +139,7 @@ class CloudLoad:
         person.user.hash = f"{person.user.user_id[3:]}/{person.changes}="
 
     async def _reinstalls(self, person: Person, chance: random.Random) -> None:
-        """Give a user another hash, which a message or a status reports."""
+        """Let a user have another hash, which a message or a status reports."""
         self._renew_hash(person)
         if chance.random() < 0.5:  # noqa: PLR2004  half of them
             await self._is_seen(person)

@@ -29,7 +29,34 @@ class Load:
         self._api = api
         self._recent: deque[Callback] = deque(maxlen=RECENT)
         self._changed_number: set[str] = set()
-        self._cloud = CloudLoad(record, api, self._deliver_until_accepted)
+        cloud = CloudLoad(record, api, self._deliver_until_accepted)
+        self._actions: dict[Callable[[random.Random], Awaitable[None]], int] = {
+            self.status: 30,
+            self.writes: 20,
+            self.contact_check: 5,
+            self.changes: 12,
+            self.changes_at_once: 6,
+            self.changes_in_disorder: 6,
+            self.again: 8,
+            self.flaps: 1,
+            self.changes_number: 1,
+            self.blocked: 4,
+            self.claims: 2,
+            self.waits: 2,
+            self.decided: 6,
+            self.held_in_time: 2,
+            self.hangs_up: 2,
+            self.stalls: 1,
+            self.asks_the_gate: 6,
+            self.refreshes: 3,
+            api.read: 8,
+            api.abandon: 1,
+            cloud.lives: 8,
+            cloud.lives_by_policy: 3,
+            cloud.turns_out_to_be_one: 3,
+            cloud.crowds: 1,
+        }
+        """What the senders do, and how often beside the other actions."""
 
     async def send(self, seed: str, stop: asyncio.Event) -> None:
         """Send until `stop` is set; what was begun by then is finished."""
@@ -37,10 +64,10 @@ class Load:
         await asyncio.gather(*senders)
 
     async def _send(self, chance: random.Random, stop: asyncio.Event) -> None:
-        actions, weights = list(ACTIONS), list(ACTIONS.values())
+        actions, weights = list(self._actions), list(self._actions.values())
         while not stop.is_set():
             (action,) = chance.choices(actions, weights)
-            await action(self, chance)
+            await action(chance)
             await asyncio.sleep(chance.uniform(0, LONGEST_PAUSE_SECONDS))
 
     async def _deliver(self, *callbacks: Callback) -> None:
@@ -156,10 +183,6 @@ class Load:
         """Stop in the middle of a body, and wait."""
         await self._delivery.stall(await self._world.change(chance, self._person(chance)))
 
-    async def reads(self, chance: random.Random) -> None:
-        """Read a list, or the health."""
-        await self._api.read(chance)
-
     async def asks_the_gate(self, chance: random.Random) -> None:
         """Ask the gate about one user, or about some."""
         people = self._world.people[-50:]
@@ -172,52 +195,3 @@ class Load:
         person = self._world.anyone(chance)
         if person is not None:
             await self._api.refresh(person.wa_id)
-
-    async def lives(self, chance: random.Random) -> None:
-        """Let things happen to a Cloud API user, whose other hashes a person decides about."""
-        await self._cloud.lives(chance)
-
-    async def lives_by_policy(self, chance: random.Random) -> None:
-        """Let things happen to a Cloud API user, whose other hashes policy decides about."""
-        await self._cloud.lives_by_policy(chance)
-
-    async def turns_out_to_be_one(self, chance: random.Random) -> None:
-        """Let two users of the Cloud API turn out to be one."""
-        await self._cloud.turns_out_to_be_one(chance)
-
-    async def crowds(self, chance: random.Random) -> None:
-        """Deliver one webhook about many users of the Cloud API."""
-        await self._cloud.crowds(chance)
-
-    async def goes_away(self, _: random.Random) -> None:
-        """Ask something, and don't wait for the answer."""
-        await self._api.abandon()
-
-
-ACTIONS: dict[Callable[[Load, random.Random], Awaitable[None]], int] = {
-    Load.status: 30,
-    Load.writes: 20,
-    Load.contact_check: 5,
-    Load.changes: 12,
-    Load.changes_at_once: 6,
-    Load.changes_in_disorder: 6,
-    Load.again: 8,
-    Load.flaps: 1,
-    Load.changes_number: 1,
-    Load.blocked: 4,
-    Load.claims: 2,
-    Load.waits: 2,
-    Load.decided: 6,
-    Load.held_in_time: 2,
-    Load.hangs_up: 2,
-    Load.stalls: 1,
-    Load.reads: 8,
-    Load.asks_the_gate: 6,
-    Load.refreshes: 3,
-    Load.goes_away: 1,
-    Load.lives: 8,
-    Load.lives_by_policy: 3,
-    Load.turns_out_to_be_one: 3,
-    Load.crowds: 1,
-}
-"""What the senders do, and how often beside the other actions."""
