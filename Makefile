@@ -42,7 +42,7 @@ coverage: install ## every test, with the branch coverage of service/, child pro
 	$(BIN)/coverage report --fail-under=95
 
 soak: install ## load and random faults against the real command, and a verdict; MINUTES=2 SEED=
-	@$(BIN)/python -m soak --minutes "$(MINUTES)" --seed "$(SEED)"
+	@$(BIN)/python -m tools.soak --minutes "$(MINUTES)" --seed "$(SEED)"
 
 pythons: install ## unit, contract and property tests on every other Python that is here
 	@$(BIN)/python .ci/pythons.py
@@ -51,9 +51,9 @@ wheel: install ## sdist and wheel into dist/, and the wheel alone in a new virtu
 	@$(BIN)/python .ci/wheel.py
 
 bench: install ## the benchmarks, each beside its reference; PARTS="accept --quick" for some
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement benchmarks/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tools/bench/requirements.txt
 	$(BIN)/pip check
-	$(BIN)/python -m benchmarks $(PARTS)
+	$(BIN)/python -m tools.bench $(PARTS)
 
 # deptry: what the wheel needs is declared as its own; what the rest needs besides, in a group.
 lint: install ## ruff, mypy, the import lines, the dependencies, the Dockerfile
@@ -62,7 +62,7 @@ lint: install ## ruff, mypy, the import lines, the dependencies, the Dockerfile
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry service
-	$(BIN)/deptry service soak tests benchmarks --ignore DEP004
+	$(BIN)/deptry service tools tests --ignore DEP004
 	$(BIN)/hadolint Dockerfile
 
 format: install ## ruff, mending what it can
@@ -74,7 +74,7 @@ requirements: ## compiles the locks anew (needs uv)
 	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra simulator --constraints requirements/dev.txt \
 		--output-file requirements/simulator.txt
-	$(COMPILE) --group bench --constraints requirements/dev.txt --output-file benchmarks/requirements.txt
+	$(COMPILE) --group bench --constraints requirements/dev.txt --output-file tools/bench/requirements.txt
 
 clean: ## the virtual environments, dist/, var/ and every cache
 	rm -rf $(VENV) .venv-* dist var .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

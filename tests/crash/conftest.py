@@ -25,8 +25,6 @@ from service.ledger.ledger import wall_clock
 from service.simulator import Options, Simulator
 from service.simulator.cloud.options import Number
 from service.simulator.cloud.users import CloudUser
-from soak import webhooks
-from soak.webhooks import signature
 from tests.acceptance.conftest import (
     certificates,
     http,
@@ -38,6 +36,8 @@ from tests.acceptance.conftest import (
     stack,
     wrote,
 )
+from tools import webhooks
+from tools.webhooks import signature
 
 __all__ = ["certificates", "http", "install", "prepare", "simulate", "spawn", "stack"]
 

@@ -10,8 +10,8 @@ import pytest
 
 from service.ledger.ledger import wall_clock
 from service.simulator.cloud.users import CloudUser
-from soak import webhooks
 from tests.crash.conftest import COMMITS_AT_START, OUTLET, SHOP, Callback, Load, Start
+from tools import webhooks
 
 USERS = 900
 """Of each account: each has three events, so that each account has three slices."""

@@ -96,9 +96,7 @@ def test_every_lock_that_is_installed_is_checked_afterwards() -> None:
     assert {name: checks for name, (_, checks) in counts.items()} == {
         name: locks for name, (locks, _) in counts.items()
     }
-    assert {"Makefile", "Dockerfile", ".ci/wheel.py", "benchmarks/peers/installing.py"} <= set(
-        counts
-    )
+    assert {"Makefile", "Dockerfile", ".ci/wheel.py", "tools/bench/peers.py"} <= set(counts)
 
 
 @pytest.mark.parametrize(

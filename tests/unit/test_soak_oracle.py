@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
-from soak.customers import Customer, Kind, Life, ModelError, Step, live
-from soak.evidence import AtClient, AtShop, Evidence, Identity, Kept, Put, Shown, Work
-from soak.oracle import judge
-from soak.record import Change, Decision, Move, Record
+from tools.soak.cloud_model import Kind, Life, ModelError, ModelUser, Step, live
+from tools.soak.evidence import (
+    ClientIdentity,
+    CloudIdentity,
+    Evidence,
+    GateAnswer,
+    Identity,
+    JournalRow,
+    Put,
+    Work,
+)
+from tools.soak.oracle import judge
+from tools.soak.record import Change, Decision, NumberChange, Record
 
 AUTO, PERSON, LATER = "16310000001", "16320000002", "16330000003"
 NEW, CHECKED = "16350000004", "+16340000005"
@@ -31,7 +40,7 @@ def record() -> Record:
         accepted=Counter(BODIES.keys()),
         sightings={body: change for body, change in BODIES.items() if change is not None},
         decisions=[decision(PERSON, "P", "acknowledge"), decision(LATER, "L", "hold")],
-        moves={PERSON: Move(NEW, 4)},
+        number_changes={PERSON: NumberChange(NEW, 4)},
         checks={CHECKED: "invalid"},
         lives=[Life("shop", steps=[seen("A", "W", "U"), seen("B", "W", "U")])],
     )
@@ -45,12 +54,12 @@ def step(kind: Kind, hash_: str | None = None) -> Step:
     return Step(kind, "W", None, hash_)
 
 
-WAITS = Shown(frozenset({"identity_pending"}), None)
+WAITS = GateAnswer(frozenset({"identity_pending"}), None)
 
 
-def customers(hash_: str | None = "B", state: str = "pending", **of: Any) -> dict[str, Any]:
-    found = AtShop(**{"id": 1, "hash": hash_, "state": state, "shown": WAITS, **of})
-    return {"customers": {("shop", "W"): found, ("shop", "U"): found}}
+def cloud(hash_: str | None = "B", state: str = "pending", **of: Any) -> dict[str, Any]:
+    found = CloudIdentity(**{"id": 1, "hash": hash_, "state": state, "answer": WAITS, **of})
+    return {"cloud": {("shop", "W"): found, ("shop", "U"): found}}
 
 
 def decision(wa_id: str, hash_: str, verb: str) -> Decision:
@@ -72,7 +81,7 @@ def evidence(**over: Any) -> Evidence:
     moved = [(PERSON, "number_changed", "P"), (NEW, "number_changed", None)]
     found = Evidence(
         now=NOW_MS,
-        journal=[Kept(body, "applied") for body in sorted(BODIES, reverse=True)],
+        journal=[JournalRow(body, "applied") for body in sorted(BODIES, reverse=True)],
         identities=users,
         history=frozenset({(AUTO, "A")}),
         audit=Counter([*changed, *moved]),
@@ -85,12 +94,12 @@ def evidence(**over: Any) -> Evidence:
             CHECKED: frozenset({"contact_invalid"}),
         },
         client={
-            AUTO: AtClient("B", acknowledged=True),
-            PERSON: AtClient("P", acknowledged=True),
-            LATER: AtClient("L", acknowledged=False),
+            AUTO: ClientIdentity("B", acknowledged=True),
+            PERSON: ClientIdentity("P", acknowledged=True),
+            LATER: ClientIdentity("L", acknowledged=False),
         },
         puts=[put(AUTO, "B"), put(PERSON, "P")],
-        **customers(),
+        **cloud(),
     )
     return replace(found, **over)
 
@@ -132,7 +141,7 @@ def test_a_guard_that_stopped_no_one_is_named() -> None:
         told.sent.add(body)
         told.accepted[body] += 1
         told.sightings[body] = Change(AUTO, body.decode(), 10 + number)
-    more = [Kept(body, "applied") for body in (b"first", b"second", b"third", b"fourth")]
+    more = [JournalRow(body, "applied") for body in (b"first", b"second", b"third", b"fourth")]
     users = {**found.identities, AUTO: Identity("fourth", "acknowledged")}
     assert "a change went past the guard" in verdict(evidence(journal=more, identities=users), told)
 
@@ -148,8 +157,8 @@ def puts(*more: Put) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("over", "what"),
     [
-        ({"unsound": ["row 1 missing"]}, "the database is not sound"),
-        ({"said": ["Traceback"]}, "the service logged a fault of its own"),
+        ({"integrity_errors": ["row 1 missing"]}, "the database is not sound"),
+        ({"log_errors": ["Traceback"]}, "the service logged an internal error"),
         ({"outbox": [leased(NOW_MS)]}, "work is leased and nobody does it"),
         ({"outbox": [leased(None, NOW_MS - 1)]}, "work is due and nobody does it"),
         ({"contacts": {}}, "a contact check has another result"),
@@ -159,7 +168,7 @@ def puts(*more: Put) -> dict[str, Any]:
             "the gate does not agree with what is known",
         ),
         (
-            {"client": {**evidence().client, LATER: AtClient("L", acknowledged=True)}},
+            {"client": {**evidence().client, LATER: ClientIdentity("L", acknowledged=True)}},
             "the client has another state",
         ),
         (
@@ -167,25 +176,22 @@ def puts(*more: Put) -> dict[str, Any]:
             "a change is not in the audit trail once",
         ),
         (
-            {"journal": [*evidence().journal, Kept(b"made up", "applied")]},
+            {"journal": [*evidence().journal, JournalRow(b"made up", "applied")]},
             "the journal has a callback that nobody sent",
         ),
-        ({"told_twice": ["first_use"]}, "something happened twice on the Cloud API"),
-        (customers("A"), "a user of the Cloud API has another identity"),
-        (customers(state="acknowledged"), "a user of the Cloud API has another identity"),
+        ({"cloud_duplicates": ["first_use"]}, "something happened twice on the Cloud API"),
+        (cloud("A"), "a user of the Cloud API has another identity"),
+        (cloud(state="acknowledged"), "a user of the Cloud API has another identity"),
         (
-            customers(shown=Shown(frozenset(), "B")),
+            cloud(answer=GateAnswer(frozenset(), "B")),
             "the gate says something else of the Cloud API",
         ),
         (
-            {"customers": customers()["customers"] | {("outlet", "W"): AtShop(3, "A", None, None)}},
-            "a user of the Cloud API is known that nobody told of",
+            {"cloud": cloud()["cloud"] | {("outlet", "W"): CloudIdentity(3, "A", None, None)}},
+            "a user of the Cloud API is known that nobody reported",
         ),
         (
-            {
-                "customers": customers()["customers"]
-                | {("shop", "W"): AtShop(2, "B", "pending", WAITS)}
-            },
+            {"cloud": cloud()["cloud"] | {("shop", "W"): CloudIdentity(2, "B", "pending", WAITS)}},
             "names of one user lead to more than one",
         ),
         (puts(put(LATER, "L")), "a PUT for an identity that was held"),
@@ -204,7 +210,7 @@ def test_what_must_not_be_is_named(over: dict[str, Any], what: str) -> None:
 def test_work_that_waits_for_another_try_is_right() -> None:
     users = {**evidence().identities, AUTO: Identity("B", "acknowledging")}
     gate = {**evidence().gate, AUTO: frozenset({"identity_acknowledging"})}
-    client = {**evidence().client, AUTO: AtClient("B", acknowledged=False)}
+    client = {**evidence().client, AUTO: ClientIdentity("B", acknowledged=False)}
     waiting = evidence(identities=users, gate=gate, client=client, outbox=[leased(None)])
     assert verdict(waiting) == set()
 
@@ -218,12 +224,12 @@ def _hold_and_change(verb: str) -> tuple[Record, Evidence]:
     told.sightings[b"after"] = Change(LATER, "M", 5)
     return told, replace(
         found,
-        journal=[*found.journal, Kept(b"after", "applied")],
+        journal=[*found.journal, JournalRow(b"after", "applied")],
         identities={**found.identities, LATER: Identity("M", "acknowledged")},
         history=found.history | {(LATER, "L")},
         audit=found.audit + Counter([(LATER, "changed", "M")]),
         gate={**found.gate, LATER: frozenset()},
-        client={**found.client, LATER: AtClient("M", acknowledged=True)},
+        client={**found.client, LATER: ClientIdentity("M", acknowledged=True)},
         puts=[*found.puts, put(LATER, "M")],
     )
 
@@ -242,19 +248,19 @@ def test_a_change_after_a_held_one_waits_for_a_person(verb: str, right: set[str]
 
 def test_what_was_wrong_under_way_is_not_forgotten() -> None:
     told = record()
-    told.complain("the API answered a read with 500", "/api/v1/status")
+    told.add_violation("the API answered a read with 500", "/api/v1/status")
     assert verdict(evidence(), told) == {"the API answered a read with 500"}
 
 
-def test_everything_that_is_owed_must_have_been_accepted() -> None:
+def test_everything_that_was_sent_must_have_been_accepted() -> None:
     told = record()
-    told.owed = 1
+    told.undelivered = 1
     assert verdict(evidence(), told) == {"a callback was not accepted in the end"}
 
 
 def met(*steps: Step, automatic: bool = False, name: str = "W") -> tuple[str | None, str | None]:
     """Let a user of the Cloud API live; give hash and state."""
-    found: Customer = live(Life("shop", automatic, list(steps)))[name]
+    found: ModelUser = live(Life("shop", automatic, list(steps)))[name]
     return found.hash, found.state
 
 
@@ -321,7 +327,7 @@ def test_a_number_is_its_new_owners_once_a_person_acknowledged_who_came_after_th
     moved_at: int, *, right: bool
 ) -> None:
     told = record()
-    told.moves[PERSON] = Move(NEW, moved_at)
+    told.number_changes[PERSON] = NumberChange(NEW, moved_at)
     wrong = {"the gate does not agree with what is known"}
     assert verdict(_new_owner(), told) == (set() if right else wrong)
     assert verdict(evidence(), told) == (wrong if right else set())

@@ -1,1 +1,0 @@
-"""The benchmarks, each beside its reference in the same run: `python -m benchmarks`."""

@@ -1,1 +1,0 @@
-"""Other receivers on the same work, installed by `make bench` alone, under `benchmarks/.peers`."""

@@ -1,1 +1,0 @@
-"""The soak: load with random faults against the real command, and a verdict on all it accepted."""

@@ -1,0 +1,165 @@
+"""One soak: load and faults together, then quiet, then the verdict."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.processes import RunError
+from tools.simulator import simulator
+from tools.soak.api import Api
+from tools.soak.cloud_model import ACCOUNTS
+from tools.soak.delivery import Delivery
+from tools.soak.evidence import GateAnswers, Put, gather, outbox
+from tools.soak.faults import (
+    CLIENT_FAULTS,
+    SERVICE_FAULTS,
+    ClientFaults,
+    ServiceFaults,
+    cause_faults,
+)
+from tools.soak.load import Load
+from tools.soak.oracle import coverage, judge
+from tools.soak.record import Record, Violation
+from tools.soak.service import Client, Service
+from tools.soak.world import World
+
+SETTLE_SECONDS = 60.0
+"""How long each may take in the end: the senders, their callbacks, and the calls to the client."""
+LONGEST_PAUSE_SECONDS = 300.0
+"""What is promised of the pause between two tries."""
+POLL_SECONDS = 0.1
+MANY = 1_000_000
+
+
+@dataclass(slots=True)
+class Soak:
+    """What is asked for, and what was found."""
+
+    folder: Path
+    seed: str
+    seconds: float
+    record: Record = field(default_factory=Record)
+    coverage: dict[str, int] = field(default_factory=dict)
+    puts: Sequence[Put] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All that takes part."""
+
+    run: Soak
+    client: Client
+    service: Service
+    world: World
+    delivery: Delivery
+    api: Api
+
+
+async def soak(run: Soak) -> list[Violation]:
+    """Run it, and return every violation."""
+    try:
+        async with AsyncExitStack() as stack:
+            stage = await _set_up(run, stack)
+            await _load(stage)
+            return await _verdict(stage)
+    except RunError as error:
+        run.record.add_violation(str(error), "see the log of the service")
+        return run.record.violations
+
+
+async def _set_up(run: Soak, stack: AsyncExitStack) -> Stage:
+    """Start all that takes part; it ends with the stack."""
+    options = {"show_security_notifications": True, "health_per_minute": MANY}
+    client = Client(stack.enter_context(simulator(run.folder, **options)))
+    service = Service(run.folder, client)
+    await stack.enter_async_context(aclosing(service))
+    await service.start()
+    delivery = Delivery(service, run.record, random.Random(f"{run.seed} delivery"))
+    await stack.enter_async_context(aclosing(delivery))
+    api = await stack.enter_async_context(aclosing(Api(service, run.record)))
+    return Stage(run, client, service, World(client, run.record), delivery, api)
+
+
+async def _load(stage: Stage) -> None:
+    """Load it and let things fail, then let it come to rest."""
+    stop, seed = asyncio.Event(), stage.run.seed
+    load = Load(stage.world, stage.delivery, stage.api, stage.run.record)
+    again = asyncio.create_task(stage.delivery.deliver_again())
+    sending = asyncio.create_task(load.send(seed, stop))
+    failing = asyncio.create_task(_fail(stage, stop))
+    tasks = (again, sending, failing)
+    try:
+        done, _ = await asyncio.wait(
+            tasks, timeout=stage.run.seconds, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for task in done:
+            task.result()
+        stop.set()
+        await failing
+        await _come_to_rest(stage, sending)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fail(stage: Stage, stop: asyncio.Event) -> None:
+    """Let service and client fail, each by itself, until both are well again in the end."""
+    record, seed = stage.run.record, stage.run.seed
+    of_service = ServiceFaults(stage.service, stage.client)
+    of_client = ClientFaults(stage.client)
+    await asyncio.gather(
+        cause_faults(of_service, SERVICE_FAULTS, record, f"{seed} service", stop),
+        cause_faults(of_client, CLIENT_FAULTS, record, f"{seed} client", stop),
+    )
+
+
+async def _come_to_rest(stage: Stage, sending: asyncio.Task[None]) -> None:
+    """Wait until everything is sent and accepted, and no work is left."""
+    record, delivery = stage.run.record, stage.delivery
+    done, _ = await asyncio.wait({sending}, timeout=SETTLE_SECONDS)
+    if not done:
+        record.add_violation("a sender waits for ever", "")
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while delivery.undelivered and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_SECONDS)
+    record.undelivered = delivery.undelivered
+    began = time.time()
+    while left := outbox(stage.service.database):
+        last_due = min(max(work.due_at for work in left) / 1000, began + LONGEST_PAUSE_SECONDS)
+        if time.time() > max(began, last_due) + SETTLE_SECONDS:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _verdict(stage: Stage) -> list[Violation]:
+    """Ask the gate about everybody, stop the service, gather the evidence, and judge."""
+    run, service = stage.run, stage.service
+    names = [person.wa_id for person in stage.world.people]
+    new_numbers = [change.wa_id for change in run.record.number_changes.values()]
+    reasons = await stage.api.lookup([*names, *new_numbers, *run.record.checks])
+    cloud = {
+        (account, name): answer
+        for account in ACCOUNTS
+        for name, answer in (
+            await stage.api.cloud_lookup(account, _cloud_names(run.record, account))
+        ).items()
+    }
+    await service.stop()
+    seen = await stage.client.do("seen")
+    gate = GateAnswers(reasons, cloud)
+    evidence = await asyncio.to_thread(gather, service.database, service.log, seen, gate)
+    run.puts, run.coverage = evidence.puts, coverage(run.record, evidence)
+    run.record.counts |= Counter({"kills": service.kills, "starts": service.starts})
+    return judge(run.record, evidence)
+
+
+def _cloud_names(record: Record, account: str) -> list[str]:
+    """Return all names of users of the Cloud API that were in accepted callbacks."""
+    steps = [step for life in record.lives if life.account == account for step in life.steps]
+    return sorted({name for step in steps for name in (step.wa_id, step.user_id) if name})

@@ -1,0 +1,153 @@
+"""The processes under test: the real command on one database, and the simulated client."""
+
+import asyncio
+import resource
+import signal
+import sqlite3
+import time
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tools.installation import CLOUD_WEBHOOK, WEBHOOK, CloudAccount, Installation
+from tools.processes import Process, RunError, free_port
+from tools.simulator import SimulatorProcess
+from tools.soak.record import MAX_CHANGES, PREFIXES, Handling
+
+CLOUD_AUTOMATIC = "1643"
+"""How the wa_ids of Cloud API users begin for whom policy decides, after a delay."""
+STALL_SECONDS = 2.0
+"""The time that a body may stall."""
+DELAY_SECONDS = 1.5
+"""The delay of a policy that has one."""
+POLICY = f"""
+mode = "auto"
+max_changes = {MAX_CHANGES}
+[[accounts.main.policy.rules]]
+name = "people"
+wa_id_prefixes = ["{PREFIXES[Handling.MANUAL]}"]
+mode = "manual"
+[[accounts.main.policy.rules]]
+name = "later"
+wa_id_prefixes = ["{PREFIXES[Handling.DELAYED]}"]
+delay_seconds = {DELAY_SECONDS}
+"""
+SHOP_POLICY = f"""
+mode = "manual"
+[[accounts.shop.policy.rules]]
+name = "later"
+wa_id_prefixes = ["{CLOUD_AUTOMATIC}"]
+mode = "auto"
+delay_seconds = {DELAY_SECONDS}
+max_changes = {MAX_CHANGES}
+"""
+CLOUD = (
+    CloudAccount("shop", "106540352242922", SHOP_POLICY),
+    CloudAccount("outlet", "106540352242923"),
+)
+# Without a sweep: the client must not be asked about what the service got wrong by itself.
+NO_SWEEP = """
+[reconciler]
+sweep_after_seconds = 86400
+"""
+
+
+class Client:
+    """The simulated client, which acts in the order in which it is asked to."""
+
+    def __init__(self, simulator: SimulatorProcess) -> None:
+        self.base_url, self.ca_file = simulator.base_url, simulator.ca_file
+        self._simulator = simulator
+        self._thread = ThreadPoolExecutor(max_workers=1)
+
+    async def do(self, act: str, **arguments: Any) -> Any:
+        """Carry out an act, and return what it answers."""
+        call = partial(self._simulator.do, act, **arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+class Service:
+    """The service as a child process, with its configuration, database and log in a folder."""
+
+    def __init__(self, folder: Path, client: Client) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.webhook, self.cloud_webhook = self.url + WEBHOOK, self.url + CLOUD_WEBHOOK
+        installation = Installation(
+            folder,
+            client.base_url,
+            client.ca_file,
+            drain_seconds=0.3,
+            server=f"body_timeout_seconds = {STALL_SECONDS}",
+            account="timeout_seconds = 2",
+            policy=POLICY,
+            more=NO_SWEEP,
+            cloud=CLOUD,
+        )
+        self.database, self.log = installation.database, folder / "ackgate.log"
+        self.starts = self.kills = 0
+        self._command = installation.command(self.port)
+        self._running: Process | None = None
+
+    @property
+    def _process(self) -> Process:
+        if self._running is None:
+            raise RunError("the service was never started")
+        return self._running
+
+    def spawn(self) -> None:
+        """Start it, without waiting for anything."""
+        self.starts += 1
+        self._running = Process(self._command, name="the service", log=self.log)
+
+    async def start(self) -> None:
+        """Start it, and wait until it accepts callbacks; RunError if it doesn't."""
+        self.spawn()
+        await asyncio.to_thread(self._process.wait_for, f"{self.url}/health/ready")
+
+    async def kill(self) -> None:
+        """Kill it."""
+        self.kills += 1
+        await asyncio.to_thread(self._process.kill)
+
+    async def stop(self, expected: Container[int] = (0,)) -> None:
+        """Stop it in order; RunError if it doesn't stop, or with another exit code."""
+        process = self._process
+        process.send(signal.SIGTERM)
+        code = await asyncio.to_thread(process.wait)
+        if code not in expected:
+            raise RunError(f"the service stopped with {code}")
+
+    async def aclose(self) -> None:
+        """End it, whatever happened."""
+        if self._running is not None:
+            await asyncio.to_thread(self._running.kill)
+
+    @contextmanager
+    def disk_full(self, beyond: int) -> Iterator[None]:
+        """Let none of its files grow beyond so many bytes."""
+        pid, limit = self._process.pid, resource.RLIMIT_FSIZE
+        before = resource.prlimit(pid, limit)
+        resource.prlimit(pid, limit, (beyond, before[1]))
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, limit, before)
+
+    def wal_size(self) -> int:
+        """Return the size of the database's write-ahead log."""
+        log = self.database.with_name(f"{self.database.name}-wal")
+        return log.stat().st_size if log.exists() else 0
+
+    async def lock_database(self, seconds: float) -> None:
+        """Hold the database's write lock from another connection."""
+        await asyncio.to_thread(self._lock, seconds)
+
+    def _lock(self, seconds: float) -> None:
+        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=10)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(seconds)
+            other.execute("ROLLBACK")
