@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from service.api.room import LOW_DISK_BYTES
+from service.api.context import LOW_DISK_BYTES
 from service.cli.clients import client_at
 from service.cli.probes import (
     Certificate,
