@@ -26,7 +26,6 @@ from service.api.params import (
 )
 from service.api.problems import ProblemError, field_problem
 from service.ledger.decisions import RecordAnswer, TakeDecision
-from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.names import MAX_HASH_CHARACTERS
 from service.model.users import State, User, by_key
@@ -133,7 +132,8 @@ async def _decide(request: web.Request, verb: Verb) -> User:
 async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody) -> User:
     """Record the caller's decision, and return the user as it is then.
 
-    Raises a 404 where there is no identity, and a 409 where the decision comes too late.
+    Raises a 404 where there is no identity, and a 409 where another hash is the latest, or where it
+    is too late.
     """
     if body.hash is None and request.match_info["account"] in app_context(request).clients:
         raise field_problem(("hash", "string type"))
@@ -184,7 +184,9 @@ async def wait_for(context: AppContext, user: User, seconds: float) -> User:
         async with asyncio.timeout(seconds):
             while True:
                 changed.clear()
-                user = await _reload(context, user)
+                find = partial(find_user, account=user.account, alias=user.alias)
+                found = await context.database.read(find)
+                user = found or user
                 ended = user.hash != hash_ or user.state is not State.ACKNOWLEDGING
                 if ended or context.changes.closing:
                     break
@@ -192,11 +194,6 @@ async def wait_for(context: AppContext, user: User, seconds: float) -> User:
     if user.hash != hash_:
         raise _conflict("another hash is the latest now", user)
     return user
-
-
-async def _reload(context: AppContext, user: User) -> User:
-    found = await context.database.read(partial(find_user, account=user.account, alias=user.alias))
-    return found or user
 
 
 async def refresh(request: web.Request) -> web.Response:
@@ -209,7 +206,10 @@ async def refresh(request: web.Request) -> web.Response:
     for _ in range(MAX_ASKS):
         known = await context.database.read(partial(find_user, account=account, alias=alias))
         wa_id = alias if known is None else known.alias
-        answer = await _ask(context, account, wa_id)
+        try:
+            answer = await context.clients[account].identity(wa_id)
+        except CallError as error:
+            raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None
         version = 0 if known is None else known.version
         refreshed = await context.ledger.submit(RecordAnswer(account, wa_id, version, answer))
         if refreshed.changed:
@@ -219,10 +219,3 @@ async def refresh(request: web.Request) -> web.Response:
             raise ProblemError(404, "the client knows no identity of this user")
         return web.json_response(serializers.identity(refreshed.user))
     raise ProblemError(502, "the identity changed each time that the client was asked")
-
-
-async def _ask(context: AppContext, account: str, wa_id: str) -> Answer | None:
-    try:
-        return await context.clients[account].identity(wa_id)
-    except CallError as error:
-        raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None
