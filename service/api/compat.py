@@ -9,12 +9,12 @@ from functools import partial
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
-from service.api.context import services
+from service.api.context import app_context
+from service.api.gate import alias_to_show
 from service.api.identities import DecisionBody, Hash, decide, wait_for
+from service.api.params import need_account, read_body
 from service.api.problems import ProblemError
-from service.api.queries import need_account, read_body
-from service.api.shapes import identity
-from service.api.whom import user_to_show
+from service.api.serializers import identity
 from service.model.decisions import Verb
 from service.model.users import OPEN, State
 from service.store.queries import find_user
@@ -23,17 +23,19 @@ WAIT_SECONDS = 10
 
 
 class HashBody(BaseModel):
-    """The hash to acknowledge; what else a client of the On-Premises API sends is let pass."""
+    """The hash to acknowledge; whatever else a client of the On-Premises API sends is ignored."""
 
     model_config = ConfigDict(extra="ignore")
     hash: Hash | None
 
 
 async def show(request: web.Request) -> web.Response:
-    """Give the latest identity of a user in the On-Premises shape."""
+    """Return the latest identity of a user in the On-Premises shape."""
     account = need_account(request)
-    alias = await user_to_show(request, account, request.match_info["wa_id"])
-    user = await services(request).database.read(partial(find_user, account=account, alias=alias))
+    alias = await alias_to_show(request, account, request.match_info["wa_id"])
+    user = await app_context(request).database.read(
+        partial(find_user, account=account, alias=alias)
+    )
     if user is None or user.latest is None:
         raise ProblemError(404, "there is no identity of this user")
     return web.json_response(
@@ -48,11 +50,11 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def acknowledge(request: web.Request) -> web.Response:
-    """Acknowledge the latest identity of a user, as the On-Premises API is asked to."""
+    """Acknowledge the latest identity of a user, as a client of the On-Premises API asks to."""
     body = DecisionBody(hash=(await read_body(request, HashBody)).hash)
     user = await decide(request, request.match_info["wa_id"], Verb.ACKNOWLEDGE, body)
     if user.state not in OPEN:
-        user = await wait_for(services(request), user, WAIT_SECONDS)
+        user = await wait_for(app_context(request), user, WAIT_SECONDS)
     if user.state not in {*OPEN, State.ACKNOWLEDGING}:
         raise ProblemError(409, "it was not acknowledged", identity=identity(user))
     return web.json_response({})

@@ -1,29 +1,30 @@
-"""Contacts: what the client last said of a number, and asking it anew."""
+"""Contacts: what the client last said of a number, and new checks of numbers."""
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Literal, NoReturn
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.api import shapes
-from service.api.access import CALLER
-from service.api.context import AppContext, services
-from service.api.problems import ProblemError, field_problem
-from service.api.queries import cursor_of, listed, need_account, need_client, page, read_body
-from service.ledger.contact_checks import (
-    AnotherRequest,
-    Key,
-    NoOptIn,
-    OverBudget,
-    Plan,
+from service.api import serializers
+from service.api.auth import CALLER
+from service.api.context import AppContext, app_context
+from service.api.params import (
+    FreeText,
+    RecipientText,
+    listed,
+    need_account,
+    need_client,
+    page,
+    read_body,
 )
+from service.api.problems import ProblemError, field_problem
+from service.ledger.contact_checks import AnotherRequest, Key, NoOptIn, OverBudget, Plan
 from service.model.checks import Number
-from service.model.contacts import Contact, OptIn
+from service.model.contacts import OptIn
 from service.model.names import storable
 from service.model.numbers import canonical
 from service.store.contact_checks import Repeat
@@ -33,13 +34,10 @@ from service.workers.checker import Checker
 
 MAX_CONTACTS = 1000
 MAX_ON_LOOP = 50
-"""So many numbers are read on the event loop; more take too long for those who wait for it."""
+"""Up to so many numbers are parsed on the event loop; more would hold it up for too long."""
 MAX_KEY_CHARACTERS = 255
 AHEAD_MS = 300_000
 """How far an opt-in may lie ahead: clocks differ."""
-
-Input = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 
 class OptInBody(BaseModel):
@@ -47,24 +45,24 @@ class OptInBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     at: AwareDatetime
-    how: Words
+    how: FreeText
 
 
 class ContactBody(BaseModel):
     """One number, with an opt-in of its own."""
 
     model_config = ConfigDict(extra="forbid")
-    input: Input
+    input: RecipientText
     opt_in: OptInBody | None = None
 
 
 def _as_contact(value: Any) -> Any:
-    """Take a text for a number without an opt-in of its own."""
+    """Return a plain text as a number without an opt-in of its own."""
     return {"input": value} if isinstance(value, str) else value
 
 
 Given = Annotated[
-    ContactBody, BeforeValidator(_as_contact, json_schema_input_type=Input | ContactBody)
+    ContactBody, BeforeValidator(_as_contact, json_schema_input_type=RecipientText | ContactBody)
 ]
 
 
@@ -79,7 +77,7 @@ class CheckBody(BaseModel):
 
 
 async def list_(request: web.Request) -> web.Response:
-    """Give the contacts with this `input` or this `wa_id`, else all of the account."""
+    """Return the contacts with this `input` or this `wa_id`, else all of the account."""
     asked = page(request, 1)
     account = need_account(request)
     inputs, wa_ids = (
@@ -87,43 +85,40 @@ async def list_(request: web.Request) -> web.Response:
         for name in ("input", "wa_id")
     )
     if not inputs and not wa_ids and request.query.keys() & {"input", "wa_id"}:
-        return listed([], None)
-    rows = await services(request).database.read(
+        return listed([])
+    rows = await app_context(request).database.read(
         partial(
             list_contacts,
             wanted=ContactFilter(account, inputs, wa_ids),
-            after=asked.after[0] if asked.after else 0,
+            after=asked.after_id,
             limit=asked.limit + 1,
         )
     )
-    more = len(rows) > asked.limit
-    rows = rows[: asked.limit]
-    return listed(
-        [shapes.contact(contact) for _, contact in rows], cursor_of(rows[-1][0]) if more else None
-    )
+    return asked.answer(rows, lambda row: serializers.contact(row[1]), lambda row: (row[0],))
 
 
 async def check(request: web.Request) -> web.Response:
-    """Have numbers checked by the client; give the contacts in the order of the request."""
+    """Have numbers checked by the client; return the contacts in the order of the request."""
     body = await read_body(request, CheckBody)
     key = _key(request, body)
     account = need_client(request)
-    parts = services(request)
-    numbers = await _numbers(parts, account, body)
-    checker = parts.checkers[account]
+    context = app_context(request)
+    numbers = await _numbers(context, account, body)
+    checker = context.checkers[account]
     try:
         plan = await checker.check(
             numbers, wait=body.blocking == "wait", force=body.force_check, key=key
         )
     except CallError as error:
-        parts.metrics.contact_refusals.labels(account, "client").inc()
+        context.metrics.contact_refusals.labels(account, "client").inc()
         _raise_for(error)
     if isinstance(plan, Repeat):
         return _answer(plan.answer or "", repeated=True)
-    _refuse(parts, checker, plan)
-    inputs = list({number.input: None for number in numbers})
-    found = await parts.database.read(partial(find_contacts, account=account, inputs=inputs))
-    answer = json.dumps({"items": _items(numbers, found)})
+    _refuse(context, checker, plan)
+    inputs = list(dict.fromkeys(number.input for number in numbers))
+    found = await context.database.read(partial(find_contacts, account=account, inputs=inputs))
+    items = [serializers.contact(found[number.input]) for number in numbers]
+    answer = json.dumps({"items": items})
     if key is not None:
         await checker.keep_answer(key, answer)
     return _answer(answer)
@@ -132,10 +127,6 @@ async def check(request: web.Request) -> web.Response:
 def _answer(text: str, *, repeated: bool = False) -> web.Response:
     headers = {"Idempotency-Replayed": "true"} if repeated else None
     return web.Response(text=text, content_type="application/json", headers=headers)
-
-
-def _items(numbers: Sequence[Number], found: Mapping[str, Contact]) -> list[dict[str, Any]]:
-    return [shapes.contact(found[number.input]) for number in numbers]
 
 
 def _key(request: web.Request, body: CheckBody) -> Key | None:
@@ -150,10 +141,10 @@ def _key(request: web.Request, body: CheckBody) -> Key | None:
     return Key(request[CALLER], text, digest)
 
 
-async def _numbers(parts: AppContext, account: str, body: CheckBody) -> list[Number]:
-    """Read the numbers, each with its form and its opt-in."""
-    country = parts.settings.accounts[account].phone_number
-    latest = parts.ledger.clock() + AHEAD_MS
+async def _numbers(context: AppContext, account: str, body: CheckBody) -> list[Number]:
+    """Return the numbers of a request, each with its canonical form and its opt-in."""
+    country = context.settings.accounts[account].phone_number
+    latest = context.ledger.clock() + AHEAD_MS
     wrong = [
         (f"contacts.{place}.input", "no usable text")
         for place, one in enumerate(body.contacts)
@@ -184,9 +175,9 @@ def _opt_in(body: OptInBody | None, latest: int) -> OptIn | None:
     return OptIn(at, body.how)
 
 
-def _refuse(parts: AppContext, checker: Checker, plan: Plan) -> None:
-    """Raise the problem where nothing was done."""
-    refusals = parts.metrics.contact_refusals
+def _refuse(context: AppContext, checker: Checker, plan: Plan) -> None:
+    """Raise the problem of a plan that does nothing."""
+    refusals = context.metrics.contact_refusals
     match plan:
         case OverBudget():
             refusals.labels(checker.account, "budget").inc()
@@ -199,16 +190,14 @@ def _refuse(parts: AppContext, checker: Checker, plan: Plan) -> None:
             )
         case NoOptIn():
             refusals.labels(checker.account, "opt_in").inc()
-            fields = [
-                (f"contacts.{place}.opt_in", "needed, and none is known") for place in plan.places
-            ]
-            raise field_problem(*fields)
+            missing = "needed, and none is known"
+            raise field_problem(*((f"contacts.{at}.opt_in", missing) for at in plan.places))
         case AnotherRequest():
             raise field_problem(("Idempotency-Key", "was that of another request"))
 
 
 def _raise_for(error: CallError) -> NoReturn:
-    """Say why the client did not answer; what it was to be asked is asked again later."""
+    """Raise the problem of a client that did not answer; the checks stay open, for later."""
     if isinstance(error, BusyError):
         seconds = max(1, round(error.seconds + 0.5))
         raise ProblemError(429, f"the client: {error}", reason="rate", retry_after=seconds)

@@ -1,15 +1,14 @@
-"""What the resources work with, as the composition root hands it to them."""
+"""What the resources work with: the parts of the running service, waiters, the storage probe."""
 
 import asyncio
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
+from pathlib import Path
 
 from aiohttp import web
 
-from service.api.room import Room
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.ledger.unit_of_work import ChangeSet
@@ -17,7 +16,8 @@ from service.model.gate import Reason
 from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.database import Database
+from service.store.database import Database, UnavailableError
+from service.store.queries import free_reserve, write_reserve
 from service.whatsapp.client import Client
 from service.whatsapp.graph import Graph
 from service.workers.checker import Checker
@@ -25,61 +25,92 @@ from service.workers.inspector import Inspector
 from service.workers.leasing import Worker
 from service.workers.verifier import Verifier
 
+LOW_DISK_BYTES = 268_435_456
+"""Below this a warning: a few times the write-ahead log and the bodies that are being received."""
+
 
 @dataclass(slots=True)
 class Changes:
-    """Wakes those who wait for a user to change."""
+    """Wakes the requests that wait for a user to change."""
 
     _waiting: dict[int, set[asyncio.Event]] = field(default_factory=dict)
     closing: bool = False
 
-    def hear(self, commit: ChangeSet) -> None:
-        """Wake whoever waits for one of the users that a commit changed."""
+    def notify(self, commit: ChangeSet) -> None:
+        """Wake every request that waits for one of the users that a commit changed."""
         for user_id in commit.users & self._waiting.keys():
             for event in self._waiting[user_id]:
                 event.set()
 
     def close(self) -> None:
-        """Wake everybody: the service stops."""
+        """Wake all of them, because the service stops."""
         self.closing = True
         for events in self._waiting.values():
             for event in events:
                 event.set()
 
-    def watch(self, user_id: int) -> asyncio.Event:
-        """Begin to wait for a user."""
-        event = asyncio.Event()
-        self._waiting.setdefault(user_id, set()).add(event)
-        return event
-
-    def unwatch(self, user_id: int, event: asyncio.Event) -> None:
-        """Wait no longer."""
-        events = self._waiting[user_id]
-        events.discard(event)
-        if not events:
-            del self._waiting[user_id]
-
     @contextmanager
     def watching(self, user_ids: Iterable[int]) -> Iterator[asyncio.Event]:
-        """Wait for any of some users, as long as the block lasts."""
-        event, watched = asyncio.Event(), list(user_ids)
+        """Yield an event that is set once any of the users has changed."""
+        event, watched = asyncio.Event(), set(user_ids)
         for user_id in watched:
             self._waiting.setdefault(user_id, set()).add(event)
         try:
             yield event
         finally:
             for user_id in watched:
-                self.unwatch(user_id, event)
+                self._waiting[user_id].discard(event)
+                if not self._waiting[user_id]:
+                    del self._waiting[user_id]
+
+
+@dataclass(slots=True)
+class StorageProbe:
+    """Finds out whether a callback of any size can be stored.
+
+    Once a write was refused, a small one that succeeds proves nothing: a disk that is nearly full
+    would take it, and refuse the next large callback. So a reserve as large as the largest callback
+    must be written before the database is considered writable again.
+    """
+
+    ledger: Ledger
+    database: Database
+    path: Path
+    reserve_bytes: int
+    _resolved: int = 0
+    _trying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def can_write(self) -> bool:
+        """Return whether callbacks can be stored; write the reserve if one was refused lately."""
+        async with self._trying:
+            refused = self.ledger.refused
+            if refused != self._resolved and await self._reserve_fits():
+                self._resolved = refused
+                self.ledger.available = True
+            return self._resolved == refused
+
+    async def _reserve_fits(self) -> bool:
+        try:
+            await self.database.write(lambda t: write_reserve(t.connection, self.reserve_bytes))
+            await self.database.write(lambda t: free_reserve(t.connection, self.ledger.clock()))
+        except UnavailableError:
+            return False
+        return True
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes are free on the file system of the database."""
+        return (await asyncio.to_thread(shutil.disk_usage, self.path.parent)).free
 
 
 @dataclass(slots=True)
 class AppContext:
     """The parts of one running service.
 
-    A client for each account of the On-Premises API, a graph and an identity check for each of the
-    Cloud API; a verifier for each account that is unverified, an inspector for each there is, and
-    for each app by what the journal calls it; an acknowledger for each account, once they work;
-    `catching_up` says that callbacks of the time when the service was down may be under way.
+    `clients` and `checkers` hold one for each account of the On-Premises API, `graphs` and
+    `identity_checks` one for each of the Cloud API; `verifiers` one for each account that is
+    unverified since a restore; `inspectors` one for each account and, under its name in the
+    journal, one for each app; `acknowledgers` one for each account, once they work. `catching_up`
+    is set while the client may still be delivering callbacks of the service's downtime.
     """
 
     settings: Settings
@@ -88,7 +119,7 @@ class AppContext:
     clients: Mapping[str, Client]
     metrics: Metrics
     changes: Changes
-    room: Room
+    storage: StorageProbe
     messages: Messages
     checkers: Mapping[str, Checker]
     verifiers: dict[str, Verifier] = field(default_factory=dict)
@@ -103,16 +134,6 @@ class AppContext:
 APP_CONTEXT = web.AppKey("services", AppContext)
 
 
-def services(request: web.Request) -> AppContext:
-    """Give the parts to a handler."""
+def app_context(request: web.Request) -> AppContext:
+    """Return the parts of the service that answers a request."""
     return request.config_dict[APP_CONTEXT]
-
-
-def rfc3339(at: int | None) -> str | None:
-    """Write Unix milliseconds as RFC 3339 in UTC with milliseconds."""
-    return None if at is None else f"{_second(at // 1000)}.{at % 1000:03d}Z"
-
-
-@lru_cache(maxsize=1024)
-def _second(at: int) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -1,37 +1,58 @@
-"""The gate behind its routes: what is asked, what is known, and the wait until it opens."""
+"""The gate: may I write to this user now, and if not, why not? And blocks that a person puts.
+
+A path names a user by an alias, or by a phone number in any spelling. What only reads finds a user
+by every spelling. What changes something needs a name that is the user's own: an alias, the
+number's own digits, or the result of a check of the number.
+"""
 
 import asyncio
 import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.api import verdicts
-from service.api.access import admit
-from service.api.context import AppContext
+from service.api import serializers
+from service.api.auth import CALLER, admit
+from service.api.context import AppContext, app_context
+from service.api.params import (
+    MAX_WAIT_SECONDS,
+    FreeText,
+    RecipientText,
+    need_account,
+    number,
+    read_body,
+)
 from service.api.problems import ProblemError, field_problem, problem_of
 from service.ingress.written import Written
+from service.ledger.blocks import BlockUser, UnblockUser
 from service.model.gate import AccountStatus, Rules, Verdict, judge
+from service.model.moments import LATEST_MS
+from service.model.names import usable_alias
+from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of
+from service.model.users import by_key
 from service.store.database import RecipientQuery
 
 T = TypeVar("T")
 
+MAX_RECIPIENTS = 1000
 LOOK_AGAIN_SECONDS = 0.5
-"""How often to look while it is not a change of the user alone that would open the gate."""
-HEARD = ("identity_", "send_blocked", "number_changed", "blocked")
-"""How the codes begin that only a change of the user takes away: a commit tells of it."""
+"""How often to look again while more than a change of the user has to clear the reasons."""
+CLEARED_BY_CHANGE = ("identity_", "send_blocked", "number_changed", "blocked")
+"""Beginnings of the codes that only a change of the user clears: its commit wakes the request."""
 
 _PLAIN = re.compile(r"/api/v1/accounts/([a-z0-9_]+)/recipients/([A-Za-z0-9][A-Za-z0-9._-]{0,139})")
 ROUTE = "GET /api/v1/accounts/{account}/recipients/{user}"
 
 
 class Judged(NamedTuple):
-    """An answer, the users whose change may make it another, and when it was so (Unix ms)."""
+    """A verdict, the users whose change may alter it, and when it was so (Unix ms)."""
 
     verdict: Verdict
     users: frozenset[int]
@@ -39,7 +60,7 @@ class Judged(NamedTuple):
 
 
 class Gate:
-    """Answers about recipients."""
+    """Answers about the recipients of all accounts."""
 
     def __init__(self, parts: AppContext) -> None:
         self._parts = parts
@@ -71,24 +92,24 @@ class Gate:
         return Written(answer)
 
     async def one(self, account: str, asked: str) -> bytes:
-        """Answer about one user; 422 where the text can be no recipient."""
+        """Return the answer about one user; raise a 422 where the text can be no recipient."""
         status = self._status(account)
         verdict = await self._ask(account, [asked], partial(_verdict, asked, status))
-        return verdicts.one(account, verdict, status.now, cloud=status.cloud)
+        return serializers.gate_answer(account, verdict, status.now, cloud=status.cloud)
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
-        """Answer about many, in their order."""
+        """Return the answers about many, in their order."""
         status = self._status(account)
         return await self._ask(account, asked, partial(_many, account, asked, status))
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
-        """Answer about one user as soon as it is sendable, or when the time is up."""
+        """Return the answer about one user as soon as it is sendable, or when the time is up."""
         ends_at = time.monotonic() + seconds
         found = await self._look(account, asked)
         changes = self._parts.changes
         while not found.verdict.sendable and not changes.closing:
             with changes.watching(found.users) as changed:
-                # What came between the first look and the watch is not missed.
+                # A change between the look before and the start of the watch must not be missed.
                 users = found.users
                 found = await self._look(account, asked)
                 left = ends_at - time.monotonic()
@@ -97,7 +118,7 @@ class Gate:
                 if found.users == users:
                     await _pause(changed, min(left, _look_again(found)))
         cloud = account in self._cloud
-        return verdicts.one(account, found.verdict, found.at, cloud=cloud)
+        return serializers.gate_answer(account, found.verdict, found.at, cloud=cloud)
 
     async def _look(self, account: str, asked: str) -> Judged:
         return await self._ask(account, [asked], partial(_judged, asked, self._status(account)))
@@ -125,7 +146,7 @@ class Gate:
     async def _ask(
         self, account: str, asked: Sequence[str], then: Callable[[RecipientData], T]
     ) -> T:
-        """Look recipients up, and have the client asked about those unverified since a restore."""
+        """Look up recipients, and have the client asked about those unverified since a restore."""
         parts = self._parts
         query = RecipientQuery(account, parts.settings.accounts[account].phone_number, asked)
         verifier = parts.verifiers.get(account)
@@ -144,13 +165,13 @@ def _unverified(data: RecipientData) -> list[int]:
 
 def _many(account: str, asked: Sequence[str], status: AccountStatus, data: RecipientData) -> bytes:
     given = [(text, judge(text, data, status)) for text in asked]
-    return verdicts.many(account, given, status.now, cloud=status.cloud)
+    return serializers.gate_answers(account, given, status.now, cloud=status.cloud)
 
 
 def _verdict(asked: str, status: AccountStatus, data: RecipientData) -> Verdict:
     verdict = judge(asked, data, status)
     if verdict is None:
-        raise no_recipient()
+        raise _no_recipient()
     return verdict
 
 
@@ -159,18 +180,14 @@ def _judged(asked: str, status: AccountStatus, data: RecipientData) -> Judged:
     return Judged(_verdict(asked, status, data), frozenset(user.id for user in users), status.now)
 
 
-def no_recipient() -> ProblemError:
-    """Make the problem of a path whose user can be none."""
-    return field_problem(("user", "a wa_id, another alias of a user, or a phone number"))
-
-
 def _look_again(found: Judged) -> float:
-    """Tell after how long (s) to look again, though no change is heard of."""
+    """Return after how many seconds to look again, even if no commit changes the user."""
     reasons = found.verdict.reasons
     ends = [reason.until - found.at for reason in reasons if reason.until is not None]
     seconds = max(0, min(ends)) / 1000 if ends else math.inf
-    heard = all(reason.code.startswith(HEARD) for reason in reasons)
-    return seconds if heard else min(seconds, LOOK_AGAIN_SECONDS)
+    if all(reason.code.startswith(CLEARED_BY_CHANGE) for reason in reasons):
+        return seconds
+    return min(seconds, LOOK_AGAIN_SECONDS)
 
 
 async def _pause(changed: asyncio.Event, seconds: float) -> None:
@@ -182,3 +199,174 @@ async def _pause(changed: asyncio.Event, seconds: float) -> None:
 
 
 GATE = web.AppKey("gate", Gate)
+
+
+# Which user a path names
+
+
+async def alias_to_show(request: web.Request, account: str, text: str) -> str:
+    """Return the alias of the user with an identity whom a text means, by any spelling.
+
+    Returns the text itself where there is none.
+    """
+    meaning = await request.config_dict[GATE].meaning(account, text)
+    first = [] if meaning.first.user is None else [meaning.first.user]
+    with_identity = (user for user in (*first, *meaning.users) if user.state is not None)
+    return next((user.alias for user in with_identity), text)
+
+
+async def alias_to_change(request: web.Request, account: str, text: str) -> str | None:
+    """Return the alias of the one user whom a text names; None where nobody is known by it.
+
+    Raises a 409 with the candidates where it names several, and a 404 where only another spelling
+    of the number is known.
+    """
+    meaning = await request.config_dict[GATE].meaning(account, text)
+    named = _named(text, meaning)
+    if named is None:
+        _refuse_other_spelling(meaning)
+    return named
+
+
+async def alias_to_ask_about(request: web.Request, account: str, text: str) -> str | None:
+    """Return the alias to ask the client by, which knows best whom a text names.
+
+    Returns None for a number without a country code. Raises a 409 where it names several users.
+    """
+    meaning = await request.config_dict[GATE].meaning(account, text)
+    return _named(text, meaning) or _new_alias(request, account, text, meaning)
+
+
+async def _alias_to_block(request: web.Request, account: str, text: str) -> str:
+    """Return the alias of the one user whom a text names, a new one where nobody is known by it.
+
+    Raises what `alias_to_change` raises, and a 422 for a number without a country code, which may
+    be anybody's.
+    """
+    meaning = await request.config_dict[GATE].meaning(account, text)
+    named = _named(text, meaning)
+    new = _new_alias(request, account, text, meaning)
+    if named is None:
+        _refuse_other_spelling(meaning)
+        if new is None:
+            raise _no_recipient()
+        return new
+    # A result that came without a check is no ground to block its user: the number itself is then.
+    own = {text, own_digits(text)}
+    by_own_name = (name.user for name in meaning.named if name.alias in own and name.user)
+    is_sure = any(user.alias == named for user in by_own_name) or named in _checked(meaning)
+    return named if new is None or is_sure else new
+
+
+def _named(text: str, meaning: Meaning) -> str | None:
+    """Return the alias of the one user whom a text names; an alias names its user exactly."""
+    found = {name.user.id: name.user for name in meaning.named if name.user is not None}
+    exact = next((n.user for n in meaning.named if n.alias == text and n.user is not None), None)
+    users = list(found.values()) if exact is None else [exact]
+    if len(users) > 1:
+        candidates = [user.alias for user in users]
+        raise ProblemError(409, "the number may mean several users", candidates=candidates)
+    return users[0].alias if users else None
+
+
+def _refuse_other_spelling(meaning: Meaning) -> None:
+    if meaning.others:
+        candidates = [name.user.alias for name in meaning.others if name.user is not None]
+        detail = "nobody is known by this spelling; another spelling of the number is known"
+        raise ProblemError(404, detail, other_spelling=candidates[0], candidates=candidates)
+
+
+def _new_alias(request: web.Request, account: str, text: str, meaning: Meaning) -> str | None:
+    """Return the alias of an unknown user: as a check of the number says, else as written."""
+    country_of = app_context(request).settings.accounts[account].phone_number
+    return next(iter(_checked(meaning)), None) or new_name(text, country_of)
+
+
+def _checked(meaning: Meaning) -> list[str]:
+    """Return the wa_ids that the client gave in answer to checks, the latest answer first."""
+    answered = [check for check in meaning.checks if check.answered_at is not None]
+    answered.sort(key=lambda check: check.answered_at or 0, reverse=True)
+    return [check.wa_id for check in answered if check.wa_id is not None]
+
+
+# The routes
+
+
+class LookupBody(BaseModel):
+    """Users by their aliases, or phone numbers as the business holds them."""
+
+    model_config = ConfigDict(extra="forbid")
+    recipients: Annotated[list[RecipientText], Field(max_length=MAX_RECIPIENTS)]
+
+
+class BlockBody(BaseModel):
+    """Why nobody is to write to the user, and until when; without a time until it is ended."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: FreeText
+    until: AwareDatetime | None = None
+
+
+async def show(request: web.Request) -> web.Response:
+    """Return the gate's answer about one user; with `wait`, as soon as it turns sendable."""
+    asked = _recipient(request)
+    wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
+    account, gate = need_account(request), request.config_dict[GATE]
+    answer = await (gate.wait(account, asked, wait) if wait else gate.one(account, asked))
+    return _json(answer)
+
+
+async def lookup(request: web.Request) -> web.Response:
+    """Return the gate's answers about up to 1,000 recipients, in the order of the request."""
+    body = await read_body(request, LookupBody)
+    account = need_account(request)
+    return _json(await request.config_dict[GATE].many(account, body.recipients))
+
+
+async def block(request: web.Request) -> web.Response:
+    """Block a user, who may be unknown so far."""
+    body = await read_body(request, BlockBody)
+    text, until = _recipient(request), _milliseconds(body.until)
+    ledger = app_context(request).ledger
+    if until is not None and not ledger.clock() < until <= LATEST_MS:
+        raise field_problem(("until", "a time in the future"))
+    account = need_account(request)
+    alias = await _alias_to_block(request, account, text)
+    note = None if until is None else f"until {serializers.rfc3339(until)}"
+    by = by_key(request[CALLER])
+    await ledger.submit(BlockUser(account, alias, body.reason, by, until, note))
+    return _json(await request.config_dict[GATE].one(account, alias))
+
+
+async def unblock(request: web.Request) -> web.Response:
+    """End a person's block of a user."""
+    text, account = _recipient(request), need_account(request)
+    alias = await alias_to_change(request, account, text)
+    command = None if alias is None else UnblockUser(account, alias, by_key(request[CALLER]))
+    if command is None or not await app_context(request).ledger.submit(command):
+        raise ProblemError(404, "the user is not blocked")
+    return _json(await request.config_dict[GATE].one(account, command.alias))
+
+
+def _recipient(request: web.Request) -> str:
+    """Return the text of the path that names a user; raise a 422 for one that can name nobody."""
+    text = request.match_info["user"]
+    if not usable_alias(text) and own_digits(text) is None:
+        raise _no_recipient()
+    return text
+
+
+def _no_recipient() -> ProblemError:
+    return field_problem(("user", "a wa_id, another alias of a user, or a phone number"))
+
+
+def _json(answer: bytes) -> web.Response:
+    return web.Response(body=answer, headers={"Content-Type": "application/json"})
+
+
+def _milliseconds(at: datetime | None) -> int | None:
+    """Return Unix milliseconds; 0 for a time that UTC's calendar can't express, long ago."""
+    try:
+        return None if at is None else int(at.timestamp() * 1000)
+    except (OverflowError, ValueError):
+        return 0

@@ -1,21 +1,22 @@
 """Identities: lists, one with its history, and a person's decisions."""
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from service.api import shapes
-from service.api.access import CALLER
-from service.api.context import AppContext, services
-from service.api.problems import ProblemError, field_problem
-from service.api.queries import (
+from service.api import serializers
+from service.api.auth import CALLER
+from service.api.context import AppContext, app_context
+from service.api.gate import alias_to_ask_about, alias_to_change, alias_to_show
+from service.api.params import (
+    MAX_WAIT_SECONDS,
+    FreeText,
     choices,
-    cursor_of,
-    listed,
     moment,
     need_account,
     need_client,
@@ -23,9 +24,8 @@ from service.api.queries import (
     page,
     read_body,
 )
-from service.api.whom import user_to_ask_about, user_to_change, user_to_show
+from service.api.problems import ProblemError, field_problem
 from service.ledger.decisions import RecordAnswer, TakeDecision
-from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.names import MAX_HASH_CHARACTERS
 from service.model.users import State, User, by_key
@@ -39,32 +39,30 @@ from service.store.queries import (
 )
 from service.whatsapp.errors import CallError
 
-MAX_WAIT_SECONDS = 60
 MAX_ASKS = 3
 STATES = frozenset(state.value for state in State)
 SETTLED = {State.ACKNOWLEDGED, State.FAILED, State.AWAITING_HASH}
-"""What an acknowledgement comes to, on the Cloud API at once."""
+"""How an acknowledgement ends; on the Cloud API at once."""
 
 Hash = Annotated[str, Field(min_length=1, max_length=MAX_HASH_CHARACTERS)]
-Words = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
 
 
 class Evidence(BaseModel):
-    """What a decision rests on: how the person was recognised, and where that is kept."""
+    """What a decision rests on: how the user was recognised, and where that is recorded."""
 
     model_config = ConfigDict(extra="forbid")
-    method: Words
-    reference: Words
+    method: FreeText
+    reference: FreeText
 
 
 class DecisionBody(BaseModel):
-    """A decision about the hash that was seen; on the Cloud API null is one that nobody knows."""
+    """A decision about the hash that was seen; null stands for one not yet known (Cloud API)."""
 
     model_config = ConfigDict(extra="forbid")
     hash: Hash | None
-    note: Words | None = None
+    note: FreeText | None = None
     evidence: Evidence | None = None
-    on_behalf_of: Words | None = None
+    on_behalf_of: FreeText | None = None
 
 
 async def list_(request: web.Request) -> web.Response:
@@ -74,37 +72,36 @@ async def list_(request: web.Request) -> web.Response:
     asked = page(request, 2)
     after = None if asked.after is None else (asked.after[0], asked.after[1])
     wanted = IdentityFilter(request.query.get("account"), states, since)
-    found = await services(request).database.read(
+    users = await app_context(request).database.read(
         partial(list_identities, wanted=wanted, after=after, limit=asked.limit + 1)
     )
-    items = found[: asked.limit]
-    more = len(found) > asked.limit
-    return listed([shapes.identity(u) for u in items], _cursor(items[-1], since) if more else None)
+
+    def place(user: User) -> tuple[int, int]:
+        if since is not None:
+            return user.updated_at or 0, user.id
+        return user.latest.changed.at if user.latest else 0, user.id
+
+    return asked.answer(users, serializers.identity, place)
 
 
-def _cursor(last: User, since: int | None) -> str:
-    changed = last.latest.changed.at if last.latest else 0
-    return cursor_of((last.updated_at or 0) if since is not None else changed, last.id)
-
-
-def _whole(connection: Connection, account: str, alias: str) -> dict[str, Any] | None:
+def _load(connection: Connection, account: str, alias: str) -> dict[str, Any] | None:
     user = find_user(connection, account, alias)
     if user is None or user.state is None:
         return None
-    return shapes.identity(user) | {
-        "history": [shapes.change(entry) for entry in history_of(connection, user.id)],
-        "audit": [shapes.audit_entry(entry) for entry in audit_of(connection, user.id)],
+    return serializers.identity(user) | {
+        "history": [serializers.change(entry) for entry in history_of(connection, user.id)],
+        "audit": [serializers.audit_entry(entry) for entry in audit_of(connection, user.id)],
     }
 
 
 async def show(request: web.Request) -> web.Response:
-    """Give an identity with its history and audit trail."""
+    """Return an identity with its history and audit trail."""
     account = need_account(request)
-    alias = await user_to_show(request, account, request.match_info["user"])
-    whole = await services(request).database.read(partial(_whole, account=account, alias=alias))
-    if whole is None:
+    alias = await alias_to_show(request, account, request.match_info["user"])
+    found = await app_context(request).database.read(partial(_load, account=account, alias=alias))
+    if found is None:
         raise _no_identity()
-    return web.json_response(whole)
+    return web.json_response(found)
 
 
 def _no_identity() -> ProblemError:
@@ -116,13 +113,15 @@ async def acknowledge(request: web.Request) -> web.Response:
     wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
     user = await _decide(request, Verb.ACKNOWLEDGE)
     if wait and user.state not in SETTLED:
-        user = await wait_for(services(request), user, wait)
-    return web.json_response(shapes.identity(user), status=200 if user.state in SETTLED else 202)
+        user = await wait_for(app_context(request), user, wait)
+    return web.json_response(
+        serializers.identity(user), status=200 if user.state in SETTLED else 202
+    )
 
 
 async def hold(request: web.Request) -> web.Response:
     """Decide to keep the block."""
-    return web.json_response(shapes.identity(await _decide(request, Verb.HOLD)))
+    return web.json_response(serializers.identity(await _decide(request, Verb.HOLD)))
 
 
 async def _decide(request: web.Request, verb: Verb) -> User:
@@ -131,11 +130,15 @@ async def _decide(request: web.Request, verb: Verb) -> User:
 
 
 async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody) -> User:
-    """Take the caller's decision; 404 and 409 where it can't be taken. Give the user after it."""
-    if body.hash is None and request.match_info["account"] in services(request).clients:
+    """Record the caller's decision, and return the user as it is then.
+
+    Raises a 404 where there is no identity, and a 409 where another hash is the latest, or where it
+    is too late.
+    """
+    if body.hash is None and request.match_info["account"] in app_context(request).clients:
         raise field_problem(("hash", "string type"))
     account = need_account(request)
-    alias = await user_to_change(request, account, text)
+    alias = await alias_to_change(request, account, text)
     if alias is None:
         raise _no_identity()
     decision = Decision(
@@ -145,13 +148,10 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
         body.note,
         body.evidence.model_dump() if body.evidence else None,
     )
-    entry = TakeDecision(
-        account,
-        alias,
-        decision,
-        request_id(request.headers.get("X-Request-ID")),
+    command = TakeDecision(
+        account, alias, decision, request_id(request.headers.get("X-Request-ID"))
     )
-    result, user = await _take(services(request), entry)
+    result, user = await _take(app_context(request), command)
     if user is None or result is Result.NO_IDENTITY:
         raise _no_identity()
     if result is Result.ANOTHER_HASH:
@@ -171,63 +171,51 @@ async def _take(parts: AppContext, entry: TakeDecision) -> tuple[Result, User | 
 
 
 def _conflict(detail: str, user: User) -> ProblemError:
-    return ProblemError(409, detail, identity=shapes.identity(user))
+    return ProblemError(409, detail, identity=serializers.identity(user))
 
 
-async def wait_for(parts: AppContext, user: User, seconds: float) -> User:
-    """Give the user as soon as the acknowledgement has come to an end, or when the time is up.
+async def wait_for(context: AppContext, user: User, seconds: float) -> User:
+    """Return the user as soon as the acknowledgement has ended, or when the time is up.
 
-    A 409 where another hash is the latest by then.
+    Raises a 409 where another hash is the latest by then.
     """
     hash_ = user.hash
-    event = parts.changes.watch(user.id)
-    try:
+    with context.changes.watching([user.id]) as changed, suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
-                event.clear()
-                user = await _reload(parts, user)
-                if user.hash != hash_ or user.state is not State.ACKNOWLEDGING:
+                changed.clear()
+                find = partial(find_user, account=user.account, alias=user.alias)
+                found = await context.database.read(find)
+                user = found or user
+                ended = user.hash != hash_ or user.state is not State.ACKNOWLEDGING
+                if ended or context.changes.closing:
                     break
-                if parts.changes.closing:
-                    break
-                await event.wait()
-    except TimeoutError:
-        pass
-    finally:
-        parts.changes.unwatch(user.id, event)
+                await changed.wait()
     if user.hash != hash_:
         raise _conflict("another hash is the latest now", user)
     return user
 
 
-async def _reload(parts: AppContext, user: User) -> User:
-    found = await parts.database.read(partial(find_user, account=user.account, alias=user.alias))
-    return found or user
-
-
 async def refresh(request: web.Request) -> web.Response:
-    """Ask the client now; 404 where it knows no identity of the user."""
+    """Ask the client now, and return the identity that the user has then."""
     account, text = need_client(request), request.match_info["user"]
-    parts = services(request)
-    alias = await user_to_ask_about(request, account, text)
+    context = app_context(request)
+    alias = await alias_to_ask_about(request, account, text)
     if alias is None:
         raise _no_identity()
     for _ in range(MAX_ASKS):
-        known = await parts.database.read(partial(find_user, account=account, alias=alias))
+        known = await context.database.read(partial(find_user, account=account, alias=alias))
         wa_id = alias if known is None else known.alias
-        answer = await _ask(parts, account, wa_id)
+        try:
+            answer = await context.clients[account].identity(wa_id)
+        except CallError as error:
+            raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None
         version = 0 if known is None else known.version
-        refreshed = await parts.ledger.submit(RecordAnswer(account, wa_id, version, answer))
+        refreshed = await context.ledger.submit(RecordAnswer(account, wa_id, version, answer))
         if refreshed.changed:
+            # The identity changed while the client was asked: its answer may be the older one.
             continue
         if answer is None or refreshed.user is None:
             raise ProblemError(404, "the client knows no identity of this user")
-        return web.json_response(shapes.identity(refreshed.user))
+        return web.json_response(serializers.identity(refreshed.user))
     raise ProblemError(502, "the identity changed each time that the client was asked")
-
-
-async def _ask(parts: AppContext, account: str, wa_id: str) -> Answer | None:
-    try:
-        return await parts.clients[account].identity(wa_id)
-    except CallError as error:
-        raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None

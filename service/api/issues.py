@@ -1,13 +1,14 @@
-"""What is wrong with the accounts, and how to cure it."""
+"""Issues: what is wrong with the accounts, and how to cure it."""
 
 from typing import Any
 
 from aiohttp import web
 
-from service.api.access import CALLER
-from service.api.context import AppContext, rfc3339, services
+from service.api.auth import CALLER
+from service.api.context import AppContext, app_context
+from service.api.params import listed
 from service.api.problems import ProblemError, field_problem
-from service.api.queries import listed
+from service.api.serializers import rfc3339
 from service.ledger.dismissals import DismissIssue
 from service.model.issues import Issue
 from service.model.users import by_key
@@ -18,9 +19,9 @@ FILTERS = ("account", "subject")
 
 async def list_(request: web.Request) -> web.Response:
     """List what is wrong with the accounts, each with its cure."""
-    parts = services(request)
-    await _look_at_journal(parts)
-    return listed([_written(issue) for _, issue in _all(parts)], None)
+    context = app_context(request)
+    await _look_at_journal(context)
+    return listed([_serialize(issue) for _, issue in _all(context)])
 
 
 async def dismiss(request: web.Request) -> web.Response:
@@ -29,14 +30,14 @@ async def dismiss(request: web.Request) -> web.Response:
     A 409 where the cause is there now, for then they pass by themselves once it is gone.
     """
     code, asked = request.match_info["code"], request.query
-    # What is misspelt would dismiss more than was meant.
+    # A misspelt filter, if it were ignored, would dismiss more than was meant.
     if unknown := sorted(set(asked) - set(FILTERS)):
         raise field_problem(*((name, "no parameter of this route") for name in unknown))
-    parts = services(request)
-    await _look_at_journal(parts)
+    context = app_context(request)
+    await _look_at_journal(context)
     found = [
         (name, issue)
-        for name, issue in _all(parts)
+        for name, issue in _all(context)
         if issue.code == code
         and asked.get("account", issue.account or "") == (issue.account or "")
         and asked.get("subject", issue.subject or "") == (issue.subject or "")
@@ -46,29 +47,31 @@ async def dismiss(request: web.Request) -> web.Response:
     if not all(issue.is_past for _, issue in found):
         raise ProblemError(409, "its cause is there now: it passes by itself once that is cured")
     for name, issue in found:
-        await parts.ledger.submit(DismissIssue(name, code, issue.subject, by_key(request[CALLER])))
+        await context.ledger.submit(
+            DismissIssue(name, code, issue.subject, by_key(request[CALLER]))
+        )
     for name in {name for name, _ in found}:
-        if (check := parts.identity_checks.get(name)) is not None:
+        if (check := context.identity_checks.get(name)) is not None:
             check.dismissed = True
         else:
-            await parts.inspectors[name].look()
-    return listed([_written(issue) for _, issue in found], None)
+            await context.inspectors[name].look()
+    return listed([_serialize(issue) for _, issue in found])
 
 
-async def _look_at_journal(parts: AppContext) -> None:
-    """Look for unknown numbers now: they are in our own journal, so nobody has to be waited for."""
-    for inspector in parts.inspectors.values():
+async def _look_at_journal(context: AppContext) -> None:
+    """Look for unknown numbers now, which are found in the journal, without asking anybody."""
+    for inspector in context.inspectors.values():
         if isinstance(inspector.subject, AppSubject):
             await inspector.look()
 
 
-def _all(parts: AppContext) -> list[tuple[str, Issue]]:
-    """Give every issue, with what the journal calls the account or the app whose it is."""
-    inspectors = parts.inspectors.items()
+def _all(context: AppContext) -> list[tuple[str, Issue]]:
+    """Return all issues, each with the name of its account or app in the journal."""
+    inspectors = context.inspectors.items()
     return [(name, issue) for name, inspector in inspectors for issue in inspector.issues()]
 
 
-def _written(issue: Issue) -> dict[str, Any]:
+def _serialize(issue: Issue) -> dict[str, Any]:
     return {
         "code": issue.code,
         "account": issue.account,

@@ -9,11 +9,11 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Row
 
-from service.api import shapes
-from service.api.access import CALLER, CALLER_ROLE
-from service.api.context import rfc3339, services
+from service.api.auth import CALLER, CALLER_ROLE
+from service.api.context import app_context
+from service.api.params import MAX_ID, choices, page
 from service.api.problems import ProblemError
-from service.api.queries import MAX_ID, choices, cursor_of, listed, page
+from service.api.serializers import audit_entry, rfc3339
 from service.ingress.readers import reader_of
 from service.ingress.received import replayed, united
 from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, state_of
@@ -28,25 +28,22 @@ async def list_(request: web.Request) -> web.Response:
     """List callbacks, oldest first, without their bodies."""
     states = choices(request, "state", STATES)
     asked = page(request, 1)
-    after = asked.after[0] if asked.after else 0
-    rows = await services(request).database.read(
+    rows = await app_context(request).database.read(
         partial(
             list_journal,
             state=states[0] if len(set(states)) == 1 else None,
             account=request.query.get("account"),
-            after=after,
+            after=asked.after_id,
             limit=asked.limit + 1,
         )
     )
-    more = len(rows) > asked.limit
-    rows = rows[: asked.limit]
-    return listed([_summary(row) for row in rows], cursor_of(rows[-1].id) if more else None)
+    return asked.answer(rows, _summary, lambda row: (row.id,))
 
 
 def _summary(row: Row[Any]) -> dict[str, Any]:
     return {
         "id": row.id,
-        **_whose(row.account),
+        **_owner(row.account),
         "received_at": rfc3339(row.received_at),
         "state": row.state,
         "reason": row.reason,
@@ -54,8 +51,8 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _whose(name: str) -> dict[str, str | None]:
-    """Name the account; an app alone, where a callback is of several accounts or of none."""
+def _owner(name: str) -> dict[str, str | None]:
+    """Return the account, or the app whose callback is of several accounts or of none."""
     if name.startswith(APP_MARK):
         return {"account": None, "app": name.removeprefix(APP_MARK)}
     return {"account": name}
@@ -67,14 +64,14 @@ async def _entry(request: web.Request) -> Row[Any]:
     entry_id = int(text) if known else 0
     row = None
     if 0 < entry_id <= MAX_ID:
-        row = await services(request).database.read(partial(journal_entry, entry_id=entry_id))
+        row = await app_context(request).database.read(partial(journal_entry, entry_id=entry_id))
     if row is None:
         raise ProblemError(404, "there is no such entry in the journal")
     return row
 
 
 async def show(request: web.Request) -> web.Response:
-    """Give one callback; its headers and its body to admins alone."""
+    """Return one callback; its headers and its body to admins alone."""
     row = await _entry(request)
     shown = _summary(row)
     if request[CALLER_ROLE] == "admin":
@@ -88,7 +85,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 def _body(body: bytes) -> dict[str, str]:
-    """Write a body as text where it is text, else in base64."""
+    """Return a body as text where it is UTF-8, else in base64."""
     try:
         return {"body": body.decode()}
     except UnicodeDecodeError:
@@ -96,36 +93,33 @@ def _body(body: bytes) -> dict[str, str]:
 
 
 async def replay(request: web.Request) -> web.Response:
-    """Read a callback again, through the same door: what was understood changes nothing."""
+    """Read a callback again; what was understood when it came changes nothing now."""
     row = await _entry(request)
-    parts = services(request)
-    dialect = reader_of(parts.settings, row.account)
-    readings = await asyncio.to_thread(dialect, row.content_type, row.content_encoding, row.body)
+    context = app_context(request)
+    read = reader_of(context.settings, row.account)
+    readings = await asyncio.to_thread(read, row.content_type, row.content_encoding, row.body)
     state, reason = state_of(united(readings))
     note = Replay(row.id, by_key(request[CALLER]), state, reason)
-    for entry in replayed(row.account, row.received_at, row.body, readings, note):
-        await parts.ledger.submit(entry)
+    for command in replayed(row.account, row.received_at, row.body, readings, note):
+        await context.ledger.submit(command)
     return web.json_response(_summary(await _entry(request)))
 
 
 async def audit(request: web.Request) -> web.Response:
     """List the whole audit trail, oldest first."""
     asked = page(request, 1)
-    after = asked.after[0] if asked.after else 0
-    rows = await services(request).database.read(
+    rows = await app_context(request).database.read(
         partial(
             list_audit,
             account=request.query.get("account"),
             event=request.query.get("event"),
-            after=after,
+            after=asked.after_id,
             limit=asked.limit + 1,
         )
     )
-    more = len(rows) > asked.limit
-    rows = rows[: asked.limit]
-    items = [
-        {"id": row.id, **_whose(row.account), "wa_id": row.wa_id, "user_id": row.known_as}
-        | shapes.audit_entry(audit_entry_of(row))
-        for row in rows
-    ]
-    return listed(items, cursor_of(rows[-1].id) if more else None)
+    return asked.answer(rows, _audited, lambda row: (row.id,))
+
+
+def _audited(row: Row[Any]) -> dict[str, Any]:
+    user = {"wa_id": row.wa_id, "user_id": row.known_as}
+    return {"id": row.id, **_owner(row.account), **user, **audit_entry(audit_entry_of(row))}

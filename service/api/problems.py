@@ -24,12 +24,12 @@ _DETAILS = {
     405: "the path is known, but not with this method",
     413: "the body is too large",
 }
-"""What there is to say where aiohttp, or the door, raised no more than a status."""
+"""The details of problems that were raised as a status alone, by aiohttp or the endpoints."""
 log = structlog.get_logger(__name__)
 
 
 class ProblemError(Exception):
-    """An answer other than success. `extra` are further members of the problem."""
+    """A request that is answered by a problem; `extra` are further members of it."""
 
     def __init__(self, status: int, detail: str, **extra: Any) -> None:
         super().__init__(detail)
@@ -39,26 +39,26 @@ class ProblemError(Exception):
 
 
 def field_problem(*fields: tuple[str, str]) -> ProblemError:
-    """Make a 422 that names the fields at fault, each with what is wrong."""
+    """Return a 422 that names the fields at fault, each with what is wrong."""
     named = ", ".join(name for name, _ in fields)
     errors = [{"field": name, "message": message} for name, message in fields]
     return ProblemError(422, f"not valid: {named}", errors=errors)
 
 
 def from_validation(error: ValidationError) -> ProblemError:
-    """Make a 422 from what pydantic found, without the values."""
+    """Return a 422 for what pydantic found, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return field_problem(*((_field(e["loc"]), e["type"].replace("_", " ")) for e in found))
 
 
 def _field(path: tuple[str | int, ...]) -> str:
-    """Name a field; one that the caller made up is named only if it looks like a name."""
+    """Return the name of a field; a part that the caller made up only if it looks like a name."""
     parts = [str(part) for part in path]
     return ".".join(part if _NAME.fullmatch(part) else "…" for part in parts) or "body"
 
 
 def answer(status: int, detail: str, **extra: Any) -> web.Response:
-    """Write a problem."""
+    """Return a problem as a response."""
     title = HTTPStatus(status).phrase
     problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER_SECONDS}}
@@ -74,7 +74,7 @@ def answer(status: int, detail: str, **extra: Any) -> web.Response:
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever goes wrong into a problem."""
+    """Answer with a problem whatever a handler raises."""
     try:
         return await handler(request)
     except Exception as error:  # noqa: BLE001  whatever it is, it is answered
@@ -82,7 +82,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def problem_of(error: Exception) -> web.Response:
-    """Answer what went wrong; what nobody foresaw is logged."""
+    """Return the problem for an exception; an unexpected one is logged."""
     match error:
         case ProblemError():
             return answer(error.status, error.detail, **error.extra)

@@ -1,4 +1,4 @@
-"""The routes, as a table: what the router, the documentation and `openapi.json` go by."""
+"""The table of routes, from which the router and `openapi.json` are made."""
 
 import inspect
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from service import __version__
-from service.api import accounts, compat, contacts, health, identities, issues, journal, recipients
-from service.api.access import Resource, guarded
+from service.api import accounts, compat, contacts, gate, health, identities, issues, journal
+from service.api.auth import Resource, guarded
 from service.api.problems import MEDIA_TYPE, ProblemError
 from service.ingress.door import expect
 from service.ingress.signatures import HEADER as SIGNATURE
@@ -21,7 +21,7 @@ ANYTHING = PREFIX + "/{tail}"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route: who may use it, and what its body is."""
+    """One route; `role` is None where no key is needed."""
 
     method: str
     path: str
@@ -32,7 +32,7 @@ class Route:
 
     @property
     def summary(self) -> str:
-        """What it does, from its docstring."""
+        """The first line of the resource's docstring."""
         return (inspect.getdoc(self.resource) or "").splitlines()[0]
 
 
@@ -70,16 +70,10 @@ API: tuple[Route, ...] = (
         query=("input", "wa_id", *_PAGE),
     ),
     Route("POST", "/accounts/{account}/contacts", "operator", contacts.check, contacts.CheckBody),
-    Route("GET", "/accounts/{account}/recipients/{user}", "gate", recipients.show, query=("wait",)),
-    Route(
-        "POST",
-        "/accounts/{account}/recipients/lookup",
-        "gate",
-        recipients.lookup,
-        recipients.LookupBody,
-    ),
-    Route("PUT", _BLOCK, "operator", recipients.block, recipients.BlockBody),
-    Route("DELETE", _BLOCK, "operator", recipients.unblock),
+    Route("GET", "/accounts/{account}/recipients/{user}", "gate", gate.show, query=("wait",)),
+    Route("POST", "/accounts/{account}/recipients/lookup", "gate", gate.lookup, gate.LookupBody),
+    Route("PUT", _BLOCK, "operator", gate.block, gate.BlockBody),
+    Route("DELETE", _BLOCK, "operator", gate.unblock),
     Route("GET", "/issues", "reader", issues.list_),
     Route("DELETE", "/issues/{code}", "operator", issues.dismiss, query=issues.FILTERS),
     Route("GET", "/journal", "reader", journal.list_, query=("state", "account", *_PAGE)),
@@ -106,13 +100,13 @@ WEBHOOKS: tuple[tuple[str, str, str], ...] = (
     ),
     ("GET", "/webhooks/{account}", "Answer the handshake of an app of the Cloud API."),
 )
-"""What the door has, to be described with the rest: no key opens it."""
+"""The routes of the webhook endpoint, described with the others; none takes a key."""
 
 _HANDSHAKE = ("hub.mode", "hub.verify_token", "hub.challenge")
 
 
 async def openapi(_: web.Request) -> web.Response:
-    """Describe the API."""
+    """Return this description of the API."""
     return web.json_response(describe())
 
 
@@ -126,20 +120,14 @@ OPEN: tuple[Route, ...] = (
 
 
 async def _nothing(request: web.Request) -> web.StreamResponse:
-    """Answer for what is not there, or not with this method."""
-    allowed = await _allowed(request)
+    """Raise a 405 where other methods of the path are known, else a 404."""
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource.canonical != ANYTHING:
+            allowed |= (await resource.resolve(request))[1]
     if allowed:
         raise web.HTTPMethodNotAllowed(request.method, allowed)
     raise ProblemError(404, "there is no such route")
-
-
-async def _allowed(request: web.Request) -> set[str]:
-    """Give the methods that the path is known for."""
-    found: set[str] = set()
-    for resource in request.app.router.resources():
-        if resource.canonical != ANYTHING:
-            found |= (await resource.resolve(request))[1]
-    return found
 
 
 def add_routes(app: web.Application) -> None:
@@ -155,7 +143,7 @@ def add_routes(app: web.Application) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """Write the API as OpenAPI 3.1."""
+    """Return the API as OpenAPI 3.1."""
     paths: dict[str, Any] = {}
     for prefix, routes in ((PREFIX, API), ("", COMPAT), ("", OPEN)):
         for route in routes:

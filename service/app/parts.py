@@ -7,8 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, fields
 from functools import partial
 
-from service.api.context import AppContext, Changes
-from service.api.room import Room
+from service.api.context import AppContext, Changes, StorageProbe
 from service.app.counters import start_at_zero
 from service.ingress.readers import in_journal
 from service.ledger.ledger import Ledger
@@ -66,7 +65,8 @@ def _parts(settings: Settings, database: Database, policies: dict[str, Policies]
     metrics = Metrics()
     start_at_zero(metrics, settings)
     ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
-    room = Room(ledger, database, settings.database.path, settings.server.max_body_bytes)
+    path, reserve = settings.database.path, settings.server.max_body_bytes
+    storage = StorageProbe(ledger, database, path, reserve)
     messages = Messages()
     onprem = settings.onprem_accounts
     clients = {name: Client(name, account, metrics) for name, account in onprem.items()}
@@ -77,9 +77,9 @@ def _parts(settings: Settings, database: Database, policies: dict[str, Policies]
         for name, client in clients.items()
     }
     parts = AppContext(
-        settings, database, ledger, clients, metrics, Changes(), room, messages, checkers
+        settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers
     )
-    ledger.listeners.append(parts.changes.hear)
+    ledger.listeners.append(parts.changes.notify)
     for name, account in settings.cloud_accounts.items():
         parts.graphs[name] = Graph(name, account, metrics)
         parts.identity_checks[name] = IdentityCheck()

@@ -6,11 +6,11 @@ from typing import Any
 
 from aiohttp import web
 
-from service.api.access import counted, loopback_only
+from service.api.auth import counted, loopback_only
 from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import GATE, Gate
+from service.api.params import MAX_BODY_BYTES
 from service.api.problems import problem_of, problems
-from service.api.queries import MAX_BODY_BYTES
 from service.api.routes import add_routes
 from service.ingress.bodies import Intake
 from service.ingress.door import Door, address_of, entrances, expect

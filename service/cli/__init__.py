@@ -1,4 +1,8 @@
-"""The command line: the service, what operators do through its API, and the care of its files."""
+"""The command line: one module a command group, and what the commands share.
+
+A command reads its options, calls the service's API (`remote`), a client, or the store, and prints
+(`output`). What it finds out is decided by the modules that the service uses, not here.
+"""
 
 from importlib import import_module
 from typing import Annotated, Any
@@ -8,29 +12,28 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from service import __version__
-from service.cli import identities, overview
-from service.cli.config import check_config
-from service.cli.serve import serve
+from service.cli import identities
+from service.cli.serve import check_config, serve
 
 GROUPS = {
     "accounts": "service.cli.accounts",
     "contacts": "service.cli.contacts",
-    "db": "service.cli.database",
+    "db": "service.cli.db",
     "issues": "service.cli.issues",
     "policy": "service.cli.policy",
     "simulate": "service.simulator.command",
 }
-"""Commands whose modules take long to load, and are loaded when they are asked for."""
+"""Groups of commands whose modules take long to load: they are loaded when they are called."""
 
 COMMANDS = {"doctor": "service.cli.doctor"}
-"""Likewise, without commands of their own."""
+"""The same for single commands."""
 
 
 class _Root(TyperGroup):
-    """All commands, some of them not yet loaded."""
+    """The commands, of which some are loaded when they are called."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Give a command by its name."""
+        """Return a command by its name."""
         if cmd_name in GROUPS and cmd_name not in self.commands:
             self.commands[cmd_name] = get_group(import_module(GROUPS[cmd_name]).app)
         if cmd_name in COMMANDS and cmd_name not in self.commands:
@@ -38,7 +41,7 @@ class _Root(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Name all of them, in the order of the help text."""
+        """Return the names of all commands, in the order of the help text."""
         return list(dict.fromkeys([*super().list_commands(ctx), *COMMANDS, *GROUPS]))
 
 
@@ -78,8 +81,8 @@ def root(
 
 app.command()(serve)
 app.command("check-config")(check_config)
-app.command()(overview.status)
-app.command()(overview.gate)
+app.command()(identities.status)
+app.command()(identities.gate)
 app.add_typer(identities.app)
 app.command()(identities.acknowledge)
 

@@ -1,16 +1,35 @@
-"""`ackgate accounts`: how they are, and how their clients are set."""
+"""`ackgate accounts`: how the accounts are, and `setup`, which sets one as it should be."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import typer
 
-from service.cli.options import URL, AsJson, CaFile, KeyFile, Url
-from service.cli.output import print_json, print_pairs
+from service.cli.options import (
+    URL,
+    Account,
+    AsJson,
+    CaFile,
+    Config,
+    KeyFile,
+    Url,
+    loaded,
+    need_account,
+)
+from service.cli.output import confirm, fail, note, print_json, print_pairs, print_table
 from service.cli.remote import server_at, talk
-from service.cli.setup import setup
+from service.cli.setup import AccountSetup, Setup, cure_of, quiet_logs, setup_of
+from service.model.client_settings import Wrong
+from service.model.issues import CURES
+from service.settings import Settings
+from service.whatsapp.errors import CallError
+
+RESTART = "the client takes the certificate once its Coreapps have been restarted"
 
 app = typer.Typer(
     name="accounts", invoke_without_command=True, no_args_is_help=False, rich_markup_mode="markdown"
 )
-app.command()(setup)
 
 
 @app.callback()
@@ -34,3 +53,107 @@ def accounts(
         return
     for account in answer.get("items") or ():
         print_pairs(account, title=str(account.get("account")))
+
+
+@app.command()
+def setup(
+    account: Account,
+    config: Config = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how the settings of an account differ from what they should be; set them so.
+
+    Asks before anything is changed, and reads the settings again afterwards. It speaks to the
+    WhatsApp client, or to the Cloud API, itself.
+
+    On-Premises: the login of the configuration file must be an admin's. Where server.public_ca_file
+    is set, the client is given that certificate, to verify the webhook endpoint by. The service may
+    run or not.
+
+    Cloud API: switches the number's identity change check on, which can't be read back, and
+    registers the webhook endpoint for the number. Meta calls the endpoint meanwhile: the service
+    must run.
+
+    Exit 0: everything is as it should be by now. Else 1.
+    """
+    settings = loaded(config)
+    need_account(settings, account)
+    before = _run(settings, account, lambda peer: peer.look())
+    if not as_json:
+        _print_differences(before)
+    if settings.server.public_url is None:
+        note("server.public_url is not set: whether the webhook URL is right is not known")
+    changed: list[str] = []
+    after = before
+    if before.to_set and not dry_run:
+        if not yes:
+            where = "for the number" if account in settings.cloud_accounts else "at the client"
+            confirm(f"Set these {where} of {account}?")
+        changed = [each.setting for each in before.to_set if each.setting]
+        after = _run(settings, account, lambda peer: peer.fix(before))
+    if as_json:
+        print_json(_document(account, before, after, changed))
+    elif changed:
+        typer.echo(f"{account}: set {', '.join(changed)}")
+    if any(each.code == "webhook_ca" for each in before.fixable) and changed:
+        note(RESTART)
+    for each in after.unfixable:
+        note(f"{each.code}: {each.detail}; {_cure(each, account)}")
+    if after.wrong:
+        fail(f"{account}: not as it should be: {', '.join(each.code for each in after.wrong)}")
+
+
+def _run(
+    settings: Settings, name: str, act: Callable[[AccountSetup], Coroutine[Any, Any, Setup]]
+) -> Setup:
+    """Run `act` with the account's client or number, or end with the line that says why not."""
+
+    async def run() -> Setup:
+        async with setup_of(settings, name) as peer:
+            return await act(peer)
+
+    try:
+        with quiet_logs():
+            return asyncio.run(run())
+    except CallError as error:
+        cure = cure_of(error, settings, name)
+        fail(f"{name}: {error}; {cure}" if cure else f"{name}: {error}")
+
+
+def _print_differences(before: Setup) -> None:
+    if not before.to_set:
+        typer.echo("nothing is to be set")
+        return
+    print_table(
+        ("setting", "is", "should be", "what is wrong"),
+        ((x.setting, x.now, x.wanted, x.detail) for x in before.to_set),
+    )
+
+
+def _document(account: str, before: Setup, after: Setup, changed: list[str]) -> dict[str, Any]:
+    return {
+        "account": account,
+        "client_version": before.version,
+        "differences": [
+            {
+                "code": x.code,
+                "setting": x.setting,
+                "is": x.now,
+                "should_be": x.wanted,
+                "detail": x.detail,
+            }
+            for x in before.to_set
+        ],
+        "changed": changed,
+        "left": [
+            {"code": x.code, "detail": x.detail, "cure": _cure(x, account)} for x in after.wrong
+        ],
+    }
+
+
+def _cure(wrong: Wrong, account: str) -> str:
+    return CURES[wrong.code].replace("ACCOUNT", account)

@@ -1,4 +1,4 @@
-"""`ackgate contacts check`: checks the phone numbers of a file, and goes on where it left off."""
+"""`ackgate contacts check`: check the phone numbers of a file; a new run goes on from there."""
 
 import asyncio
 import csv
@@ -26,9 +26,9 @@ app = typer.Typer(name="contacts", help="Check phone numbers.", no_args_is_help=
 CHUNK = 200
 """Numbers in one request."""
 POLLED = 50
-"""Numbers looked up in one request: they stand in its URL."""
+"""Numbers looked up in one request, whose URL holds them."""
 MAX_OPEN = 2_000
-"""Numbers that may wait for an answer before more are asked about."""
+"""Numbers that may be open before more are asked about."""
 MAX_CHARACTERS = 256
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.5
@@ -60,7 +60,9 @@ def check(
     ] = None,
     column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The column of the numbers, where its name tells not."),
+        typer.Option(
+            metavar="NAME", help="The column of the numbers, if its name is none of the usual."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -110,7 +112,7 @@ class Row:
 
     @property
     def contact(self) -> Any:
-        """What the API is asked about."""
+        """The number as the API takes it."""
         return {"input": self.input, "opt_in": self.opt_in} if self.opt_in else self.input
 
 
@@ -135,7 +137,7 @@ def _read(file: Path, column: str | None) -> list[Row]:
 
 
 def _place(file: Path, head: list[str], column: str | None) -> int | None:
-    """Tell which column the numbers are in; None where the file has no names, so in the first."""
+    """Return which column holds the numbers; None, for the first, where the file has no names."""
     if column is not None:
         if column.lower() not in head:
             fail(f"{file}: has no column {column}", status=2)
@@ -158,7 +160,7 @@ async def _only_account(api: Api) -> str:
 
 @contextmanager
 def _appending(part: Path) -> Iterator[TextIO]:
-    """Open the file of what is known, readable by its owner alone: it holds phone numbers."""
+    """Open the file of the results so far for its owner alone, since it holds phone numbers."""
     try:
         number = os.open(part, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError as error:
@@ -168,7 +170,7 @@ def _appending(part: Path) -> Iterator[TextIO]:
 
 
 def _resumed(part: Path, account: str) -> dict[str, Item]:
-    """Read what an earlier run got to know; a last line that is not whole is left out."""
+    """Return the results of an earlier run; a last line that was cut off is left out."""
     found: dict[str, Item] = {}
     for line in part.read_text(encoding="utf-8").splitlines():
         try:
@@ -186,7 +188,7 @@ def _is_done(item: Item) -> bool:
 
 @dataclass(slots=True)
 class Work:
-    """The numbers of a file, on their way to a result each."""
+    """The numbers of a file, and the results that came so far."""
 
     api: Api
     account: str
@@ -215,13 +217,13 @@ class Work:
                     if len(self.open) > MAX_OPEN:
                         await self._wait(progress, bar, MAX_OPEN // 2)
             except RefusedError:
-                # What was asked about before is worth keeping.
+                # The results of earlier requests are worth keeping.
                 await self._wait(progress, bar, 0)
                 raise
             await self._wait(progress, bar, 0)
 
     async def _ask(self, rows: Sequence[Row]) -> list[Item]:
-        """Have some checked; a request that failed is repeated, which costs nothing."""
+        """Have numbers checked; repeat a failed request, which its Idempotency-Key makes free."""
         body = {"contacts": [row.contact for row in rows]}
         text = json.dumps([self.account, body, int(time.time()) // 86_400])
         key = {"Idempotency-Key": sha256(text.encode(errors="surrogatepass")).hexdigest()}
@@ -249,7 +251,7 @@ class Work:
         self.kept.flush()
 
     async def _wait(self, progress: Progress, bar: Any, until: int) -> None:
-        """Wait until only so many are open, or no result came for too long."""
+        """Wait until only so many numbers are open, or no result has come for too long."""
         pause, last = FIRST_PAUSE_SECONDS, time.monotonic()
         while len(self.open) > until and time.monotonic() - last < self.patience:
             await asyncio.sleep(pause)
@@ -265,7 +267,7 @@ class Work:
 
 
 def _again_in(error: RefusedError, tries: int) -> float | None:
-    """Tell when to try again what was refused; None where that would not help."""
+    """Return after how many seconds to repeat a request; None where that would not help."""
     seconds = error.problem.get("retry_after")
     if isinstance(seconds, int | float):
         return float(seconds)
@@ -278,7 +280,7 @@ def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def _finish(work: Work, target: Path, part: Path, *, as_json: bool) -> None:
-    """Write the results in the order of the file, once each number has one."""
+    """Write the results in the order of the file; end the command where one is missing."""
     if work.open:
         fail(f"{len(work.open)} numbers have no result yet; run the command again")
     items = [work.done[row.input] for row in work.rows]

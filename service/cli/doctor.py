@@ -1,50 +1,47 @@
 """`ackgate doctor`: everything that can be wrong with an installation, on one page."""
 
 import asyncio
-from collections.abc import Coroutine
+import shutil
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from service.cli.clients import quiet_logs
-from service.cli.cloud_examinations import (
-    examine_door_of_app,
-    examine_identity_checks,
-    examine_number,
-)
-from service.cli.examinations import (
-    Check,
-    examine_callbacks,
-    examine_client,
-    examine_database,
-    examine_door,
-)
+from service.api.context import LOW_DISK_BYTES
+from service.cli.account_checks import check_callbacks, check_client, check_number
+from service.cli.endpoint_checks import Check, check_endpoint, check_endpoint_of_app
 from service.cli.options import AsJson, Config, loaded
 from service.cli.output import fail, print_json, print_table, printable
+from service.cli.setup import quiet_logs
 from service.settings import Settings
+from service.store import maintenance
+from service.store.database import StoreError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 ORDER = tuple(STYLES)
+MEBIBYTE = 1_048_576
 
 
 @app.command()
 def doctor(config: Config = None, as_json: AsJson = False) -> None:
-    """Look at everything that can be wrong: door, certificates, login, settings, database, clock.
+    """Look at all that can be wrong: endpoint, certificates, login, settings, database, clock.
 
-    A callback of its own goes through the public URL of each account's door, signed for that of an
-    app of the Cloud API: it is kept in the journal as 'synthetic', and has no effect. Nothing is
-    changed. Run it on the machine and as the user that the service runs as; it reads the
+    A callback of its own goes through the public URL to each account's webhook endpoint, signed for
+    that of an app of the Cloud API: it is kept in the journal as 'synthetic', and has no effect.
+    Nothing is changed. Run it on the machine and as the user that the service runs as; it reads the
     configuration file, and speaks to the WhatsApp clients and to the Cloud API itself.
 
     Exit 0: nothing is wrong, though there may be warnings. Else 1; each line says what to do.
     """
     settings = loaded(config)
     with quiet_logs(), Console(stderr=True).status("examining"):
-        checks = [*examine_database(settings), *asyncio.run(_examine(settings))]
-    checks += [*examine_callbacks(settings), *examine_identity_checks(settings)]
+        checks = [*_check_database(settings.database.path)]
+        checks += asyncio.run(_check_accounts(settings))
+    checks += check_callbacks(settings)
     failed = sum(check.status == "fail" for check in checks)
     if as_json:
         worst = max((check.status for check in checks), key=ORDER.index)
@@ -55,16 +52,42 @@ def doctor(config: Config = None, as_json: AsJson = False) -> None:
         fail(f"{failed} of {len(checks)} checks failed")
 
 
-async def _examine(settings: Settings) -> list[Check]:
-    """Look at all accounts at once."""
-    looking: list[Coroutine[Any, Any, list[Check]]] = []
+async def _check_accounts(settings: Settings) -> list[Check]:
+    """Run the checks of all accounts at once."""
+    running: list[Coroutine[Any, Any, list[Check]]] = []
     for name in settings.onprem_accounts:
-        looking += [examine_door(settings, name), examine_client(name, settings)]
-    for app in settings.apps:
-        looking.append(examine_door_of_app(settings, app))
-    for name in settings.cloud_accounts:
-        looking.append(examine_number(name, settings))
-    return [check for found in await asyncio.gather(*looking) for check in found]
+        running += [check_endpoint(settings, name), check_client(name, settings)]
+    running += [check_endpoint_of_app(settings, app) for app in settings.apps]
+    running += [check_number(name, settings) for name in settings.cloud_accounts]
+    return [check for found in await asyncio.gather(*running) for check in found]
+
+
+def _check_database(path: Path) -> Iterator[Check]:
+    """Check the file, its schema, and the disk that it is on."""
+    yield _check_file(path)
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        yield Check("disk", None, "fail", f"{path.parent}: {error.strerror}", "make the folder")
+        return
+    low = free < LOW_DISK_BYTES
+    cure = "make room; soon callbacks can't be stored" if low else None
+    yield Check("disk", None, "fail" if low else "pass", f"{free // MEBIBYTE} MiB are free", cure)
+
+
+def _check_file(path: Path) -> Check:
+    try:
+        report = maintenance.check(path, quick=True)
+    except StoreError as error:
+        cure = (
+            "start the service, which makes it; or run this with its configuration, and as its user"
+        )
+        return Check("database", None, "fail", str(error), cure)
+    if report.faults:
+        cure = "see 'ackgate db check'; restore a backup where it is damaged"
+        return Check("database", None, "fail", report.faults[0], cure)
+    size = report.size // MEBIBYTE
+    return Check("database", None, "pass", f"whole, {size} MiB, its schema at {report.schema}")
 
 
 def _document(check: Check) -> dict[str, Any]:

@@ -1,13 +1,20 @@
-"""`ackgate identities` and `ackgate acknowledge`: the operator's work, from a terminal."""
+"""`ackgate status`, `gate`, `identities` and `acknowledge`: the operator's daily work."""
 
 from typing import Annotated, Any
 
 import typer
 
 from service.cli.options import URL, Account, AsJson, CaFile, KeyFile, Url, User
-from service.cli.output import fail, note, print_json
+from service.cli.output import (
+    fail,
+    note,
+    print_gate,
+    print_identities,
+    print_identity,
+    print_json,
+    print_pairs,
+)
 from service.cli.remote import Api, Server, server_at, talk
-from service.cli.tables import print_identities, print_identity
 
 app = typer.Typer(
     name="identities",
@@ -42,6 +49,39 @@ Reference = Annotated[
 OnBehalfOf = Annotated[
     str | None, typer.Option(metavar="PERSON", help="Who decided, where it is not the key's owner.")
 ]
+
+
+def status(
+    url: Url = URL, key_file: KeyFile = None, ca_file: CaFile = None, as_json: AsJson = False
+) -> None:
+    """Show how many identities are in each state, and how long the oldest has been pending."""
+    server = server_at(url, key_file, ca_file)
+    answer = talk(server, lambda api: api.get("status"), as_json=as_json)
+    if as_json:
+        print_json(answer)
+    else:
+        print_pairs(answer)
+
+
+def gate(
+    account: Account,
+    user: User,
+    url: Url = URL,
+    key_file: KeyFile = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask whether a user may be written to now, and if not, why not.
+
+    Exit 0 whatever the answer is; programs read 'sendable' of the JSON.
+    """
+    server = server_at(url, key_file, ca_file)
+    path = ("accounts", account, "recipients", user)
+    answer = talk(server, lambda api: api.get(*path), as_json=as_json)
+    if as_json:
+        print_json(answer)
+    else:
+        print_gate(answer)
 
 
 @app.command("list")
@@ -90,7 +130,7 @@ def list_(
 
 
 async def _pages(api: Api, query: dict[str, str], wanted: int | None) -> dict[str, Any]:
-    """Follow the pages of the list until there are as many as wanted, None for all."""
+    """Return a list of as many identities as wanted, from as many pages; None stands for all."""
     items: list[Any] = []
     place = dict(query)
     while True:
@@ -216,7 +256,7 @@ def _post(
     *,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Have something done about an identity, and show what it is then."""
+    """Post to an identity, and print and return what it is then."""
     path = ("accounts", account, "identities", user, verb)
     query = {"wait": f"{wait:g}"} if wait else None
     answer = talk(

@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 
 from service.cli.options import URL, AsJson, CaFile, KeyFile, Url
-from service.cli.output import note, print_json
+from service.cli.output import note, print_issues, print_json
 from service.cli.remote import server_at, talk
-from service.cli.tables import print_issues
 
 app = typer.Typer(
     name="issues", invoke_without_command=True, no_args_is_help=False, rich_markup_mode="markdown"

@@ -40,14 +40,14 @@ URL = "http://127.0.0.1:8080"
 
 
 def need_account(settings: Settings, name: str) -> None:
-    """End, where there is no such account, with the line that names those there are."""
+    """End the command where there is no such account, with a line that names those there are."""
     if name not in settings.accounts:
         known = ", ".join(sorted(settings.accounts)) or "none"
         fail(f"{name}: no such account in the configuration, which has: {known}")
 
 
 def loaded(config: Path | None) -> Settings:
-    """Return the configuration, or end with the one line that says what is wrong with it."""
+    """Return the configuration, or end the command with the line that says what is wrong."""
     try:
         return load(config)
     except SettingsError as error:

@@ -1,4 +1,7 @@
-"""What commands print: tables for people, JSON for programs, and one line for what went wrong."""
+"""What commands print: tables for people, JSON for programs, and one line for what went wrong.
+
+The tables of the API's documents leave empty what an older service does not send.
+"""
 
 import json
 import sys
@@ -11,28 +14,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+Document = Mapping[str, Any]
+
 PIPED_WIDTH = 200
-"""Columns where there is no terminal: wide, so that no hash is folded under grep."""
+"""Columns where there is no terminal: enough that no hash is folded, which grep would miss."""
 
 
 def printable(text: str) -> str:
-    """Return the text without anything that breaks or colours a line, wherever it came from."""
+    """Return a text without line breaks and control characters, whoever sent it."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def note(line: str) -> None:
-    """Say something to the person, apart from the answer."""
+    """Print a line to stderr, apart from the answer."""
     typer.echo(f"ackgate: {printable(line)}", err=True)
 
 
 def fail(line: str, status: int = 1) -> NoReturn:
-    """End with one line that says why."""
+    """End the command with one line that says why."""
     note(line)
     raise typer.Exit(status)
 
 
 def confirm(question: str) -> None:
-    """Go on only after a yes."""
+    """Ask a question, and end the command unless the answer is yes."""
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:
@@ -107,3 +112,104 @@ def _cell(value: Any) -> str:
 def _print(table: Table) -> None:
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     Console(width=width, highlight=False).print(table)
+
+
+# The documents of the API
+
+IDENTITIES = {
+    "account": "account",
+    "user": "user",
+    "state": "state",
+    "changed (UTC)": "changed_at",
+    "decided by": "decided_by",
+    "hash": "hash",
+}
+HISTORY = {
+    "changed (UTC)": "changed_at",
+    "outcome": "outcome",
+    "decided by": "decided_by",
+    "acknowledged (UTC)": "acknowledged_at",
+    "hash": "hash",
+}
+AUDIT = {
+    "at (UTC)": "at",
+    "event": "event",
+    "by": "by",
+    "reason": "reason",
+    "note": "note",
+    "evidence": "evidence",
+    "hash": "hash",
+}
+REASONS = {
+    "": "weight",
+    "reason": "reason",
+    "of": "of",
+    "since (UTC)": "since",
+    "clears when": "clears_when",
+}
+
+
+def print_identities(identities: Iterable[Document]) -> None:
+    """Print a list of identities."""
+    _print_documents(IDENTITIES, ({**one, "user": _named(one)} for one in identities))
+
+
+def print_issues(issues: Iterable[Document]) -> None:
+    """Print issues, each with its cure."""
+    for issue in issues:
+        shown = ("account", "subject", "severity", "since", "detail", "cure")
+        known = {name: issue.get(name) for name in shown if issue.get(name) is not None}
+        print_pairs(known, title=str(issue.get("code")))
+
+
+def print_identity(identity: Document) -> None:
+    """Print one identity, with its history and audit trail if it has them."""
+    lists = ("history", "audit")
+    known = {name: value for name, value in identity.items() if name not in lists}
+    print_pairs(known | {"decided_by": _shown(identity.get("decided_by"))})
+    if history := identity.get("history"):
+        _print_documents(HISTORY, history, "Earlier changes, the newest first")
+    if audit := identity.get("audit"):
+        _print_documents(AUDIT, audit, "Audit trail")
+
+
+def print_gate(answer: Document) -> None:
+    """Print the gate's answer: whether the user may be written to, then the reasons."""
+    may = "may" if answer.get("sendable") else "must not"
+    typer.echo(f"{printable(str(_named(answer)))} {may} be written to")
+    found = [{**one, "weight": "blocks"} for one in answer.get("reasons") or ()]
+    found += [{**one, "weight": "warns"} for one in answer.get("warnings") or ()]
+    for one in found:
+        # The user's new number or user id, where that is the reason.
+        user = _named(one)
+        one["reason"] = f"{one.get('code')}: {user}" if user else one.get("code")
+    if found:
+        _print_documents(REASONS, found)
+
+
+def _print_documents(
+    columns: Mapping[str, str], documents: Iterable[Document], title: str = ""
+) -> None:
+    """Print a table of documents; `columns` holds the key that is shown under each head."""
+    rows = (
+        [_shown(one.get(key), utc="UTC" in head) for head, key in columns.items()]
+        for one in documents
+    )
+    print_table(columns, rows, title)
+
+
+def _shown(value: Any, *, utc: bool = False) -> Any:
+    """Return a value for people: whoever decided, evidence, or the time in a column of UTC."""
+    if utc and isinstance(value, str) and value.endswith("Z"):
+        return value[:19].replace("T", " ")
+    if not isinstance(value, Mapping):
+        return value
+    keys = ("kind", "name", "method", "reference")
+    text = " ".join(str(value[key]) for key in keys if value.get(key))
+    person = value.get("on_behalf_of")
+    return f"{text} for {person}" if person else text
+
+
+def _named(document: Document) -> Any:
+    """Return a user's wa_id, or the user id (Cloud API) where the number is not known."""
+    return document.get("wa_id") or document.get("user_id")

@@ -20,7 +20,7 @@ from service.store.maintenance import reading
 from service.store.queries import find_user, history_of
 
 TRUSTED = "trusted at once"
-"""What becomes of the first hash of a user, where it has nothing to be compared with."""
+"""The effect of a user's first hash, where it has nothing to be compared with."""
 
 app = typer.Typer(
     name="policy",
@@ -73,7 +73,7 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
 
 
 def _names(known: KnownUser | None, asked: str, *, cloud: bool) -> dict[str, str | None]:
-    """Name the user as the API does: on the Cloud API by a user id too."""
+    """Return the names of the user as the API does: on the Cloud API a user id too."""
     if not cloud:
         return {"wa_id": known.alias if known else asked}
     if known is not None:
@@ -83,7 +83,7 @@ def _names(known: KnownUser | None, asked: str, *, cloud: bool) -> dict[str, str
 
 
 def _past(path: Path, account: str, user: str) -> tuple[_Past | None, str]:
-    """Read what the database knows, or say why it can't be read."""
+    """Return what the database knows of a user, or why it can't be read."""
     try:
         with reading(path) as connection:
             known = find_user(connection, account, user)
@@ -110,7 +110,7 @@ def _of_a_first_hash(policies: Policies) -> str:
 
 
 def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> dict[str, Any]:
-    """Ask the rules about a change that would come now."""
+    """Return what the rules say of a change that would come now."""
     known_before = past.user and (past.user.latest or past.user.moved_to)
     if policies.first_use is not None and not known_before:
         reason = f"policy {policies.first_use.name}: the first hash of this user"
@@ -130,7 +130,7 @@ def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> d
 
 
 def _obstacle(user: KnownUser | None) -> str:
-    """Say what in the user's past makes a person decide, although the policy wouldn't."""
+    """Return what in the user's past makes a person decide, although the policy wouldn't."""
     if user and (user.state is State.HELD or user.after_hold):
         return "the identity before was held"
     if user and user.moved_to:

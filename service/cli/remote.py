@@ -1,4 +1,4 @@
-"""A running service, as the commands reach it: its REST API."""
+"""The client of a running service's REST API, for the commands that ask it."""
 
 import asyncio
 import json
@@ -14,21 +14,20 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 from yarl import URL
 
-from service.cli.output import fail, note, print_json
-from service.cli.tables import print_identity
+from service.cli.output import fail, note, print_identity, print_json
 from service.settings.types import is_loopback
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 90
-"""More than a refresh takes, for which the service itself asks the WhatsApp client."""
+"""Longer than a refresh takes, for which the service has to ask the WhatsApp client."""
 
 Query = Mapping[str, str | int] | Sequence[tuple[str, str]]
 
 
 class NoAnswerError(Exception):
-    """Nobody answers as Ackgate does; one line that names the URL."""
+    """There was no answer, or none of Ackgate's; the text is one line that names the URL."""
 
 
 class RefusedError(Exception):
@@ -42,7 +41,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the service is, the API key to show it, and whom to trust."""
+    """Where the service is, the API key to show it, and which certificates to trust."""
 
     url: str
     key: str | None = None
@@ -51,14 +50,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the service answered, when it did not refuse."""
+    """An answer of the service that is no problem."""
 
     status: int
     document: dict[str, Any]
 
 
 class Api:
-    """The REST API of a service, for the time of one command."""
+    """The REST API of a service, in one session."""
 
     def __init__(self, session: aiohttp.ClientSession, server: Server) -> None:
         self._session = session
@@ -76,11 +75,11 @@ class Api:
         patience: float = 0,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Have something done; the service may take `patience` seconds longer than usual."""
+        """Post to a resource; the service may take `patience` seconds longer than usual."""
         return await self._call("POST", path, query or {}, body, patience, headers)
 
     async def delete(self, *path: str, query: Query | None = None) -> dict[str, Any]:
-        """Have something taken away."""
+        """Delete a resource."""
         return (await self._call("DELETE", path, query or {})).document
 
     async def _call(
@@ -123,7 +122,7 @@ class Api:
 
 
 def _url(base: str, path: tuple[str, ...], query: Query) -> str:
-    # What a terminal passes on that isn't UTF-8 reaches the service as the bytes that it was.
+    # Arguments that are not UTF-8 reach the service as the bytes that were typed.
     parts = "/".join(quote(part, safe="", errors="surrogateescape") for part in path)
     asked = urlencode(query, quote_via=quote, errors="surrogateescape")
     return f"{base}/api/v1/{parts}?{asked}".removesuffix("?")
@@ -156,7 +155,7 @@ def _sentence(status: int, problem: Mapping[str, Any]) -> str:
 
 
 def server_at(url: str, key_file: Path | None, ca_file: Path | None) -> Server:
-    """Gather where the service is and what to show it, or end with what is wrong with that."""
+    """Return the server that the options name, or end with the line that says what is wrong."""
     url = url.rstrip("/")
     try:
         parts = urlsplit(url)
@@ -194,9 +193,9 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
 
 
 def talk(server: Server, act: Callable[[Api], Awaitable[T]], *, as_json: bool) -> T:
-    """Do something with the service, or end with the line that says why it can't be done.
+    """Run `act` with the service's API, or end with the line that says why it failed.
 
-    The identity that a 409 brings along is shown, for it is what the person has to look at now.
+    A 409 may hold the identity as it is now: that is printed, for the person to look at.
     """
     try:
         return asyncio.run(_talk(server, act))

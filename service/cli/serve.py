@@ -1,4 +1,4 @@
-"""`ackgate serve`: the service, in one process."""
+"""`ackgate serve`, the service in one process, and `check-config`: whether it would start."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.options import Config, loaded
-from service.cli.output import fail
+from service.cli.options import AsJson, Config, loaded
+from service.cli.output import fail, note, print_json, print_pairs
 
 
 def serve(
@@ -38,9 +38,29 @@ def serve(
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give uvloop's event loops; None, for asyncio's own, where it isn't installed."""
+    """Return what makes uvloop's event loops; None, for asyncio's own, where it isn't installed."""
     try:
         factory: Callable[[], asyncio.AbstractEventLoop] = import_module("uvloop").new_event_loop
     except ImportError:
         return None
     return factory
+
+
+def check_config(config: Config = None, as_json: AsJson = False) -> None:
+    """Check the configuration, and show what is in force, without secrets.
+
+    Exit 0: the service would accept it. Else 2, after one line that names the key at fault.
+    """
+    settings = loaded(config)
+    if as_json:
+        print_json(settings.redacted())
+    else:
+        print_pairs(settings.redacted())
+    if settings.open_to_loopback_only:
+        note("no API key, or an account without a webhook_token: only this machine may call")
+    for line in settings.deprecated_keys():
+        note(line)
+    from service.ingress import descriptors  # noqa: PLC0415 - loads aiohttp, as serve does
+
+    if (shortage := descriptors.shortage(settings)) is not None:
+        note(shortage)

@@ -1,18 +1,19 @@
-"""`ackgate accounts setup`: sets an account as it should be, after a yes."""
+"""The clients and the Cloud API as commands reach them, and how an account is set up there."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import typer
+import structlog
 
-from service.cli.clients import quiet_logs
-from service.cli.options import Account, AsJson, Config, loaded, need_account
-from service.cli.output import confirm, fail, note, print_json, print_table
-from service.cli.sides import Found, Side, side_of
-from service.model.client_settings import Wrong
-from service.model.issues import CURES, Issue
-from service.settings import Settings
+from service.model.client_settings import Wrong, patch_of, wrong_settings
+from service.model.cloud_settings import IDENTITY_CHECK, wrong_cloud_settings
+from service.model.issues import Issue
+from service.observability.metrics import Metrics
+from service.settings import CloudAccountSettings, OnPremAccountSettings, Settings
+from service.whatsapp.client import Client
 from service.whatsapp.errors import (
     CallError,
     ForbiddenError,
@@ -21,6 +22,8 @@ from service.whatsapp.errors import (
     LoginRefusedError,
     NotThereError,
 )
+from service.whatsapp.graph import Graph
+from service.workers.inspector import expected_of
 
 AS_ADMIN = (
     "this takes an admin's login, which may come from the environment for once: "
@@ -28,80 +31,50 @@ AS_ADMIN = (
 )
 WITH_PERMISSION = "give it the permission whatsapp_business_management"
 HANDSHAKE = (
-    "Meta asks the door itself: it must run, with the verify_token of apps.{} in this "
-    "configuration, and be reachable at server.public_url with a certificate that is publicly "
-    "known; 'ackgate doctor' tells which of it is wrong; then run this again"
+    "Meta calls the webhook endpoint itself: the service must run, with the verify_token of "
+    "apps.{} in this configuration, and be reachable at server.public_url with a certificate that "
+    "is publicly known; 'ackgate doctor' shows which of it is wrong; then run this again"
 )
 UNTAKEN = (
     "the webhook URL must be https and at most 200 characters long, and the app subscribed to the "
     "WhatsApp Business Account: set accounts.{}.waba_id, and run this again"
 )
-RESTART = "the client takes the certificate once its Coreapps have been restarted"
 
 
-def setup(
-    account: Account,
-    config: Config = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show how the settings of an account differ from what they should be; set them so.
-
-    Asks before anything is changed, and reads the settings again afterwards. It speaks to the
-    WhatsApp client, or to the Cloud API, itself.
-
-    On-Premises: the login of the configuration file must be an admin's. Where server.public_ca_file
-    is set, the client is given that certificate, to verify the door by. The service may run or not.
-
-    Cloud API: switches the number's identity change check on, which can't be read back, and
-    registers the door as the number's webhook. Meta calls the door meanwhile: the service must run.
-
-    Exit 0: everything is as it should be by now. Else 1.
-    """
-    settings = loaded(config)
-    need_account(settings, account)
-    before = _at(settings, account, lambda side: side.look())
-    if not as_json:
-        _show(before)
-    if settings.server.public_url is None:
-        note("server.public_url is not set: whether the webhook URL is right is not known")
-    changed: list[str] = []
-    after = before
-    if before.to_set and not dry_run:
-        if not yes:
-            where = "for the number" if account in settings.cloud_accounts else "at the client"
-            confirm(f"Set these {where} of {account}?")
-        changed = [each.setting for each in before.to_set if each.setting]
-        after = _at(settings, account, lambda side: side.mend(before))
-    if as_json:
-        print_json(_document(account, before, after, changed))
-    elif changed:
-        typer.echo(f"{account}: set {', '.join(changed)}")
-    if any(each.code == "webhook_ca" for each in before.mendable) and changed:
-        note(RESTART)
-    _conclude(account, after)
-
-
-def _at(settings: Settings, name: str, act: Callable[[Side], Coroutine[Any, Any, Found]]) -> Found:
-    """Do something with the other side, or end with the line that says why it can't be done."""
-
-    async def do() -> Found:
-        async with side_of(settings, name) as side:
-            return await act(side)
-
+@asynccontextmanager
+async def client_at(name: str, account: OnPremAccountSettings) -> AsyncIterator[Client]:
+    """Open a connection to an account's WhatsApp client."""
+    client = Client(name, account, Metrics())
     try:
-        with quiet_logs():
-            return asyncio.run(do())
-    except CallError as error:
-        cure = cure_of(error, settings, name)
-        fail(f"{name}: {error}; {cure}" if cure else f"{name}: {error}")
+        yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def graph_at(name: str, account: CloudAccountSettings) -> AsyncIterator[Graph]:
+    """Open a connection to the Cloud API for an account."""
+    graph = Graph(name, account, Metrics())
+    try:
+        yield graph
+    finally:
+        await graph.close()
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Log nothing inside the block, because the command prints what it finds."""
+    before = structlog.get_config()
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def cure_of(error: CallError, settings: Settings, name: str) -> str | None:
-    """Tell what to do about a call that failed, where the error does not say so itself."""
+    """Return what to do about a call that failed, where the error does not say so itself."""
     cloud = name in settings.cloud_accounts
     match error:
         case HandshakeError():
@@ -118,38 +91,105 @@ def cure_of(error: CallError, settings: Settings, name: str) -> str | None:
             return None
 
 
-def _show(found: Found) -> None:
-    if found.to_set:
-        print_table(
-            ("setting", "is", "should be", "what is wrong"),
-            ((x.setting, x.now, x.wanted, x.detail) for x in found.to_set),
-        )
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How an account is set up: what is wrong, and whether the command can fix it.
+
+    `unreadable` are settings that can't be read back: they are always set, and never called wrong.
+    """
+
+    fixable: list[Wrong]
+    unfixable: list[Wrong]
+    unreadable: list[Wrong] = field(default_factory=list)
+    version: str | None = None
+    webhooks: Mapping[str, Any] = field(default_factory=dict)
+    """The client's webhooks object as it is."""
+
+    @property
+    def wrong(self) -> list[Wrong]:
+        """All that is known to be wrong."""
+        return self.fixable + self.unfixable
+
+    @property
+    def to_set(self) -> list[Wrong]:
+        """All that the command sets."""
+        return self.unreadable + self.fixable
+
+
+class AccountSetup(Protocol):
+    """Where an account is set up: its client, or its number. The methods raise CallError."""
+
+    async def look(self) -> Setup:
+        """Return how the account is set up there."""
+
+    async def fix(self, found: Setup) -> Setup:
+        """Set what was found, and return how the account is set up then."""
+
+
+@asynccontextmanager
+async def setup_of(settings: Settings, account: str) -> AsyncIterator[AccountSetup]:
+    """Open a connection to the client, or the Cloud API, of an account that is configured."""
+    if account in settings.cloud_accounts:
+        async with graph_at(account, settings.cloud_accounts[account]) as graph:
+            yield NumberSetup(graph, settings)
     else:
-        typer.echo("nothing is to be set")
+        async with client_at(account, settings.onprem_accounts[account]) as client:
+            yield ClientSetup(client, settings)
 
 
-def _document(account: str, before: Found, after: Found, changed: list[str]) -> dict[str, Any]:
-    return {
-        "account": account,
-        "client_version": before.version,
-        "differences": [
-            {"code": x.code, "setting": x.setting, "is": x.now, "should_be": x.wanted}
-            | {"detail": x.detail}
-            for x in before.to_set
-        ],
-        "changed": changed,
-        "left": [
-            {"code": x.code, "detail": x.detail, "cure": _cure(x, account)} for x in after.wrong
-        ],
-    }
+class ClientSetup:
+    """The setup of a WhatsApp client of the On-Premises API."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+
+    async def look(self) -> Setup:
+        """Read the application settings."""
+        read = await self._client.settings()
+        wrong = wrong_settings(read, expected_of(self._settings, self._client.name))
+        return Setup(*_by_fixable(wrong), version=read.version, webhooks=dict(read.webhooks))
+
+    async def fix(self, found: Setup) -> Setup:
+        """Set what is wrong, the certificate first, by which the client verifies the endpoint."""
+        file = self._settings.server.public_ca_file
+        if file is not None and any(each.code == "webhook_ca" for each in found.fixable):
+            await self._client.upload_authority(file.read_text())
+        if patch := patch_of(found.fixable, found.webhooks):
+            await self._client.change_settings(patch)
+        return await self.look()
 
 
-def _cure(wrong: Wrong, account: str) -> str:
-    return CURES[wrong.code].replace("ACCOUNT", account)
+class NumberSetup:
+    """The setup of a number of the Cloud API."""
+
+    def __init__(self, graph: Graph, settings: Settings) -> None:
+        self._graph = graph
+        account = settings.cloud_accounts[graph.name]
+        public = settings.server.public_url
+        self._endpoint = settings.webhook_url(graph.name, public) if public else None
+        self._verify_token = settings.apps[account.app].verify_token.get_secret_value()
+
+    async def look(self) -> Setup:
+        """Read the settings of the number."""
+        wrong = wrong_cloud_settings(await self._graph.settings(), self._endpoint)
+        return Setup(*_by_fixable(wrong), [IDENTITY_CHECK])
+
+    async def fix(self, found: Setup) -> Setup:
+        """Switch the check on, then set what is wrong: the handshake, which may fail, is last."""
+        await self._graph.enable_identity_check()
+        codes = {each.code for each in found.fixable}
+        if "webhook_unsubscribed" in codes:
+            await self._graph.subscribe()
+        if "webhook_url" in codes and self._endpoint is not None:
+            try:
+                await self._graph.set_webhook(self._endpoint, self._verify_token)
+            except (HandshakeError, InvalidError) as error:
+                raise type(error)(f"{error}; all else was set") from None
+        return await self.look()
 
 
-def _conclude(account: str, after: Found) -> None:
-    for each in after.others:
-        note(f"{each.code}: {each.detail}; {_cure(each, account)}")
-    if after.wrong:
-        fail(f"{account}: not as it should be: {', '.join(each.code for each in after.wrong)}")
+def _by_fixable(wrong: list[Wrong]) -> tuple[list[Wrong], list[Wrong]]:
+    """Return what names a setting, which can be set, and what does not."""
+    fixable = [each for each in wrong if each.setting is not None]
+    return fixable, [each for each in wrong if each.setting is None]

@@ -67,7 +67,7 @@ async def test_a_sound_installation_is_told_sound_in_every_point(shop: Installat
     )
     assert "in the journal" in found["door", "shop"]["detail"]
     assert "token is accepted" in found["login", "shop"]["detail"]
-    assert "go to the door" in found["settings", "shop"]["detail"]
+    assert "go to the webhook endpoint" in found["settings", "shop"]["detail"]
 
 
 async def test_where_callbacks_go_is_not_claimed_while_the_public_url_is_not_known(

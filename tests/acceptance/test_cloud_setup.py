@@ -8,8 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.cli.setup import cure_of
-from service.cli.sides import side_of
+from service.cli.setup import cure_of, setup_of
 from service.settings import load
 from service.whatsapp.errors import InvalidError
 from tests.acceptance.cloud import (
@@ -181,11 +180,11 @@ async def test_another_verify_token_than_the_services_is_told_by_what_the_door_a
 async def test_a_url_that_meta_does_not_take_is_told_with_what_it_takes(shop: Installation) -> None:
     settings = load(shop.written(), {})
     body = json.dumps({"error": {"code": 100, "message": "the app must be subscribed"}})
-    async with side_of(settings, "shop") as side:
-        found = await side.look()
+    async with setup_of(settings, "shop") as peer:
+        found = await peer.look()
         cloud_of(shop).fault("number", status=400, body=body)
         with pytest.raises(InvalidError, match=r"it was not taken.*; all else was set") as caught:
-            await side.mend(found)
+            await peer.fix(found)
     assert "accounts.shop.waba_id" in str(cure_of(caught.value, settings, "shop"))
     assert line_of(shop).identity_check is True
 

@@ -279,7 +279,7 @@ async def test_a_database_that_is_not_there_or_damaged_is_told(
 async def test_a_disk_that_is_nearly_full_is_told(
     whole: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.examinations.LOW_DISK_BYTES", 2**60)
+    monkeypatch.setattr("service.cli.doctor.LOW_DISK_BYTES", 2**60)
     assert (await examine(whole, expect=1))["disk", None]["status"] == "fail"
 
 
@@ -309,7 +309,7 @@ async def test_without_a_public_url_the_local_door_is_tried_and_that_is_a_warnin
 async def test_plain_http_in_public_is_told_as_what_the_client_refuses(
     prepare: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.probes.SECONDS", 0.2)
+    monkeypatch.setattr("service.cli.endpoint_checks.TIMEOUT_SECONDS", 0.2)
     made = await started(await prepare())
     made.tree = merge(made.tree, {"server": {"public_url": "http://192.0.2.1:1"}})
     found = await examine(made, expect=1)

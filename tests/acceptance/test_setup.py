@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.cli.sides import side_of
+from service.cli.setup import setup_of
 from service.settings import load
 from service.simulator import Simulator, certificate
 from service.whatsapp.errors import CallError
@@ -182,11 +182,11 @@ async def test_a_200_that_is_no_answer_of_the_clients_is_not_taken_at_its_word(
     fresh: Installation, body: str
 ) -> None:
     settings = load(fresh.written(), {})
-    async with side_of(settings, "main") as side:
-        found = await side.look()
+    async with setup_of(settings, "main") as peer:
+        found = await peer.look()
         fresh.sim.fault("settings", body=body)
         with pytest.raises(CallError, match="PATCH settings was answered with 200 and"):
-            await side.mend(found)
+            await peer.fix(found)
     assert fresh.sim.settings.show_security_notifications is False
     assert "GET settings was answered with 200 and" in (await setup(fresh, expect=1)).stderr
 

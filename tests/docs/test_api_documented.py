@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from service.api import health, shapes
-from service.api.access import ROLES
+from service.api import health, serializers
+from service.api.auth import ROLES
 from service.api.journal import STATES as JOURNAL_STATES
-from service.api.queries import MAX_BODY_BYTES, MAX_LIMIT
+from service.api.params import MAX_BODY_BYTES, MAX_LIMIT
 from service.api.routes import API, COMPAT, OPEN, PREFIX, Route
 from service.app.web import add_door
 from service.ingress.door import Door
@@ -84,14 +84,17 @@ def test_every_reason_of_the_gate_is_documented_with_what_clears_it() -> None:
 
 def test_the_fields_of_an_identity_are_documented() -> None:
     named = [bare(row[0]) for row in table(PAGE, "field", "meaning")]
-    assert named == list(shapes.identity(User(1, "main", "16315553601", 0)))
+    assert named == list(serializers.identity(User(1, "main", "16315553601", 0)))
 
 
 def test_the_fields_of_history_audit_and_contacts_are_documented() -> None:
     text = sections(PAGE, 3)["History and audit trail"]
-    fields = {*shapes.change(Change("x", Moment(0), 0)), *shapes.audit_entry(AuditEntry(0, "x"))}
+    fields = {
+        *serializers.change(Change("x", Moment(0), 0)),
+        *serializers.audit_entry(AuditEntry(0, "x")),
+    }
     assert not fields - set(spans(text))
-    shown = set(shapes.contact(Contact("main", "1", "valid", "1", 0)))
+    shown = set(serializers.contact(Contact("main", "1", "valid", "1", 0)))
     examples = [json.loads(b.text) for b in blocks("json") if "checked_at" in b.text]
     assert [set(example["items"][0]) for example in examples] == [shown]
 
@@ -161,7 +164,7 @@ def dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_identity_in_an_example_has_the_fields_of_one() -> None:
-    wanted = set(shapes.identity(User(1, "main", "16315553601", 0)))
+    wanted = set(serializers.identity(User(1, "main", "16315553601", 0)))
     found = [
         d for block in blocks("json") for d in dicts(json.loads(block.text)) if "blocking" in d
     ]

@@ -1,4 +1,4 @@
-"""`ackgate db`: the care of the SQLite file."""
+"""`ackgate db`: upgrade, check, back up and restore the database."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -26,8 +26,8 @@ app = typer.Typer(
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """End with one line where the database can't be used."""
+def _one_line_errors() -> Iterator[None]:
+    """End the command with one line where the database can't be used."""
     try:
         yield
     except StoreError as error:
@@ -41,7 +41,7 @@ def upgrade(config: Config = None, as_json: AsJson = False) -> None:
     Not while the service runs. The service does the same when it starts, unless told --no-migrate.
     """
     path = loaded(config).database.path
-    with _explained():
+    with _one_line_errors():
         before, after = maintenance.upgrade(path)
     done = {"file": str(path), "before": before, "after": after}
     if before == after:
@@ -58,7 +58,7 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
     The service may run meanwhile. Exit 1: something is wrong with it.
     """
     path = loaded(config).database.path
-    with _explained(), Console(stderr=True).status("checking"):
+    with _one_line_errors(), Console(stderr=True).status("checking"):
         report = maintenance.check(path)
     document = {
         "file": str(path),
@@ -97,14 +97,14 @@ def backup(
         _verify(file, as_json=as_json)
         return
     path = loaded(config).database.path
-    with _explained(), _bar("backing up") as progress:
+    with _one_line_errors(), _bar("backing up") as progress:
         maintenance.back_up(path, file, progress)
     size = file.stat().st_size
     show({"file": str(file), "bytes": size}, f"{file}: {size} bytes", as_json=as_json)
 
 
 def _verify(file: Path, *, as_json: bool) -> None:
-    with _explained(), Console(stderr=True).status("verifying"):
+    with _one_line_errors(), Console(stderr=True).status("verifying"):
         report, contents = maintenance.verify(file)
     document = {
         "file": str(file),
@@ -145,7 +145,7 @@ def restore(
     path = loaded(config).database.path
     if not yes:
         confirm(f"Put {file} in the place of {path}?")
-    with _explained(), _bar("restoring") as progress:
+    with _one_line_errors(), _bar("restoring") as progress:
         kept = maintenance.restore(path, file, datetime.now(UTC), progress)
     show({"file": str(path), "kept": kept and str(kept)}, f"{path}: restored", as_json=as_json)
     if kept:
@@ -155,7 +155,7 @@ def restore(
 
 @contextmanager
 def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, moved by calls with what is done and what there is in all."""
+    """Show a bar on a terminal; yield a function that moves it: what is done, and what there is."""
     columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     shown = Progress(
         *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()

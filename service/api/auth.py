@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api.context import services
+from service.api.context import app_context
 from service.api.problems import ProblemError
 from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
 
 ROLES: tuple[Role, ...] = ("gate", "reader", "operator", "admin")
-"""Each may what those before it may."""
+"""Each role may do all that the roles before it may."""
 
 LOCAL = "local"
-"""Who decides where no key is configured: whoever sits at this machine."""
+"""The caller's name where no key is configured."""
 
 CALLER = web.RequestKey("caller", str)
 CALLER_ROLE = web.RequestKey("caller_role", str)
@@ -28,11 +28,11 @@ Resource = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def guarded(role: Role, resource: Resource) -> Handler:
-    """Let only those in whose key has this role, or one above it."""
+    """Return a handler that answers only callers whose key has this role, or one above it."""
 
     @functools.wraps(resource)
     async def handler(request: web.Request) -> web.StreamResponse:
-        name, has = admit(services(request).settings, request.headers, role)
+        name, has = admit(app_context(request).settings, request.headers, role)
         request[CALLER], request[CALLER_ROLE] = name, has
         return await resource(request)
 
@@ -40,7 +40,10 @@ def guarded(role: Role, resource: Resource) -> Handler:
 
 
 def admit(settings: Settings, headers: Mapping[str, str], role: Role) -> tuple[str, Role]:
-    """Give name and role of the key, if it has this role or one above it; else 401 or 403."""
+    """Return name and role of the caller's key.
+
+    Raises a 401 without a known key, and a 403 where the key's role is below the one needed.
+    """
     name, has = _authenticate(settings.api.keys, headers.get("Authorization", ""))
     if ROLES.index(has) < ROLES.index(role):
         raise ProblemError(403, f"the role {role} is needed, this key has {has}")
@@ -53,6 +56,7 @@ def _authenticate(keys: Mapping[str, ApiKeySettings], authorization: str) -> tup
     scheme, _, presented = authorization.partition(" ")
     digest = hashlib.sha256(presented.strip().encode(errors="replace")).hexdigest()
     found: tuple[str, Role] | None = None
+    # All keys are compared, so that the time taken does not depend on which one it was.
     for name, key in keys.items():
         if hmac.compare_digest(digest, key.sha256.get_secret_value()):
             found = name, key.role
@@ -63,21 +67,22 @@ def _authenticate(keys: Mapping[str, ApiKeySettings], authorization: str) -> tup
 
 @web.middleware
 async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count what the API answers, under the route's pattern and never the path itself."""
+    """Count the answers of the API by the route's pattern, which holds nothing of the caller's."""
     response = await handler(request)
     resource = request.match_info.route.resource
     if resource is not None and resource.canonical.startswith(("/api/", "/compat/")):
         route = f"{request.match_info.route.method} {resource.canonical}"
-        services(request).metrics.requests.labels(route, str(response.status)).inc()
+        app_context(request).metrics.requests.labels(route, str(response.status)).inc()
     return response
 
 
 @web.middleware
 async def loopback_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer only who sits at this machine: nothing forwarded, and no other name for us.
+    """Answer only requests that come from this machine directly, and name it as loopback.
 
-    In force while there is no API key, or an account without a webhook token. The check of the
-    names keeps web pages out that had their own name resolved to this address, or that call it.
+    In force while there is no API key, or an account without a webhook token. The checks of Origin
+    and Host keep web pages out: those that call this address, and those whose own name resolves to
+    it.
     """
     if any(name in request.headers for name in FORWARDED):
         raise ProblemError(403, "without API key and webhook token nothing forwarded is answered")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from service.api import verdicts
+from service.api import serializers
 from service.model.gate import Reason, Verdict
 
 NOW = 1_600_000_000_123
@@ -11,7 +11,7 @@ TIME = "2020-09-13T12:26:40.123Z"
 
 
 def written(verdict: Verdict, *, cloud: bool = False) -> Any:
-    return json.loads(verdicts.one("main", verdict, NOW, cloud=cloud))
+    return json.loads(serializers.gate_answer("main", verdict, NOW, cloud=cloud))
 
 
 def test_an_answer_has_the_fields_that_are_documented() -> None:
@@ -51,7 +51,9 @@ def test_whom_to_write_to_instead_is_named_as_a_wa_id_or_as_a_user_id() -> None:
 
 
 def test_what_can_be_no_recipient_has_an_error_in_the_place_of_an_answer() -> None:
-    [item] = json.loads(verdicts.many("main", [("\x00", None)], NOW, cloud=False))["items"]
+    [item] = json.loads(serializers.gate_answers("main", [("\x00", None)], NOW, cloud=False))[
+        "items"
+    ]
     assert item["input"] == "\x00"
     assert set(item) == {"input", "error"}
     assert item["error"]["title"]
