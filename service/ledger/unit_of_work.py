@@ -322,7 +322,7 @@ class UnitOfWork:
         for user in self._by_id.values():
             if user.changed:
                 commit.users.add(user.id)
-                for work in (user.work, user.ask):
+                for work in (user.identity.work, user.identity.ask):
                     if work is not None and work.holder is None:
                         commit.work.add((user.account, work.kind))
         return commit

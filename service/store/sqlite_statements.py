@@ -250,9 +250,9 @@ class SQLiteTransaction:
                 self._works[row[1], row[2]] = row
                 work = work_of(row)
                 if work.kind is Kind.ASK:
-                    users[row[1]].ask = work
+                    users[row[1]].identity.ask = work
                 else:
-                    users[row[1]].work = work
+                    users[row[1]].identity.work = work
 
     def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""
@@ -337,11 +337,16 @@ class SQLiteTransaction:
         self._many(INSERT_CHANGE, added)
 
     def _save_work(self, dirty: list[User]) -> None:
-        gone = [(u.id, _ACKNOWLEDGE) for u in dirty if u.had_work and u.work is None]
-        gone += [(u.id, _ASK) for u in dirty if u.had_ask and u.ask is None]
+        gone = [(u.id, _ACKNOWLEDGE) for u in dirty if u.had_work and u.identity.work is None]
+        gone += [(u.id, _ASK) for u in dirty if u.had_ask and u.identity.ask is None]
         self._many(DELETE_WORK, gone)
         added, changed = [], []
-        for row in [work_row(u, w) for u in dirty for w in (u.work, u.ask) if w is not None]:
+        for row in [
+            work_row(u, w)
+            for u in dirty
+            for w in (u.identity.work, u.identity.ask)
+            if w is not None
+        ]:
             stored = self._works.get((row[1], row[2]))
             if stored is None:
                 added.append(row)
@@ -412,7 +417,7 @@ class SQLiteTransaction:
 
 
 def _dirty(user: User) -> bool:
-    latest = user.latest
+    latest = user.identity.latest
     return (
         user.changed
         or user.renewed
