@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from service.model.aliases import Names
 from service.model.contacts import Contact
 from service.model.users import AuditEntry, Kind, User
 from service.store.database import APP_MARK, SYNTHETIC, Alias, JournalRow
@@ -121,10 +120,6 @@ DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
 UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
 _JOURNAL = _Lean("journal", JournalRow._fields, (None,), len(JournalRow._fields) - 1)
 INSERT_PLAIN_JOURNAL = _JOURNAL.statement(len(JournalRow._fields) - 1)
-_NAMES_OF = (
-    "SELECT a.alias, u.id, u.wa_id, u.user_id, u.named_at FROM aliases a "
-    "JOIN users u ON u.id = a.user_id WHERE a.account = ? AND a.alias IN"
-)
 _ACKNOWLEDGE, _ASK = str(Kind.ACKNOWLEDGE), str(Kind.ASK)
 NOTE_CALLBACK = (
     "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?, ?, ?) "
@@ -195,16 +190,6 @@ class SQLiteTransaction:
             found[user.account, user.alias] = user
         self._load_history(by_id)
         self._load_work(by_id)
-        return found
-
-    def names_of(self, aliases: Iterable[Alias]) -> dict[Alias, Names]:
-        """Tell what the users with these aliases are called, and nothing else of them."""
-        found: dict[Alias, Names] = {}
-        for account, names in _by_account(aliases).items():
-            for chunk in _chunks(names):
-                sql = f"{_NAMES_OF} ({_marks(len(chunk))})"
-                for alias, *known in self._raw.execute(sql, (account, *chunk)):
-                    found[account, alias] = Names(*known)
         return found
 
     def _by_aliases(self, account: str, names: set[str]) -> Iterator[tuple[str, User]]:
