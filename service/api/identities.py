@@ -78,15 +78,15 @@ async def list_(request: web.Request) -> web.Response:
 
     def place(user: User) -> tuple[int, int]:
         if since is not None:
-            return user.updated_at or 0, user.id
-        return user.latest.changed.at if user.latest else 0, user.id
+            return user.identity.updated_at or 0, user.id
+        return user.identity.latest.changed.at if user.identity.latest else 0, user.id
 
     return asked.answer(users, serializers.identity, place)
 
 
 def _load(connection: Connection, account: str, alias: str) -> dict[str, Any] | None:
     user = find_user(connection, account, alias)
-    if user is None or user.state is None:
+    if user is None or user.identity.state is None:
         return None
     return serializers.identity(user) | {
         "history": [serializers.change(entry) for entry in history_of(connection, user.id)],
@@ -112,10 +112,10 @@ async def acknowledge(request: web.Request) -> web.Response:
     """Decide to acknowledge the hash that was seen."""
     wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
     user = await _decide(request, Verb.ACKNOWLEDGE)
-    if wait and user.state not in SETTLED:
+    if wait and user.identity.state not in SETTLED:
         user = await wait_for(app_context(request), user, wait)
     return web.json_response(
-        serializers.identity(user), status=200 if user.state in SETTLED else 202
+        serializers.identity(user), status=200 if user.identity.state in SETTLED else 202
     )
 
 
@@ -187,7 +187,7 @@ async def wait_for(context: AppContext, user: User, seconds: float) -> User:
                 find = partial(find_user, account=user.account, alias=user.alias)
                 found = await context.database.read(find)
                 user = found or user
-                ended = user.hash != hash_ or user.state is not State.ACKNOWLEDGING
+                ended = user.hash != hash_ or user.identity.state is not State.ACKNOWLEDGING
                 if ended or context.changes.closing:
                     break
                 await changed.wait()
@@ -210,7 +210,7 @@ async def refresh(request: web.Request) -> web.Response:
             answer = await context.clients[account].identity(wa_id)
         except CallError as error:
             raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None
-        version = 0 if known is None else known.version
+        version = 0 if known is None else known.identity.version
         refreshed = await context.ledger.submit(RecordAnswer(account, wa_id, version, answer))
         if refreshed.changed:
             # The identity changed while the client was asked: its answer may be the older one.

@@ -27,23 +27,23 @@ def _second(at: int) -> str:
 
 def identity(user: User) -> dict[str, Any]:
     """Return the Identity of a user who has one."""
-    latest = user.latest
+    latest = user.identity.latest
     return {
         "account": user.account,
         "wa_id": user.wa_id,
         "user_id": user.user_id,
         "hash": user.hash,
-        "state": user.state,
-        "blocking": user.state is not State.ACKNOWLEDGED,
+        "state": user.identity.state,
+        "blocking": user.identity.state is not State.ACKNOWLEDGED,
         "changed_at": rfc3339(latest.changed.at if latest else None),
         "received_at": rfc3339(latest.received_at if latest else None),
-        "updated_at": rfc3339(user.updated_at),
-        "due_at": rfc3339(user.due_at),
+        "updated_at": rfc3339(user.identity.updated_at),
+        "due_at": rfc3339(user.identity.due_at),
         "decided_by": latest.decided_by if latest else None,
         "decided_at": rfc3339(latest.decided_at if latest else None),
         "acknowledged_at": rfc3339(latest.acknowledged_at if latest else None),
-        "attempts": user.attempts,
-        "last_error": user.last_error,
+        "attempts": user.identity.attempts,
+        "last_error": user.identity.last_error,
         "linked": [
             {**_named(link.alias), "relation": link.relation, "since": rfc3339(link.since.at)}
             for link in user.links

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from sqlalchemy import update
 
-from service.ledger.unit_of_work import NOTHING, Command, Hint, Required, UnitOfWork
+from service.ledger.unit_of_work import NOTHING, Command, Required, UnitOfWork
 from service.model import contacts
 from service.model.contacts import write
 from service.model.doubts import block, doubt
@@ -86,14 +86,11 @@ class RecordCallback:
         aliases: list[Alias] = []
         inputs: list[Alias] = []
         refused: list[Alias] = []
-        hints: list[Hint] = []
         for event in self.events:
             if isinstance(event, _OF_ONE):
                 aliases.append((account, event.user))
             elif isinstance(event, ContactChecked):
                 inputs.append((account, event.input))
-            elif isinstance(event, Named) and not event.heard_of:
-                hints.append(Hint(account, event, self.arrived))
             else:
                 aliases += [(account, name) for name in _names_in(event)]
                 if isinstance(event, HashRefused) and event.message_id is not None:
@@ -101,7 +98,7 @@ class RecordCallback:
         if refused:
             self.recipients = transaction.recipients_of(refused)
             aliases += [(account, alias) for alias in self.recipients.values()]
-        return Required(aliases, (), inputs, hints)
+        return Required(aliases, (), inputs)
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep the callback, and let each event take effect."""

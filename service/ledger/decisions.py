@@ -66,7 +66,7 @@ class RecordAnswer(OneUserCommand):
     def apply(self, uow: UnitOfWork) -> Refreshed:
         """Heed the answer; whoever was unverified since a restore is verified by it."""
         known = uow.find(self.account, self.alias)
-        if (known.version if known is not None else 0) != self.version:
+        if (known.identity.version if known is not None else 0) != self.version:
             return Refreshed(known, changed=True)
         context = uow.context(self.account)
         if self.answer is not None:

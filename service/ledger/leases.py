@@ -88,9 +88,9 @@ class LeaseWork:
         user.changed = True
         if self.kind is Kind.ACKNOWLEDGE:
             if not come_due(user, uow.context(self.account)):
-                user.work = None
+                user.identity.work = None
                 return None
-            work = user.work
+            work = user.identity.work
         if work is None:
             return None
         task = _task(user, work, holder)
@@ -103,7 +103,7 @@ class LeaseWork:
 
 
 def _work(user: User, kind: Kind) -> Work | None:
-    return user.ask if kind is Kind.ASK else user.work
+    return user.identity.ask if kind is Kind.ASK else user.identity.work
 
 
 def _put_off(user: User, kind: Kind, due_at: int) -> None:
@@ -121,7 +121,7 @@ def _task(user: User, work: Work, holder: str) -> Lease:
         user.id,
         work.kind,
         holder,
-        user.version,
+        user.identity.version,
         work.hash,
         work.begun,
         work.reason,
@@ -218,7 +218,7 @@ class SweepIdentities:
         for user_id in self.ids:
             user = uow.find_by_id(user_id)
             if user is not None:
-                user.checked_at = uow.now
+                user.identity.checked_at = uow.now
                 user.changed = True
                 want_answer(user, "sweep", uow.context(self.account))
         return len(self.ids)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from service.model.aliases import Known, Namer, Names, inherit_moves, says_nothing
+from service.model.aliases import Known, Namer, inherit_moves
 from service.model.blocks import Block, copied, stricter
 from service.model.contacts import Contact
 from service.model.events import Named, NumberChanged
@@ -24,26 +24,12 @@ NO_POLICY = Policies((), Policy("default"))
 """For an account that was removed from the configuration: everything waits for a person."""
 
 
-class Hint(NamedTuple):
-    """An element that tells names, and no reason to keep a user; it came at `arrived` (ms)."""
-
-    account: str
-    named: Named
-    arrived: int
-
-    @property
-    def aliases(self) -> set[Alias]:
-        """The names that it tells."""
-        return {(self.account, alias) for alias in self.named[:3] if alias}
-
-
 class Required(NamedTuple):
     """What an entry wants to be loaded for it."""
 
     aliases: Sequence[Alias] = ()
     ids: Sequence[int] = ()
     inputs: Sequence[Alias] = ()
-    hints: Sequence[Hint] = ()
 
 
 NOTHING = Required()
@@ -98,7 +84,6 @@ class UnitOfWork:
         self._merged: list[tuple[int, int]] = []
         self._recipients: dict[Alias, str] = {}
         self._heard: dict[str, int] = {}
-        self._heed_hints = True
         self.checks: set[str] = set()
 
     def load(self, wanted: Iterable[Required]) -> None:
@@ -106,34 +91,15 @@ class UnitOfWork:
         aliases: set[Alias] = set()
         ids: set[int] = set()
         inputs: set[Alias] = set()
-        hints: list[Hint] = []
         for want in wanted:
             aliases.update(want.aliases)
             ids.update(want.ids)
             inputs.update(want.inputs)
-            hints += want.hints
-        if hints:
-            self._look_at(hints, aliases)
         if aliases or ids:
             self._users = self.transaction.load_users(aliases, ids)
             self._by_id = {user.id: user for user in self._users.values()}
         if inputs:
             self._contacts = self.transaction.load_contacts(inputs)
-
-    def _look_at(self, hints: Sequence[Hint], aliases: set[Alias]) -> None:
-        """Load for hints only where one may say something: mostly all of it is known.
-
-        All of them or none, for one that says something may change what another one says.
-        """
-        told: set[Alias] = set().union(*[hint.aliases for hint in hints])
-        if told.isdisjoint(aliases):
-            known = self.transaction.names_of(told)
-            self._heed_hints = not all(
-                says_nothing(named, arrived, partial(_named, known, account))
-                for account, named, arrived in hints
-            )
-        if self._heed_hints:
-            aliases |= told
 
     def context(
         self, account: str, arrived: int | None = None, request_id: str | None = None
@@ -178,8 +144,6 @@ class UnitOfWork:
 
     def name(self, account: str, named: Named, hash_: str | None, context: Context) -> None:
         """Learn what a user is called; `hash_` is what is told of the identity beside it."""
-        if not (named.heard_of or self._heed_hints):
-            return
         known = Known(
             self.find(account, named.user_id),
             self.find(account, named.wa_id) if named.wa_id else None,
@@ -322,11 +286,7 @@ class UnitOfWork:
         for user in self._by_id.values():
             if user.changed:
                 commit.users.add(user.id)
-                for work in (user.work, user.ask):
+                for work in (user.identity.work, user.identity.ask):
                     if work is not None and work.holder is None:
                         commit.work.add((user.account, work.kind))
         return commit
-
-
-def _named(known: Mapping[Alias, Names], account: str, alias: str) -> Names | None:
-    return known.get((account, alias))

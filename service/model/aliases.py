@@ -47,15 +47,6 @@ class Known(NamedTuple):
     by_parent: User | None
 
 
-class Names(NamedTuple):
-    """What a user is called, and nothing else of the user; `named_at` as in `User`."""
-
-    id: int
-    wa_id: str | None
-    user_id: str | None
-    named_at: int | None
-
-
 class Handover(NamedTuple):
     """A number that was one user's came with the user id of another."""
 
@@ -102,7 +93,7 @@ class Namer:
         if user is None and holder is not None and self._is_holder(holder):
             user = holder
         if user is None:
-            if holder is None and not named.heard_of:
+            if holder is None and not named.creates:
                 return None
             user = new_user(named.user_id)
         naming = Naming(user, [named.user_id])
@@ -196,7 +187,7 @@ def _distrust(owner: User, since: Moment, context: Context, *, held: bool) -> No
     Where none is known yet, that there is another one is known all the same. What a person decided
     about it stays, unless the identity of the former owner was held.
     """
-    latest, reason = owner.latest, HELD_BEFORE if held else IN_OTHER_HANDS
+    latest, reason = owner.identity.latest, HELD_BEFORE if held else IN_OTHER_HANDS
     if latest is None:
         change = Change(None, since, context.arrived, [since])
         install(owner, change, context)
@@ -204,11 +195,11 @@ def _distrust(owner: User, since: Moment, context: Context, *, held: bool) -> No
         record_change(owner, change, context, reason)
     else:
         owner.record(AuditEntry(context.now, "alias_moved", owner.hash, reason=reason))
-        if held and owner.state not in (State.PENDING, State.HELD):
+        if held and owner.identity.state not in (State.PENDING, State.HELD):
             stop(owner, latest, reason, context)
         elif latest.decided_by is not None and not by_somebody(latest):
             apply_policy(owner, latest, context)
-    owner.after_hold = owner.after_hold or held
+    owner.identity.after_hold = owner.identity.after_hold or held
 
 
 def _lose(user: User, wa_id: str, context: Context) -> None:
@@ -219,20 +210,3 @@ def _lose(user: User, wa_id: str, context: Context) -> None:
         AuditEntry(context.now, "alias_moved", user.hash, reason="another user id has the wa_id")
     )
     user.touch(context.now)
-
-
-def says_nothing(named: Named, arrived: int, find: Callable[[str], Names | None]) -> bool:
-    """Tell whether a `Namer` would change nothing: all this is known, or nobody is by these names.
-
-    For elements that are no reason to keep a user, such as most statuses: they need not be loaded.
-    """
-    user = find(named.user_id)
-    holder = find(named.wa_id) if named.wa_id else None
-    parent = find(named.parent) if named.parent else None
-    if user is None or holder is None or named.wa_id is None:
-        return user is None and holder is None and parent is None
-    if named.parent is not None and (parent is None or parent.id != user.id):
-        return False
-    at = date(named.at, arrived).moment.at
-    same = user.id == holder.id and user.wa_id == named.wa_id
-    return same and at < (user.named_at or 0) + NAMED_EVERY_MS

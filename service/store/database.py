@@ -5,7 +5,6 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from service.model.aliases import Names
 from service.model.contacts import Contact
 from service.model.recipients import LatestCheck, Recipient, RecipientData
 from service.model.users import AuditEntry, Kind, User
@@ -52,9 +51,6 @@ class Transaction(Protocol):
 
     def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
         """Load users with their history and work, under each alias asked for and their own."""
-
-    def names_of(self, aliases: Iterable[Alias]) -> dict[Alias, Names]:
-        """Tell what the users with these aliases are called, and nothing else of them."""
 
     def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""

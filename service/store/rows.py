@@ -9,7 +9,7 @@ from service.model.contacts import Check, Contact, OptIn
 from service.model.moments import Moment, Precision
 from service.model.recipients import HandBlock, Recipient
 from service.model.timeline import Change
-from service.model.users import AuditEntry, By, Kind, Link, State, User, Work, moved_to
+from service.model.users import AuditEntry, By, Identity, Kind, Link, State, User, Work, moved_to
 
 FRESH_COLUMNS = (
     "id", "account", "wa_id", "created_at", "hash", "changed_at", "changed_precision",
@@ -136,18 +136,20 @@ def user_of(row: Sequence[Any]) -> User:
         merged_into=merged_into,
         owner_since=owner_since,
         created_at=created_at,
-        latest=latest,
-        state=_STATES[state],
-        version=version,
-        updated_at=updated_at,
-        due_at=due_at,
-        attempts=attempts,
-        last_error=last_error,
-        after_hold=bool(after_hold),
-        disputed=bool(disputed),
-        confirmed_at=confirmed_at,
-        checked_at=checked_at,
-        blocked_since=blocked_since,
+        identity=Identity(
+            latest=latest,
+            state=_STATES[state],
+            version=version,
+            updated_at=updated_at,
+            due_at=due_at,
+            attempts=attempts,
+            last_error=last_error,
+            after_hold=bool(after_hold),
+            disputed=bool(disputed),
+            confirmed_at=confirmed_at,
+            checked_at=checked_at,
+            blocked_since=blocked_since,
+        ),
         blocked_ids=load(blocked_ids) or [],
         links=[_link_of(item) for item in load(links) or ()],
         wrote_at=wrote_at,
@@ -164,34 +166,34 @@ def _link_of(item: list[Any]) -> Link:
 
 def user_row(user: User) -> tuple[Any, ...]:
     """Write a user in the order of USER_COLUMNS."""
-    latest = user.latest
+    identity, latest = user.identity, user.identity.latest
     return (
         user.id,
         user.account,
         user.wa_id or "",
         user.created_at,
         *_latest_columns(latest),
-        None if user.state is None else str(user.state),
-        user.version,
-        user.updated_at,
-        user.due_at,
-        user.checked_at,
-        int(user.work is not None),
+        None if identity.state is None else str(identity.state),
+        identity.version,
+        identity.updated_at,
+        identity.due_at,
+        identity.checked_at,
+        int(identity.work is not None),
         user.wrote_at,
         latest.acknowledged_at if latest else None,
         user.user_id,
         user.named_at,
         _dump_links(user.links) if user.links else None,
-        user.blocked_since,
+        identity.blocked_since,
         dump(user.blocked_ids),
         dump(latest.claims) if latest else None,
-        user.confirmed_at,
-        user.attempts,
-        user.last_error,
-        int(user.after_hold),
-        int(user.disputed),
+        identity.confirmed_at,
+        identity.attempts,
+        identity.last_error,
+        int(identity.after_hold),
+        int(identity.disputed),
         user.history_count,
-        int(user.ask is not None),
+        int(identity.ask is not None),
         user.merged_into,
         user.owner_since,
     )

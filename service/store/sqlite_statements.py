@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from service.model.aliases import Names
 from service.model.contacts import Contact
 from service.model.users import AuditEntry, Kind, User
 from service.store.database import APP_MARK, SYNTHETIC, Alias, JournalRow
@@ -121,10 +120,6 @@ DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
 UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
 _JOURNAL = _Lean("journal", JournalRow._fields, (None,), len(JournalRow._fields) - 1)
 INSERT_PLAIN_JOURNAL = _JOURNAL.statement(len(JournalRow._fields) - 1)
-_NAMES_OF = (
-    "SELECT a.alias, u.id, u.wa_id, u.user_id, u.named_at FROM aliases a "
-    "JOIN users u ON u.id = a.user_id WHERE a.account = ? AND a.alias IN"
-)
 _ACKNOWLEDGE, _ASK = str(Kind.ACKNOWLEDGE), str(Kind.ASK)
 NOTE_CALLBACK = (
     "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?, ?, ?) "
@@ -197,16 +192,6 @@ class SQLiteTransaction:
         self._load_work(by_id)
         return found
 
-    def names_of(self, aliases: Iterable[Alias]) -> dict[Alias, Names]:
-        """Tell what the users with these aliases are called, and nothing else of them."""
-        found: dict[Alias, Names] = {}
-        for account, names in _by_account(aliases).items():
-            for chunk in _chunks(names):
-                sql = f"{_NAMES_OF} ({_marks(len(chunk))})"
-                for alias, *known in self._raw.execute(sql, (account, *chunk)):
-                    found[account, alias] = Names(*known)
-        return found
-
     def _by_aliases(self, account: str, names: set[str]) -> Iterator[tuple[str, User]]:
         for chunk in _chunks(names):
             sql = (
@@ -250,9 +235,9 @@ class SQLiteTransaction:
                 self._works[row[1], row[2]] = row
                 work = work_of(row)
                 if work.kind is Kind.ASK:
-                    users[row[1]].ask = work
+                    users[row[1]].identity.ask = work
                 else:
-                    users[row[1]].work = work
+                    users[row[1]].identity.work = work
 
     def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""
@@ -337,11 +322,16 @@ class SQLiteTransaction:
         self._many(INSERT_CHANGE, added)
 
     def _save_work(self, dirty: list[User]) -> None:
-        gone = [(u.id, _ACKNOWLEDGE) for u in dirty if u.had_work and u.work is None]
-        gone += [(u.id, _ASK) for u in dirty if u.had_ask and u.ask is None]
+        gone = [(u.id, _ACKNOWLEDGE) for u in dirty if u.had_work and u.identity.work is None]
+        gone += [(u.id, _ASK) for u in dirty if u.had_ask and u.identity.ask is None]
         self._many(DELETE_WORK, gone)
         added, changed = [], []
-        for row in [work_row(u, w) for u in dirty for w in (u.work, u.ask) if w is not None]:
+        for row in [
+            work_row(u, w)
+            for u in dirty
+            for w in (u.identity.work, u.identity.ask)
+            if w is not None
+        ]:
             stored = self._works.get((row[1], row[2]))
             if stored is None:
                 added.append(row)
@@ -412,7 +402,7 @@ class SQLiteTransaction:
 
 
 def _dirty(user: User) -> bool:
-    latest = user.latest
+    latest = user.identity.latest
     return (
         user.changed
         or user.renewed

@@ -22,7 +22,7 @@ import service
 from service.cli import app
 from service.model.moments import Moment
 from service.model.timeline import Change
-from service.model.users import Link, State, User
+from service.model.users import Identity, Link, State, User
 from service.store import maintenance, schema, sqlite_library
 from service.store.database import StoreError
 from service.store.rows import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
@@ -327,9 +327,9 @@ def known(path: Path, user: User, *history: Change) -> None:
             )
 
 
-def user(latest: Change | None = None, **more: Any) -> User:
-    state = State.ACKNOWLEDGED if latest else None
-    return User(1, "main", WA_ID, 0, **({"latest": latest, "state": state} | more))
+def user(latest: Change | None = None, state: State = State.ACKNOWLEDGED, **more: Any) -> User:
+    identity = Identity(latest, state) if latest else Identity()
+    return User(1, "main", WA_ID, 0, identity, **more)
 
 
 class TestPolicyExplain:
