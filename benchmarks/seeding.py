@@ -16,7 +16,7 @@ from benchmarks.bodies import FIRST_SEEN_MS, everyday, hash_of, wa_id
 from service.model.contacts import Contact
 from service.model.moments import Moment
 from service.model.timeline import Change
-from service.model.users import BY_CLIENT, AuditEntry, State, User
+from service.model.users import BY_CLIENT, AuditEntry, Identity, State, User
 from service.store import rows, tables
 from service.store import sqlite_statements as hot
 from service.store.sqlite import SQLiteDatabase
@@ -58,10 +58,15 @@ def user(number: int) -> User:
         decided_at=at,
         acknowledged_at=at,
     )
-    return User(
-        number + 1, "main", wa_id(number), at, latest,
-        state=State.ACKNOWLEDGED, version=1, updated_at=at, confirmed_at=at, checked_at=at,
-    )  # fmt: skip
+    identity = Identity(
+        latest,
+        State.ACKNOWLEDGED,
+        version=1,
+        updated_at=at,
+        confirmed_at=at,
+        checked_at=at,
+    )
+    return User(number + 1, "main", wa_id(number), at, identity)
 
 
 def contact(number: int) -> Contact:

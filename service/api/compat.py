@@ -34,14 +34,14 @@ async def show(request: web.Request) -> web.Response:
     account = need_account(request)
     alias = await user_to_show(request, account, request.match_info["wa_id"])
     user = await services(request).database.read(partial(find_user, account=account, alias=alias))
-    if user is None or user.latest is None:
+    if user is None or user.identity.latest is None:
         raise ProblemError(404, "there is no identity of this user")
     return web.json_response(
         {
             "contacts": {
                 "hash": user.hash,
-                "created_timestamp": user.latest.changed.at,
-                "acknowledged": user.state is State.ACKNOWLEDGED,
+                "created_timestamp": user.identity.latest.changed.at,
+                "acknowledged": user.identity.state is State.ACKNOWLEDGED,
             }
         }
     )
@@ -51,8 +51,8 @@ async def acknowledge(request: web.Request) -> web.Response:
     """Acknowledge the latest identity of a user, as the On-Premises API is asked to."""
     body = DecisionBody(hash=(await read_body(request, HashBody)).hash)
     user = await decide(request, request.match_info["wa_id"], Verb.ACKNOWLEDGE, body)
-    if user.state not in OPEN:
+    if user.identity.state not in OPEN:
         user = await wait_for(services(request), user, WAIT_SECONDS)
-    if user.state not in {*OPEN, State.ACKNOWLEDGING}:
+    if user.identity.state not in {*OPEN, State.ACKNOWLEDGING}:
         raise ProblemError(409, "it was not acknowledged", identity=identity(user))
     return web.json_response({})

@@ -12,12 +12,11 @@ from aiohttp import web
 from service.api.room import Room
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
-from service.ledger.unit_of_work import ChangeSet
 from service.model.gate import Reason
 from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.database import Database
+from service.store.database import ChangeSet, Database
 from service.whatsapp.client import Client
 from service.whatsapp.graph import Graph
 from service.workers.checker import Checker

@@ -4,9 +4,8 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -19,10 +18,10 @@ from service.model.gate import AccountStatus, Rules, Verdict, judge
 from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.store.database import RecipientQuery
 
-T = TypeVar("T")
-
 LOOK_AGAIN_SECONDS = 0.5
 """How often to look while it is not a change of the user alone that would open the gate."""
+JUDGED_ON_LOOP = 64
+"""Recipients that are judged on the event loop; more take milliseconds, and go to a thread."""
 HEARD = ("identity_", "send_blocked", "number_changed", "blocked")
 """How the codes begin that only a change of the user takes away: a commit tells of it."""
 
@@ -73,13 +72,16 @@ class Gate:
     async def one(self, account: str, asked: str) -> bytes:
         """Answer about one user; 422 where the text can be no recipient."""
         status = self._status(account)
-        verdict = await self._ask(account, [asked], partial(_verdict, asked, status))
+        verdict = _verdict(asked, status, await self._find(account, [asked]))
         return verdicts.one(account, verdict, status.now, cloud=status.cloud)
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Answer about many, in their order."""
         status = self._status(account)
-        return await self._ask(account, asked, partial(_many, account, asked, status))
+        data = await self._find(account, asked)
+        if len(asked) > JUDGED_ON_LOOP:
+            return await asyncio.to_thread(_many, account, asked, status, data)
+        return _many(account, asked, status, data)
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
         """Answer about one user as soon as it is sendable, or when the time is up."""
@@ -100,12 +102,12 @@ class Gate:
         return verdicts.one(account, found.verdict, found.at, cloud=cloud)
 
     async def _look(self, account: str, asked: str) -> Judged:
-        return await self._ask(account, [asked], partial(_judged, asked, self._status(account)))
+        return _judged(asked, self._status(account), await self._find(account, [asked]))
 
     async def meaning(self, account: str, text: str) -> Meaning:
         """Return whom a text may mean at an account."""
-        now = self._parts.ledger.clock()
-        return await self._ask(account, [text], lambda data: meaning_of(text, data, now))
+        data = await self._find(account, [text])
+        return meaning_of(text, data, self._parts.ledger.clock())
 
     def _status(self, account: str) -> AccountStatus:
         parts = self._parts
@@ -122,24 +124,15 @@ class Gate:
             account in self._cloud,
         )
 
-    async def _ask(
-        self, account: str, asked: Sequence[str], then: Callable[[RecipientData], T]
-    ) -> T:
+    async def _find(self, account: str, asked: Sequence[str]) -> RecipientData:
         """Look recipients up, and have the client asked about those unverified since a restore."""
         parts = self._parts
         query = RecipientQuery(account, parts.settings.accounts[account].phone_number, asked)
+        data = await parts.database.find_recipients(query)
         verifier = parts.verifiers.get(account)
-        if verifier is None or verifier.since is None:
-            return await parts.database.look_up(query, then)
-        answer, unverified = await parts.database.look_up(
-            query, lambda data: (then(data), _unverified(data))
-        )
-        verifier.want(unverified)
-        return answer
-
-
-def _unverified(data: RecipientData) -> list[int]:
-    return [user.id for user in data.users.values() if user.unverified]
+        if verifier is not None:
+            verifier.want(user.id for user in data.users.values() if user.unverified)
+        return data
 
 
 def _many(account: str, asked: Sequence[str], status: AccountStatus, data: RecipientData) -> bytes:

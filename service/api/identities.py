@@ -83,13 +83,13 @@ async def list_(request: web.Request) -> web.Response:
 
 
 def _cursor(last: User, since: int | None) -> str:
-    changed = last.latest.changed.at if last.latest else 0
-    return cursor_of((last.updated_at or 0) if since is not None else changed, last.id)
+    changed = last.identity.latest.changed.at if last.identity.latest else 0
+    return cursor_of((last.identity.updated_at or 0) if since is not None else changed, last.id)
 
 
 def _whole(connection: Connection, account: str, alias: str) -> dict[str, Any] | None:
     user = find_user(connection, account, alias)
-    if user is None or user.state is None:
+    if user is None or user.identity.state is None:
         return None
     return shapes.identity(user) | {
         "history": [shapes.change(entry) for entry in history_of(connection, user.id)],
@@ -115,9 +115,11 @@ async def acknowledge(request: web.Request) -> web.Response:
     """Decide to acknowledge the hash that was seen."""
     wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
     user = await _decide(request, Verb.ACKNOWLEDGE)
-    if wait and user.state not in SETTLED:
+    if wait and user.identity.state not in SETTLED:
         user = await wait_for(services(request), user, wait)
-    return web.json_response(shapes.identity(user), status=200 if user.state in SETTLED else 202)
+    return web.json_response(
+        shapes.identity(user), status=200 if user.identity.state in SETTLED else 202
+    )
 
 
 async def hold(request: web.Request) -> web.Response:
@@ -186,7 +188,7 @@ async def wait_for(parts: AppContext, user: User, seconds: float) -> User:
             while True:
                 event.clear()
                 user = await _reload(parts, user)
-                if user.hash != hash_ or user.state is not State.ACKNOWLEDGING:
+                if user.hash != hash_ or user.identity.state is not State.ACKNOWLEDGING:
                     break
                 if parts.changes.closing:
                     break
@@ -216,7 +218,7 @@ async def refresh(request: web.Request) -> web.Response:
         known = await parts.database.read(partial(find_user, account=account, alias=alias))
         wa_id = alias if known is None else known.alias
         answer = await _ask(parts, account, wa_id)
-        version = 0 if known is None else known.version
+        version = 0 if known is None else known.identity.version
         refreshed = await parts.ledger.submit(RecordAnswer(account, wa_id, version, answer))
         if refreshed.changed:
             continue

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from service.ledger.ledger import Ledger
@@ -40,8 +41,8 @@ class Room:
 
     async def _fits(self) -> bool:
         try:
-            await self.database.write(lambda t: write_reserve(t.connection, self.reserve_bytes))
-            await self.database.write(lambda t: free_reserve(t.connection, self.ledger.clock()))
+            await self.database.write(partial(write_reserve, size=self.reserve_bytes))
+            await self.database.write(partial(free_reserve, now=self.ledger.clock()))
         except UnavailableError:
             return False
         return True

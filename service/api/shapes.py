@@ -11,23 +11,24 @@ from service.model.users import AuditEntry, State, User
 
 def identity(user: User) -> dict[str, Any]:
     """Write the Identity of a user who has one."""
-    latest = user.latest
+    known = user.identity
+    latest = known.latest
     return {
         "account": user.account,
         "wa_id": user.wa_id,
         "user_id": user.user_id,
         "hash": user.hash,
-        "state": user.state,
-        "blocking": user.state is not State.ACKNOWLEDGED,
+        "state": known.state,
+        "blocking": known.state is not State.ACKNOWLEDGED,
         "changed_at": rfc3339(latest.changed.at if latest else None),
         "received_at": rfc3339(latest.received_at if latest else None),
-        "updated_at": rfc3339(user.updated_at),
-        "due_at": rfc3339(user.due_at),
+        "updated_at": rfc3339(known.updated_at),
+        "due_at": rfc3339(known.due_at),
         "decided_by": latest.decided_by if latest else None,
         "decided_at": rfc3339(latest.decided_at if latest else None),
         "acknowledged_at": rfc3339(latest.acknowledged_at if latest else None),
-        "attempts": user.attempts,
-        "last_error": user.last_error,
+        "attempts": known.attempts,
+        "last_error": known.last_error,
         "linked": links(user),
     }
 

@@ -111,11 +111,11 @@ def _of_a_first_hash(policies: Policies) -> str:
 
 def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> dict[str, Any]:
     """Ask the rules about a change that would come now."""
-    known_before = past.user and (past.user.latest or past.user.moved_to)
+    known_before = past.user and (past.user.identity.latest or past.user.moved_to)
     if policies.first_use is not None and not known_before:
         reason = f"policy {policies.first_use.name}: the first hash of this user"
         return {"changes_in_window": 0, "automatic": True, "effect": TRUSTED, "reason": reason}
-    known = [c for c in (*reversed(past.history), past.user and past.user.latest) if c]
+    known = [c for c in (*reversed(past.history), past.user and past.user.identity.latest) if c]
     coming = Change("", Moment(now), now)
     count = count_within(coming, known, policy.per_seconds)
     verdict = judge(policy, count)
@@ -131,7 +131,7 @@ def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> d
 
 def _obstacle(user: KnownUser | None) -> str:
     """Say what in the user's past makes a person decide, although the policy wouldn't."""
-    if user and (user.state is State.HELD or user.after_hold):
+    if user and (user.identity.state is State.HELD or user.identity.after_hold):
         return "the identity before was held"
     if user and user.moved_to:
         return "the user has another number now"

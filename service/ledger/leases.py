@@ -1,6 +1,7 @@
 """Leased work: taken, prolonged, and settled, as entries of the ledger."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -51,7 +52,6 @@ class LeaseWork:
     account: str
     kind: Kind
     holders: list[str]
-    now: int
     due: list[int] = field(default_factory=list)
 
     @property
@@ -59,9 +59,9 @@ class LeaseWork:
         """One for each piece of work."""
         return 1 + len(self.holders)
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want the users whose work is due."""
-        self.due = transaction.due(self.account, self.kind, self.now, len(self.holders))
+        self.due = await transaction.due(self.account, self.kind, len(self.holders))
         return Required(ids=self.due)
 
     def apply(self, uow: UnitOfWork) -> list[Lease]:
@@ -88,9 +88,9 @@ class LeaseWork:
         user.changed = True
         if self.kind is Kind.ACKNOWLEDGE:
             if not come_due(user, uow.context(self.account)):
-                user.work = None
+                user.identity.work = None
                 return None
-            work = user.work
+            work = user.identity.work
         if work is None:
             return None
         task = _task(user, work, holder)
@@ -103,7 +103,7 @@ class LeaseWork:
 
 
 def _work(user: User, kind: Kind) -> Work | None:
-    return user.ask if kind is Kind.ASK else user.work
+    return user.identity.ask if kind is Kind.ASK else user.identity.work
 
 
 def _put_off(user: User, kind: Kind, due_at: int) -> None:
@@ -121,7 +121,7 @@ def _task(user: User, work: Work, holder: str) -> Lease:
         user.id,
         work.kind,
         holder,
-        user.version,
+        user.identity.version,
         work.hash,
         work.begun,
         work.reason,
@@ -137,7 +137,7 @@ class RecordOutcome:
     outcome: PutOutcome | GetOutcome
     weight: int = 1
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the user."""
         return Required(ids=[self.task.user_id])
 
@@ -169,7 +169,7 @@ class RenewLeases:
         """One for each lease."""
         return 1 + len(self.tasks)
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the users."""
         return Required(ids=[task.user_id for task in self.tasks])
 
@@ -208,9 +208,11 @@ class SweepIdentities:
         """One for each identity."""
         return 1 + self.limit
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want those users."""
-        self.ids = stale_unsettled(transaction.connection, self.account, self.before, self.limit)
+        self.ids = await transaction.run(
+            partial(stale_unsettled, account=self.account, before=self.before, limit=self.limit)
+        )
         return Required(ids=self.ids)
 
     def apply(self, uow: UnitOfWork) -> int:
@@ -218,7 +220,7 @@ class SweepIdentities:
         for user_id in self.ids:
             user = uow.find_by_id(user_id)
             if user is not None:
-                user.checked_at = uow.now
+                user.identity.checked_at = uow.now
                 user.changed = True
                 want_answer(user, "sweep", uow.context(self.account))
         return len(self.ids)

@@ -196,7 +196,7 @@ def _distrust(owner: User, since: Moment, context: Context, *, held: bool) -> No
     Where none is known yet, that there is another one is known all the same. What a person decided
     about it stays, unless the identity of the former owner was held.
     """
-    latest, reason = owner.latest, HELD_BEFORE if held else IN_OTHER_HANDS
+    latest, reason = owner.identity.latest, HELD_BEFORE if held else IN_OTHER_HANDS
     if latest is None:
         change = Change(None, since, context.arrived, [since])
         install(owner, change, context)
@@ -204,11 +204,11 @@ def _distrust(owner: User, since: Moment, context: Context, *, held: bool) -> No
         record_change(owner, change, context, reason)
     else:
         owner.record(AuditEntry(context.now, "alias_moved", owner.hash, reason=reason))
-        if held and owner.state not in (State.PENDING, State.HELD):
+        if held and owner.identity.state not in (State.PENDING, State.HELD):
             stop(owner, latest, reason, context)
         elif latest.decided_by is not None and not by_somebody(latest):
             apply_policy(owner, latest, context)
-    owner.after_hold = owner.after_hold or held
+    owner.identity.after_hold = owner.identity.after_hold or held
 
 
 def _lose(user: User, wa_id: str, context: Context) -> None:

@@ -35,28 +35,28 @@ class Answer:
 
 def apply_client_answer(user: User, answer: Answer, context: Context) -> None:
     """Take the client's own answer, which outranks every timestamp."""
-    user.ask = None
-    user.checked_at = context.now
+    user.identity.ask = None
+    user.identity.checked_at = context.now
     user.changed = True
-    latest = user.latest
+    latest = user.identity.latest
     if latest is None or latest.hash != answer.hash:
         latest = _replace(user, latest, answer, context)
     elif answer.created:
         _repeat(user, latest, date(answer.created, context.arrived).moment)
     if answer.acknowledged:
-        user.confirmed_at = context.now
+        user.identity.confirmed_at = context.now
         _confirm(user, latest, context)
         note_owner(user)
-    elif user.state is State.ACKNOWLEDGED:
+    elif user.identity.state is State.ACKNOWLEDGED:
         stop(user, latest, "the client says that it is not acknowledged", context)
     unblock(user, context)
-    user.disputed = False
+    user.identity.disputed = False
 
 
 def unknown_there(user: User, context: Context) -> None:
     """Take the client's word that it knows no identity of the user: nothing is blocked by one."""
-    user.ask = None
-    user.checked_at = context.now
+    user.identity.ask = None
+    user.identity.checked_at = context.now
     user.changed = True
     unblock(user, context)
 
@@ -78,7 +78,7 @@ def _replace(user: User, old: Change | None, answer: Answer, context: Context) -
         return change
     if not dating.moment.after(old.last):
         change.seen = [just_after(old, dating).moment]
-    if user.disputed:
+    if user.identity.disputed:
         _settle_dispute(user, old, change, context)
     elif answer.acknowledged:
         retire(user, old, "superseded", context)
@@ -97,7 +97,7 @@ def _install_acknowledged(user: User, change: Change, context: Context) -> None:
 
 def _settle_dispute(user: User, old: Change, change: Change, context: Context) -> None:
     """Bring back the one that the other had displaced; it waits for a person."""
-    held = user.after_hold
+    held = user.identity.after_hold
     displaced = [c for c in user.history if c.hash == change.hash and c.outcome == "disputed"]
     for entry in displaced[-1:]:
         change.changed, change.received_at = entry.changed, entry.received_at
@@ -105,15 +105,15 @@ def _settle_dispute(user: User, old: Change, change: Change, context: Context) -
         user.restored.append(entry)
     retire(user, old, "disputed", context)
     install(user, change, context)
-    user.after_hold = held
+    user.identity.after_hold = held
     wait_for_person(user, change, context)
     record_change(user, change, context, "the client says that this is the latest")
 
 
 def _confirm(user: User, latest: Change, context: Context) -> None:
     """Take the client's word that the latest hash is acknowledged."""
-    if user.state is State.ACKNOWLEDGED:
+    if user.identity.state is State.ACKNOWLEDGED:
         return
-    if user.state is not State.ACKNOWLEDGING:
+    if user.identity.state is not State.ACKNOWLEDGING:
         latest.decided_by, latest.decided_at = dict(BY_CLIENT), context.now
     finish(user, latest, context)

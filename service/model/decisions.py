@@ -72,14 +72,14 @@ _EFFECTS: dict[tuple[Verb, State], _Effect] = {
 
 def decide(user: User, decision: Decision, context: Context) -> Result:
     """Take a decision about the latest identity, if that is the one that was seen."""
-    latest = user.latest
-    if latest is None or user.state is None:
+    latest = user.identity.latest
+    if latest is None or user.identity.state is None:
         return Result.NO_IDENTITY
     if latest.hash != decision.hash:
         return Result.ANOTHER_HASH
-    effect = _EFFECTS[decision.verb, user.state]
+    effect = _EFFECTS[decision.verb, user.identity.state]
     if effect is _Effect.HOLD_BETWEEN_TRIES:
-        under_way = user.work is not None and user.work.under_way(context.now)
+        under_way = user.identity.work is not None and user.identity.work.under_way(context.now)
         effect = _Effect.TOO_LATE if under_way else _Effect.HOLD
     if effect is _Effect.TOO_LATE:
         return Result.TOO_LATE
@@ -100,7 +100,7 @@ def _vouch(user: User, latest: Change, decision: Decision, context: Context) -> 
     Policy had acknowledged the identity before the move was heard of, which says nothing of it.
     """
     moved = user.moved_to
-    if user.state in OPEN and moved is not None and latest.first.after(moved.since):
+    if user.identity.state in OPEN and moved is not None and latest.first.after(moved.since):
         latest.decided_by, latest.decided_at = decision.by, context.now
         latest.touched = True
         user.record(_entry("decided", decision, context))
@@ -110,11 +110,11 @@ def _vouch(user: User, latest: Change, decision: Decision, context: Context) -> 
 
 def _hold(user: User, latest: Change, decision: Decision, context: Context) -> None:
     """Keep the block. A try whose outcome is unknown is cleared up by a GET."""
-    begun = user.work is not None and user.work.begun
-    if user.state is not State.HELD:
+    begun = user.identity.work is not None and user.identity.work.begun
+    if user.identity.state is not State.HELD:
         latest.decided_by, latest.decided_at = decision.by, context.now
-    user.state, user.work, user.due_at = State.HELD, None, None
-    user.after_hold = False
+    user.identity.state, user.identity.work, user.identity.due_at = State.HELD, None, None
+    user.identity.after_hold = False
     user.touch(context.now)
     if begun:
         want_answer(user, "held between tries", context)

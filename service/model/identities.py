@@ -40,14 +40,18 @@ def record_sighting(user: User, seen: IdentitySeen, context: Context) -> None:
     """Take a sighting of a hash: a repeat, a change, an earlier change, or one in dispute."""
     dating = date(seen.changed, context.arrived)
     _place(user, seen.hash, dating, context)
-    if seen.acknowledged is None or user.latest is None or user.latest.hash != seen.hash:
+    if (
+        seen.acknowledged is None
+        or user.identity.latest is None
+        or user.identity.latest.hash != seen.hash
+    ):
         return
-    if user.latest.spans(dating.moment):
+    if user.identity.latest.spans(dating.moment):
         heed_claim(user, seen.acknowledged, seen.said, context)
 
 
 def _place(user: User, hash_: str, dating: Dating, context: Context) -> None:
-    latest, moment = user.latest, dating.moment
+    latest, moment = user.identity.latest, dating.moment
     if latest is None:
         begin(user, change_of(hash_, dating, context), context)
         return
@@ -102,14 +106,17 @@ def _fill_in(user: User, unknown: Change, sighted: Change, context: Context) -> 
 
     One that came of the message that a person approved is trusted, and the decider stays.
     """
-    awaited, held = user.state is State.AWAITING_HASH, user.state is State.HELD or user.after_hold
+    awaited, held = (
+        user.identity.state is State.AWAITING_HASH,
+        user.identity.state is State.HELD or user.identity.after_hold,
+    )
     unknown.hash, unknown.changed = sighted.hash, sighted.changed
     unknown.seen, unknown.claims = sighted.seen, sighted.claims
     if awaited:
         record_change(user, unknown, context, "the hash that was awaited")
         finish(user, unknown, context)
     else:
-        user.version += 1
+        user.identity.version += 1
         _go_on(user, unknown, context, held=held)
 
 
@@ -123,7 +130,7 @@ def _claimed_before(user: User, hash_: str, dating: Dating) -> bool:
     """Know a repeat whose event time can't be believed by that very time."""
     if dating.claimed_ahead is None:
         return False
-    changes = [c for c in (user.latest, *user.history[-MAX_CLAIMS:]) if c is not None]
+    changes = [c for c in (user.identity.latest, *user.history[-MAX_CLAIMS:]) if c is not None]
     return any(c.hash == hash_ and dating.claimed_ahead in c.claims for c in changes)
 
 
@@ -147,13 +154,18 @@ def _earlier(user: User, latest: Change, sighted: Change, context: Context) -> N
 
 def settled_at(user: User, latest: Change) -> int:
     """Tell when the state that the latest has was come to."""
-    known = (latest.received_at, latest.decided_at, latest.acknowledged_at, user.confirmed_at)
+    known = (
+        latest.received_at,
+        latest.decided_at,
+        latest.acknowledged_at,
+        user.identity.confirmed_at,
+    )
     return max(at or 0 for at in known)
 
 
 def _renew(user: User, latest: Change, parted: Change, context: Context) -> None:
     """Take the latest as a change of its own: its state was come to before it came again."""
-    held = user.state is State.HELD or user.after_hold
+    held = user.identity.state is State.HELD or user.identity.after_hold
     parted.decided_by, parted.decided_at = latest.decided_by, latest.decided_at
     parted.acknowledged_at = latest.acknowledged_at
     latest.decided_by = latest.decided_at = latest.acknowledged_at = None
@@ -174,7 +186,7 @@ def _ask_guard_again(user: User, latest: Change, context: Context) -> None:
 
 def _can_be_stopped(user: User, latest: Change) -> bool:
     """Tell whether policy alone is about to acknowledge, and nothing has been done yet."""
-    work = user.work
+    work = user.identity.work
     if work is None or work.begun or work.attempts or work.holder:
         return False
     return not by_somebody(latest)
@@ -191,10 +203,14 @@ def leave_to_person(user: User, context: Context) -> None:
     What the client has accepted stays so. An acknowledgement of our own (Cloud API) is taken back
     where the identity came after the move, for that may be a new owner's.
     """
-    latest = user.latest
+    latest = user.identity.latest
     if latest is None or user.moved_to is None:
         return
-    ours = context.policies.local and user.state is State.ACKNOWLEDGED and not by_somebody(latest)
+    ours = (
+        context.policies.local
+        and user.identity.state is State.ACKNOWLEDGED
+        and not by_somebody(latest)
+    )
     if _can_be_stopped(user, latest) or (ours and _came_after_a_move(user, latest)):
         stop(user, latest, MOVED, context)
 
@@ -209,8 +225,8 @@ def note_owner(user: User) -> None:
 
     That is since it came, where a person or the client acknowledged it.
     """
-    latest = user.latest
-    if latest is None or not by_somebody(latest) or user.state not in OPEN:
+    latest = user.identity.latest
+    if latest is None or not by_somebody(latest) or user.identity.state not in OPEN:
         return
     if latest.first.at > (user.owner_since or 0):
         user.owner_since = latest.first.at
@@ -236,7 +252,9 @@ def _trust_after_all(user: User, change: Change, context: Context) -> None:
     It had not, as an earlier sighting shows. Nothing else may speak against it.
     """
     first_use = context.policies.first_use
-    waits = user.state is State.PENDING and not (user.history or user.after_hold or user.disputed)
+    waits = user.identity.state is State.PENDING and not (
+        user.history or user.identity.after_hold or user.identity.disputed
+    )
     if first_use is not None and waits and newest(user.links, "former_owner") is None:
         _trust_first(user, change, first_use, context)
 
@@ -257,7 +275,7 @@ def on_first_use(change: Change, context: Context) -> bool:
 
 def succeed(user: User, old: Change, change: Change, context: Context) -> None:
     """Take a later change: no decision about the old one carries over, but a hold warns."""
-    held = user.state is State.HELD or user.after_hold
+    held = user.identity.state is State.HELD or user.identity.after_hold
     retire(user, old, "superseded", context)
     install(user, change, context)
     _go_on(user, change, context, held=held)
@@ -268,17 +286,17 @@ def _go_on(user: User, change: Change, context: Context, *, held: bool) -> None:
     if not held:
         apply_policy(user, change, context)
         return
-    user.after_hold = True
+    user.identity.after_hold = True
     wait_for_person(user, change, context)
     record_change(user, change, context, "the identity before was held")
 
 
 def _dispute(user: User, old: Change, change: Change, context: Context) -> None:
     """Take a change that can't be told from the end of the latest: a GET says which it is."""
-    held = user.state is State.HELD or user.after_hold
+    held = user.identity.state is State.HELD or user.identity.after_hold
     retire(user, old, "disputed", context)
     install(user, change, context)
-    user.disputed, user.after_hold = True, held
+    user.identity.disputed, user.identity.after_hold = True, held
     wait_for_person(user, change, context)
     record_change(user, change, context, "disputed: the order of two changes can't be told")
     want_answer(user, "disputed", context)
@@ -293,14 +311,14 @@ def retire(user: User, old: Change, outcome: str, context: Context) -> None:
 
 def install(user: User, change: Change, context: Context) -> None:
     """Make a change the latest; what was under way for another is cancelled."""
-    user.latest = change
-    user.version += 1
-    user.work = user.ask = None
-    user.blocked_since = None
-    user.due_at = user.last_error = user.confirmed_at = None
-    user.attempts = 0
-    user.disputed = user.after_hold = False
-    user.checked_at = context.now
+    user.identity.latest = change
+    user.identity.version += 1
+    user.identity.work = user.identity.ask = None
+    user.identity.blocked_since = None
+    user.identity.due_at = user.identity.last_error = user.identity.confirmed_at = None
+    user.identity.attempts = 0
+    user.identity.disputed = user.identity.after_hold = False
+    user.identity.checked_at = context.now
     user.touch(context.now)
 
 
@@ -347,8 +365,10 @@ def apply_policy(user: User, change: Change, context: Context) -> None:
     if not verdict.automatic:
         wait_for_person(user, change, context)
     elif delay_ms:
-        user.state, user.due_at = State.SCHEDULED, context.now + delay_ms
-        user.work = Work(Kind.ACKNOWLEDGE, user.due_at, change.hash, request_id=context.request_id)
+        user.identity.state, user.identity.due_at = State.SCHEDULED, context.now + delay_ms
+        user.identity.work = Work(
+            Kind.ACKNOWLEDGE, user.identity.due_at, change.hash, request_id=context.request_id
+        )
     else:
         _go_ahead(user, change, verdict, context)
 
@@ -361,7 +381,7 @@ def _go_ahead(user: User, change: Change, verdict: Verdict, context: Context) ->
 
 def wait_for_person(user: User, change: Change, context: Context) -> None:
     """Leave the decision to a person."""
-    user.state, user.due_at, user.work = State.PENDING, None, None
+    user.identity.state, user.identity.due_at, user.identity.work = State.PENDING, None, None
     change.decided_by = change.decided_at = change.acknowledged_at = None
     change.touched = True
     user.touch(context.now)
@@ -378,29 +398,34 @@ def start(user: User, change: Change, by: By, context: Context) -> None:
 
     Where nobody knows the new hash, one message is approved that is sent without.
     """
-    known_as = context.request_id or (user.work.request_id if user.work else None)
-    user.attempts, user.last_error, user.after_hold, user.due_at = 0, None, False, None
+    known_as = context.request_id or (user.identity.work.request_id if user.identity.work else None)
+    (
+        user.identity.attempts,
+        user.identity.last_error,
+        user.identity.after_hold,
+        user.identity.due_at,
+    ) = 0, None, False, None
     change.decided_by, change.decided_at = by, context.now
     if context.policies.local:
-        user.disputed = False
+        user.identity.disputed = False
         if change.hash is None:
-            user.state, user.work = State.AWAITING_HASH, None
+            user.identity.state, user.identity.work = State.AWAITING_HASH, None
             change.touched = True
             note_owner(user)
             user.touch(context.now)
         else:
             finish(user, change, context)
         return
-    user.state = State.ACKNOWLEDGING
-    user.work = Work(Kind.ACKNOWLEDGE, context.now, change.hash, request_id=known_as)
+    user.identity.state = State.ACKNOWLEDGING
+    user.identity.work = Work(Kind.ACKNOWLEDGE, context.now, change.hash, request_id=known_as)
     user.touch(context.now)
 
 
 def come_due(user: User, context: Context) -> bool:
     """Ask the policy once more about what was scheduled; tell whether to go on."""
-    change = user.latest
-    if user.state is not State.SCHEDULED or change is None:
-        return user.state is State.ACKNOWLEDGING
+    change = user.identity.latest
+    if user.identity.state is not State.SCHEDULED or change is None:
+        return user.identity.state is State.ACKNOWLEDGING
     verdict = _judge(user, change, context)
     if not verdict.automatic:
         stop(user, change, verdict.reason, context)
@@ -417,10 +442,10 @@ def finish(user: User, latest: Change, context: Context) -> None:
 
 def _settle(user: User, latest: Change, context: Context) -> None:
     """Take the latest hash for acknowledged; an answer under way is too old now."""
-    user.version += 1
-    user.state = State.ACKNOWLEDGED
-    user.work, user.due_at, user.last_error = None, None, None
-    user.after_hold = False
+    user.identity.version += 1
+    user.identity.state = State.ACKNOWLEDGED
+    user.identity.work, user.identity.due_at, user.identity.last_error = None, None, None
+    user.identity.after_hold = False
     latest.acknowledged_at = context.now
     latest.touched = True
     note_owner(user)

@@ -11,12 +11,6 @@ from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import AuditEntry, Context, Link, State, User
 
-_IDENTITY = (
-    "latest", "state", "version", "updated_at", "due_at", "attempts", "last_error", "after_hold",
-    "disputed", "confirmed_at", "checked_at", "blocked_since", "work", "ask",
-)  # fmt: skip
-"""What belongs to the latest identity, whose user it is."""
-
 MOVES = ("successor", "predecessor")
 """Links to the same person under another number."""
 OWNERS = ("former_owner", "next_owner")
@@ -38,19 +32,19 @@ def has_hash(user: User, hash_: str) -> bool:
 
 def share_a_hash(one: User, other: User) -> bool:
     """Tell whether two users have ever had the same hash: then they are one person."""
-    mine = {change.hash for change in (*one.history, one.latest) if change is not None}
+    mine = {change.hash for change in (*one.history, one.identity.latest) if change is not None}
     return any(hash_ is not None and has_hash(other, hash_) for hash_ in mine)
 
 
 def used_at(user: User) -> int:
     """Tell when a user was last heard of under the names that the user has, as far as is kept."""
-    seen = 0 if user.latest is None else user.latest.last.at
+    seen = 0 if user.identity.latest is None else user.identity.latest.last.at
     return max(user.named_at or 0, user.wrote_at or 0, seen)
 
 
 def was_held(user: User) -> bool:
     """Tell whether a person chose to keep the block, and nobody decided otherwise since."""
-    return user.state is State.HELD or user.after_hold
+    return user.identity.state is State.HELD or user.identity.after_hold
 
 
 def _held_until(user: User) -> int | None:
@@ -58,7 +52,7 @@ def _held_until(user: User) -> int | None:
 
     That is when the user last changed: only what a person decides after it can outweigh the hold.
     """
-    return (user.updated_at or user.created_at) if was_held(user) else None
+    return (user.identity.updated_at or user.created_at) if was_held(user) else None
 
 
 def merge(user: User, other: User, find: Find, context: Context) -> None:
@@ -69,17 +63,19 @@ def merge(user: User, other: User, find: Find, context: Context) -> None:
         _forget_handover(other)
     _take_names(user, other, find)
     if _seen(other) > _seen(user):
-        for field in _IDENTITY:
-            mine, theirs = getattr(user, field), getattr(other, field)
-            setattr(user, field, theirs)
-            setattr(other, field, mine)
-    earlier, state = other.latest, other.state
+        user.identity, other.identity = other.identity, user.identity
+    earlier, state = other.identity.latest, other.identity.state
     user.history_count += other.history_count
-    if user.latest is not None:
-        both = [*user.history, *other.history, user.latest, *([earlier] if earlier else [])]
+    if user.identity.latest is not None:
+        both = [
+            *user.history,
+            *other.history,
+            user.identity.latest,
+            *([earlier] if earlier else []),
+        ]
         _join(user, both)
-    if user.latest is not None and earlier is not None:
-        _decide_again(user, user.latest, earlier, state, context, held_until=held_until)
+    if user.identity.latest is not None and earlier is not None:
+        _decide_again(user, user.identity.latest, earlier, state, context, held_until=held_until)
     user.blocked_ids = [*other.blocked_ids, *user.blocked_ids][-MAX_BLOCKED_IDS:]
     user.wrote_at = max(filter(None, (user.wrote_at, other.wrote_at)), default=None)
     user.owner_since = max(filter(None, (user.owner_since, other.owner_since)), default=None)
@@ -110,23 +106,27 @@ def _forget_handover(user: User) -> None:
     Of such a change no hash is known, and there was none before it. It stays where a person decided
     about it, and where there was another sign: a refusal, or a hash that could not be read.
     """
-    latest = user.latest
+    latest = user.identity.latest
     if latest is None or latest.hash is not None or user.history:
         return
-    if user.state is State.PENDING and len(latest.seen) == 1 and not user.blocked_ids:
-        user.latest = user.state = None
-        user.after_hold = False
+    if user.identity.state is State.PENDING and len(latest.seen) == 1 and not user.blocked_ids:
+        user.identity.latest = user.identity.state = None
+        user.identity.after_hold = False
 
 
 def _seen(user: User) -> tuple[int, str]:
     """Tell when the latest identity was last seen; the hash settles a tie, each time the same."""
-    return (0, "") if user.latest is None else (user.latest.last.at, user.latest.hash or "")
+    return (
+        (0, "")
+        if user.identity.latest is None
+        else (user.identity.latest.last.at, user.identity.latest.hash or "")
+    )
 
 
 def _join(user: User, changes: list[Change]) -> None:
     """Make one timeline of two: whose hash was seen when, whichever name it was seen by."""
     sightings = [(moment, change) for change in changes for moment in change.seen]
-    sightings.sort(key=lambda sighting: (sighting[0].at, sighting[1] is user.latest))
+    sightings.sort(key=lambda sighting: (sighting[0].at, sighting[1] is user.identity.latest))
     spans: list[list[tuple[Moment, Change]]] = []
     for sighting in sightings:
         if spans and spans[-1][-1][1].hash == sighting[1].hash:
@@ -134,8 +134,8 @@ def _join(user: User, changes: list[Change]) -> None:
         else:
             spans.append([sighting])
     latest = spans.pop()
-    taken = {id(user.latest)}
-    _grow(user.latest or latest[0][1], latest)
+    taken = {id(user.identity.latest)}
+    _grow(user.identity.latest or latest[0][1], latest)
     user.history = []
     for span in spans:
         change = next((c for _, c in span if id(c) not in taken), None)
@@ -172,24 +172,34 @@ def _decide_again(
     Nothing else is acknowledged for being the first, or by a rule that is not for this person.
     """
     same = latest.hash == earlier.hash
-    if same and by_somebody(earlier) and not (by_somebody(latest) and user.state is State.HELD):
+    if (
+        same
+        and by_somebody(earlier)
+        and not (by_somebody(latest) and user.identity.state is State.HELD)
+    ):
         latest.decided_by, latest.decided_at = earlier.decided_by, earlier.decided_at
-        latest.acknowledged_at, user.state, user.work = earlier.acknowledged_at, state, None
-    if user.state is State.HELD:
+        latest.acknowledged_at, user.identity.state, user.identity.work = (
+            earlier.acknowledged_at,
+            state,
+            None,
+        )
+    if user.identity.state is State.HELD:
         return
     if held_until is not None and not _decided_after(latest, held_until):
         stop(user, latest, "two turned out to be one, of whom one was held", context)
-        user.after_hold = True
+        user.identity.after_hold = True
     elif by_somebody(latest) and user.history and not _decided_after(latest, latest.first.at - 1):
         stop(user, latest, "two turned out to be one, whose hash went and came again", context)
     elif by_somebody(latest):
-        user.after_hold = False
+        user.identity.after_hold = False
     elif earlier.hash is None and state is State.AWAITING_HASH and earlier.decided_by is not None:
         user.history = [change for change in user.history if change is not earlier]
         start(user, latest, earlier.decided_by, context)
     elif not same and earlier.last.at == latest.last.at:
         stop(user, latest, "two turned out to be one, and a person is to decide", context)
-    elif (user.history or state is not user.state) and user.state is not State.PENDING:
+    elif (
+        user.history or state is not user.identity.state
+    ) and user.identity.state is not State.PENDING:
         apply_policy(user, latest, context)
 
 
@@ -201,9 +211,16 @@ def _empty(other: User, user: User) -> None:
     """Leave nothing but the trail of the one who is no more."""
     other.merged_into = user.id
     other.wa_id = other.user_id = None
-    other.latest, other.state, other.work, other.ask = None, None, None, None
+    other.identity.latest, other.identity.state, other.identity.work, other.identity.ask = (
+        None,
+        None,
+        None,
+        None,
+    )
     other.history, other.history_count, other.links = [], 0, []
-    other.wrote_at = other.checked_at = other.blocked_since = other.due_at = None
+    other.wrote_at = other.identity.checked_at = other.identity.blocked_since = (
+        other.identity.due_at
+    ) = None
     other.owner_since = None
-    other.version += 1
+    other.identity.version += 1
     other.changed = True

@@ -16,12 +16,12 @@ def move(user: User, context: Context) -> None:
     A decision to acknowledge is in effect: it is our own to make now. What the client would have
     been asked about a blocked message, a person decides.
     """
-    blocked, latest = user.blocked_since is not None, user.latest
-    user.ask, user.changed = None, True
+    blocked, latest = user.identity.blocked_since is not None, user.identity.latest
+    user.identity.ask, user.changed = None, True
     unblock(user, context)
     if latest is None:
-        user.work = None
-    elif user.state is State.ACKNOWLEDGING and latest.decided_by is not None:
+        user.identity.work = None
+    elif user.identity.state is State.ACKNOWLEDGING and latest.decided_by is not None:
         start(user, latest, latest.decided_by, context)
     elif blocked:
         stop(user, latest, BLOCKED, context)

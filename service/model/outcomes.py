@@ -83,7 +83,7 @@ class Settled(Enum):
 
 def settle(user: User, holder: str, hash_: str, outcome: PutOutcome, context: Context) -> Settled:
     """Write down what a try to acknowledge came to; see `docs/architecture.md`, "After a PUT"."""
-    work, latest = user.work, user.latest
+    work, latest = user.identity.work, user.identity.latest
     if work is None or latest is None or not _ours(work, holder, hash_, latest, context):
         return Settled.NOT_OURS
     user.changed = True
@@ -92,7 +92,7 @@ def settle(user: User, holder: str, hash_: str, outcome: PutOutcome, context: Co
             work.begun = begun
             work.release()
         case Accepted():
-            user.attempts = work.attempts + 1
+            user.identity.attempts = work.attempts + 1
             finish(user, latest, context)
         case NoEffect(error):
             work.begun = False
@@ -100,7 +100,7 @@ def settle(user: User, holder: str, hash_: str, outcome: PutOutcome, context: Co
         case Unknown(error):
             _try_later(user, work, error, context)
         case Gone(error):
-            user.attempts = work.attempts + 1
+            user.identity.attempts = work.attempts + 1
             _fail(user, latest, error, context)
         case Told():
             _settle_told(user, work, latest, outcome, context)
@@ -117,14 +117,14 @@ def _settle_told(user: User, work: Work, latest: Change, told: Told, context: Co
         apply_client_answer(user, told.answer, context)
         return
     if told.answer.acknowledged:
-        user.attempts = work.attempts + 1
+        user.identity.attempts = work.attempts + 1
         apply_client_answer(user, told.answer, context)
         return
     work.begun = False
     work.refusals += told.refused
     error = told.error or "the client has not acknowledged it"
     if work.refusals >= MAX_REFUSALS:
-        user.attempts = work.attempts + 1
+        user.identity.attempts = work.attempts + 1
         _fail(user, latest, error, context)
     else:
         _try_later(user, work, error, context)
@@ -132,12 +132,12 @@ def _settle_told(user: User, work: Work, latest: Change, told: Told, context: Co
 
 def _try_later(user: User, work: Work, error: str, context: Context) -> None:
     work.later(context.now + round(1000 * delay_seconds(work.attempts + 1, context.chance)))
-    user.attempts, user.last_error = work.attempts, error
+    user.identity.attempts, user.identity.last_error = work.attempts, error
     user.touch(context.now)
 
 
 def _fail(user: User, latest: Change, error: str, context: Context) -> None:
-    user.state, user.work, user.last_error = State.FAILED, None, error
+    user.identity.state, user.identity.work, user.identity.last_error = State.FAILED, None, error
     user.record(AuditEntry(context.now, "failed", latest.hash, latest.decided_by, error))
     user.touch(context.now)
 
@@ -146,7 +146,7 @@ def answered(
     user: User, holder: str, version: int, outcome: GetOutcome, context: Context
 ) -> Settled:
     """Write down what the client answered when it was asked about an identity."""
-    ask = user.ask
+    ask = user.identity.ask
     if ask is None or not ask.held_by(holder, context.now):
         return Settled.NOT_OURS
     user.changed = True
@@ -155,7 +155,7 @@ def answered(
             ask.release()
         case Unknown():
             ask.later(context.now + round(1000 * delay_seconds(ask.attempts + 1, context.chance)))
-        case _ if user.version != version:
+        case _ if user.identity.version != version:
             ask.release()
             return Settled.CHANGED
         case Gone():

@@ -30,16 +30,16 @@ def refuse(user: User, refused: HashRefused, context: Context) -> None:
 
     One that is older than the trust says nothing new, and one that was heeded says nothing twice.
     """
-    latest = user.latest
+    latest = user.identity.latest
     if latest is None or known_already(user, refused.message_id):
         return
     dating = date(refused.at, context.arrived)
     if refused.hash is not None:
         _take_told(user, latest, refused, refused.hash, context)
         return
-    if latest.hash is None and user.state is State.PENDING:
+    if latest.hash is None and user.identity.state is State.PENDING:
         _hear_again(user, latest, dating.moment)
-    if user.state is State.ACKNOWLEDGED and not _is_old(latest, dating.moment):
+    if user.identity.state is State.ACKNOWLEDGED and not _is_old(latest, dating.moment):
         _lose(user, latest, dating, REFUSED, context)
 
 
@@ -51,18 +51,21 @@ def misread(user: User, unreadable: HashUnreadable, context: Context) -> None:
     came back to it, and a person is to decide, unless its state was come to after that by more than
     trust on first use. For a user of whom no hash is known it says nothing.
     """
-    latest = user.latest
+    latest = user.identity.latest
     if latest is None or known_already(user, unreadable.message_id):
         return
     dating = date(unreadable.at, context.arrived)
     moment = dating.moment
     if latest.hash is None:
         _hear_again(user, latest, moment)
-        if user.state is State.AWAITING_HASH and moment.until >= (latest.decided_at or 0):
+        if user.identity.state is State.AWAITING_HASH and moment.until >= (latest.decided_at or 0):
             stop(user, latest, UNREADABLE, context)
     elif dating.claimed_ahead is not None or moment.until >= latest.last.at:
         _lose(user, latest, dating, UNREADABLE, context)
-    elif moment.until >= latest.first.at and user.state in (State.ACKNOWLEDGED, State.SCHEDULED):
+    elif moment.until >= latest.first.at and user.identity.state in (
+        State.ACKNOWLEDGED,
+        State.SCHEDULED,
+    ):
         came_back = next(seen.at for seen in latest.seen if seen.at > moment.until)
         if on_first_use(latest, context) or came_back > settled_at(user, latest):
             stop(user, latest, f"{UNREADABLE}, and then this one again", context)
@@ -76,10 +79,10 @@ def _lose(user: User, latest: Change, dating: Dating, reason: str, context: Cont
     if not dating.moment.after(latest.last):
         dating = just_after(latest, dating)
     change = change_of(None, dating, context)
-    held = user.state is State.HELD or user.after_hold
+    held = user.identity.state is State.HELD or user.identity.after_hold
     retire(user, latest, "superseded", context)
     install(user, change, context)
-    user.after_hold = held
+    user.identity.after_hold = held
     wait_for_person(user, change, context)
     record_change(user, change, context, reason)
 
@@ -93,7 +96,7 @@ def _take_told(
     user: User, latest: Change, refused: HashRefused, told: str, context: Context
 ) -> None:
     """Take a refusal that tells the hash, which is then as in any message."""
-    trusted = user.state is State.ACKNOWLEDGED
+    trusted = user.identity.state is State.ACKNOWLEDGED
     if not (trusted and _is_old(latest, date(refused.at, context.arrived).moment)):
         record_sighting(user, IdentitySeen(user.alias, told, refused.at), context)
 

@@ -81,6 +81,36 @@ class Work:
         self.lease_until = None
 
 
+@dataclass(slots=True)
+class Identity:
+    """The latest identity of a user: which hash it is, what becomes of it, what is under way.
+
+    It exists before any hash is known: the client may be asked (`ask`) about a user of whom nothing
+    is known yet, and a failed message may close the gate (`blocked_since`). `latest` is None until
+    a hash, or a change to an unknown one, was seen; then there is a `state` too.
+    `version` counts the changes, so that an answer to an older question can be told. `work` is the
+    acknowledging that is under way, `due_at` when a scheduled one begins; `attempts` and
+    `last_error` are those of the last one. `after_hold` says that the identity before was held,
+    `disputed` that the order of the two latest hashes can't be told. The client has confirmed the
+    hash at `confirmed_at`, and was asked at `checked_at`. Times are Unix milliseconds.
+    """
+
+    latest: Change | None = None
+    state: State | None = None
+    version: int = 0
+    updated_at: int | None = None
+    due_at: int | None = None
+    attempts: int = 0
+    last_error: str | None = None
+    after_hold: bool = False
+    disputed: bool = False
+    confirmed_at: int | None = None
+    checked_at: int | None = None
+    blocked_since: int | None = None
+    work: Work | None = None
+    ask: Work | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """Another user who has to do with this one by a number, and since when.
@@ -129,31 +159,19 @@ class User:
     The rules change it in memory; the ledger loads and saves it, and keeps for itself what it
     found (`is_new`, `history_count`, `had_work`, `had_ask`). `renewed` says that a lease was
     prolonged, which is no news to anybody, unlike all else that is `changed`. `history` holds the
-    newest thousand entries at most. `version` counts the changes of the latest identity,
-    `blocked_ids` are the failed messages (480, 137000) that have been heeded, `restored` are
-    history entries that are part of another change again, `audit` the entries to be added. On the
-    Cloud API there may be a `user_id`, or that alone; `named_at` is when both were last used
-    together, `merged_into` the user that this one turned out to be. Since `owner_since` it is known
-    who has the number, see `moved_to`. Times are Unix milliseconds.
+    newest thousand entries at most. `blocked_ids` are the failed messages (480, 137000) that have
+    been heeded, `restored` are history entries that are part of another change again, `audit` the
+    entries to be added. On the Cloud API there may be a `user_id`, or that alone; `named_at` is
+    when both were last used together, `merged_into` the user that this one turned out to be. Since
+    `owner_since` it is known who has the number, see `moved_to`. Times are Unix milliseconds.
     """
 
     id: int
     account: str
     wa_id: str | None
     created_at: int
-    latest: Change | None = None
+    identity: Identity = field(default_factory=Identity)
     history: list[Change] = field(default_factory=list)
-    state: State | None = None
-    version: int = 0
-    updated_at: int | None = None
-    due_at: int | None = None
-    attempts: int = 0
-    last_error: str | None = None
-    after_hold: bool = False
-    disputed: bool = False
-    confirmed_at: int | None = None
-    checked_at: int | None = None
-    blocked_since: int | None = None
     blocked_ids: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     wrote_at: int | None = None
@@ -161,8 +179,6 @@ class User:
     named_at: int | None = None
     merged_into: int | None = None
     owner_since: int | None = None
-    work: Work | None = None
-    ask: Work | None = None
     restored: list[Change] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
     changed: bool = False
@@ -180,7 +196,7 @@ class User:
     @property
     def hash(self) -> str | None:
         """The latest hash; None too where a change is known and its hash is not (Cloud API)."""
-        return None if self.latest is None else self.latest.hash
+        return None if self.identity.latest is None else self.identity.latest.hash
 
     @property
     def moved_to(self) -> Link | None:
@@ -189,7 +205,7 @@ class User:
 
     def touch(self, now: int) -> None:
         """Mark a change that readers see."""
-        self.updated_at = now
+        self.identity.updated_at = now
         self.changed = True
 
     def record(self, entry: AuditEntry) -> None:

@@ -22,7 +22,6 @@ from yarl import URL
 
 from service.app import Service, running
 from service.ledger.ledger import wall_clock
-from service.ledger.unit_of_work import ChangeSet
 from service.model.users import Kind
 from service.settings import load
 from service.simulator import CloudOptions, Options, Simulator, callback_bodies, message_ids
@@ -30,6 +29,7 @@ from service.simulator.cloud import bodies as cloud_bodies
 from service.simulator.cloud.cloud import Cloud, CloudMessage
 from service.simulator.cloud.options import Number
 from service.simulator.users import User
+from service.store.database import ChangeSet
 
 TOKEN = "a-token-that-only-tests-know"
 WA_ID = "16315553601"

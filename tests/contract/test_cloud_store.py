@@ -129,7 +129,7 @@ async def test_a_user_may_have_a_user_id_alone(ledger: Ledger, database: SQLiteD
     known = await find(database, ID)
     assert known is not None
     assert (known.user_id, known.wa_id, known.alias) == (ID, None, ID)
-    assert (known.hash, known.state) == ("B", State.PENDING)
+    assert (known.hash, known.identity.state) == ("B", State.PENDING)
     assert await count(database, aliases) == 1
 
 
@@ -140,7 +140,7 @@ async def test_a_wa_id_that_gets_a_user_id_stays_the_same_user(
     await take(ledger, Named(ID, WA_ID, None, at(2)), IdentitySeen(ID, "B", at(2)))
     known = await find(database, WA_ID)
     assert known is not None
-    assert (known.hash, known.state, known.user_id) == ("B", State.PENDING, ID)
+    assert (known.hash, known.identity.state, known.user_id) == ("B", State.PENDING, ID)
     assert await count(database, users) == 1
 
 
@@ -213,7 +213,7 @@ async def test_a_number_that_changes_hands_leads_to_who_has_it_now(
     assert before is not None
     assert now is not None
     assert (before.wa_id, before.hash) == (None, "A")
-    assert (now.user_id, now.hash, now.state) == (OTHER_ID, "B", State.PENDING)
+    assert (now.user_id, now.hash, now.identity.state) == (OTHER_ID, "B", State.PENDING)
 
 
 async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
@@ -230,7 +230,7 @@ async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
     assert known is not None
     assert known.id != merged.id
     assert (await find(database, ID)) == known
-    assert (known.hash, known.state) == ("C", State.PENDING)
+    assert (known.hash, known.identity.state) == ("C", State.PENDING)
     history = await database.read(partial(history_of, user_id=known.id))
     assert [(c.hash, c.outcome) for c in history] == [("B", "superseded"), ("A", "superseded")]
     trail = await database.read(partial(audit_of, user_id=known.id))
@@ -251,7 +251,7 @@ async def test_both_may_be_new_in_the_callback_that_tells_that_they_are_one(
     known = await find(database, WA_ID)
     assert known is not None
     assert known == await find(database, ID) == await find(database, PARENT)
-    assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+    assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
 
 
 async def test_an_identity_whose_hash_is_not_known_is_kept_until_it_is_told(
@@ -261,17 +261,17 @@ async def test_an_identity_whose_hash_is_not_known_is_kept_until_it_is_told(
     await take(ledger, HashRefused(WA_ID, at(2_000), "wamid.1"))
     known = await find(database, WA_ID)
     assert known is not None
-    assert (known.hash, known.state) == (None, State.PENDING)
+    assert (known.hash, known.identity.state) == (None, State.PENDING)
     await decide(ledger, WA_ID, None)
     known = await find(database, WA_ID)
     assert known is not None
-    assert (known.hash, known.state) == (None, State.AWAITING_HASH)
+    assert (known.hash, known.identity.state) == (None, State.AWAITING_HASH)
     await take(ledger, IdentitySeen(WA_ID, "B", at(2_010)))
     known = await find(database, WA_ID)
     assert known is not None
-    assert known.latest is not None
-    assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
-    assert known.latest.decided_by == by_key("crm")
+    assert known.identity.latest is not None
+    assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
+    assert known.identity.latest.decided_by == by_key("crm")
 
 
 async def test_a_hash_that_becomes_known_takes_the_place_of_the_unknown_one(
@@ -300,7 +300,7 @@ async def test_a_refused_message_is_known_by_its_id_alone(
         await take(ledger, unnamed)
     known = await find(database, ID)
     assert known is not None
-    assert (known.hash, known.state) == (None, State.PENDING)
+    assert (known.hash, known.identity.state) == (None, State.PENDING)
 
 
 async def test_a_refused_message_is_known_by_its_id_where_its_name_leads_to_nobody(
@@ -310,7 +310,7 @@ async def test_a_refused_message_is_known_by_its_id_where_its_name_leads_to_nobo
     await take(ledger, HashRefused("16509999999", at(2_000), "wamid.1"))
     known = await find(database, ID)
     assert known is not None
-    assert known.state is State.PENDING
+    assert known.identity.state is State.PENDING
 
 
 async def test_a_refused_message_that_nobody_knows_keeps_nobody(
@@ -453,7 +453,7 @@ async def everybody(database: SQLiteDatabase) -> list[object]:
             user.wa_id,
             user.user_id,
             user.hash,
-            user.state,
+            user.identity.state,
             user.moved_to and user.moved_to.alias,
             sorted((x.relation, x.alias) for x in user.links),
             [c.hash for c in await database.read(partial(history_of, user_id=user.id))],

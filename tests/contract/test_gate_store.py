@@ -16,7 +16,7 @@ from service.model.contacts import Contact
 from service.model.moments import Moment
 from service.model.recipients import HandBlock, LatestCheck, Recipient, RecipientData
 from service.model.timeline import Change
-from service.model.users import Link, State, User, by_key
+from service.model.users import Identity, Link, State, User, by_key
 from service.store.blocks import find_block, put_block
 from service.store.database import RecipientQuery, Transaction, UnavailableError
 from service.store.sqlite import SQLiteDatabase
@@ -44,9 +44,11 @@ async def save(database: SQLiteDatabase, wa_id: str = WA_ID, account: str = "mai
             account,
             wa_id,
             NOW,
-            Change("A", moment, NOW - 8, [moment], acknowledged_at=NOW - 7),
-            state=State.HELD,
-            blocked_since=NOW - 6,
+            Identity(
+                Change("A", moment, NOW - 8, [moment], acknowledged_at=NOW - 7),
+                State.HELD,
+                blocked_since=NOW - 6,
+            ),
             wrote_at=NOW - 5,
             links=[Link(OTHER_ID, "successor", Moment(NOW - 4))],
             is_new=True,
@@ -58,13 +60,20 @@ async def save(database: SQLiteDatabase, wa_id: str = WA_ID, account: str = "mai
     return await database.write(work)
 
 
-async def save_plain(database: SQLiteDatabase, wa_id: str = WA_ID, **more: Any) -> int:
+async def save_plain(
+    database: SQLiteDatabase,
+    wa_id: str = WA_ID,
+    state: State | None = None,
+    blocked_since: int | None = None,
+    **more: Any,
+) -> int:
     """Save a user of whom little is known, and give its id."""
     moment = Moment(NOW - 9)
 
     def work(transaction: Transaction) -> int:
-        latest = None if more.get("state") is None else Change("A", moment, NOW - 8, [moment])
-        user = User(transaction.new_user_id(), "main", wa_id, NOW, latest, wrote_at=NOW - 5)
+        latest = None if state is None else Change("A", moment, NOW - 8, [moment])
+        identity = Identity(latest, state, blocked_since=blocked_since)
+        user = User(transaction.new_user_id(), "main", wa_id, NOW, identity, wrote_at=NOW - 5)
         transaction.save_users([replace(user, is_new=True, changed=True, **more)])
         return user.id
 

@@ -74,9 +74,9 @@ async def test_who_was_closed_stays_closed_and_who_was_open_stays_open(
     for user in users:
         query = RecipientQuery(user.account, None, [user.alias])
         found = await database.look_up(query, lambda data, of=user.alias: data.users[of])  # type: ignore[misc] # mypy infers no lambda with a default
-        assert (found.id, found.state, found.hash) == (user.id, user.state, user.hash)
+        assert (found.id, found.state, found.hash) == (user.id, user.identity.state, user.hash)
         assert await database.read(lambda c, of=user.id: audit_of(c, of))  # type: ignore[misc] # likewise
-    assert {user.state for user in users} >= {State.ACKNOWLEDGED}
+    assert {user.identity.state for user in users} >= {State.ACKNOWLEDGED}
 
 
 async def test_what_was_decided_by_hand_and_told_by_the_client_is_kept(

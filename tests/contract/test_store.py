@@ -4,11 +4,12 @@ A further database is one more entry in DATABASES.
 """
 
 import asyncio
+import dataclasses
 import sqlite3
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from sqlalchemy import func, insert, select
 from service.model.contacts import Contact
 from service.model.moments import LATEST_MS, Moment, Precision
 from service.model.timeline import Change
-from service.model.users import AuditEntry, Kind, Link, State, User, Work, by_key
+from service.model.users import AuditEntry, Identity, Kind, Link, State, User, Work, by_key
 from service.store import schema
 from service.store.database import JournalRow, StoreError, Transaction, UnavailableError
 from service.store.evidence import is_kept, newest_entry
@@ -90,12 +91,18 @@ async def save(database: Database, wa_id: str = WA_ID, **fields: Any) -> int:
 
     def work(transaction: Transaction) -> int:
         user = new_user(transaction, wa_id, fields.pop("account", "main"))
-        for name, value in fields.items():
-            setattr(user, name, value)
+        set_fields(user, fields)
         transaction.save_users([user])
         return user.id
 
     return await database.write(work)
+
+
+def set_fields(user: User, values: Mapping[str, Any]) -> None:
+    """Set fields of a user, or of the user's identity where it is the identity that has them."""
+    of_identity = {field.name for field in dataclasses.fields(Identity)}
+    for name, value in values.items():
+        setattr(user.identity if name in of_identity else user, name, value)
 
 
 async def load(database: Database, wa_id: str = WA_ID, account: str = "main") -> User:
@@ -138,13 +145,12 @@ def kept_of(change: Change) -> tuple[Any, ...]:
 
 def kept(user: User) -> dict[str, Any]:
     """Give what has to come back of a user, without the ledger's own notes."""
-    names = (
-        "id", "account", "wa_id", "created_at", "state", "version", "updated_at", "due_at",
-        "attempts", "last_error", "after_hold", "disputed", "confirmed_at", "checked_at",
-        "blocked_since", "blocked_ids", "links", "wrote_at", "work", "ask",
-    )  # fmt: skip
+    names = ("id", "account", "wa_id", "created_at", "blocked_ids", "links", "wrote_at")
+    identity = user.identity
+    latest = identity.latest and kept_of(identity.latest)
     return {name: getattr(user, name) for name in names} | {
-        "latest": user.latest and kept_of(user.latest),
+        "identity": dataclasses.replace(identity, latest=None),
+        "latest": latest,
         "history": [kept_of(entry) for entry in user.history],
     }
 
@@ -233,16 +239,14 @@ class TestUsers:
         def check(first: dict[str, Any], second: dict[str, Any]) -> None:
             def work(transaction: Transaction) -> User:
                 user = new_user(transaction, f"user{transaction.new_user_id()}")
-                for name, value in first.items():
-                    setattr(user, name, value)
+                set_fields(user, first)
                 transaction.save_users([user])
                 return user
 
             def again(transaction: Transaction) -> User:
                 user = transaction.load_users([], [saved.id])["main", saved.wa_id]
                 history = user.history
-                for name, value in second.items():
-                    setattr(user, name, value)
+                set_fields(user, second)
                 user.history = sorted(
                     [*history, *second["history"]], key=lambda entry: entry.first.at
                 )
@@ -293,14 +297,14 @@ class TestUsers:
             made = [new_user(transaction, f"1{n}") for n in range(1_200)]
             for user in made:
                 user.history = [change("A", 5, "superseded")]
-                user.work = Work(Kind.ACKNOWLEDGE, NOW, "A")
+                user.identity.work = Work(Kind.ACKNOWLEDGE, NOW, "A")
             transaction.save_users(made)
 
         await database.write(work)
         wanted = [("main", f"1{n}") for n in range(1_200)]
         found = await database.write(lambda transaction: transaction.load_users(wanted, []))
         assert len(found) == 1_200
-        assert all(len(user.history) == 1 and user.work for user in found.values())
+        assert all(len(user.history) == 1 and user.identity.work for user in found.values())
 
     async def test_the_same_wa_id_at_two_accounts_is_two_users(self, database: Database) -> None:
         one = await save(database)
@@ -320,11 +324,11 @@ class TestUsers:
 
         def work(transaction: Transaction) -> None:
             user = transaction.load_users([("main", WA_ID)], [])["main", WA_ID]
-            user.attempts = 7
+            user.identity.attempts = 7
             transaction.save_users([user])
 
         await database.write(work)
-        assert (await load(database)).attempts == 0
+        assert (await load(database)).identity.attempts == 0
 
     async def test_ids_go_on_where_they_ended(self, make: Make) -> None:
         async with opening(make()) as database:
@@ -379,12 +383,12 @@ class TestOutbox:
         await save(database, work=Work(Kind.ACKNOWLEDGE, NOW, "A"), ask=Work(Kind.ASK, NOW))
 
         def done(user: User) -> None:
-            user.work = None
+            user.identity.work = None
 
         await change_user(database, done)
         loaded = await load(database)
-        assert loaded.work is None
-        assert loaded.ask is not None
+        assert loaded.identity.work is None
+        assert loaded.identity.ask is not None
 
     async def due(
         self,
@@ -425,14 +429,14 @@ class TestOutbox:
         await save(database, work=work)
 
         def renew(user: User) -> None:
-            assert user.work is not None
-            user.work.lease_until = NOW + 20
+            assert user.identity.work is not None
+            user.identity.work.lease_until = NOW + 20
 
         await change_user(database, renew)
         assert await self.due(database, NOW + 19) == []
         loaded = await load(database)
-        assert loaded.work is not None
-        assert loaded.work.held_by("holder", NOW + 19)
+        assert loaded.identity.work is not None
+        assert loaded.identity.work.held_by("holder", NOW + 19)
 
 
 class TestContacts:
@@ -836,7 +840,7 @@ class TestSQLite:
         async with opening(SQLiteDatabase(path)) as database:
             user_id = await save(database, work=work)
         async with opening(SQLiteDatabase(path)) as again:
-            found = (await load(again)).work
+            found = (await load(again)).identity.work
             due = await again.write(lambda t: t.due("main", Kind.ACKNOWLEDGE, NOW, 9))
         assert found is not None
         assert (found.holder, found.lease_until, found.begun) == (None, None, True)

@@ -70,7 +70,9 @@ class People:
     def reasons(self, alias: str) -> set[str]:
         """Give why nobody may write to whom a name leads to."""
         user = self.of(alias)
-        found = set() if user.state in {None, *OPEN} else {f"identity_{user.state}"}
+        found = (
+            set() if user.identity.state in {None, *OPEN} else {f"identity_{user.identity.state}"}
+        )
         if user.moved_to is not None:
             found.add("number_changed")
         if self.book.block_of(user) is not None:
@@ -175,7 +177,7 @@ def test_who_has_no_user_id_is_called_by_the_wa_id_alone(
 
 
 def identity(user: User) -> Any:
-    return user.hash, user.state, [c.hash for c in user.history]
+    return user.hash, user.identity.state, [c.hash for c in user.history]
 
 
 @thorough
@@ -191,8 +193,8 @@ def test_two_who_turn_out_to_be_one_become_one_whatever_came_first(
     assert (known.user_id, known.wa_id) == (FIRST, NUMBER)
     assert known.hash == said[-1].hash
     others = [user for user in people.all if user is not known]
-    assert all(user.merged_into == known.id and user.state is None for user in others)
-    assert not any(user.history or user.work for user in others)
+    assert all(user.merged_into == known.id and user.identity.state is None for user in others)
+    assert not any(user.history or user.identity.work for user in others)
 
 
 @thorough
@@ -203,9 +205,9 @@ def test_a_merger_never_trusts_a_second_hash_for_being_the_first(
     said, delivered = told
     known = deliver(delivered, TRUSTING).of(FIRST)
     if len({message.hash for message in said}) == 1:
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
     else:
-        assert known.state is State.PENDING
+        assert known.identity.state is State.PENDING
 
 
 @thorough
@@ -229,7 +231,7 @@ def test_a_number_belongs_to_who_had_it_last_and_brings_nothing_along(
         assert people.of(NUMBER) is people.of(SECOND)
         assert people.of(FIRST).wa_id is None
         assert people.of(SECOND).wa_id == NUMBER
-        assert {c and c.hash for c in (people.of(FIRST).latest,)} == {f"hash of {FIRST}"}
+        assert {c and c.hash for c in (people.of(FIRST).identity.latest,)} == {f"hash of {FIRST}"}
         assert identity(people.of(SECOND)) == (f"hash of {SECOND}", State.PENDING, [])
     assert identity(in_order.of(FIRST)) == identity(as_delivered.of(FIRST))
 
@@ -276,7 +278,7 @@ def test_no_order_of_delivery_leaves_a_number_in_other_hands_more_open_than_anot
     assert as_delivered.of(NUMBER) is as_delivered.of(SECOND)
     assert identity(as_delivered.of(NUMBER)) == identity(in_order.of(NUMBER))
     assert as_delivered.reasons(NUMBER) == in_order.reasons(NUMBER)
-    decided_by = as_delivered.of(NUMBER).latest
+    decided_by = as_delivered.of(NUMBER).identity.latest
     assert decided_by is not None
     assert decided_by.decided_by in (None, {"kind": "policy", "name": "default"})
 
@@ -334,7 +336,7 @@ def test_a_hold_or_a_block_of_who_had_the_number_keeps_it_closed_in_every_order(
     begun = Said(first.at, "A", FIRST, NUMBER, first.parent)
     rest = data.draw(st.permutations(others))
     people = deliver([begun, Said(at(-1), "Z", FIRST, NUMBER)], policies)
-    if people.of(NUMBER).state in {State.PENDING, State.HELD}:
+    if people.of(NUMBER).identity.state in {State.PENDING, State.HELD}:
         people.hold(NUMBER)
         for one in rest:
             people.take(one)

@@ -61,7 +61,8 @@ class Story:
     def _repr_pretty_(self, printer: Any, _: bool) -> None:
         """Say it shortly: hypothesis prints it where an order matters that must not."""
         before = self.before[OLD]
-        lines = [f"before: {before.state} {before.hash} {before.latest and before.latest.seen}"]
+        latest = before.identity.latest
+        lines = [f"before: {before.identity.state} {before.hash} {latest and latest.seen}"]
         lines += [f"policies: {self.policies}"]
         lines += ["happened:", *(f"  {event}" for event in self.happened)]
         lines += ["delivered:", *(f"  {event}" for event in self.delivered)]
@@ -78,15 +79,15 @@ def users_with(state: State | None, hash_: str, at: int) -> Users:
     if state is None:
         return users
     known = users[OLD]
-    known.latest = Change(hash_, Moment(at), at + 100, [Moment(at)])
-    known.state, known.version = state, 1
+    known.identity.latest = Change(hash_, Moment(at), at + 100, [Moment(at)])
+    known.identity.state, known.identity.version = state, 1
     if state not in {State.PENDING, State.SCHEDULED}:
-        known.latest.decided_by, known.latest.decided_at = by_key("crm"), at + 200
+        known.identity.latest.decided_by, known.identity.latest.decided_at = by_key("crm"), at + 200
     if state in {State.SCHEDULED, State.ACKNOWLEDGING}:
-        known.work = Work(Kind.ACKNOWLEDGE, at + 60_000, hash_)
+        known.identity.work = Work(Kind.ACKNOWLEDGE, at + 60_000, hash_)
     if state is State.ACKNOWLEDGED:
-        known.latest.decided_by = dict(BY_CLIENT)
-        known.latest.acknowledged_at = known.confirmed_at = at + 300
+        known.identity.latest.decided_by = dict(BY_CLIENT)
+        known.identity.latest.acknowledged_at = known.identity.confirmed_at = at + 300
         known.owner_since = at
     return users
 
@@ -116,20 +117,22 @@ def shown(users: Users) -> dict[str, Any]:
 
 
 def state_of(who: User) -> dict[str, Any]:
-    latest = who.latest
+    latest = who.identity.latest
     return {
         "hash": who.hash,
-        "state": who.state,
+        "state": who.identity.state,
         "changed_at": latest and latest.changed,
         "decided_by": latest and latest.decided_by,
         "history": [(c.hash, c.changed, c.outcome) for c in who.history],
-        "blocked": who.blocked_since is not None,
+        "blocked": who.identity.blocked_since is not None,
         "moved_to": who.moved_to,
         "links": sorted(who.links, key=lambda x: (x.since.at, x.alias, x.relation)),
         "wrote_at": who.wrote_at,
-        "work": None if who.work is None else (who.work.kind, who.work.hash),
-        "asks": who.ask is not None,
-        "after_hold": who.after_hold,
+        "work": None
+        if who.identity.work is None
+        else (who.identity.work.kind, who.identity.work.hash),
+        "asks": who.identity.ask is not None,
+        "after_hold": who.identity.after_hold,
     }
 
 
@@ -138,12 +141,12 @@ def everything(users: Users) -> dict[str, Any]:
     return {
         wa_id: (
             state_of(who),
-            who.due_at,
-            who.version,
-            who.updated_at,
+            who.identity.due_at,
+            who.identity.version,
+            who.identity.updated_at,
             who.blocked_ids,
             len(who.audit),
-            [(c.changed, c.seen, c.claims) for c in (*who.history, who.latest) if c],
+            [(c.changed, c.seen, c.claims) for c in (*who.history, who.identity.latest) if c],
         )
         for wa_id, who in users.items()
     }
@@ -260,14 +263,14 @@ def asked_where_due(users: Users, delivered: Iterable[Event]) -> bool:
     """Tell whether the client will be asked wherever a callback left a doubt."""
     for event in delivered:
         who = users[event.user or ""]
-        if who.blocked_since is not None and who.ask is None:
+        if who.identity.blocked_since is not None and who.identity.ask is None:
             return False
         if not isinstance(event, IdentitySeen) or not event.acknowledged or not event.changed:
             continue
-        latest = who.latest
+        latest = who.identity.latest
         assert latest is not None
         current = latest.hash == event.hash and latest.first.at <= event.changed.at
-        if current and who.state is not State.ACKNOWLEDGED and who.ask is None:
+        if current and who.identity.state is not State.ACKNOWLEDGED and who.identity.ask is None:
             return False
     return True
 
@@ -289,7 +292,7 @@ def test_every_order_of_delivery_with_any_repeats_ends_in_the_same_state(story: 
 def test_on_the_cloud_api_every_order_of_delivery_ends_in_the_same_state(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
-    assert not any(who.ask for who in as_delivered.values()), "there is no client to ask"
+    assert not any(who.identity.ask for who in as_delivered.values()), "there is no client to ask"
 
 
 @st.composite
@@ -358,7 +361,7 @@ def test_no_policy_acknowledges_who_left_a_number_whenever_that_is_heard_of(poli
     changed = IdentitySeen(OLD, "A", exact(6, 0))
     for order in permutations([left, back, changed]):
         users = apply(deepcopy(before), order, Policies((), POLICIES[policy]))
-        assert (users[OLD].state, users[OLD].work) == (State.PENDING, None)
+        assert (users[OLD].identity.state, users[OLD].identity.work) == (State.PENDING, None)
 
 
 @pytest.mark.parametrize(("policy", "state"), [("delayed", "scheduled"), ("manual", "pending")])
@@ -369,7 +372,7 @@ def test_a_move_from_before_what_the_client_acknowledged_is_over_whenever_it_is_
     left, changed = NumberChanged(OLD, NEW, exact(1, 0)), IdentitySeen(OLD, "A", exact(6, 0))
     for order in permutations([left, changed]):
         users = apply(deepcopy(before), order, Policies((), POLICIES[policy]))
-        assert (users[OLD].state, users[OLD].moved_to) == (state, None)
+        assert (users[OLD].identity.state, users[OLD].moved_to) == (state, None)
 
 
 def test_a_first_hash_between_two_moves_waits_for_a_person_whenever_they_are_heard_of() -> None:
@@ -378,7 +381,7 @@ def test_a_first_hash_between_two_moves_waits_for_a_person_whenever_they_are_hea
     trusting = Policies((), POLICIES["manual"], local=True, first_use=Policy("trust_first_use"))
     for order in permutations([first, second_, seen]):
         users = apply(users_with(None, "", 0), order, trusting)
-        assert users[OLD].state is State.PENDING
+        assert users[OLD].identity.state is State.PENDING
 
 
 @pytest.mark.parametrize("precisely", [False, True])
@@ -390,7 +393,7 @@ def test_a_first_hash_seen_before_and_after_a_move_is_the_former_owners_in_every
     trusting = Policies((), POLICIES["manual"], local=True, first_use=Policy("trust_first_use"))
     for order in permutations(told):
         known = apply(users_with(None, "", 0), order, trusting)[OLD]
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
         assert known.moved_to is not None, "the gate stays closed"
 
 
@@ -399,6 +402,6 @@ def test_a_first_hash_seen_before_and_after_a_move_is_the_former_owners_in_every
 def test_policy_never_acknowledges_for_who_left_the_number(story: Story) -> None:
     for users in outcomes(story):
         for who in users.values():
-            decided_by = who.latest and who.latest.decided_by
+            decided_by = who.identity.latest and who.identity.latest.decided_by
             if who.moved_to is not None and decided_by is not None:
                 assert decided_by["kind"] != "policy"

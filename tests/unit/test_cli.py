@@ -22,10 +22,10 @@ import service
 from service.cli import app
 from service.model.moments import Moment
 from service.model.timeline import Change
-from service.model.users import Link, State, User
+from service.model.users import Identity, Link, State, User
 from service.store import maintenance, schema, sqlite_library
 from service.store.database import StoreError
-from service.store.rows import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
+from service.store.mapping import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
 from service.store.sqlite_files import FileLock, connect
 
 WA_ID, VIP, OTHER = "16315553601", "16315559999", "16315550000"
@@ -325,9 +325,9 @@ def known(path: Path, user: User, *history: Change) -> None:
             )
 
 
-def user(latest: Change | None = None, **more: Any) -> User:
-    state = State.ACKNOWLEDGED if latest else None
-    return User(1, "main", WA_ID, 0, **({"latest": latest, "state": state} | more))
+def user(latest: Change | None = None, state: State = State.ACKNOWLEDGED, **more: Any) -> User:
+    identity = Identity(latest, state) if latest else Identity()
+    return User(1, "main", WA_ID, 0, identity, **more)
 
 
 class TestPolicyExplain:

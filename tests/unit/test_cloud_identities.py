@@ -68,10 +68,10 @@ class TestTheFirstHash:
     def test_is_trusted_by_a_policy_of_its_own(self) -> None:
         known = user()
         sight(known, "A", 10)
-        assert known.latest is not None
-        assert known.state is State.ACKNOWLEDGED
-        assert known.latest.decided_by == by_policy("trust_first_use")
-        assert known.latest.acknowledged_at == NOW
+        assert known.identity.latest is not None
+        assert known.identity.state is State.ACKNOWLEDGED
+        assert known.identity.latest.decided_by == by_policy("trust_first_use")
+        assert known.identity.latest.acknowledged_at == NOW
         assert events(known) == ["first_use"]
 
     @pytest.mark.parametrize(
@@ -87,60 +87,63 @@ class TestTheFirstHash:
     ) -> None:
         known = user()
         sight(known, "A", 10, context(policy, trust=False))
-        assert known.state is state
+        assert known.identity.state is state
         assert events(known)[0] == "changed"
 
     def test_is_not_the_first_any_more_once_an_earlier_one_is_heard_of(self) -> None:
         known = trusted("B", 20)
         sight(known, "A", 10)
-        assert (known.hash, known.state) == ("B", State.PENDING)
-        assert known.latest is not None
-        assert (known.latest.decided_by, known.latest.acknowledged_at) == (None, None)
+        assert (known.hash, known.identity.state) == ("B", State.PENDING)
+        assert known.identity.latest is not None
+        assert (known.identity.latest.decided_by, known.identity.latest.acknowledged_at) == (
+            None,
+            None,
+        )
 
     def test_that_a_person_has_acknowledged_stays_so_when_an_earlier_one_is_heard_of(self) -> None:
         known = user()
         sight(known, "B", 20, context(trust=False))
         assert acknowledge(known, "B") is Result.TAKEN
         sight(known, "A", 10)
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
 
 
 class TestALaterHash:
     def test_waits_for_a_person_and_nobody_is_asked(self) -> None:
         known = trusted()
         sight(known, "B", 20)
-        assert (known.hash, known.state) == ("B", State.PENDING)
-        assert known.work is None
-        assert known.ask is None
+        assert (known.hash, known.identity.state) == ("B", State.PENDING)
+        assert known.identity.work is None
+        assert known.identity.ask is None
 
     def test_is_acknowledged_at_once_by_a_decision(self) -> None:
         known = trusted()
         sight(known, "B", 20)
         known.audit.clear()
         assert acknowledge(known, "B") is Result.TAKEN
-        assert known.state is State.ACKNOWLEDGED
-        assert known.work is None
+        assert known.identity.state is State.ACKNOWLEDGED
+        assert known.identity.work is None
         assert events(known) == ["decided", "acknowledged"]
 
     def test_is_acknowledged_at_once_by_an_automatic_policy(self) -> None:
         known = trusted()
         sight(known, "B", 20, context(AUTO))
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
 
     def test_that_is_scheduled_is_acknowledged_when_it_is_due(self) -> None:
         known = trusted()
         sight(known, "B", 20, context(DELAYED))
-        assert known.state is State.SCHEDULED
-        assert known.work is not None
+        assert known.identity.state is State.SCHEDULED
+        assert known.identity.work is not None
         assert come_due(known, context(DELAYED, NOW + 60_000))
-        assert known.state is State.ACKNOWLEDGED
-        assert known.work is None
+        assert known.identity.state is State.ACKNOWLEDGED
+        assert known.identity.work is None
 
     def test_in_the_same_second_as_the_trusted_one_is_for_a_person_to_tell(self) -> None:
         known = trusted("A", 20)
         sight(known, "B", 20, context(AUTO))
-        assert known.state is State.PENDING
-        assert known.ask is None
+        assert known.identity.state is State.PENDING
+        assert known.identity.ask is None
 
     def test_that_is_delivered_late_does_not_roll_the_state_back(self) -> None:
         known = trusted()
@@ -148,51 +151,51 @@ class TestALaterHash:
         acknowledge(known, "B")
         sight(known, "A", 10)
         sight(known, "A", 5)
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
 
 class TestARefusedMessage:
     def test_makes_the_trusted_hash_one_that_nobody_knows(self) -> None:
         known = trusted()
         refused(known, 20)
-        assert (known.hash, known.state) == (None, State.PENDING)
-        assert known.latest is not None
+        assert (known.hash, known.identity.state) == (None, State.PENDING)
+        assert known.identity.latest is not None
         assert [(c.hash, c.outcome) for c in known.history] == [("A", "superseded")]
         assert "changed" in events(known)
 
     def test_waits_for_a_person_whatever_the_policy_is(self) -> None:
         known = trusted()
         refuse(known, HashRefused(WA_ID, second(20), None), context(AUTO))
-        assert known.state is State.PENDING
+        assert known.identity.state is State.PENDING
 
     def test_says_nothing_that_is_older_than_the_acknowledgement(self) -> None:
         known = trusted("A", 30)
         refused(known, 20)
-        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
 
     def test_counts_in_the_very_second_of_the_acknowledgement(self) -> None:
         known = trusted("A", 30)
         refused(known, 30)
-        assert known.state is State.PENDING
+        assert known.identity.state is State.PENDING
 
     def test_says_nothing_where_nothing_is_trusted(self) -> None:
         known = user()
         refused(known, 20)
-        assert known.state is None
+        assert known.identity.state is None
         pending = trusted()
         sight(pending, "B", 15)
         refused(pending, 20)
-        assert (pending.hash, pending.state) == ("B", State.PENDING)
+        assert (pending.hash, pending.identity.state) == ("B", State.PENDING)
 
     def test_says_nothing_twice(self) -> None:
         known = trusted()
         refused(known, 20, "wamid.1")
         sight(known, "B", 30)
         acknowledge(known, "B")
-        assert known.latest is not None
-        known.latest.acknowledged_at = T
+        assert known.identity.latest is not None
+        known.identity.latest.acknowledged_at = T
         refused(known, 20, "wamid.1")
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_says_nothing_later_when_it_said_nothing_at_first(self) -> None:
         known = trusted()
@@ -200,36 +203,36 @@ class TestARefusedMessage:
         refused(known, 1_500, "wamid.1")
         acknowledge(known, "B")
         refused(known, 1_500, "wamid.1")
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_that_tells_the_new_hash_is_a_change_to_it(self) -> None:
         known = trusted()
         refuse(known, HashRefused(WA_ID, second(20), None, "B"), context())
-        assert (known.hash, known.state) == ("B", State.PENDING)
+        assert (known.hash, known.identity.state) == ("B", State.PENDING)
 
     def test_that_tells_a_hash_and_is_older_than_the_acknowledgement_says_nothing(self) -> None:
         known = trusted("A", 30)
         refuse(known, HashRefused(WA_ID, second(20), None, "B"), context())
-        assert (known.hash, known.state, known.history) == ("A", State.ACKNOWLEDGED, [])
+        assert (known.hash, known.identity.state, known.history) == ("A", State.ACKNOWLEDGED, [])
 
     def test_that_tells_the_trusted_hash_says_nothing(self) -> None:
         known = trusted()
         refuse(known, HashRefused(WA_ID, second(20), None, "A"), context())
-        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
 
     def test_that_tells_the_hash_that_was_awaited_is_what_was_waited_for(self) -> None:
         known = trusted()
         refused(known, 20)
         acknowledge(known, None)
         refuse(known, HashRefused(WA_ID, second(30), None, "B"), context())
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_is_the_same_change_for_the_guard_as_the_hash_that_follows(self) -> None:
         known = trusted()
         once = Policy("default", "auto", max_changes=2)
         refused(known, 20)
         sight(known, "B", 30, context(once))
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
 
 
 class TestAnUnknownHash:
@@ -242,22 +245,22 @@ class TestAnUnknownHash:
     def test_that_is_approved_lets_a_message_through_until_it_is_told(self) -> None:
         known = self.unknown()
         assert acknowledge(known, None) is Result.TAKEN
-        assert (known.hash, known.state) == (None, State.AWAITING_HASH)
+        assert (known.hash, known.identity.state) == (None, State.AWAITING_HASH)
         assert events(known) == ["decided"]
 
     def test_is_not_approved_by_naming_another(self) -> None:
         known = self.unknown()
         assert acknowledge(known, "A") is Result.ANOTHER_HASH
-        assert known.state is State.PENDING
+        assert known.identity.state is State.PENDING
 
     def test_that_was_awaited_is_trusted_and_the_decider_stays(self) -> None:
         known = self.unknown()
         acknowledge(known, None)
         sight(known, "B", 30)
-        assert known.latest is not None
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
-        assert known.latest.decided_by == by_key("crm")
-        assert known.latest.changed == second(30)
+        assert known.identity.latest is not None
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
+        assert known.identity.latest.decided_by == by_key("crm")
+        assert known.identity.latest.changed == second(30)
         assert events(known)[-2:] == ["changed", "acknowledged"]
         assert [c.hash for c in known.history] == ["A"]
 
@@ -265,29 +268,29 @@ class TestAnUnknownHash:
         known = self.unknown()
         acknowledge(known, None)
         sight(known, "A", 30)
-        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
 
     def test_is_not_told_by_a_late_delivery_of_the_old_one(self) -> None:
         known = self.unknown()
         acknowledge(known, None)
         sight(known, "A", 10)
         sight(known, "A", 5)
-        assert (known.hash, known.state) == (None, State.AWAITING_HASH)
+        assert (known.hash, known.identity.state) == (None, State.AWAITING_HASH)
 
     def test_that_is_told_before_anybody_decided_is_decided_afresh(self) -> None:
         known = self.unknown()
         sight(known, "B", 30)
-        assert (known.hash, known.state) == ("B", State.PENDING)
+        assert (known.hash, known.identity.state) == ("B", State.PENDING)
         automatic = self.unknown()
         sight(automatic, "B", 30, context(AUTO))
-        assert automatic.state is State.ACKNOWLEDGED
+        assert automatic.identity.state is State.ACKNOWLEDGED
 
     def test_is_told_by_a_message_from_before_the_refused_one_too(self) -> None:
         known = self.unknown()
         sight(known, "B", 15)
-        assert (known.hash, known.state) == ("B", State.PENDING)
-        assert known.latest is not None
-        assert known.latest.changed == second(15)
+        assert (known.hash, known.identity.state) == ("B", State.PENDING)
+        assert known.identity.latest is not None
+        assert known.identity.latest.changed == second(15)
 
     def test_is_not_told_by_the_old_one_sent_before_the_refusal_and_delivered_late(self) -> None:
         for approved in (False, True):
@@ -296,7 +299,7 @@ class TestAnUnknownHash:
                 acknowledge(known, None)
             sight(known, "A", 15, context(AUTO))
             assert known.hash is None
-            assert known.state is (State.AWAITING_HASH if approved else State.PENDING)
+            assert known.identity.state is (State.AWAITING_HASH if approved else State.PENDING)
             assert [c.hash for c in known.history] == ["A"]
 
     def test_leaves_an_earlier_hash_to_the_history(self) -> None:
@@ -305,24 +308,24 @@ class TestAnUnknownHash:
         acknowledge(known, "B")
         refused(known, 1500)
         sight(known, "C", 20)
-        assert (known.hash, known.state) == (None, State.PENDING)
+        assert (known.hash, known.identity.state) == (None, State.PENDING)
         assert [c.hash for c in known.history] == ["A", "C", "B"]
 
     def test_may_be_held_before_and_after_it_was_approved(self) -> None:
         known = self.unknown()
         assert hold(known, None) is Result.TAKEN
-        assert known.state is State.HELD
+        assert known.identity.state is State.HELD
         acknowledge(known, None)
-        assert known.state is State.AWAITING_HASH
+        assert known.identity.state is State.AWAITING_HASH
         assert acknowledge(known, None) is Result.TAKEN
         assert hold(known, None) is Result.TAKEN
-        assert known.state is State.HELD
+        assert known.identity.state is State.HELD
 
     def test_that_was_held_waits_for_a_person_when_it_is_told(self) -> None:
         known = self.unknown()
         hold(known, None)
         sight(known, "B", 30, context(AUTO))
-        assert known.state is State.PENDING
+        assert known.identity.state is State.PENDING
 
 
 class TestNames:
@@ -389,10 +392,14 @@ class TestNames:
         naming = self.naming(by_id, by_number, policy=DELAYED)
         assert naming is not None
         assert naming.merged == [by_number]
-        assert (by_id.hash, by_id.state) == ("B", State.SCHEDULED)
+        assert (by_id.hash, by_id.identity.state) == ("B", State.SCHEDULED)
         assert [(c.hash, c.seen) for c in by_id.history] == [("A", [second(10), second(20)])]
-        assert by_id.work is not None
-        assert (by_number.state, by_number.work, by_number.history) == (None, None, [])
+        assert by_id.identity.work is not None
+        assert (by_number.identity.state, by_number.identity.work, by_number.history) == (
+            None,
+            None,
+            [],
+        )
         assert by_number.merged_into == 2
         assert "merged" in events(by_id)
 
@@ -400,17 +407,20 @@ class TestNames:
         by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
         sight(by_number, "B", 20)
         sight(by_id, "B", 30)
-        assert (by_number.state, by_id.state) == (State.PENDING, State.ACKNOWLEDGED)
+        assert (by_number.identity.state, by_id.identity.state) == (
+            State.PENDING,
+            State.ACKNOWLEDGED,
+        )
         self.naming(by_id, by_number)
-        assert (by_id.hash, by_id.state) == ("B", State.PENDING)
+        assert (by_id.hash, by_id.identity.state) == ("B", State.PENDING)
 
     def test_a_rule_for_a_number_holds_for_who_turns_out_to_have_it(self) -> None:
         by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
         sight(by_id, "A", 15)
         sight(by_id, "B", 20, context(AUTO))
-        assert by_id.state is State.ACKNOWLEDGED
+        assert by_id.identity.state is State.ACKNOWLEDGED
         self.naming(by_id, by_number, policy=MANUAL)
-        assert by_id.state is State.PENDING
+        assert by_id.identity.state is State.PENDING
 
     def test_what_a_person_decided_about_the_same_hash_holds_for_both(self) -> None:
         by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
@@ -419,9 +429,9 @@ class TestNames:
         sight(by_id, "A", 15)
         sight(by_id, "B", 30)
         self.naming(by_id, by_number)
-        assert by_id.latest is not None
-        assert (by_id.hash, by_id.state) == ("B", State.ACKNOWLEDGED)
-        assert by_id.latest.decided_by == by_key("crm")
+        assert by_id.identity.latest is not None
+        assert (by_id.hash, by_id.identity.state) == ("B", State.ACKNOWLEDGED)
+        assert by_id.identity.latest.decided_by == by_key("crm")
 
     def test_an_approval_holds_for_who_turns_out_to_have_got_the_hash(self) -> None:
         by_number, by_id = trusted("A", 10), User(2, "shop", None, NOW, user_id=ID)
@@ -430,9 +440,9 @@ class TestNames:
         sight(by_id, "A", 15, context(trust=False))
         sight(by_id, "B", 30, context(trust=False))
         self.naming(by_id, by_number)
-        assert by_id.latest is not None
-        assert (by_id.hash, by_id.state) == ("B", State.ACKNOWLEDGED)
-        assert by_id.latest.decided_by == by_key("crm")
+        assert by_id.identity.latest is not None
+        assert (by_id.hash, by_id.identity.state) == ("B", State.ACKNOWLEDGED)
+        assert by_id.identity.latest.decided_by == by_key("crm")
         assert [c.hash for c in by_id.history] == ["A"]
 
     def test_nobody_is_told_to_write_to_the_number_that_the_user_has(self) -> None:
@@ -447,9 +457,9 @@ class TestNames:
         sight(by_number, "B", 20)
         hold(by_number, "B")
         sight(by_id, "C", 30)
-        assert by_id.state is State.ACKNOWLEDGED
+        assert by_id.identity.state is State.ACKNOWLEDGED
         self.naming(by_id, by_number)
-        assert (by_id.hash, by_id.state) == ("C", State.PENDING)
+        assert (by_id.hash, by_id.identity.state) == ("C", State.PENDING)
 
     def test_a_user_is_not_linked_to_itself(self) -> None:
         known = trusted()
@@ -482,14 +492,14 @@ class TestANumberInOtherHands:
 
     def test_closes_the_gate_before_any_hash_of_the_new_owner_is_known(self) -> None:
         owner = self.owner(self.former())
-        assert (owner.hash, owner.state) == (None, State.PENDING)
+        assert (owner.hash, owner.identity.state) == (None, State.PENDING)
         assert [entry.reason for entry in owner.audit] == [IN_OTHER_HANDS]
 
     def test_makes_the_first_hash_a_change_about_which_policy_decides(self) -> None:
         for policy, state in ((MANUAL, State.PENDING), (AUTO, State.ACKNOWLEDGED)):
             owner = self.owner(self.former())
             sight(owner, "B", 20, context(policy))
-            assert (owner.hash, owner.state, owner.history) == ("B", state, [])
+            assert (owner.hash, owner.identity.state, owner.history) == ("B", state, [])
 
     @pytest.mark.parametrize("known_before", [True, False])
     def test_waits_for_a_person_where_the_former_was_held(self, known_before: bool) -> None:
@@ -503,16 +513,16 @@ class TestANumberInOtherHands:
         else:
             owner = self.owner(former, policy=AUTO)
             sight(owner, "B", 20, context(AUTO))
-        assert (owner.hash, owner.state) == ("B", State.PENDING)
+        assert (owner.hash, owner.identity.state) == ("B", State.PENDING)
         assert HELD_BEFORE in [entry.reason for entry in owner.audit]
-        assert (former.hash, former.state) == ("C", State.HELD)
+        assert (former.hash, former.identity.state) == ("C", State.HELD)
 
     def test_takes_back_a_trust_on_first_use_of_who_has_it_now(self) -> None:
         former, owner = self.former(), User(2, "shop", None, NOW, user_id=ID)
         sight(owner, "B", 15)
-        assert owner.state is State.ACKNOWLEDGED
+        assert owner.identity.state is State.ACKNOWLEDGED
         self.naming(owner, former)
-        assert (owner.hash, owner.state, owner.history) == ("B", State.PENDING, [])
+        assert (owner.hash, owner.identity.state, owner.history) == ("B", State.PENDING, [])
 
     def test_leaves_what_a_person_decided_about_the_new_owner(self) -> None:
         former, owner = self.former(), User(2, "shop", None, NOW, user_id=ID)
@@ -520,7 +530,7 @@ class TestANumberInOtherHands:
         sight(owner, "B", 15)
         acknowledge(owner, "B")
         self.naming(owner, former)
-        assert owner.state is State.ACKNOWLEDGED
+        assert owner.identity.state is State.ACKNOWLEDGED
 
     def test_may_be_told_after_the_new_owner_is_known(self) -> None:
         owner = trusted("B", 30)
@@ -528,10 +538,10 @@ class TestANumberInOtherHands:
         naming = self.naming(None, owner, at=20)
         assert naming is not None
         assert naming.owned == [ID]
-        assert (owner.wa_id, owner.hash, owner.state) == (WA_ID, "B", State.PENDING)
+        assert (owner.wa_id, owner.hash, owner.identity.state) == (WA_ID, "B", State.PENDING)
         acknowledge(owner, "B")
         self.naming(naming.user, owner, at=21)
-        assert owner.state is State.ACKNOWLEDGED, "told twice, it is one handover"
+        assert owner.identity.state is State.ACKNOWLEDGED, "told twice, it is one handover"
 
     def test_leads_from_the_one_to_the_other(self) -> None:
         former = self.former()
@@ -552,7 +562,7 @@ class TestANumberInOtherHands:
         naming = self.naming(None, former, hash_="A")
         assert naming is not None
         assert (naming.user, naming.owned) == (former, [ID, WA_ID])
-        assert (former.user_id, former.state) == (ID, State.ACKNOWLEDGED)
+        assert (former.user_id, former.identity.state) == (ID, State.ACKNOWLEDGED)
         assert events(former) == ["user_id_changed"]
 
     def test_is_in_the_same_hands_where_the_parent_id_is_the_same(self) -> None:
@@ -568,7 +578,7 @@ class TestANumberInOtherHands:
         naming = self.naming(new, former)
         assert naming is not None
         assert naming.merged == [former]
-        assert (new.hash, new.state, new.links) == ("A", State.ACKNOWLEDGED, [])
+        assert (new.hash, new.identity.state, new.links) == ("A", State.ACKNOWLEDGED, [])
 
     def test_a_user_id_that_was_used_before_the_known_one_is_an_alias_and_no_more(self) -> None:
         known = self.former(at=30)
@@ -583,10 +593,10 @@ class TestANumberInOtherHands:
         link(former, new, NumberChanged(OTHER_ID, "16505550000", second(15)), context())
         owner = self.owner(former)
         sight(owner, "B", 20, context(AUTO))
-        assert owner.state is State.PENDING
+        assert owner.identity.state is State.PENDING
         assert owner.moved_to is not None
         acknowledge(owner, "B")
-        assert (owner.state, owner.moved_to) == (State.ACKNOWLEDGED, None)
+        assert (owner.identity.state, owner.moved_to) == (State.ACKNOWLEDGED, None)
 
 
 class TestAnAccountThatMoves:
@@ -601,11 +611,11 @@ class TestAnAccountThatMoves:
 
     def test_what_was_decided_is_in_effect_and_the_decider_stays(self) -> None:
         known = self.onprem(AUTO)
-        assert known.state is State.ACKNOWLEDGING
+        assert known.identity.state is State.ACKNOWLEDGING
         move(known, context())
-        assert known.latest is not None
-        assert (known.state, known.work) == (State.ACKNOWLEDGED, None)
-        assert known.latest.decided_by == by_policy("default")
+        assert known.identity.latest is not None
+        assert (known.identity.state, known.identity.work) == (State.ACKNOWLEDGED, None)
+        assert known.identity.latest.decided_by == by_policy("default")
 
     def test_what_a_blocked_message_left_open_a_person_decides(self) -> None:
         known = self.onprem(AUTO)
@@ -613,26 +623,34 @@ class TestAnAccountThatMoves:
         block(known, SendBlocked(WA_ID, second(20), None), context())
         known.audit.clear()
         move(known, context())
-        assert (known.state, known.blocked_since, known.ask) == (State.PENDING, None, None)
+        assert (known.identity.state, known.identity.blocked_since, known.identity.ask) == (
+            State.PENDING,
+            None,
+            None,
+        )
         assert [entry.reason for entry in known.audit] == [BLOCKED]
 
     def test_nobody_is_blocked_of_whom_no_identity_is_known(self) -> None:
         known = user()
         around = Context(NOW, Policies((), MANUAL), NOW)
         block(known, SendBlocked(WA_ID, second(20), None), around)
-        assert known.ask is not None
+        assert known.identity.ask is not None
         move(known, context())
-        assert (known.state, known.blocked_since, known.ask) == (None, None, None)
+        assert (known.identity.state, known.identity.blocked_since, known.identity.ask) == (
+            None,
+            None,
+            None,
+        )
 
     @pytest.mark.parametrize("policy", [MANUAL, DELAYED])
     def test_what_waits_keeps_waiting(self, policy: Policy) -> None:
         known = self.onprem(policy)
-        before = (known.state, known.due_at, known.work)
+        before = (known.identity.state, known.identity.due_at, known.identity.work)
         move(known, context())
-        assert (known.state, known.due_at, known.work) == before
+        assert (known.identity.state, known.identity.due_at, known.identity.work) == before
 
     def test_a_hash_known_before_is_not_a_first_one(self) -> None:
         known = self.onprem()
         move(known, context())
         sight(known, "B", 30)
-        assert (known.hash, known.state) == ("B", State.PENDING)
+        assert (known.hash, known.identity.state) == ("B", State.PENDING)

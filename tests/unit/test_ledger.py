@@ -24,7 +24,7 @@ from service.ledger.callbacks import (
 from service.ledger.decisions import RecordAnswer, TakeDecision
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
 from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
-from service.ledger.unit_of_work import ChangeSet, Required, UnitOfWork
+from service.ledger.unit_of_work import Required, UnitOfWork
 from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
@@ -41,7 +41,7 @@ from service.model.outcomes import Accepted, NoEffect, NotTried, Settled, Told
 from service.model.policy import Policies, Policy
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
-from service.store.database import JournalRow, Transaction, UnavailableError
+from service.store.database import ChangeSet, JournalRow, Transaction, UnavailableError
 from service.store.queries import audit_of, find_contacts, find_user, find_users, journal_entry
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal, users
@@ -223,7 +223,7 @@ class TestGroupCommit:
         await submit_all(ledger, entries)
         user = await user_of(database)
         assert user is not None
-        assert (user.hash, user.version) == ("hash-19", 20)
+        assert (user.hash, user.identity.version) == ("hash-19", 20)
 
     async def test_the_same_callback_fifty_times_at_once_is_one_change_and_one_piece_of_work(
         self, ledger: Ledger, database: Gated
@@ -231,7 +231,11 @@ class TestGroupCommit:
         await submit_all(ledger, [callback(seen(), account="auto") for _ in range(50)])
         user = await user_of(database, account="auto")
         assert user is not None
-        assert (user.state, user.version, user.had_work) == (State.ACKNOWLEDGING, 1, True)
+        assert (user.identity.state, user.identity.version, user.had_work) == (
+            State.ACKNOWLEDGING,
+            1,
+            True,
+        )
         assert await events_of(database, user) == ["changed", "decided"]
         assert await count(database, journal) == 50
         assert await count(database, users) == 1
@@ -478,7 +482,7 @@ class TestCallbacks:
         await ledger.submit(callback(seen(), account="removed"))
         user = await user_of(database, account="removed")
         assert user is not None
-        assert user.state is State.PENDING
+        assert user.identity.state is State.PENDING
 
     def test_the_journal_says_what_could_not_be_read(self) -> None:
         faults = tuple(Fault(f"messages[{n}]", "not an object") for n in range(2))
@@ -538,10 +542,10 @@ class TestDecisions:
         result, user = await ledger.submit(decision())
         assert result is Result.TAKEN
         assert user is not None
-        assert user.state is State.ACKNOWLEDGING
+        assert user.identity.state is State.ACKNOWLEDGING
         stored = await user_of(database)
         assert stored is not None
-        assert (stored.state, stored.had_work) == (State.ACKNOWLEDGING, True)
+        assert (stored.identity.state, stored.had_work) == (State.ACKNOWLEDGING, True)
 
     async def test_a_user_never_heard_of_is_not_made_up(
         self, ledger: Ledger, database: Gated
@@ -562,7 +566,7 @@ class TestRefreshes:
         answer = Answer("A", None, acknowledged=True)
         refreshed = await ledger.submit(RecordAnswer("main", WA_ID, 0, answer))
         assert refreshed.user is not None
-        assert refreshed.user.state is State.ACKNOWLEDGED
+        assert refreshed.user.identity.state is State.ACKNOWLEDGED
         assert await user_of(database) is not None
 
     async def test_no_identity_there_makes_up_no_user(
@@ -644,7 +648,7 @@ class TestLeases:
         assert await ledger.submit(RecordOutcome(task, Accepted())) is Settled.NOT_OURS
         user = await user_of(database, account="auto")
         assert user is not None
-        assert (user.hash, user.state) == ("B", State.ACKNOWLEDGING)
+        assert (user.hash, user.identity.state) == ("B", State.ACKNOWLEDGING)
 
     async def test_work_given_back_is_leased_again_when_it_is_due(
         self, ledger: Ledger, clock: Clock
@@ -671,7 +675,7 @@ class TestLeases:
         assert [task.wa_id for task in tasks] == ["1"]
         fallback = await user_of(database, POISONED, "auto")
         assert fallback is not None
-        assert fallback.state is State.SCHEDULED
+        assert fallback.identity.state is State.SCHEDULED
         assert fallback.had_work
         assert await lease(ledger, clock, "c") == []
 
@@ -690,7 +694,7 @@ class TestLeases:
         assert await ledger.submit(RecordOutcome(task, told)) is Settled.TAKEN
         user = await user_of(database)
         assert user is not None
-        assert (user.state, user.had_ask) == (State.ACKNOWLEDGED, False)
+        assert (user.identity.state, user.had_ask) == (State.ACKNOWLEDGED, False)
 
     async def test_a_question_is_not_settled_like_a_put(self, ledger: Ledger, clock: Clock) -> None:
         claim = IdentitySeen(WA_ID, "A", Moment(NOW - 1000), Moment(NOW), acknowledged=True)

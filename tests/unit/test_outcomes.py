@@ -18,7 +18,7 @@ from service.model.outcomes import (
 )
 from service.model.policy import Policies, Policy
 from service.model.timeline import Change
-from service.model.users import BY_CLIENT, Context, Kind, State, User, Work, by_key
+from service.model.users import BY_CLIENT, Context, Identity, Kind, State, User, Work, by_key
 
 NOW = 1_600_000_000_000
 MANUAL = Policy("default")
@@ -32,12 +32,12 @@ def context(now: int = NOW, policy: Policy = MANUAL) -> Context:
 
 def user() -> User:
     """Give a user whose acknowledgement is under way."""
-    known = User(1, "main", "16315550001", NOW - 9_000, state=State.ACKNOWLEDGING, version=1)
-    known.latest = Change("A", Moment(NOW - 500), NOW - 400, [Moment(NOW - 500)])
-    known.latest.decided_by, known.latest.decided_at = CRM, NOW - 300
-    known.work = Work(Kind.ACKNOWLEDGE, NOW - 300, "A", begun=True)
-    lease(known.work)
-    return known
+    latest = Change("A", Moment(NOW - 500), NOW - 400, [Moment(NOW - 500)])
+    latest.decided_by, latest.decided_at = CRM, NOW - 300
+    work = Work(Kind.ACKNOWLEDGE, NOW - 300, "A", begun=True)
+    lease(work)
+    identity = Identity(latest, State.ACKNOWLEDGING, version=1, work=work)
+    return User(1, "main", "16315550001", NOW - 9_000, identity)
 
 
 def lease(work: Work | None, until: int = NOW + 10_000) -> None:
@@ -61,37 +61,52 @@ class TestAfterAPut:
     def test_a_2xx_is_acknowledged(self) -> None:
         known = user()
         assert put(known, Accepted()) is Settled.TAKEN
-        assert (known.state, known.work, known.attempts) == (State.ACKNOWLEDGED, None, 1)
-        assert known.latest is not None
-        assert (known.latest.acknowledged_at, known.latest.decided_by) == (NOW, CRM)
+        assert (known.identity.state, known.identity.work, known.identity.attempts) == (
+            State.ACKNOWLEDGED,
+            None,
+            1,
+        )
+        assert known.identity.latest is not None
+        assert (known.identity.latest.acknowledged_at, known.identity.latest.decided_by) == (
+            NOW,
+            CRM,
+        )
         assert events(known) == ["acknowledged"]
 
     def test_a_2xx_clears_what_was_blocked_and_the_last_error(self) -> None:
         known = user()
-        known.blocked_since, known.last_error = NOW - 5, "503"
+        known.identity.blocked_since, known.identity.last_error = NOW - 5, "503"
         put(known, Accepted())
-        assert (known.blocked_since, known.last_error) == (None, None)
+        assert (known.identity.blocked_since, known.identity.last_error) == (None, None)
 
     def test_what_had_no_effect_is_tried_later_and_no_get_comes_first(self) -> None:
         known = user()
         assert put(known, NoEffect("PUT was answered with 503")) is Settled.TAKEN
-        assert known.work is not None
-        assert (known.work.begun, known.work.holder, known.work.due_at) == (False, None, NOW + 1000)
-        assert (known.state, known.attempts) == (State.ACKNOWLEDGING, 1)
-        assert known.last_error == "PUT was answered with 503"
+        assert known.identity.work is not None
+        assert (
+            known.identity.work.begun,
+            known.identity.work.holder,
+            known.identity.work.due_at,
+        ) == (False, None, NOW + 1000)
+        assert (known.identity.state, known.identity.attempts) == (State.ACKNOWLEDGING, 1)
+        assert known.identity.last_error == "PUT was answered with 503"
 
     def test_an_unknown_outcome_is_asked_about_before_the_next_try(self) -> None:
         known = user()
         put(known, Unknown("no answer"))
-        assert known.work is not None
-        assert (known.work.begun, known.work.holder) == (True, None)
+        assert known.identity.work is not None
+        assert (known.identity.work.begun, known.identity.work.holder) == (True, None)
 
     def test_the_hash_acknowledged_there_is_acknowledged(self) -> None:
         known = user()
         put(known, told(acknowledged=True))
-        assert (known.state, known.work, known.attempts) == (State.ACKNOWLEDGED, None, 1)
-        assert known.latest is not None
-        assert known.latest.decided_by == CRM
+        assert (known.identity.state, known.identity.work, known.identity.attempts) == (
+            State.ACKNOWLEDGED,
+            None,
+            1,
+        )
+        assert known.identity.latest is not None
+        assert known.identity.latest.decided_by == CRM
 
     @pytest.mark.parametrize(
         ("policy", "state"), [(MANUAL, State.PENDING), (AUTO, State.ACKNOWLEDGING)]
@@ -99,7 +114,7 @@ class TestAfterAPut:
     def test_another_hash_there_is_a_change(self, policy: Policy, state: State) -> None:
         known = user()
         put(known, told("B"), policy=policy)
-        assert (known.hash, known.state) == ("B", state)
+        assert (known.hash, known.identity.state) == ("B", state)
         assert [(c.hash, c.outcome, c.decided_by) for c in known.history] == [
             ("A", "superseded", CRM)
         ]
@@ -107,51 +122,67 @@ class TestAfterAPut:
     def test_another_hash_acknowledged_there_is_acknowledged_by_the_client(self) -> None:
         known = user()
         put(known, told("B", acknowledged=True))
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
-        assert known.latest is not None
-        assert known.latest.decided_by == BY_CLIENT
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
+        assert known.identity.latest is not None
+        assert known.identity.latest.decided_by == BY_CLIENT
 
     def test_unacknowledged_there_after_a_5xx_it_is_tried_without_end(self) -> None:
         known = user()
         for _ in range(50):
             put(known, told())
-            lease(known.work)
-        assert (known.state, known.attempts) == (State.ACKNOWLEDGING, 50)
+            lease(known.identity.work)
+        assert (known.identity.state, known.identity.attempts) == (State.ACKNOWLEDGING, 50)
 
     def test_unacknowledged_there_after_a_4xx_three_tries_are_all(self) -> None:
         known = user()
         for n in (1, 2):
             put(known, told(refused=True))
-            assert (known.state, known.attempts) == (State.ACKNOWLEDGING, n)
-            lease(known.work)
+            assert (known.identity.state, known.identity.attempts) == (State.ACKNOWLEDGING, n)
+            lease(known.identity.work)
         put(known, told(refused=True))
-        assert (known.state, known.work, known.attempts) == (State.FAILED, None, 3)
-        assert known.last_error == "PUT was answered with 4xx"
+        assert (known.identity.state, known.identity.work, known.identity.attempts) == (
+            State.FAILED,
+            None,
+            3,
+        )
+        assert known.identity.last_error == "PUT was answered with 4xx"
         (entry,) = known.audit
-        assert (entry.event, entry.reason, entry.by) == ("failed", known.last_error, CRM)
+        assert (entry.event, entry.reason, entry.by) == ("failed", known.identity.last_error, CRM)
 
     def test_only_refusals_count_towards_the_three(self) -> None:
         known = user()
         for outcome in (told(), NoEffect("429"), Unknown("cut"), told(refused=True), told()):
             put(known, outcome)
-            lease(known.work)
-        assert known.state is State.ACKNOWLEDGING
-        assert known.work is not None
-        assert (known.work.refusals, known.work.attempts) == (1, 5)
+            lease(known.identity.work)
+        assert known.identity.state is State.ACKNOWLEDGING
+        assert known.identity.work is not None
+        assert (known.identity.work.refusals, known.identity.work.attempts) == (1, 5)
 
     def test_a_404_to_the_get_is_failed(self) -> None:
         known = user()
         put(known, Gone())
-        assert (known.state, known.work, known.attempts) == (State.FAILED, None, 1)
+        assert (known.identity.state, known.identity.work, known.identity.attempts) == (
+            State.FAILED,
+            None,
+            1,
+        )
         assert events(known) == ["failed"]
 
     @pytest.mark.parametrize("begun", [True, False])
     def test_a_refused_login_counts_as_no_try_at_all(self, begun: bool) -> None:
         known = user()
         put(known, NotTried(begun))
-        assert known.work is not None
-        assert (known.work.begun, known.work.attempts, known.work.holder) == (begun, 0, None)
-        assert (known.state, known.attempts, known.last_error) == (State.ACKNOWLEDGING, 0, None)
+        assert known.identity.work is not None
+        assert (
+            known.identity.work.begun,
+            known.identity.work.attempts,
+            known.identity.work.holder,
+        ) == (begun, 0, None)
+        assert (known.identity.state, known.identity.attempts, known.identity.last_error) == (
+            State.ACKNOWLEDGING,
+            0,
+            None,
+        )
 
     def test_tries_come_about_one_two_four_and_so_on_seconds_apart_at_most_five_minutes(
         self,
@@ -159,9 +190,9 @@ class TestAfterAPut:
         known, pauses = user(), []
         for _ in range(11):
             put(known, NoEffect("503"))
-            assert known.work is not None
-            pauses.append((known.work.due_at - NOW) / 1000)
-            lease(known.work)
+            assert known.identity.work is not None
+            pauses.append((known.identity.work.due_at - NOW) / 1000)
+            lease(known.identity.work)
         assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
@@ -182,13 +213,17 @@ class TestWhoMayWriteAResult:
     def test_not_who_holds_no_lease(self, outcome: PutOutcome) -> None:
         known = user()
         assert settle(known, "other", "A", outcome, context()) is Settled.NOT_OURS
-        assert (known.state, known.audit, known.changed) == (State.ACKNOWLEDGING, [], False)
+        assert (known.identity.state, known.audit, known.changed) == (
+            State.ACKNOWLEDGING,
+            [],
+            False,
+        )
 
     @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda o: type(o).__name__)
     def test_not_whose_lease_has_expired(self, outcome: PutOutcome) -> None:
         known = user()
         assert put(known, outcome, now=NOW + 10_000) is Settled.NOT_OURS
-        assert (known.state, known.audit) == (State.ACKNOWLEDGING, [])
+        assert (known.identity.state, known.audit) == (State.ACKNOWLEDGING, [])
 
     def test_who_writes_in_the_last_millisecond_still_may(self) -> None:
         assert put(user(), Accepted(), now=NOW + 9_999) is Settled.TAKEN
@@ -199,13 +234,13 @@ class TestWhoMayWriteAResult:
 
     def test_not_when_another_hash_is_the_latest_meanwhile(self) -> None:
         known = user()
-        known.latest = Change("B", Moment(NOW), NOW, [Moment(NOW)])
+        known.identity.latest = Change("B", Moment(NOW), NOW, [Moment(NOW)])
         assert put(known, Accepted()) is Settled.NOT_OURS
-        assert known.state is State.ACKNOWLEDGING
+        assert known.identity.state is State.ACKNOWLEDGING
 
     def test_not_when_the_work_was_cancelled(self) -> None:
         known = user()
-        known.work = None
+        known.identity.work = None
         assert put(known, Accepted()) is Settled.NOT_OURS
 
     def test_not_when_there_is_no_identity(self) -> None:
@@ -215,59 +250,67 @@ class TestWhoMayWriteAResult:
 class TestAfterAGet:
     def asked(self, state: State | None = State.ACKNOWLEDGED) -> User:
         known = user()
-        known.state, known.work = state, None
-        known.blocked_since = NOW - 5
+        known.identity.state, known.identity.work = state, None
+        known.identity.blocked_since = NOW - 5
         if state is None:
-            known.latest = None
-        known.ask = Work(Kind.ASK, NOW - 5, reason="send_blocked")
-        lease(known.ask)
+            known.identity.latest = None
+        known.identity.ask = Work(Kind.ASK, NOW - 5, reason="send_blocked")
+        lease(known.identity.ask)
         return known
 
     def test_an_answer_is_heeded_and_ends_the_question(self) -> None:
         known = self.asked()
         outcome = told(acknowledged=True)
         assert answered(known, "holder", 1, outcome, context()) is Settled.TAKEN
-        assert (known.ask, known.blocked_since) == (None, None)
-        assert known.state is State.ACKNOWLEDGED
+        assert (known.identity.ask, known.identity.blocked_since) == (None, None)
+        assert known.identity.state is State.ACKNOWLEDGED
 
     def test_no_answer_is_tried_again_with_growing_pauses(self) -> None:
         known = self.asked()
         for pause in (1_000, 2_000, 4_000):
             assert answered(known, "holder", 1, Unknown("cut"), context()) is Settled.TAKEN
-            assert known.ask is not None
-            assert (known.ask.due_at, known.ask.holder) == (NOW + pause, None)
-            lease(known.ask)
-        assert known.blocked_since is not None
+            assert known.identity.ask is not None
+            assert (known.identity.ask.due_at, known.identity.ask.holder) == (NOW + pause, None)
+            lease(known.identity.ask)
+        assert known.identity.blocked_since is not None
 
     def test_an_identity_unknown_there_ends_the_question_and_clears_the_block(self) -> None:
         known = self.asked(None)
         assert answered(known, "holder", 1, Gone(), context()) is Settled.TAKEN
-        assert (known.ask, known.blocked_since, known.state) == (None, None, None)
+        assert (known.identity.ask, known.identity.blocked_since, known.identity.state) == (
+            None,
+            None,
+            None,
+        )
 
     def test_a_refused_login_gives_the_question_back_as_it_was(self) -> None:
         known = self.asked()
         assert answered(known, "holder", 1, NotTried(), context()) is Settled.TAKEN
-        assert known.ask is not None
-        assert (known.ask.holder, known.ask.attempts, known.ask.due_at) == (None, 0, NOW - 5)
+        assert known.identity.ask is not None
+        assert (
+            known.identity.ask.holder,
+            known.identity.ask.attempts,
+            known.identity.ask.due_at,
+        ) == (None, 0, NOW - 5)
 
     @pytest.mark.parametrize("outcome", [told(acknowledged=True), told("B"), Gone()])
     def test_an_answer_from_before_the_identity_changed_is_asked_for_again(
         self, outcome: Told | Gone
     ) -> None:
         known = self.asked()
-        known.version = 2
+        known.identity.version = 2
         assert answered(known, "holder", 1, outcome, context()) is Settled.CHANGED
-        assert known.ask is not None
-        assert (known.ask.holder, known.ask.due_at) == (None, NOW - 5)
-        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
-        assert known.blocked_since is not None
+        assert known.identity.ask is not None
+        assert (known.identity.ask.holder, known.identity.ask.due_at) == (None, NOW - 5)
+        assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
+        assert known.identity.blocked_since is not None
 
     def test_an_answer_after_the_lease_ended_does_not_count(self) -> None:
         known = self.asked()
         late = context(NOW + 10_000)
         assert answered(known, "holder", 1, Gone(), late) is Settled.NOT_OURS
         assert answered(known, "other", 1, Gone(), context()) is Settled.NOT_OURS
-        assert known.blocked_since is not None
+        assert known.identity.blocked_since is not None
 
     def test_an_answer_to_nothing_does_not_count(self) -> None:
         known = user()

@@ -51,7 +51,7 @@ class TestOnTheCloudApi:
         known = user()
         context = self.context(now=T + at * 1000)
         record_sighting(known, IdentitySeen(WA_ID, "A", second(at)), context)
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
         return known
 
     def history(self, known: User) -> list[str | None]:
@@ -61,22 +61,26 @@ class TestOnTheCloudApi:
     def test_the_trusted_one_gives_way_to_one_that_nobody_knows(self, policy: Policy) -> None:
         known = self.trusted()
         self.misread(known, 20, policy=policy)
-        assert (known.hash, known.state, known.work) == (None, State.PENDING, None)
+        assert (known.hash, known.identity.state, known.identity.work) == (
+            None,
+            State.PENDING,
+            None,
+        )
         assert self.history(known) == ["A"]
         assert [entry.event for entry in known.audit][-2:] == ["superseded", "changed"]
 
     def test_that_came_late_is_not_hidden_by_the_time_of_the_trust(self) -> None:
         known = user()
         self.sight(known, "A", 10)
-        assert known.latest is not None
-        assert known.latest.acknowledged_at == NOW
+        assert known.identity.latest is not None
+        assert known.identity.latest.acknowledged_at == NOW
         self.misread(known, 20)
-        assert (known.hash, known.state) == (None, State.PENDING)
+        assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     def test_in_the_very_second_of_the_trusted_one_is_another(self) -> None:
         known = self.trusted()
         self.misread(known, 10)
-        assert (known.hash, known.state) == (None, State.PENDING)
+        assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     @pytest.mark.parametrize("at", [20, 100_000])
     def test_no_decision_about_the_one_before_stands(self, at: int) -> None:
@@ -86,8 +90,12 @@ class TestOnTheCloudApi:
             if verb is not None:
                 self.decide(known, verb, "B")
             self.misread(known, at)
-            assert (known.hash, known.state, known.work) == (None, State.PENDING, None)
-            assert known.after_hold is (verb is Verb.HOLD)
+            assert (known.hash, known.identity.state, known.identity.work) == (
+                None,
+                State.PENDING,
+                None,
+            )
+            assert known.identity.after_hold is (verb is Verb.HOLD)
 
     def test_after_a_hold_the_hash_that_comes_waits_for_a_person_too(self) -> None:
         known = self.trusted()
@@ -95,36 +103,36 @@ class TestOnTheCloudApi:
         self.decide(known, Verb.HOLD, "B")
         self.misread(known, 20)
         self.sight(known, "C", 20, AUTO)
-        assert (known.hash, known.state) == ("C", State.PENDING)
+        assert (known.hash, known.identity.state) == ("C", State.PENDING)
 
     def test_of_a_user_without_an_identity_it_says_nothing(self) -> None:
         known = user()
         self.misread(known, 20, "wamid.1")
-        assert (known.state, known.latest, known.audit) == (None, None, [])
+        assert (known.identity.state, known.identity.latest, known.audit) == (None, None, [])
 
     def test_from_before_the_trusted_one_says_nothing(self) -> None:
         known = self.trusted()
         self.misread(known, 5)
-        assert (known.hash, known.state) == ("A", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
 
     def test_the_same_message_says_nothing_twice(self) -> None:
         known = self.trusted()
         self.misread(known, 20, "wamid.1")
         self.decide(known, Verb.ACKNOWLEDGE, None)
         self.sight(known, "B", 900)
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
         for at in (20, 1_100):
             self.misread(known, at, "wamid.1")
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_while_the_hash_is_awaited_another_send_is_not_approved(self) -> None:
         known = self.trusted()
         self.misread(known, 20, "wamid.1")
         self.decide(known, Verb.ACKNOWLEDGE, None)
         self.misread(known, 30, "wamid.2")
-        assert known.state is State.AWAITING_HASH, "it is from before the approval"
+        assert known.identity.state is State.AWAITING_HASH, "it is from before the approval"
         self.misread(known, 1_000, "wamid.3")
-        assert (known.hash, known.state) == (None, State.PENDING)
+        assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     def test_between_two_sightings_of_the_trusted_one_a_person_is_to_decide(self) -> None:
         for order in permutations(("A", None)):
@@ -134,15 +142,15 @@ class TestOnTheCloudApi:
                     self.misread(known, 20)
                 else:
                     self.sight(known, hash_, 30)
-            assert (known.hash, known.state) == ("A", State.PENDING)
+            assert (known.hash, known.identity.state) == ("A", State.PENDING)
 
     def test_between_two_sightings_told_at_once_it_takes_back_a_trust_on_first_use(self) -> None:
         known = user()
         self.sight(known, "A", 10)
         self.sight(known, "A", 30)
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
         self.misread(known, 20)
-        assert (known.hash, known.state) == ("A", State.PENDING)
+        assert (known.hash, known.identity.state) == ("A", State.PENDING)
 
     def test_what_a_person_decided_after_it_came_again_stands(self) -> None:
         known = self.trusted()
@@ -150,12 +158,12 @@ class TestOnTheCloudApi:
         self.sight(known, "B", 25)
         self.decide(known, Verb.ACKNOWLEDGE, "B")
         self.misread(known, 20)
-        assert (known.hash, known.state) == ("B", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_a_time_far_ahead_is_still_later(self) -> None:
         known = self.trusted(at=1_000)
         self.misread(known, 90_000)
-        assert (known.hash, known.state) == (None, State.PENDING)
+        assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     @pytest.mark.parametrize(
         ("policy", "state"), [(MANUAL, State.PENDING), (AUTO, State.ACKNOWLEDGED)]
@@ -166,7 +174,7 @@ class TestOnTheCloudApi:
         known = self.trusted()
         self.misread(known, 20, "wamid.1", policy)
         self.sight(known, "B", 20, policy)
-        assert (known.hash, known.state) == ("B", state)
+        assert (known.hash, known.identity.state) == ("B", state)
         assert self.history(known) == ["A"]
 
     def test_once_a_later_one_is_known_it_is_filled_in_between(self) -> None:
@@ -175,16 +183,16 @@ class TestOnTheCloudApi:
         self.sight(known, "C", 30)
         self.decide(known, Verb.ACKNOWLEDGE, "C")
         self.sight(known, "B", 20)
-        assert (known.hash, known.state) == ("C", State.ACKNOWLEDGED)
+        assert (known.hash, known.identity.state) == ("C", State.ACKNOWLEDGED)
         assert self.history(known) == ["A", "B"]
 
     def test_beside_a_refusal_from_before_the_trust_it_counts(self) -> None:
         known = user()
         self.sight(known, "A", 10)
         refuse(known, HashRefused(WA_ID, second(20), "wamid.1"), self.context())
-        assert known.state is State.ACKNOWLEDGED
+        assert known.identity.state is State.ACKNOWLEDGED
         self.misread(known, 20)
-        assert (known.hash, known.state) == (None, State.PENDING)
+        assert (known.hash, known.identity.state) == (None, State.PENDING)
 
 
 class TestOnTheOnPremisesApi:
@@ -207,15 +215,15 @@ class TestOnTheOnPremisesApi:
         elif state in {State.HELD, State.ACKNOWLEDGING}:
             verb = Verb.HOLD if state is State.HELD else Verb.ACKNOWLEDGE
             decide(known, Decision(verb, "A", by_key("crm")), self.context())
-        assert known.state is state
+        assert known.identity.state is state
         return known
 
     @pytest.mark.parametrize("state", [None, State.ACKNOWLEDGED])
     def test_the_gate_closes_and_the_client_is_asked(self, state: State | None) -> None:
         known = self.known_as(state)
         self.doubt(known)
-        assert known.blocked_since == NOW
-        assert known.ask is not None
+        assert known.identity.blocked_since == NOW
+        assert known.identity.ask is not None
         assert known.audit[-1].event == "send_blocked"
         assert known.audit[-1].reason == "an identity hash could not be read"
 
@@ -225,27 +233,39 @@ class TestOnTheOnPremisesApi:
     def test_where_it_is_closed_already_the_client_is_asked(self, state: State) -> None:
         known = self.known_as(state)
         self.doubt(known)
-        assert (known.state, known.hash, known.blocked_since) == (state, "A", None)
-        assert known.ask is not None
+        assert (known.identity.state, known.hash, known.identity.blocked_since) == (
+            state,
+            "A",
+            None,
+        )
+        assert known.identity.ask is not None
 
     def test_an_answer_that_is_under_way_does_not_count(self) -> None:
         for state in (None, State.ACKNOWLEDGED, State.ACKNOWLEDGING):
             known = self.known_as(state)
             self.doubt(known, "m1")
-            assert known.ask is not None
-            known.ask.holder, version = "worker", known.version
+            assert known.identity.ask is not None
+            known.identity.ask.holder, version = "worker", known.identity.version
             self.doubt(known, "m2")
-            assert known.version == version + 1
+            assert known.identity.version == version + 1
 
     def test_the_same_message_asks_nothing_twice(self) -> None:
         known = self.known_as(None)
         self.doubt(known, "m1")
         apply_client_answer(known, Answer("B", None, acknowledged=True), self.context())
         self.doubt(known, "m1")
-        assert (known.state, known.ask, known.blocked_since) == (State.ACKNOWLEDGED, None, None)
+        assert (known.identity.state, known.identity.ask, known.identity.blocked_since) == (
+            State.ACKNOWLEDGED,
+            None,
+            None,
+        )
 
     def test_the_hash_once_it_can_be_read_is_a_change_like_any(self) -> None:
         known = self.known_as(State.ACKNOWLEDGED)
         self.doubt(known, "m1")
         record_sighting(known, IdentitySeen(WA_ID, "B", second(20)), self.context())
-        assert (known.hash, known.state, known.blocked_since) == ("B", State.PENDING, None)
+        assert (known.hash, known.identity.state, known.identity.blocked_since) == (
+            "B",
+            State.PENDING,
+            None,
+        )
