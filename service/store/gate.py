@@ -11,7 +11,7 @@ from typing import Protocol
 from service.model.names import storable
 from service.model.numbers import Spelling, other_spellings, spell
 from service.model.recipients import LatestCheck, Recipient, RecipientData
-from service.store.database import RecipientQuery
+from service.store.database import RecipientQuery, UnavailableError
 
 MAX_QUESTIONS = 64
 MAX_RECIPIENTS = 1_000
@@ -44,12 +44,15 @@ Snapshot = Callable[[], AbstractAsyncContextManager[Reads]]
 """Opens a snapshot of the database for the gate's statements; one at a time."""
 
 
+_Waiting = tuple[RecipientQuery, asyncio.Future[RecipientData]]
+
+
 class Gate:
     """Finds what is known of recipients, for one question or for several at once."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._waiting: list[tuple[RecipientQuery, asyncio.Future[RecipientData]]] = []
+        self._waiting: list[_Waiting] = []
         self._running: asyncio.Task[None] | None = None
 
     async def find(self, query: RecipientQuery) -> RecipientData:
@@ -65,18 +68,26 @@ class Gate:
             while self._waiting:
                 batch = self._waiting[: self._fitting()]
                 del self._waiting[: len(batch)]
-                try:
-                    found = await self._find([query for query, _ in batch])
-                except Exception as error:  # noqa: BLE001  nobody may be left waiting
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                else:
-                    for (_, future), data in zip(batch, found, strict=True):
-                        if not future.done():
-                            future.set_result(data)
+                await self._answer(batch)
         finally:
             self._running = None
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """Answer questions together; where one of them can't be, it harms no other."""
+        try:
+            found = await self._find([query for query, _ in batch])
+        except Exception as error:  # noqa: BLE001  nobody may be left waiting
+            if len(batch) > 1 and not isinstance(error, UnavailableError):
+                for waiting in batch:
+                    await self._answer([waiting])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for (_, future), data in zip(batch, found, strict=True):
+                if not future.done():
+                    future.set_result(data)
 
     def _fitting(self) -> int:
         """Return how many of the questions that wait are read together."""
