@@ -72,6 +72,7 @@ class UnitOfWork:
         self._chance = chance
         self._users: dict[Alias, User] = {}
         self._by_id: dict[int, User] = {}
+        self._created: set[int] = set()
         self._contacts: dict[Alias, Contact] = {}
         self._changed_contacts: dict[Alias, Contact] = {}
         self._journal: list[JournalRow] = []
@@ -148,7 +149,8 @@ class UnitOfWork:
                 self._owned[account, alias] = id_
             else:
                 known = User(id_, account, alias, self.now)
-            self._users[account, alias] = self._by_id[known.id] = known
+            self._created.add(id_)
+            self._users[account, alias] = self._by_id[id_] = known
         return known
 
     def name(self, account: str, named: Named, hash_: str | None, context: Context) -> None:
@@ -164,7 +166,7 @@ class UnitOfWork:
             return
         user = naming.user
         for alias in naming.owned:
-            if self._users.get((account, alias)) is not user or user.is_new:
+            if self._users.get((account, alias)) is not user or user.id in self._created:
                 self._users[account, alias] = user
                 self._owned[account, alias] = user.id
         for other in naming.merged:
@@ -250,7 +252,7 @@ class UnitOfWork:
 
     def block_of(self, user: User) -> Block | None:
         """Give the block that a person has put on a user, in force or not."""
-        if user.id in self._blocks:
+        if user.id in self._blocks or user.id in self._created:
             return self._blocks.get(user.id)
         return find_block(self.connection, user.id)
 
