@@ -21,7 +21,6 @@ import pytest
 from yarl import URL
 
 from service.app import Service, running
-from service.ledger.ledger import wall_clock
 from service.model.users import Kind
 from service.settings import load
 from service.simulator import CloudOptions, Options, Simulator, callback_bodies, message_ids
@@ -29,7 +28,7 @@ from service.simulator.cloud import bodies as cloud_bodies
 from service.simulator.cloud.cloud import Cloud, CloudMessage
 from service.simulator.cloud.options import Number
 from service.simulator.users import User
-from service.store.database import ChangeSet
+from service.store.database import ChangeSet, wall_clock
 
 TOKEN = "a-token-that-only-tests-know"
 WA_ID = "16315553601"

@@ -26,10 +26,9 @@ from sqlalchemy import Connection, select
 
 from service.api import health
 from service.ledger.leases import Lease
-from service.ledger.ledger import wall_clock
 from service.simulator import Simulator
 from service.store import sqlite as store
-from service.store.database import Database
+from service.store.database import Database, wall_clock
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal, outbox, users
 from service.workers import leasing
