@@ -17,7 +17,7 @@ from service.model.contacts import Contact
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import BY_CLIENT, AuditEntry, Identity, State, User
-from service.store import rows, tables
+from service.store import mapping, tables
 from service.store import sqlite_statements as hot
 from service.store.sqlite import SQLiteDatabase
 
@@ -113,11 +113,11 @@ def _all_rows(size: Size) -> Iterator[tuple[str, Iterable[tuple[Any, ...]]]]:
     aliases = sorted((wa_id(n), n + 1) for n in numbers)
     entry = AuditEntry(FIRST_SEEN_MS, "changed", reason="policy default: manual")
     done = AuditEntry(FIRST_SEEN_MS, "acknowledged", by=BY_CLIENT)
-    yield hot.INSERT_USER, (rows.user_row(user(n)) for n in numbers)
+    yield hot.UPSERT_USER, (mapping.user_row(user(n), 0) for n in numbers)
     yield hot.INSERT_ALIAS, (("main", alias, id_) for alias, id_ in aliases)
     for what in (entry, done):
-        yield hot.INSERT_AUDIT, (rows.audit_row("main", n + 1, what) for n in numbers)
-    yield hot.UPSERT_CONTACT, (rows.contact_row(contact(n)) for n in range(size.contacts))
+        yield hot.INSERT_AUDIT, (mapping.audit_row("main", n + 1, what) for n in numbers)
+    yield hot.UPSERT_CONTACT, (mapping.contact_row(contact(n)) for n in range(size.contacts))
     yield _journal(size)
 
 

@@ -60,10 +60,13 @@ class Ledger:
         self._queue: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self.clock = database.clock
         self.listeners: list[Callable[[ChangeSet], None]] = []
         self.available = True
         self.refused = 0
+
+    def clock(self) -> int:
+        """Return the time of this process (Unix ms)."""
+        return self._database.clock()
 
     @property
     def waiting(self) -> int:

@@ -313,7 +313,7 @@ class Installation(Caller):
         settings = load(self.written(), {})
         self.service = await self._running.enter_async_context(running(settings))
         assert self.service.parts is not None
-        self.service.parts.ledger.clock = self._now
+        self.service.parts.database.clock = self._now
         outside, *inside = (site.address for site in self.service._sites)
         self.base = outside.replace("0.0.0.0", "127.0.0.1")
         self.inside = inside[0] if inside else ""
