@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.dialects.bodies import UnreadableError, read_object
-from service.dialects.cloud_value import Place, Value, read_plainly
+from service.dialects.cloud_value import Place, Value
 from service.dialects.findings import SYNTHETIC, Findings
 from service.model.events import Fault, Reading
 
@@ -120,9 +120,7 @@ class _Post:
     ) -> None:
         account = self._accounts.get(number) if number is not None else None
         if account is not None:
-            found = self._of(account)
-            if not read_plainly(value, found):
-                Value(found, place).read(value)
+            Value(self._of(account), place).read(value)
         elif number is None:
             self._refuse(f"{place}metadata.phone_number_id", "missing")
         elif is_sample and number == SAMPLE_NUMBER:

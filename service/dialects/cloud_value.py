@@ -19,7 +19,6 @@ from service.dialects.naming import (
     Who,
     alias_or_none,
     called,
-    is_plain,
     parent_or_none,
     read_who,
     user_id_or_none,
@@ -34,7 +33,6 @@ from service.model.events import (
     UserWrote,
 )
 from service.model.moments import Moment
-from service.model.names import usable_hash
 
 HASH_REFUSED_CODE = 137_000
 MIN_CREATED_MS = 10**11
@@ -48,17 +46,6 @@ _PARTICIPANT = (
 )
 
 
-_MORE = frozenset(
-    {
-        "user_id", "parent_user_id", "from_user_id", "from_parent_user_id", "system", "identity",
-        "recipient_user_id", "recipient_parent_user_id", "recipient_identity_key_hash",
-        "recipient_type",
-    }
-)  # fmt: skip
-"""Keys of an element that names a user otherwise than by a number, or that tells of more."""
-_UNEVENTFUL = ("sent", "delivered", "read")
-
-
 class Place(NamedTuple):
     """Where in the webhook a value is; written out only where a fault names it."""
 
@@ -69,60 +56,6 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         """Write the path, up to the key that follows."""
         return f"entry[{self.entry}].changes[{self.change}].value.{self.within}"
-
-
-def read_plainly(value: dict[str, Any], found: Findings) -> bool:
-    """Read what most values are: one message or one status, of a user called by one number alone.
-
-    False, and nothing is read, where there is more to it. It finds what `Value` would, and takes
-    half the time.
-    """
-    if "errors" in value:
-        return False
-    messages, statuses = value.get("messages"), value.get("statuses")
-    if statuses is None:
-        return _read_plain_message(_only(value.get("contacts")), _only(messages), found)
-    return (
-        "contacts" not in value and messages is None and _read_plain_status(_only(statuses), found)
-    )
-
-
-def _read_plain_message(
-    contact: dict[str, Any] | None, message: dict[str, Any] | None, found: Findings
-) -> bool:
-    if contact is None or message is None or message.get("type") == "system":
-        return False
-    user, hash_ = message.get("from"), contact.get("identity_key_hash")
-    if user != contact.get("wa_id") or not is_plain(user) or not isinstance(hash_, str):
-        return False
-    if not (usable_hash(hash_) and _MORE.isdisjoint(contact) and _MORE.isdisjoint(message)):
-        return False
-    at = second(message.get("timestamp"))
-    found.events += (IdentitySeen(user, hash_, at, at), UserWrote(user, at))
-    return True
-
-
-def _read_plain_status(status: dict[str, Any] | None, found: Findings) -> bool:
-    if status is None:
-        return False
-    state, user = status.get("status"), status.get("recipient_id")
-    if state not in _UNEVENTFUL or not (is_plain(user) and _MORE.isdisjoint(status)):
-        return False
-    told = _sending(state, status, Who(None, user), second(status.get("timestamp")))
-    if told is None:
-        found.others += 1
-    else:
-        found.events.append(told)
-    if state != "read":
-        _count(user, found.sent if state == "sent" else found.delivered)
-    return True
-
-
-def _only(elements: Any) -> dict[str, Any] | None:
-    """Give the one element that there is, if it is an object."""
-    if not isinstance(elements, list) or len(elements) != 1 or not isinstance(elements[0], dict):
-        return None
-    return elements[0]
 
 
 class Value:
@@ -272,7 +205,7 @@ class Value:
         try:
             hash_, created = _stamp(element, "", at) if beside else _stamp(system, "system.", at)
         except FieldError as error:
-            named_events = self._naming.name(named, at, heard_of=False)
+            named_events = self._naming.name(named, at, creates=False)
             unreadable = HashUnreadable(user, at, message_id(element))
             raise error.beside(*named_events, unreadable) from None
         return [*self._naming.name(named, at), IdentitySeen(user, hash_, created, at)]
@@ -300,7 +233,7 @@ class Value:
         else:
             told = _sending(status, element, named, at)
         id_ = message_id(element)
-        events = self._naming.name(named, at, heard_of=isinstance(told, IdentitySeen))
+        events = self._naming.name(named, at, creates=isinstance(told, IdentitySeen))
         events += self._naming.tell(named, cards, at, id_)
         if told is not None:
             events.append(told)

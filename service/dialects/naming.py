@@ -202,16 +202,16 @@ class Naming:
                 parent = parent or card.who.parent
         return Who(user_id, wa_id, parent)
 
-    def name(self, named: Who, at: Moment | None, *, heard_of: bool = True) -> list[Event]:
+    def name(self, named: Who, at: Moment | None, *, creates: bool = True) -> list[Event]:
         """Tell a naming, once; one that gives no reason to keep the user only if it links two."""
         user_id, wa_id, parent = named
-        if user_id is None or not (heard_of or wa_id):
+        if user_id is None or not (creates or wa_id):
             return []
         known = self._named.get(named)
-        if known or known is heard_of:
+        if known or known is creates:
             return []
-        self._named[named] = heard_of
-        return [Named(user_id, wa_id, parent, at, heard_of)]
+        self._named[named] = creates
+        return [Named(user_id, wa_id, parent, at, creates)]
 
     def tell(
         self, named: Who, cards: Iterable[Card], at: Moment | None, message_id: str | None
@@ -228,7 +228,7 @@ class Naming:
                 continue
             card.told = True
             if user_id and wa_id and (user_id, wa_id) != named[:2]:
-                events += self.name(card.who, at, heard_of=card.hash is not None)
+                events += self.name(card.who, at, creates=card.hash is not None)
             if card.hash is not None:
                 events += self._see(user, card.hash, at)
             elif card.unreadable:
@@ -270,7 +270,7 @@ class Naming:
         of_nobody = 0
         for card in cards:
             at = card.at or otherwise
-            events += self.name(card.who, at, heard_of=card.hash is not None)
+            events += self.name(card.who, at, creates=card.hash is not None)
             user = card.who.strongest
             if card.unreadable and user is not None:
                 events.append(HashUnreadable(user, at))

@@ -47,15 +47,6 @@ class Known(NamedTuple):
     by_parent: User | None
 
 
-class Names(NamedTuple):
-    """What a user is called, and nothing else of the user; `named_at` as in `User`."""
-
-    id: int
-    wa_id: str | None
-    user_id: str | None
-    named_at: int | None
-
-
 class Handover(NamedTuple):
     """A number that was one user's came with the user id of another."""
 
@@ -102,7 +93,7 @@ class Namer:
         if user is None and holder is not None and self._is_holder(holder):
             user = holder
         if user is None:
-            if holder is None and not named.heard_of:
+            if holder is None and not named.creates:
                 return None
             user = new_user(named.user_id)
         naming = Naming(user, [named.user_id])
@@ -219,20 +210,3 @@ def _lose(user: User, wa_id: str, context: Context) -> None:
         AuditEntry(context.now, "alias_moved", user.hash, reason="another user id has the wa_id")
     )
     user.touch(context.now)
-
-
-def says_nothing(named: Named, arrived: int, find: Callable[[str], Names | None]) -> bool:
-    """Tell whether a `Namer` would change nothing: all this is known, or nobody is by these names.
-
-    For elements that are no reason to keep a user, such as most statuses: they need not be loaded.
-    """
-    user = find(named.user_id)
-    holder = find(named.wa_id) if named.wa_id else None
-    parent = find(named.parent) if named.parent else None
-    if user is None or holder is None or named.wa_id is None:
-        return user is None and holder is None and parent is None
-    if named.parent is not None and (parent is None or parent.id != user.id):
-        return False
-    at = date(named.at, arrived).moment.at
-    same = user.id == holder.id and user.wa_id == named.wa_id
-    return same and at < (user.named_at or 0) + NAMED_EVERY_MS

@@ -81,15 +81,15 @@ class Named(NamedTuple):
     """Cloud API: all that one element calls one user; it comes before the events about that user.
 
     `user_id` is the business-scoped user id, the strongest alias, and what those events use; a
-    `parent` id holds across linked businesses. `heard_of` is false where the element alone is no
-    reason to keep a user of whom nothing is known.
+    `parent` id holds across linked businesses. `creates` is false where the element is no
+    reason to keep a user of whom nothing is known, as a status is: it only links known names.
     """
 
     user_id: str
     wa_id: str | None
     parent: str | None
     at: Moment | None
-    heard_of: bool = True
+    creates: bool = True
 
 
 class MessageSent(NamedTuple):

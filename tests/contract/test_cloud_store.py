@@ -144,16 +144,16 @@ async def test_a_wa_id_that_gets_a_user_id_stays_the_same_user(
     assert await count(database, users) == 1
 
 
-def hint(user_id: str, wa_id: str, second: int) -> Named:
+def in_status(user_id: str, wa_id: str, second: int) -> Named:
     """Name a user as a status does, which is no reason to keep one."""
-    return Named(user_id, wa_id, None, at(second), heard_of=False)
+    return Named(user_id, wa_id, None, at(second), creates=False)
 
 
 async def test_a_status_links_the_names_of_who_was_known_by_one(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
-    await take(ledger, hint(ID, WA_ID, 2))
+    await take(ledger, in_status(ID, WA_ID, 2))
     known = await find(database, ID)
     assert known is not None
     assert (known.user_id, known.wa_id, known.hash) == (ID, WA_ID, "A")
@@ -162,7 +162,7 @@ async def test_a_status_links_the_names_of_who_was_known_by_one(
 async def test_a_status_of_a_stranger_keeps_nobody(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
-    await take(ledger, hint(ID, WA_ID, 2))
+    await take(ledger, in_status(ID, WA_ID, 2))
     assert await count(database, users) == await count(database, aliases) == 0
 
 
@@ -171,8 +171,8 @@ async def test_a_status_that_says_nothing_new_leaves_its_user_alone(
 ) -> None:
     await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     before = await find(database, ID)
-    await take(ledger, hint(ID, WA_ID, 2))
-    await take(ledger, hint(ID, WA_ID, 0))
+    await take(ledger, in_status(ID, WA_ID, 2))
+    await take(ledger, in_status(ID, WA_ID, 0))
     assert await find(database, ID) == before
 
 
@@ -185,7 +185,7 @@ async def test_names_in_statuses_are_heeded_in_the_batch_that_tells_more_of_thei
         ledger,
         Named(OTHER_ID, WA_ID, None, at(5)),
         IdentitySeen(OTHER_ID, "B", at(5)),
-        hint(ID, WA_ID, 9),
+        in_status(ID, WA_ID, 9),
     )
     known = await find(database, WA_ID)
     assert known is not None
@@ -196,7 +196,7 @@ async def test_one_status_that_says_something_has_the_others_of_its_batch_heeded
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
     await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
-    await take(ledger, hint(ID, "16505550000", 5), hint(ID, WA_ID, 9))
+    await take(ledger, in_status(ID, "16505550000", 5), in_status(ID, WA_ID, 9))
     known = await find(database, ID)
     assert known is not None
     assert known.wa_id == WA_ID

@@ -5,9 +5,7 @@ import json
 from itertools import chain
 from math import inf
 from typing import Any
-from unittest.mock import patch
 
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -156,7 +154,7 @@ def keepable(event: Event) -> bool:
         case NumberChanged():
             texts, aliases, moments = [], [event.user, event.new_user], [event.at]
         case Named():
-            assert event.heard_of or event.wa_id
+            assert event.creates or event.wa_id
             assert is_user_id(event.user_id)
             assert event.parent is None or is_user_id(event.parent)
             texts, moments = [], [event.at]
@@ -408,19 +406,6 @@ def test_any_other_message_id_leaves_the_timestamp_to_go_by(message_id: str) -> 
 
 ACCOUNTS = {"1": "main", "2": "shop"}
 user_ids = st.from_regex(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", fullmatch=True)
-PLAIN_ID = "wamid.HBgLMTY1MDU1NTEyMzQVAgARGBQzQjJBREI1RThCNTYxMEZGRTAA"
-MORE = [
-    *("user_id", "parent_user_id", "from_user_id", "from_parent_user_id", "system", "identity"),
-    *("recipient_user_id", "recipient_parent_user_id", "recipient_identity_key_hash"),
-    *("recipient_type", "errors", "recipient_participant_id"),
-]
-PLAIN_MESSAGE = {
-    "contacts": [{"wa_id": "16505551234", "identity_key_hash": "A"}],
-    "messages": [{"from": "16505551234", "timestamp": "1700000000", "type": "text"}],
-}
-PLAIN_STATUS = {
-    "statuses": [{"recipient_id": "16505551234", "status": "sent", "timestamp": "1700000000"}]
-}
 phones = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
 
 
@@ -513,74 +498,6 @@ def cloud_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str,
         {key: part(st.lists(part(one), max_size=3)) for key, one in arrays.items()},
         metadata=number,
     )
-
-
-def plain_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give values with one message or one status, nearly as plain as they mostly are."""
-    wa_id = st.just("16505551234")
-    told = {"timestamp": seconds.map(str), "id": st.sampled_from(["wamid.x", PLAIN_ID])}
-    states = st.sampled_from(["sent", "delivered", "read", "failed", "brand_new"])
-    types = st.sampled_from(["text", "image", "system"])
-    contact = {"wa_id": wa_id, "identity_key_hash": short_hashes}
-    plain = [
-        {"contacts": contact, "messages": told | {"from": wa_id, "type": types}},
-        {"statuses": told | {"recipient_id": wa_id, "status": states}},
-    ]
-    more = st.dictionaries(st.sampled_from(MORE), st.just("US.1349") | spoiler, max_size=1)
-
-    def spoiled(element: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-        one = st.fixed_dictionaries(element)
-        keys = st.sampled_from(sorted(element))
-        some = st.tuples(one, keys, spoiler).map(lambda t: t[0] | {t[1]: t[2]})
-        return one | one | some | st.tuples(one, more).map(lambda t: t[0] | t[1])
-
-    metadata = st.just({"phone_number_id": "1"})
-    values = [
-        st.fixed_dictionaries(
-            {key: st.lists(spoiled(one), min_size=1, max_size=1) for key, one in value.items()},
-            optional={"errors": st.lists(st.just({"code": 131000}), max_size=1)},
-        )
-        for value in plain
-    ]
-    return st.tuples(st.one_of(values), metadata).map(lambda t: t[0] | {"metadata": t[1]})
-
-
-def check_read_alike(**value: Any) -> None:
-    """Read a value as it is, and as if there were no way for plain ones."""
-    webhook = webhook_of(change_of(**value))
-    plainly = read_cloud(webhook)
-    with patch.object(cloud, "read_plainly", return_value=False):
-        assert read_cloud(webhook) == plainly
-
-
-@settings(max_examples=400)
-@given(plain_values(values) | cloud_values(values))
-def test_what_is_plain_is_read_as_if_it_were_not(value: dict[str, Any]) -> None:
-    check_read_alike(**value)
-
-
-@pytest.mark.parametrize("more", ["US.1349", "A", "group", {"type": "text"}, [{"code": 137000}]])
-@pytest.mark.parametrize("key", MORE)
-def test_what_has_one_thing_more_is_not_plain(key: str, more: Any) -> None:
-    for value in (PLAIN_MESSAGE, PLAIN_STATUS):
-        for name, [element] in value.items():
-            check_read_alike(**value | {name: [element | {key: more}]})
-        check_read_alike(**value | {key: more})
-
-
-@pytest.mark.parametrize("name", ["contacts", "messages", "statuses"])
-def test_what_comes_with_others_is_not_plain(name: str) -> None:
-    others = PLAIN_MESSAGE | PLAIN_STATUS
-    for value in (PLAIN_MESSAGE, PLAIN_STATUS):
-        check_read_alike(**value | {name: others[name]})
-        check_read_alike(**value | {name: 2 * others[name]})
-        check_read_alike(**value | {name: []})
-
-
-@pytest.mark.parametrize("value", [PLAIN_MESSAGE, PLAIN_STATUS], ids=["message", "status"])
-def test_what_is_plain_is_read_plainly(value: dict[str, Any]) -> None:
-    with patch.object(cloud, "Value", side_effect=AssertionError):
-        assert events_of(**value) or read_cloud(webhook_of(change_of(**value)))["main"].others == 1
 
 
 def cloud_changes(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

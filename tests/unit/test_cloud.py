@@ -529,7 +529,7 @@ class TestHashInContacts:
 
     def test_a_contact_alone_only_links_its_two_aliases(self) -> None:
         assert events_of(contacts=[contact(wa_id=WA_ID, user_id=USER_ID)]) == (
-            Named(USER_ID, WA_ID, None, None, heard_of=False),
+            Named(USER_ID, WA_ID, None, None, creates=False),
         )
         assert events_of(contacts=[contact(user_id=USER_ID)]) == ()
 
@@ -921,7 +921,7 @@ class TestStatus:
 
     def test_a_plain_one_links_the_two_aliases_and_is_no_reason_to_keep_a_user(self) -> None:
         element = status("read", recipient_id=WA_ID, recipient_user_id=USER_ID)
-        assert events_of(statuses=[element]) == (Named(USER_ID, WA_ID, None, AT, heard_of=False),)
+        assert events_of(statuses=[element]) == (Named(USER_ID, WA_ID, None, AT, creates=False),)
 
     @pytest.mark.parametrize("named", [{"recipient_id": WA_ID}, {"recipient_user_id": USER_ID}, {}])
     def test_a_plain_one_with_one_alias_is_let_pass(self, named: Json) -> None:
@@ -931,7 +931,7 @@ class TestStatus:
         element = status("read", recipient_id=WA_ID, recipient_user_id=USER_ID)
         hashed = element | {"recipient_identity_key_hash": HASH}
         assert events_of(statuses=[element, hashed, element]) == (
-            Named(USER_ID, WA_ID, None, AT, heard_of=False),
+            Named(USER_ID, WA_ID, None, AT, creates=False),
             Named(USER_ID, WA_ID, None, AT),
             seen(USER_ID),
         )
@@ -941,7 +941,7 @@ class TestStatus:
             contacts=[contact(wa_id=WA_ID, user_id=USER_ID)],
             statuses=[status("read", recipient_id=WA_ID)],
         )
-        assert events == (Named(USER_ID, WA_ID, None, AT, heard_of=False),)
+        assert events == (Named(USER_ID, WA_ID, None, AT, creates=False),)
 
     def test_a_message_to_the_parent_id_is_for_the_user_of_the_contact(self) -> None:
         events = events_of(
@@ -1022,7 +1022,7 @@ class TestHashRefused:
         names = {"recipient_id": WA_ID, "recipient_user_id": USER_ID}
         element = refused(recipient_identity_key_hash=hash_, **names)
         assert events_of(statuses=[element]) == (
-            Named(USER_ID, WA_ID, None, AT, heard_of=False),
+            Named(USER_ID, WA_ID, None, AT, creates=False),
             HashRefused(USER_ID, AT, id_of(WA_ID), hash_),
         )
 

@@ -335,12 +335,12 @@ class TestNames:
         by_wa_id: User | None,
         at: int = 20,
         *,
-        heard_of: bool = True,
+        creates: bool = True,
         policy: Policy = MANUAL,
         hash_: str | None = None,
         parent: User | None = None,
     ) -> Naming | None:
-        named = Named(ID, WA_ID, PARENT if parent else None, second(at), heard_of)
+        named = Named(ID, WA_ID, PARENT if parent else None, second(at), creates)
         leads = {ID: by_user_id, WA_ID: by_wa_id, OTHER_ID: by_wa_id}
         namer = Namer(named, hash_, leads.get, context(policy))
         known = Known(by_user_id, by_wa_id, parent)
@@ -354,7 +354,7 @@ class TestNames:
         assert (known.user_id, known.wa_id) == (ID, WA_ID)
 
     def test_nobody_is_kept_of_whom_only_a_status_is_known(self) -> None:
-        assert self.naming(None, None, heard_of=False) is None
+        assert self.naming(None, None, creates=False) is None
         naming = self.naming(None, None)
         assert naming is not None
         assert naming.owned == [ID, WA_ID]
