@@ -14,7 +14,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import URL, Connection, PoolProxiedConnection, event
+from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -67,11 +67,11 @@ class SQLiteDatabase:
         self._path = path
         self._lock = FileLock(path)
         self._turn = asyncio.Lock()
-        self._writer = _Held(path)
-        self._copier = _Held(path)
-        self._gate_reader = _Held(path, read_only=True)
-        self._gate = Gate(self._gate_transaction)
-        self._readers = _engine(path, read_only=True, pool_size=READERS)
+        self._writer = _engine(path, read_only=False, connections=1)
+        self._copier = _engine(path, read_only=False, connections=1)
+        self._readers = _engine(path, read_only=True, connections=READERS)
+        self._gate_reader = _engine(path, read_only=True, connections=1)
+        self._gate = Gate(self._gate_snapshot)
         self._checkpoints = Checkpoints(path, self._copy_beside, self._copy_within)
         self._next_user_id = 1
 
@@ -86,8 +86,6 @@ class SQLiteDatabase:
             failpoints.reached("start.before_migration")
             await asyncio.to_thread(schema.bring_up, self._path, migrate=migrate)
             failpoints.reached("start.after_migration")
-            for held in (self._writer, self._copier, self._gate_reader):
-                await held.open()
             await self._begin_anew()
         except (sqlite3.Error, DBAPIError) as error:
             await self.close()
@@ -98,35 +96,32 @@ class SQLiteDatabase:
 
     async def _begin_anew(self) -> None:
         """End the leases of the process before, which is dead, and find the first free user id."""
-        driver = self._writer.driver
-        failpoints.reached("start.before_leases_cleared")
-        await driver.execute(
-            "UPDATE outbox SET holder = NULL, lease_until = NULL WHERE holder IS NOT NULL"
-        )
-        failpoints.reached("start.after_leases_cleared")
-        ((self._next_user_id,),) = await driver.execute_fetchall(
-            "SELECT coalesce(max(id), 0) + 1 FROM users"
-        )
+        async with _connected(self._writer) as (_, driver):
+            failpoints.reached("start.before_leases_cleared")
+            await driver.execute(
+                "UPDATE outbox SET holder = NULL, lease_until = NULL WHERE holder IS NOT NULL"
+            )
+            failpoints.reached("start.after_leases_cleared")
+            rows = await driver.execute_fetchall("SELECT coalesce(max(id), 0) + 1 FROM users")
+        ((self._next_user_id,),) = rows
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Begin a transaction; see `Database.transaction`."""
         async with self._turn:
             with _translated():
-                await self._writer.driver.execute("BEGIN IMMEDIATE")
-                try:
-                    yield SQLiteTransaction(
-                        self._writer.connection,
-                        self._writer.driver,
-                        self.clock(),
-                        self._take_user_id,
-                    )
-                    failpoints.reached("store.before_commit")
-                    await self._writer.commit()
-                    failpoints.reached("store.after_commit")
-                except BaseException:
-                    await self._writer.roll_back()
-                    raise
+                async with _connected(self._writer) as (connection, driver):
+                    await driver.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield SQLiteTransaction(
+                            connection, driver, self.clock(), self._take_user_id
+                        )
+                        failpoints.reached("store.before_commit")
+                        await _commit(connection, driver)
+                        failpoints.reached("store.after_commit")
+                    except BaseException:
+                        await _roll_back(connection, driver)
+                        raise
             self._checkpoints.note()
 
     def _take_user_id(self) -> int:
@@ -151,78 +146,68 @@ class SQLiteDatabase:
         return await self._gate.find(query)
 
     @asynccontextmanager
-    async def _gate_transaction(self) -> AsyncIterator[Reads]:
+    async def _gate_snapshot(self) -> AsyncIterator[Reads]:
         """Open a snapshot for the gate's statements."""
-        driver = self._gate_reader.driver
         with _translated():
-            await driver.execute("BEGIN")
-            try:
-                yield SQLiteReads(driver)
-            finally:
-                await driver.rollback()
+            async with _connected(self._gate_reader) as (connection, driver):
+                await driver.execute("BEGIN")
+                try:
+                    yield SQLiteReads(driver)
+                finally:
+                    await _roll_back(connection, driver)
 
     async def _copy_beside(self) -> tuple[int, int]:
-        return await _copy(self._copier.driver)
+        return await _copy(self._copier)
 
     async def _copy_within(self) -> tuple[int, int]:
         async with self._turn:
-            return await _copy(self._writer.driver)
+            return await _copy(self._writer)
 
     async def close(self) -> None:
         """Finish what was begun, and let the file go."""
         failpoints.reached("stop.before_close")
         await self._checkpoints.close()
         await self._gate.close()
-        await self._readers.dispose()
         async with self._turn:
-            for held in (self._copier, self._gate_reader, self._writer):
-                await held.close()
+            for engine in (self._copier, self._readers, self._gate_reader, self._writer):
+                await engine.dispose()
         failpoints.reached("stop.after_close")
         self._lock.release()
 
 
-class _Held:
-    """One connection that stays open: SQLAlchemy's `connection`, and its `driver`, aiosqlite's."""
-
-    connection: AsyncConnection
-    driver: aiosqlite.Connection
-
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._engine = _engine(path, read_only=read_only, pool_size=1)
-        self._is_open = False
-
-    async def open(self) -> None:
-        """Connect."""
-        self.connection = await self._engine.connect()
-        self._is_open = True
-        raw: PoolProxiedConnection = await self.connection.get_raw_connection()
+@asynccontextmanager
+async def _connected(
+    engine: AsyncEngine,
+) -> AsyncIterator[tuple[AsyncConnection, aiosqlite.Connection]]:
+    """Take a connection, SQLAlchemy's and the driver's; its transaction is the caller's affair."""
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
         driver = raw.driver_connection
         if not isinstance(driver, aiosqlite.Connection):
             raise TypeError("the engine is not aiosqlite's")
-        self.driver = driver
-
-    async def commit(self) -> None:
-        """Commit, for SQLAlchemy too where a query went through it."""
-        if self.connection.in_transaction():
-            await self.connection.commit()
-        else:
-            await self.driver.commit()
-
-    async def roll_back(self) -> None:
-        """Undo everything since the transaction began."""
-        if self.connection.in_transaction():
-            await self.connection.rollback()
-        else:
-            await self.driver.rollback()
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        if self._is_open:
-            await self.connection.close()
-        await self._engine.dispose()
+        yield connection, driver
 
 
-def _engine(path: Path, *, read_only: bool, pool_size: int) -> AsyncEngine:
+async def _commit(connection: AsyncConnection, driver: aiosqlite.Connection) -> None:
+    """Commit, for SQLAlchemy too where a query went through it."""
+    if connection.in_transaction():
+        await connection.commit()
+    else:
+        await driver.commit()
+
+
+async def _roll_back(connection: AsyncConnection, driver: aiosqlite.Connection) -> None:
+    """Undo everything since the transaction began, unless the connection is closed already.
+
+    SQLAlchemy closes one whose statement was cut short, as where its task is cancelled.
+    """
+    if connection.in_transaction():
+        await connection.rollback()
+    elif not connection.invalidated:
+        await driver.rollback()
+
+
+def _engine(path: Path, *, read_only: bool, connections: int) -> AsyncEngine:
     """Make an engine over connections in autocommit: whoever writes begins a transaction."""
     url = URL.create(
         "sqlite+aiosqlite",
@@ -231,8 +216,9 @@ def _engine(path: Path, *, read_only: bool, pool_size: int) -> AsyncEngine:
     )
     engine = create_async_engine(
         url,
-        pool_size=pool_size,
+        pool_size=connections,
         max_overflow=0,
+        pool_reset_on_return=None,  # whoever takes a connection ends its transaction
         connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_SECONDS},
     )
 
@@ -252,10 +238,11 @@ def _engine(path: Path, *, read_only: bool, pool_size: int) -> AsyncEngine:
     return engine
 
 
-async def _copy(driver: aiosqlite.Connection) -> tuple[int, int]:
+async def _copy(engine: AsyncEngine) -> tuple[int, int]:
     """Copy what can be copied of the log; return its pages, and how many of them are copied."""
     with _translated():
-        ((_, pages, copied),) = await driver.execute_fetchall(PASSIVE)
+        async with _connected(engine) as (_, driver):
+            ((_, pages, copied),) = await driver.execute_fetchall(PASSIVE)
     return pages, copied
 
 
