@@ -5,18 +5,18 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
-from service.ledger.unit_of_work import ChangeSet
 from service.model.gate import Reason
 from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.database import Database, UnavailableError
+from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.queries import free_reserve, write_reserve
 from service.whatsapp.client import Client
 from service.whatsapp.graph import Graph
@@ -91,8 +91,8 @@ class StorageProbe:
 
     async def _reserve_fits(self) -> bool:
         try:
-            await self.database.write(lambda t: write_reserve(t.connection, self.reserve_bytes))
-            await self.database.write(lambda t: free_reserve(t.connection, self.ledger.clock()))
+            await self.database.write(partial(write_reserve, size=self.reserve_bytes))
+            await self.database.write(partial(free_reserve, now=self.ledger.clock()))
         except UnavailableError:
             return False
         return True

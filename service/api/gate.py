@@ -9,10 +9,9 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -39,9 +38,9 @@ from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.model.users import by_key
 from service.store.database import RecipientQuery
 
-T = TypeVar("T")
-
 MAX_RECIPIENTS = 1000
+JUDGED_ON_LOOP = 64
+"""Recipients that are judged on the event loop; more take milliseconds, and go to a thread."""
 LOOK_AGAIN_SECONDS = 0.5
 """How often to look again while more than a change of the user has to clear the reasons."""
 CLEARED_BY_CHANGE = ("identity_", "send_blocked", "number_changed", "blocked")
@@ -94,13 +93,16 @@ class Gate:
     async def one(self, account: str, asked: str) -> bytes:
         """Return the answer about one user; raise a 422 where the text can be no recipient."""
         status = self._status(account)
-        verdict = await self._ask(account, [asked], partial(_verdict, asked, status))
+        verdict = _verdict(asked, status, await self._find(account, [asked]))
         return serializers.gate_answer(account, verdict, status.now, cloud=status.cloud)
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Return the answers about many, in their order."""
         status = self._status(account)
-        return await self._ask(account, asked, partial(_many, account, asked, status))
+        data = await self._find(account, asked)
+        if len(asked) > JUDGED_ON_LOOP:
+            return await asyncio.to_thread(_many, account, asked, status, data)
+        return _many(account, asked, status, data)
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
         """Return the answer about one user as soon as it is sendable, or when the time is up."""
@@ -121,12 +123,12 @@ class Gate:
         return serializers.gate_answer(account, found.verdict, found.at, cloud=cloud)
 
     async def _look(self, account: str, asked: str) -> Judged:
-        return await self._ask(account, [asked], partial(_judged, asked, self._status(account)))
+        return _judged(asked, self._status(account), await self._find(account, [asked]))
 
     async def meaning(self, account: str, text: str) -> Meaning:
         """Return whom a text may mean at an account."""
-        now = self._parts.ledger.clock()
-        return await self._ask(account, [text], lambda data: meaning_of(text, data, now))
+        data = await self._find(account, [text])
+        return meaning_of(text, data, self._parts.ledger.clock())
 
     def _status(self, account: str) -> AccountStatus:
         parts = self._parts
@@ -143,24 +145,15 @@ class Gate:
             account in self._cloud,
         )
 
-    async def _ask(
-        self, account: str, asked: Sequence[str], then: Callable[[RecipientData], T]
-    ) -> T:
+    async def _find(self, account: str, asked: Sequence[str]) -> RecipientData:
         """Look up recipients, and have the client asked about those unverified since a restore."""
         parts = self._parts
         query = RecipientQuery(account, parts.settings.accounts[account].phone_number, asked)
+        data = await parts.database.find_recipients(query)
         verifier = parts.verifiers.get(account)
-        if verifier is None or verifier.since is None:
-            return await parts.database.look_up(query, then)
-        answer, unverified = await parts.database.look_up(
-            query, lambda data: (then(data), _unverified(data))
-        )
-        verifier.want(unverified)
-        return answer
-
-
-def _unverified(data: RecipientData) -> list[int]:
-    return [user.id for user in data.users.values() if user.unverified]
+        if verifier is not None:
+            verifier.want(user.id for user in data.users.values() if user.unverified)
+        return data
 
 
 def _many(account: str, asked: Sequence[str], status: AccountStatus, data: RecipientData) -> bytes:

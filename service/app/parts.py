@@ -1,7 +1,6 @@
 """The parts of one service, built around its database."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, fields
@@ -15,10 +14,9 @@ from service.ledger.messages import Messages
 from service.ledger.moves import MoveToCloud
 from service.model.identity_check import IdentityCheck
 from service.model.policy import Policies
-from service.model.users import AuditEntry
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.database import Database, StoreError, Transaction
+from service.store.database import Database, StoreError
 from service.store.moved import moved_back, need_cloud_release
 from service.store.queries import note_policies
 from service.store.unverified import unverified_accounts
@@ -45,9 +43,10 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
             "cloud again, or restore the backup from before it moved there"
         )
     if settings.cloud_accounts:
-        await database.write(_note_cloud)
+        await database.write(need_cloud_release)
     policies = {name: settings.policies(name) for name in settings.accounts}
-    await database.write(partial(_note_start, policies=policies))
+    written = [(name, _written(policy)) for name, policy in policies.items()]
+    await database.write(partial(note_policies, policies=written, now=database.clock()))
     parts = _parts(settings, database, policies)
     stack.push_async_callback(parts.ledger.close)
     for part in (parts.clients, parts.graphs, parts.checkers):
@@ -118,18 +117,6 @@ async def _add_verifiers(parts: AppContext) -> None:
         for name, client in parts.clients.items()
         if name in known
     }
-
-
-def _note_cloud(transaction: Transaction) -> None:
-    need_cloud_release(transaction.connection)
-
-
-def _note_start(transaction: Transaction, policies: dict[str, Policies]) -> None:
-    """Write down in the audit trail which policies changed since the last start."""
-    now = time.time_ns() // 1_000_000
-    written = [(name, _written(policy)) for name, policy in policies.items()]
-    for name in note_policies(transaction.connection, written):
-        transaction.add_audit(name, [AuditEntry(now, "policy_changed", reason="configuration")])
 
 
 def _written(policies: Policies) -> str:

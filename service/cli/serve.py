@@ -26,9 +26,6 @@ def serve(
     settings = loaded(config)
     from service import app  # noqa: PLC0415 - loads all parts, which other commands needn't
     from service.store.database import StoreError  # noqa: PLC0415 - as above
-    from service.store.sqlite_library import stop_counting_memory  # noqa: PLC0415 - as above
-
-    stop_counting_memory()
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

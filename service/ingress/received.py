@@ -96,9 +96,9 @@ class Received:
             self.rest = other_slices(first, events)
         return first
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want what its events speak of."""
-        return (self.first or self.read()).required(transaction)
+        return await (self.first or self.read()).required(transaction)
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it, and let its events take effect."""

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import zip_longest
 
-from sqlalchemy import update
-
 from service.ledger.unit_of_work import NOTHING, Command, Required, UnitOfWork
 from service.model import contacts
 from service.model.contacts import write
@@ -28,7 +26,7 @@ from service.model.identities import record_sighting
 from service.model.refusals import misread, refuse
 from service.model.users import AuditEntry, By, Context
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
-from service.store.tables import journal
+from service.store.queries import note_replay
 
 MAX_SLICE = 1000
 """Events of one callback that one transaction takes, so that neighbours are not held up."""
@@ -75,7 +73,7 @@ class RecordCallback:
         """One for the row, and one for each event."""
         return 1 + len(self.events)
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want the users and contacts that the events speak of."""
         if not self.events:
             return NOTHING
@@ -96,7 +94,7 @@ class RecordCallback:
                 if isinstance(event, HashRefused) and event.message_id is not None:
                     refused.append((account, event.message_id))
         if refused:
-            self.recipients = transaction.recipients_of(refused)
+            self.recipients = await transaction.recipients_of(refused)
             aliases += [(account, alias) for alias in self.recipients.values()]
         return Required(aliases, (), inputs)
 
@@ -106,7 +104,7 @@ class RecordCallback:
             if self.keeps_row:
                 uow.add_journal(self.row)
             if self.row.account != self.account:
-                uow.hear(self.account, self.arrived)
+                uow.note_callback(self.account, self.arrived)
         if self.events:
             self._apply_events(uow)
         if self.replay is not None:
@@ -198,11 +196,7 @@ def _names_in(event: Named | NumberChanged | HashRefused) -> Iterator[str]:
 
 
 def _note_replay(uow: UnitOfWork, account: str, replay: Replay) -> None:
-    uow.transaction.connection.execute(
-        update(journal)
-        .where(journal.c.id == replay.journal_id)
-        .values(state=replay.state, reason=replay.reason, replayed_at=uow.now)
-    )
+    note_replay(uow.connection, replay.journal_id, replay.state, replay.reason, uow.now)
     reason = f"journal entry {replay.journal_id}: {replay.state}"
     uow.add_audit(account, AuditEntry(uow.now, "replayed", by=replay.by, reason=reason))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
@@ -111,7 +112,7 @@ class PlanChecks(_OfContacts):
         """Some for each input."""
         return 1 + 2 * len(self.numbers)
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the inputs, literally."""
         return Required(inputs=[(self.account, number.input) for number in self.numbers])
 
@@ -120,7 +121,7 @@ class PlanChecks(_OfContacts):
         repeat = self._repeat(uow)
         if repeat is not None:
             return repeat
-        connection = uow.transaction.connection
+        connection = uow.connection
         forms = sorted({number.canonical for number in self.numbers} - {""})
         self.known = known_numbers(connection, self.account, forms, uow.now)
         if self.limits.require_opt_in:
@@ -132,7 +133,7 @@ class PlanChecks(_OfContacts):
     def _repeat(self, uow: UnitOfWork) -> Repeat | AnotherRequest | None:
         if self.key is None:
             return None
-        connection, (caller, key, digest) = uow.transaction.connection, self.key
+        connection, (caller, key, digest) = uow.connection, self.key
         since = uow.now - KEPT_MS
         found = find_request(connection, self.account, caller, key, since)
         if found is None:
@@ -166,7 +167,7 @@ class PlanChecks(_OfContacts):
             if contact != uow.contact(self.account, contact.input):
                 uow.put_contact(contact)
         if self.key is not None:
-            connection, (caller, key, digest) = uow.transaction.connection, self.key
+            connection, (caller, key, digest) = uow.connection, self.key
             keep_request(connection, self.account, caller, key, digest, uow.now)
         return Planned(tuple(number.input for number in ask), checks)
 
@@ -182,7 +183,7 @@ class PlanChecks(_OfContacts):
     def _spend(self, uow: UnitOfWork, checks: int) -> OverBudget | None:
         if not checks or self.is_paid:
             return None
-        connection, budget = uow.transaction.connection, self.limits.budget
+        connection, budget = uow.connection, self.limits.budget
         used = usage(connection, self.account, budget.first_day(uow.now)) + self.limits.unwritten
         price = budget.price(checks, force=self.asking.force)
         if price > budget.left(used):
@@ -201,13 +202,13 @@ class KeepAnswer(_OfContacts):
     answer: str
     weight: int = 2
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want nothing."""
         return NOTHING
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it."""
-        connection, key = uow.transaction.connection, self.key
+        connection, key = uow.connection, self.key
         keep_answer(connection, self.account, key.caller, key.key, self.answer)
 
 
@@ -228,7 +229,7 @@ class RecordCheckResults(_OfContacts):
         """One for each input."""
         return 1 + len(self.asked)
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the inputs, those asked and those answered."""
         inputs = {*self.asked, *(result.input for result in self.results)}
         return Required(inputs=[(self.account, input_) for input_ in inputs])
@@ -259,7 +260,7 @@ class PostponeChecks(_OfContacts):
         """One for each input."""
         return 1 + len(self.asked)
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the inputs."""
         return Required(inputs=[(self.account, input_) for input_ in self.asked])
 
@@ -288,7 +289,6 @@ class TakeDueChecks(_OfContacts):
     limit: int
     patience_ms: int
     max_attempts: int
-    now: int
     inputs: list[str] = field(default_factory=list)
 
     @property
@@ -296,9 +296,11 @@ class TakeDueChecks(_OfContacts):
         """One for each input."""
         return 1 + self.limit
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want those that are due."""
-        self.inputs = due_inputs(transaction.connection, self.account, self.now, self.limit)
+        self.inputs = await transaction.run(
+            partial(due_inputs, account=self.account, now=transaction.now, limit=self.limit)
+        )
         return Required(inputs=[(self.account, input_) for input_ in self.inputs])
 
     def apply(self, uow: UnitOfWork) -> Due:
@@ -340,7 +342,7 @@ class RenewContacts(_OfContacts):
         """One for each input."""
         return 1 + len(self.inputs)
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the inputs."""
         return Required(inputs=[(self.account, input_) for input_ in self.inputs])
 
@@ -348,7 +350,7 @@ class RenewContacts(_OfContacts):
         """Open them."""
         found = [uow.contact(self.account, input_) for input_ in self.inputs]
         closed = [c for c in found if c is not None and c.check is None and c.status == VALID]
-        connection = uow.transaction.connection
+        connection = uow.connection
         used = usage(connection, self.account, self.budget.first_day(uow.now)) + self.unwritten
         some = closed[: int(self.budget.left(used))]
         for contact in some:
@@ -372,13 +374,13 @@ class CountMessages(_OfContacts):
         """One for each user."""
         return 1 + len(self.wa_ids)
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want nothing: the rows are written without being looked at."""
         return NOTHING
 
     def apply(self, uow: UnitOfWork) -> None:
         """Count, and note."""
-        connection = uow.transaction.connection
+        connection = uow.connection
         if self.counted.sent or self.counted.delivered:
             add_usage(connection, self.account, uow.now // DAY_MS, self.counted)
         note_written(connection, self.account, self.wa_ids, uow.now)

@@ -17,7 +17,7 @@ class OneUserCommand:
     alias: str
     weight = 1
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want that user."""
         return Required(aliases=[(self.account, self.alias)])
 
@@ -75,7 +75,7 @@ class RecordAnswer(OneUserCommand):
         elif known is not None:
             unknown_there(known, context)
         if known is not None:
-            verify_user(uow.transaction.connection, known.account, known.id)
+            verify_user(uow.connection, known.account, known.id)
         return Refreshed(known)
 
 
@@ -86,13 +86,13 @@ class CompleteVerification:
     account: str
     weight: int = 1
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want nobody."""
         return NOTHING
 
     def apply(self, uow: UnitOfWork) -> bool:
         """Look whether somebody is left."""
-        return verify_account(uow.transaction.connection, self.account, uow.now)
+        return verify_account(uow.connection, self.account, uow.now)
 
     def fallback(self, _: Exception) -> None:
         """Pass the fault to the verifier."""

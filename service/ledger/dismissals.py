@@ -18,13 +18,13 @@ class DismissIssue:
     by: By
     weight: int = 1
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want nobody."""
         return NOTHING
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it, and who did so."""
-        connection = uow.transaction.connection
+        connection = uow.connection
         dismiss(connection, self.account, self.code, self.subject, uow.now)
         reason = f"{self.code} {self.subject}" if self.subject else self.code
         entry = AuditEntry(uow.now, "issue_dismissed", by=self.by, reason=reason)

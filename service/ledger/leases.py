@@ -1,6 +1,7 @@
 """Leased work: taken, prolonged, and settled, as entries of the ledger."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -51,7 +52,6 @@ class LeaseWork:
     account: str
     kind: Kind
     holders: list[str]
-    now: int
     due: list[int] = field(default_factory=list)
 
     @property
@@ -59,9 +59,9 @@ class LeaseWork:
         """One for each piece of work."""
         return 1 + len(self.holders)
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want the users whose work is due."""
-        self.due = transaction.due(self.account, self.kind, self.now, len(self.holders))
+        self.due = await transaction.due(self.account, self.kind, len(self.holders))
         return Required(ids=self.due)
 
     def apply(self, uow: UnitOfWork) -> list[Lease]:
@@ -137,7 +137,7 @@ class RecordOutcome:
     outcome: PutOutcome | GetOutcome
     weight: int = 1
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the user."""
         return Required(ids=[self.task.user_id])
 
@@ -169,7 +169,7 @@ class RenewLeases:
         """One for each lease."""
         return 1 + len(self.tasks)
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         """Want the users."""
         return Required(ids=[task.user_id for task in self.tasks])
 
@@ -208,9 +208,11 @@ class SweepIdentities:
         """One for each identity."""
         return 1 + self.limit
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want those users."""
-        self.ids = stale_unsettled(transaction.connection, self.account, self.before, self.limit)
+        self.ids = await transaction.run(
+            partial(stale_unsettled, account=self.account, before=self.before, limit=self.limit)
+        )
         return Required(ids=self.ids)
 
     def apply(self, uow: UnitOfWork) -> int:

@@ -4,37 +4,29 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import suppress
 from random import random
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
-from service.ledger.unit_of_work import ChangeSet, Command, UnitOfWork
+from service.ledger.unit_of_work import Command, UnitOfWork
 from service.model.policy import Policies
 from service.observability import failpoints
 from service.observability.metrics import Metrics
-from service.store.database import Database, Transaction, UnavailableError
+from service.store.database import ChangeSet, ConflictError, Database, UnavailableError
 
 T = TypeVar("T")
 
 MAX_ENTRIES = 256
 MAX_WEIGHT = 1500
 """What one transaction takes at most: entries, and events in them."""
-LIGHT_WEIGHT = 1024
-"""Up to here a batch takes some milliseconds at most, and its statements run on the event loop."""
-
 QUIET_TURNS = 3
 
-Clock = Callable[[], int]
-"""The time in Unix milliseconds."""
+MAX_TRIES = 3
+"""So often a batch is tried at most whose rows another writer stored first."""
 
 log = structlog.get_logger(__name__)
-
-
-def wall_clock() -> int:
-    """Tell the time."""
-    return time.time_ns() // 1_000_000
 
 
 class FullError(Exception):
@@ -60,7 +52,6 @@ class Ledger:
         metrics: Metrics,
         *,
         max_waiting: int,
-        clock: Clock = wall_clock,
     ) -> None:
         self._database = database
         self._policies = policies
@@ -69,10 +60,13 @@ class Ledger:
         self._queue: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self.clock = clock
         self.listeners: list[Callable[[ChangeSet], None]] = []
         self.available = True
         self.refused = 0
+
+    def clock(self) -> int:
+        """Return the time of this process (Unix ms)."""
+        return self._database.clock()
 
     @property
     def waiting(self) -> int:
@@ -171,17 +165,26 @@ class Ledger:
         else:
             self._succeed([waiting], results, commit)
 
-    async def _transact(self, entries: list[Command[Any]]) -> tuple[list[Any], ChangeSet]:
-        work = partial(
-            _apply,
-            entries=entries,
-            policies=self._policies,
-            now=self.clock(),
-            chance=random(),  # noqa: S311  spreads retries
-        )
+    async def _transact(self, commands: list[Command[Any]]) -> tuple[list[Any], ChangeSet]:
+        """Write a batch, and once more where another writer was first with a row of it."""
+        for _ in range(MAX_TRIES - 1):
+            with suppress(ConflictError):
+                return await self._commit(commands)
+        return await self._commit(commands)
+
+    async def _commit(self, commands: list[Command[Any]]) -> tuple[list[Any], ChangeSet]:
         failpoints.reached("ledger.before_begin")
-        light = sum(entry.weight for entry in entries) <= LIGHT_WEIGHT
-        return await self._database.write(work, light=light)
+        async with self._database.transaction() as transaction:
+            failpoints.reached("ledger.after_begin")
+            chance = random()  # noqa: S311  spreads retries
+            uow = UnitOfWork(transaction, self._policies, chance)
+            await uow.load(commands)
+            failpoints.reached("ledger.after_load")
+            results = await uow.apply(commands)
+            failpoints.reached("ledger.after_rules")
+            changes = await uow.save()
+            failpoints.reached("ledger.before_commit")
+        return results, changes
 
     def _succeed(self, batch: list[_Waiting], results: list[Any], commit: ChangeSet) -> None:
         failpoints.reached("ledger.after_commit")
@@ -201,25 +204,6 @@ class Ledger:
         self._metrics.commit_failures.inc()
         for waiting in batch:
             _answer(waiting.future, error=error)
-
-
-def _apply(
-    transaction: Transaction,
-    entries: list[Command[Any]],
-    policies: Mapping[str, Policies],
-    now: int,
-    chance: float,
-) -> tuple[list[Any], ChangeSet]:
-    """Apply a batch within its transaction."""
-    failpoints.reached("ledger.after_begin")
-    uow = UnitOfWork(transaction, policies, now, chance)
-    uow.load([entry.required(transaction) for entry in entries])
-    failpoints.reached("ledger.after_load")
-    results = [entry.apply(uow) for entry in entries]
-    failpoints.reached("ledger.after_rules")
-    commit = uow.save()
-    failpoints.reached("ledger.before_commit")
-    return results, commit
 
 
 def _answer(

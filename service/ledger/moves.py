@@ -1,6 +1,7 @@
 """What a client was still to be asked or told of an account that moved to the Cloud API."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from service.ledger.unit_of_work import Required, UnitOfWork
 from service.model.moves import move
@@ -21,9 +22,11 @@ class MoveToCloud:
     ids: list[int] = field(default_factory=list)
     weight: int = 1 + BATCH
 
-    def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction) -> Required:
         """Want those whom a client was still to be asked or told about."""
-        self.ids = left_to_client(transaction.connection, self.account, self.after, BATCH)
+        self.ids = await transaction.run(
+            partial(left_to_client, account=self.account, after=self.after, limit=BATCH)
+        )
         return Required(ids=self.ids)
 
     def apply(self, uow: UnitOfWork) -> int | None:
@@ -36,7 +39,7 @@ class MoveToCloud:
             user = uow.find_by_id(user_id)
             if user is not None:
                 move(user, context)
-        connection = uow.transaction.connection
+        connection = uow.connection
         forgo_asking(connection, self.account, uow.now)
         end_checks(connection, self.account)
         return self.ids[-1] if self.ids else None

@@ -1,9 +1,10 @@
-"""What a batch works on: the users and contacts that its entries concern, loaded once."""
+"""What a batch works on: the users and contacts that its commands concern, loaded once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from sqlalchemy import Connection
 
 from service.model.aliases import Known, Namer, inherit_moves
 from service.model.blocks import Block, copied, stricter
@@ -14,9 +15,9 @@ from service.model.merges import OWNERS, are_linked, has_hash, merge
 from service.model.moments import date
 from service.model.names import is_user_id
 from service.model.policy import Policies, Policy
-from service.model.users import AuditEntry, Context, Kind, User
+from service.model.users import AuditEntry, Context, User
 from service.store.blocks import find_block, put_block
-from service.store.database import Alias, JournalRow, Transaction
+from service.store.database import Alias, ChangeSet, JournalRow, Transaction
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -25,7 +26,7 @@ NO_POLICY = Policies((), Policy("default"))
 
 
 class Required(NamedTuple):
-    """What an entry wants to be loaded for it."""
+    """What a command requires to be loaded: users by alias or id, and contacts by input."""
 
     aliases: Sequence[Alias] = ()
     ids: Sequence[int] = ()
@@ -42,64 +43,72 @@ class Command(Protocol[T_co]):
     def weight(self) -> int:
         """About how many events' worth of work it is."""
 
-    def required(self, transaction: Transaction) -> Required:
-        """Say what to load."""
+    async def required(self, transaction: Transaction) -> Required:
+        """Return what to load."""
 
     def apply(self, uow: "UnitOfWork") -> T_co:
-        """Let the rules decide, in memory; the book is saved afterwards."""
+        """Let the rules decide, in memory; what they changed is saved afterwards."""
 
     def fallback(self, error: Exception) -> "Command[T_co] | None":
-        """Give what to write instead when the rules fail on this entry; None to pass the fault."""
-
-
-@dataclass(slots=True)
-class ChangeSet:
-    """What a committed batch changed, for those who wait for it.
-
-    `checks` are the accounts with contact checks to be asked at once.
-    """
-
-    users: set[int] = field(default_factory=set)
-    work: set[tuple[str, Kind]] = field(default_factory=set)
-    checks: set[str] = field(default_factory=set)
+        """Return what to write instead when the rules fail on this; None to pass the error on."""
 
 
 class UnitOfWork:
-    """The users, contacts and journal rows of one transaction. Times are Unix milliseconds."""
+    """The users, contacts and journal rows of one transaction. Times are Unix milliseconds.
+
+    Use it in this order: `load`, `apply`, `save`. `connection` is for the queries that few commands
+    need; it can be used within `apply` alone.
+    """
+
+    connection: Connection
 
     def __init__(
-        self, transaction: Transaction, policies: Mapping[str, Policies], now: int, chance: float
+        self, transaction: Transaction, policies: Mapping[str, Policies], chance: float
     ) -> None:
-        self.transaction = transaction
-        self.now = now
+        self.now = transaction.now
+        self.checks: set[str] = set()
+        self._transaction = transaction
         self._policies = policies
         self._chance = chance
         self._users: dict[Alias, User] = {}
         self._by_id: dict[int, User] = {}
+        self._created: set[int] = set()
         self._contacts: dict[Alias, Contact] = {}
         self._changed_contacts: dict[Alias, Contact] = {}
         self._journal: list[JournalRow] = []
+        self._audit: list[tuple[str | None, AuditEntry]] = []
         self._blocks: dict[int, Block | None] = {}
         self._owned: dict[Alias, int] = {}
         self._merged: list[tuple[int, int]] = []
         self._recipients: dict[Alias, str] = {}
-        self._heard: dict[str, int] = {}
-        self.checks: set[str] = set()
+        self._called_back: dict[str, int] = {}
 
-    def load(self, wanted: Iterable[Required]) -> None:
-        """Load what the entries of a batch want."""
+    async def load(self, commands: Iterable[Command[Any]]) -> None:
+        """Load what the commands of a batch require."""
         aliases: set[Alias] = set()
         ids: set[int] = set()
         inputs: set[Alias] = set()
-        for want in wanted:
-            aliases.update(want.aliases)
-            ids.update(want.ids)
-            inputs.update(want.inputs)
+        for command in commands:
+            required = await command.required(self._transaction)
+            aliases.update(required.aliases)
+            ids.update(required.ids)
+            inputs.update(required.inputs)
         if aliases or ids:
-            self._users = self.transaction.load_users(aliases, ids)
+            self._users = await self._transaction.load_users(aliases, ids)
             self._by_id = {user.id: user for user in self._users.values()}
         if inputs:
-            self._contacts = self.transaction.load_contacts(inputs)
+            self._contacts = await self._transaction.load_contacts(inputs)
+
+    async def apply(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        """Apply the commands in their order; return what each came to."""
+
+        def apply_all(connection: Connection) -> list[Any]:
+            self.connection = connection
+            return [command.apply(self) for command in commands]
+
+        # The rules are plain functions. Where one of them needs a user that nobody foresaw, the
+        # query is awaited behind its back: that is what `run` is for.
+        return await self._transaction.run(apply_all)
 
     def context(
         self, account: str, arrived: int | None = None, request_id: str | None = None
@@ -117,12 +126,13 @@ class UnitOfWork:
         return user
 
     def fetch(self, account: str, alias: str) -> User | None:
-        """Give a user that is known, and load it if need be: for what is rarely needed."""
-        if (account, alias) not in self._users:
-            user = self.transaction.load_users([(account, alias)], ()).get((account, alias))
-            if user is None:
+        """Return a user that is known, and load it if need be: for what is rarely needed."""
+        key = account, alias
+        if key not in self._users:
+            found = self._transaction.load_users_through(self.connection, [key]).get(key)
+            if found is None:
                 return None
-            self._users[account, alias] = self._by_id.setdefault(user.id, user)
+            self._users[key] = self._by_id[found.id] = found
         return self.find(account, alias)
 
     def find_by_id(self, user_id: int) -> User | None:
@@ -133,13 +143,14 @@ class UnitOfWork:
         """Give a user, a new one if need be."""
         known = self.find(account, alias)
         if known is None:
-            id_ = self.transaction.new_user_id()
+            id_ = self._transaction.new_user_id()
             if is_user_id(alias):
-                known = User(id_, account, None, self.now, user_id=alias, is_new=True, changed=True)
+                known = User(id_, account, None, self.now, user_id=alias)
                 self._owned[account, alias] = id_
             else:
-                known = User(id_, account, alias, self.now, is_new=True, changed=True)
-            self._users[account, alias] = self._by_id[known.id] = known
+                known = User(id_, account, alias, self.now)
+            self._created.add(id_)
+            self._users[account, alias] = self._by_id[id_] = known
         return known
 
     def name(self, account: str, named: Named, hash_: str | None, context: Context) -> None:
@@ -155,7 +166,7 @@ class UnitOfWork:
             return
         user = naming.user
         for alias in naming.owned:
-            if self._users.get((account, alias)) is not user or user.is_new:
+            if self._users.get((account, alias)) is not user or user.id in self._created:
                 self._users[account, alias] = user
                 self._owned[account, alias] = user.id
         for other in naming.merged:
@@ -241,9 +252,9 @@ class UnitOfWork:
 
     def block_of(self, user: User) -> Block | None:
         """Give the block that a person has put on a user, in force or not."""
-        if user.id in self._blocks or user.is_new:
+        if user.id in self._blocks or user.id in self._created:
             return self._blocks.get(user.id)
-        return find_block(self.transaction.connection, user.id)
+        return find_block(self.connection, user.id)
 
     def put_block(self, user: User, block: Block | None) -> None:
         """Keep a user's block, or none any more."""
@@ -253,40 +264,30 @@ class UnitOfWork:
         """Append a callback to the journal."""
         self._journal.append(row)
 
-    def hear(self, account: str, at: int) -> None:
-        """Note that an account was spoken of in a callback of several."""
-        self._heard[account] = at
+    def note_callback(self, account: str, at: int) -> None:
+        """Note that an account was named in a callback of several."""
+        self._called_back[account] = at
 
     def add_audit(self, account: str | None, entry: AuditEntry) -> None:
-        """Append an audit entry that is of no user."""
-        self.transaction.add_audit(account, [entry])
+        """Append an audit entry that concerns no user."""
+        self._audit.append((account, entry))
 
-    def save(self) -> ChangeSet:
-        """Write everything; give what changed."""
-        users = self._by_id.values()
-        if self._journal:
-            self.transaction.add_journal(self._journal)
-        if self._heard:
-            self.transaction.note_callbacks(self._heard)
-        self.transaction.save_users(users)
-        if self._owned:
-            self.transaction.save_aliases(self._owned)
-        if self._merged:
-            self.transaction.merge_users(self._merged)
-        if self._recipients:
-            self.transaction.save_recipients(self._recipients, self.now)
-        if self._changed_contacts:
-            self.transaction.save_contacts(self._changed_contacts.values())
+    async def save(self) -> ChangeSet:
+        """Write everything; return what changed."""
+        transaction = self._transaction
+        await transaction.add_journal(self._journal)
+        await transaction.note_callbacks(self._called_back)
+        changes = await transaction.save_users(self._by_id.values())
+        await transaction.save_aliases(self._owned)
+        await transaction.merge_users(self._merged)
+        await transaction.save_recipients(self._recipients)
+        await transaction.save_contacts(self._changed_contacts.values())
+        await transaction.add_audit(self._audit)
+        if self._blocks:
+            await transaction.run(self._put_blocks)
+        changes.checks = self.checks
+        return changes
+
+    def _put_blocks(self, connection: Connection) -> None:
         for user_id, block in self._blocks.items():
-            put_block(self.transaction.connection, user_id, block)
-        return self._changes()
-
-    def _changes(self) -> ChangeSet:
-        commit = ChangeSet(checks=self.checks)
-        for user in self._by_id.values():
-            if user.changed:
-                commit.users.add(user.id)
-                for work in (user.identity.work, user.identity.ask):
-                    if work is not None and work.holder is None:
-                        commit.work.add((user.account, work.kind))
-        return commit
+            put_block(connection, user_id, block)

@@ -1,12 +1,15 @@
 """What the steps ask of a database, whichever it is."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from service.model.contacts import Contact
-from service.model.recipients import LatestCheck, Recipient, RecipientData
+from service.model.recipients import RecipientData
 from service.model.users import AuditEntry, Kind, User
 
 T = TypeVar("T")
@@ -20,6 +23,14 @@ APP_MARK = "@"
 Alias = tuple[str, str]
 """An account, and what a user of it is called."""
 
+Clock = Callable[[], int]
+"""The time in Unix milliseconds."""
+
+
+def wall_clock() -> int:
+    """Return the time in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
 
 class StoreError(Exception):
     """The database can't be used; the text is one line for the operator."""
@@ -27,6 +38,13 @@ class StoreError(Exception):
 
 class UnavailableError(StoreError):
     """The database did not do what was asked, and nothing of it is in effect."""
+
+
+class ConflictError(UnavailableError):
+    """Another writer stored a row with the same key first: what was read is out of date.
+
+    Nothing is in effect, and the same work, done again on what is stored now, may succeed.
+    """
 
 
 class JournalRow(NamedTuple):
@@ -42,54 +60,79 @@ class JournalRow(NamedTuple):
     reason: str | None = None
 
 
+@dataclass(slots=True)
+class ChangeSet:
+    """What a transaction changed, for those who wait for it.
+
+    `users` are ids, `work` what is to be done and leased to nobody, by account and kind; `checks`
+    the accounts with contact checks to be asked for at once.
+    """
+
+    users: set[int] = field(default_factory=set)
+    work: set[tuple[str, Kind]] = field(default_factory=set)
+    checks: set[str] = field(default_factory=set)
+
+
 class Transaction(Protocol):
-    """The statements of the hot path, within one transaction; others go to `connection`."""
+    """One transaction: what is written within takes effect as a whole, or not at all.
+
+    The methods are the statements that each batch of callbacks needs, written for one database;
+    everything else is a query in SQLAlchemy Core, the same for all databases, that `run` runs.
+    """
 
     @property
-    def connection(self) -> Connection:
-        """The same transaction, for queries that need not be fast."""
+    def now(self) -> int:
+        """The database's time (Unix ms): leases begin and end by it, whoever holds them."""
 
-    def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
+    async def run(self, query: Callable[[Connection], T]) -> T:
+        """Run queries within the transaction; they may be called through its connection alone."""
+
+    async def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
         """Load users with their history and work, under each alias asked for and their own."""
 
-    def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
+    def load_users_through(
+        self, connection: Connection, aliases: Iterable[Alias]
+    ) -> dict[Alias, User]:
+        """Load users as `load_users` does, from within what `run` runs."""
+
+    async def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""
 
+    async def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
+        """Return by account and message id to whom messages were sent, as far as is known."""
+
+    async def due(self, account: str, kind: Kind, limit: int) -> list[int]:
+        """Return the users whose work is due and leased to nobody, the longest due first."""
+
     def new_user_id(self) -> int:
-        """Give an id for a new user."""
+        """Return an id for a new user."""
 
-    def save_users(self, users: Iterable[User]) -> None:
-        """Write what the rules changed: users, history, audit trail, outbox."""
+    async def save_users(self, users: Iterable[User]) -> ChangeSet:
+        """Write what the rules changed, and return it: users, history, audit trail, outbox."""
 
-    def save_aliases(self, owned: Mapping[Alias, int]) -> None:
+    async def save_aliases(self, owned: Mapping[Alias, int]) -> None:
         """Let aliases lead to these users from now on, wherever they led before."""
 
-    def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
-        """Move the history and the names of users, given first, to those that they are.
+    async def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
+        """Move the history and the aliases of users, given first, to those that they are.
 
         A user that one of these turned out to be may be given later as one of the first.
         """
 
-    def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
-        """Tell by account and message id for whom messages were, as far as it was noted."""
+    async def save_recipients(self, recipients: Mapping[Alias, str]) -> None:
+        """Note by account and message id to whom messages were sent."""
 
-    def save_recipients(self, recipients: Mapping[Alias, str], now: int) -> None:
-        """Note by account and message id for whom messages were."""
-
-    def save_contacts(self, contacts: Iterable[Contact]) -> None:
+    async def save_contacts(self, contacts: Iterable[Contact]) -> None:
         """Write contacts, new or known."""
 
-    def add_journal(self, rows: Sequence[JournalRow]) -> None:
+    async def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""
 
-    def note_callbacks(self, heard: Mapping[str, int]) -> None:
-        """Note when (Unix ms) accounts were spoken of in a callback of several."""
+    async def note_callbacks(self, accounts: Mapping[str, int]) -> None:
+        """Note when (Unix ms) accounts were named in a callback of several."""
 
-    def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
-        """Append audit entries that are of no user."""
-
-    def due(self, account: str, kind: Kind, now: int, limit: int) -> list[int]:
-        """Give the users whose work is due and in nobody's hands, the longest due first."""
+    async def add_audit(self, entries: Sequence[tuple[str | None, AuditEntry]]) -> None:
+        """Append audit entries that concern no user, each with its account."""
 
 
 class RecipientQuery(NamedTuple):
@@ -103,44 +146,30 @@ class RecipientQuery(NamedTuple):
     asked: Sequence[str]
 
 
-class Reads(Protocol):
-    """The statements of the gate, each for many recipients of an account at once."""
-
-    def users(self, account: str, aliases: Collection[str]) -> Mapping[str, Recipient]:
-        """Return the users by what they are called."""
-
-    def checks(
-        self,
-        account: str,
-        inputs: Collection[str] = (),
-        forms: Collection[str] = (),
-        wa_ids: Collection[str] = (),
-    ) -> Iterable[LatestCheck]:
-        """Return what the client last said of numbers; one of many may come more than once.
-
-        Numbers are known by the literal text that was asked about, by their canonical form, or by
-        the wa_id that was told.
-        """
-
-
 class Database(Protocol):
     """One database: transactions that write, one after another, and readers beside them."""
 
-    async def write(self, work: Callable[[Transaction], T], *, light: bool = False) -> T:
-        """Run the work in one transaction, one after another.
+    @property
+    def clock(self) -> Clock:
+        """This process's own clock."""
 
-        `light` work takes some milliseconds at most, so that it need not leave the event loop.
-        Raises UnavailableError where the database fails; whatever the work itself raises passes
-        through. In both cases nothing of it is in effect.
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction; it is committed at the end, and rolled back where that raises.
+
+        Raises ConflictError where another writer was first, and UnavailableError where the database
+        fails; what the work itself raises passes through. In each case nothing is in effect.
         """
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run the work on a snapshot of the database; raises like `write`."""
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run queries on a snapshot of the database. Raises UnavailableError."""
 
-    async def look_up(self, query: RecipientQuery, then: Callable[[RecipientData], T]) -> T:
-        """Find what is known of recipients, and answer from it; raises like `write`.
+    async def write(self, query: Callable[[Connection], T]) -> T:
+        """Run queries in a transaction of their own. Raises as `transaction` does."""
 
-        Out of the way of slower queries; those that wait are asked together.
+    async def find_recipients(self, query: RecipientQuery) -> RecipientData:
+        """Find what is known of recipients; questions that wait are asked together.
+
+        Raises UnavailableError.
         """
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ from service.model.contacts import Contact
 from service.model.retries import MAX_DELAY_SECONDS
 from service.model.timeline import Change
 from service.model.users import LEASE_MS, AuditEntry, Kind, State, User
-from service.store.rows import (
+from service.store.mapping import (
     CHANGE_COLUMNS,
     CONTACT_COLUMNS,
     USER_COLUMNS,
@@ -261,6 +261,14 @@ def journal_entry(connection: Connection, entry_id: int) -> Row[Any] | None:
     return connection.execute(select(journal).where(journal.c.id == entry_id)).one_or_none()
 
 
+def note_replay(
+    connection: Connection, entry_id: int, state: str, reason: str | None, now: int
+) -> None:
+    """Note what a journal entry came to when it was read again, at `now` (Unix ms)."""
+    values = {"state": state, "reason": reason, "replayed_at": now}
+    connection.execute(update(journal).where(journal.c.id == entry_id).values(values))
+
+
 def list_audit(
     connection: Connection, account: str | None, event: str | None, after: int, limit: int
 ) -> list[Row[Any]]:
@@ -404,17 +412,23 @@ def note_alive(connection: Connection, now: int) -> None:
         connection.execute(installation.insert().values(key="alive_at", value=str(now)))
 
 
-def note_policies(connection: Connection, policies: Iterable[tuple[str, str]]) -> list[str]:
-    """Keep each account's policy as it is now; give the accounts whose policy changed."""
-    changed = []
+def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], now: int) -> None:
+    """Keep each account's policy as it is now, and note in the audit trail which ones changed.
+
+    `now` is Unix milliseconds.
+    """
     known = account_rows(connection)
     for name, policy in policies:
         if name not in known:
             connection.execute(accounts.insert().values(name=name, policy=policy))
-        elif known[name].policy != policy:
+            continue
+        before = known[name].policy
+        if before != policy:
+            mine = accounts.c.name == name
+            connection.execute(update(accounts).where(mine).values(policy=policy))
+        if before not in (policy, None):
             connection.execute(
-                update(accounts).where(accounts.c.name == name).values(policy=policy)
+                audit.insert().values(
+                    account=name, at=now, event="policy_changed", reason="configuration"
+                )
             )
-            if known[name].policy is not None:
-                changed.append(name)
-    return changed

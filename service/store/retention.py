@@ -4,10 +4,8 @@ Ids grow with the time of arrival, so what is to go lies at the smallest ids: no
 at. The newest entry always stays, else SQLite would give its id a second time.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, text
 
@@ -132,16 +130,15 @@ def give_back(connection: Connection, pages: int, kept: int) -> int:
     """
     if connection.dialect.name != "sqlite":
         return 0
-    raw = cast("sqlite3.Connection", connection.connection.driver_connection)
-    free, total = _pragma(raw, "freelist_count"), _pragma(raw, "page_count")
+    free, total = _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
     surplus = free - total // kept
     if surplus <= 0:
         return 0
     for _ in range(min(pages, surplus)):  # sqlite3 makes one step of the statement, so one page
-        raw.execute("PRAGMA incremental_vacuum(1)")
-    given = free - _pragma(raw, "freelist_count")
+        connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
+    given = free - _pragma(connection, "freelist_count")
     return surplus - given if given else 0
 
 
-def _pragma(raw: sqlite3.Connection, name: str) -> int:
-    return int(raw.execute(f"PRAGMA {name}").fetchone()[0])
+def _pragma(connection: Connection, name: str) -> int:
+    return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())

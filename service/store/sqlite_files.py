@@ -7,13 +7,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from service.store.database import StoreError
+from service.store.sqlite_checkpoints import LOG_BYTES
 
-BUSY_TIMEOUT_MS = 5000
+BUSY_TIMEOUT_SECONDS = 5.0
+"""How long a statement waits while another program holds the lock."""
 CACHE_KIB = 65_536
 READERS_CACHE_KIB = 8_192
-GATE_CACHE_KIB = 4_096
-"""Room for the upper pages of every tree. The leaves are asked for at random: they come from the
-system's memory either way, and are copied faster to where the processor's own cache holds."""
+"""Room for the upper pages of every tree; the leaves, asked for at random, the system keeps."""
 CHECKPOINT_PAGES = 72_000
 """At so many pages in the log a commit copies them itself: only where `Checkpoints` lag behind."""
 
@@ -57,40 +57,37 @@ def prepare_file(path: Path) -> None:
         raise StoreError(f"database.url: {path}: {error.strerror}") from None
 
 
-def connect(
-    path: Path, *, read_only: bool = False, cache_kib: int | None = None
-) -> sqlite3.Connection:
-    """Open the file, which must exist, in autocommit: whoever writes begins a transaction.
-
-    Two threads take turns with the writer's, never at once; see `SQLiteDatabase.write`.
-    """
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file, which must exist, in autocommit: whoever writes begins a transaction."""
     mode = "ro" if read_only else "rw"
     raw = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         isolation_level=None,
-        timeout=5,
-        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_SECONDS,
     )
     try:
-        configure(raw, read_only=read_only)
-        if cache_kib is not None:
-            raw.execute(f"PRAGMA cache_size = -{cache_kib}")
+        for pragma in pragmas(read_only=read_only):
+            raw.execute(pragma)
     except BaseException:
         raw.close()
         raise
     return raw
 
 
-def configure(raw: sqlite3.Connection, *, read_only: bool = False) -> None:
-    """Set what every connection needs; `auto_vacuum` counts only before the first table."""
-    raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    raw.execute(f"PRAGMA cache_size = -{READERS_CACHE_KIB if read_only else CACHE_KIB}")
-    raw.execute("PRAGMA foreign_keys = ON")
+def pragmas(*, read_only: bool = False) -> list[str]:
+    """Return what every connection is set to; `auto_vacuum` counts only before the first table."""
+    settings = [
+        f"PRAGMA cache_size = -{READERS_CACHE_KIB if read_only else CACHE_KIB}",
+        "PRAGMA foreign_keys = ON",
+    ]
     if read_only:
-        raw.execute("PRAGMA query_only = ON")
-        return
-    raw.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    raw.execute("PRAGMA journal_mode = WAL")
-    raw.execute("PRAGMA synchronous = FULL")
-    raw.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        return [*settings, "PRAGMA query_only = ON"]
+    return [
+        *settings,
+        "PRAGMA auto_vacuum = INCREMENTAL",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        f"PRAGMA journal_size_limit = {LOG_BYTES // 2}",
+    ]

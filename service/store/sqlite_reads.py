@@ -1,10 +1,11 @@
-"""The gate's statements on SQLite, on a connection of their own."""
+"""The gate's statements on SQLite, written for aiosqlite."""
 
-import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+
+import aiosqlite
 
 from service.model.recipients import LatestCheck, Recipient
-from service.store.rows import RECIPIENT_COLUMNS, recipient_of
+from service.store.mapping import RECIPIENT_COLUMNS, recipient_of
 
 CHUNK = 500
 """Keys of one list in a statement."""
@@ -20,32 +21,35 @@ _CHECKS = f"SELECT {', '.join(LatestCheck._fields)} FROM contacts WHERE "  # noq
 
 
 class SQLiteReads:
-    """See `service.store.database.Reads`."""
+    """See `service.store.gate.Reads`."""
 
-    def __init__(self, raw: sqlite3.Connection) -> None:
-        self._raw = raw
+    def __init__(self, driver: aiosqlite.Connection) -> None:
+        self._driver = driver
 
-    def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
+    async def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
         """Return the users by what they are called."""
         wanted, found = list(aliases), {}
         for start in range(0, len(wanted), CHUNK):
             chunk = wanted[start : start + CHUNK]
-            rows = self._raw.execute(_USERS.format(_marks(chunk)), (account, *chunk))
+            rows = await self._driver.execute_fetchall(
+                _USERS.format(_marks(chunk)), (account, *chunk)
+            )
             found.update({row[0]: recipient_of(row) for row in rows})
         return found
 
-    def checks(
+    async def checks(
         self,
         account: str,
         inputs: Collection[str] = (),
         forms: Collection[str] = (),
         wa_ids: Collection[str] = (),
-    ) -> Iterator[LatestCheck]:
+    ) -> list[LatestCheck]:
         """Return what the client last said of numbers, by input, by canonical form or by wa_id.
 
         One of many may come more than once.
         """
         keys = {"input": list(inputs), "canonical": list(forms), "wa_id": list(wa_ids)}
+        found: list[LatestCheck] = []
         for start in range(0, max(map(len, keys.values())), CHUNK):
             chunks = {key: some[start : start + CHUNK] for key, some in keys.items()}
             asked = {key: chunk for key, chunk in chunks.items() if chunk}
@@ -54,7 +58,9 @@ class SQLiteReads:
                 f"account = ? AND {key} IN ({_marks(chunk)})" for key, chunk in asked.items()
             )
             bound = [value for chunk in asked.values() for value in (account, *chunk)]
-            yield from map(LatestCheck._make, self._raw.execute(_CHECKS + where, bound))
+            rows = await self._driver.execute_fetchall(_CHECKS + where, bound)
+            found += map(LatestCheck._make, rows)
+        return found
 
 
 def _marks(values: Collection[str]) -> str:

@@ -1,26 +1,23 @@
-"""The hot statements on SQLite, written down to the driver: the one place where that is so."""
+"""The statements that every batch needs on SQLite, written for aiosqlite."""
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from itertools import groupby, islice
-from typing import Any
+from typing import Any, TypeVar, cast
 
+import aiosqlite
 from sqlalchemy import Connection
+from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.model.contacts import Contact
+from service.model.timeline import Change
 from service.model.users import AuditEntry, Kind, User
-from service.store.database import APP_MARK, SYNTHETIC, Alias, JournalRow
-from service.store.rows import (
+from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
+from service.store.mapping import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
     CONTACT_COLUMNS,
-    FRESH_COLUMNS,
-    LATER_COLUMNS,
     OUTBOX_COLUMNS,
-    SHORT_AUDIT,
     USER_COLUMNS,
-    WRITER,
     audit_row,
     change_of,
     change_row,
@@ -32,53 +29,23 @@ from service.store.rows import (
     work_row,
 )
 
-CHUNK = 512
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+CHUNK = 500
+"""Keys of one list in a statement."""
 MAX_HISTORY = 1000
 """Entries of one user's history that the rules look at: the newest."""
 MAX_HISTORY_OF_ALL = 20_000
 """Entries that are loaded for all users of a batch."""
 
 
-def _marks(count: int) -> str:
-    return ",".join("?" * count)
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
 
 
-def _insert(table: str, columns: Sequence[str], fixed: Mapping[str, int | None] = {}) -> str:
-    """Write an INSERT; columns that are `fixed` at a number come after those that are bound."""
-    numbers = {name: value for name, value in fixed.items() if value is not None}
-    values = ",".join([_marks(len(columns)), *map(str, numbers.values())])
-    return f"INSERT INTO {table} ({','.join([*columns, *numbers])}) VALUES ({values})"  # noqa: S608  names of ours only
-
-
-class _Lean:
-    """INSERTs of rows that mostly end as usual: what is as usual is not bound, but left out.
-
-    `usual` are the values that the last columns mostly have; `cuts` say after how many columns a
-    row may end.
-    """
-
-    def __init__(
-        self, table: str, columns: Sequence[str], usual: Sequence[int | None], *cuts: int
-    ) -> None:
-        start = len(columns) - len(usual)
-        fixed = dict(zip(columns[start:], usual, strict=True))
-        self._ends = [(cut, tuple(usual)[cut - start :]) for cut in cuts]
-        self._statements = {
-            cut: _insert(table, columns[:cut], {name: fixed[name] for name in columns[cut:]})
-            for cut in (*cuts, len(columns))
-        }
-        self._all = len(columns)
-
-    def cut(self, row: tuple[Any, ...]) -> int:
-        """Tell how many columns are enough for a row."""
-        for cut, usual in self._ends:
-            if row[cut:] == usual:
-                return cut
-        return self._all
-
-    def statement(self, cut: int) -> str:
-        """Give the INSERT of so many columns."""
-        return self._statements[cut]
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"INSERT INTO {table} ({','.join(columns)}) VALUES ({_marks(columns)})"  # noqa: S608  names of ours only
 
 
 def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
@@ -86,46 +53,40 @@ def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
     return f"{_insert(table, columns)} ON CONFLICT ({','.join(key)}) DO UPDATE SET {changed}"
 
 
-@lru_cache(maxsize=256)
-def _update(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    changed = ",".join(f"{name} = ?" for name in columns)
-    return f"UPDATE {table} SET {changed} WHERE {' AND '.join(f'{name} = ?' for name in key)}"  # noqa: S608  names of ours only
-
-
 _USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
-_CHANGES = ",".join(CHANGE_COLUMNS)
+_HISTORY_COUNT = USER_COLUMNS.index("history_count")
+_HAS_WORK = USER_COLUMNS.index("has_work"), USER_COLUMNS.index("has_ask")
+_CHANGES = ",".join(("id", *CHANGE_COLUMNS))
 
-INSERT_USER = _insert("users", USER_COLUMNS)
-_NEW_USERS = _Lean("users", USER_COLUMNS, tuple(LATER_COLUMNS.values()), len(FRESH_COLUMNS), WRITER)
-INSERT_FRESH_USER = _NEW_USERS.statement(len(FRESH_COLUMNS))
-INSERT_ALIAS = "INSERT INTO aliases (account, alias, user_id) VALUES (?, ?, ?)"
-UPSERT_ALIAS = f"{INSERT_ALIAS} ON CONFLICT DO UPDATE SET user_id = excluded.user_id"
+UPSERT_USER = _upsert("users", USER_COLUMNS, ("id",))
+INSERT_ALIAS = _insert("aliases", ("account", "alias", "user_id"))
+UPSERT_ALIAS = _upsert("aliases", ("account", "alias", "user_id"), ("account", "alias"))
+UPSERT_CHANGE = _upsert("changes", ("id", *CHANGE_COLUMNS), ("id",))
+DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
+INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
+UPSERT_WORK = _upsert("outbox", OUTBOX_COLUMNS, ("user_id", "kind"))
+DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
+UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
+INSERT_JOURNAL = _insert("journal", JournalRow._fields)
 INSERT_RECIPIENT = (
-    "INSERT OR IGNORE INTO message_recipients (account, message_id, alias, at) VALUES (?, ?, ?, ?)"
+    "INSERT INTO message_recipients (account, message_id, alias, at) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT DO NOTHING"
+)
+NOTE_CALLBACK = (
+    "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?, ?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET "
+    "first_callback_at = coalesce(first_callback_at, excluded.first_callback_at), "
+    "last_callback_at = excluded.last_callback_at"
 )
 MERGE = (
     "UPDATE changes SET user_id = ? WHERE user_id = ?",
     "UPDATE aliases SET user_id = ? WHERE user_id = ?",
     "UPDATE users SET merged_into = ? WHERE merged_into = ?",
 )
-"""The history, the names, and those who turned out to be the one who is no more."""
-INSERT_CHANGE = _insert("changes", CHANGE_COLUMNS)
-UPDATE_CHANGE = _update("changes", CHANGE_COLUMNS, ("id",))
-DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
-INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
-_AUDIT = _Lean("audit", AUDIT_COLUMNS, (None,) * 3, SHORT_AUDIT, SHORT_AUDIT + 1)
-INSERT_SHORT_AUDIT = _AUDIT.statement(SHORT_AUDIT)
-INSERT_WORK = _insert("outbox", OUTBOX_COLUMNS)
-DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
-UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
-_JOURNAL = _Lean("journal", JournalRow._fields, (None,), len(JournalRow._fields) - 1)
-INSERT_PLAIN_JOURNAL = _JOURNAL.statement(len(JournalRow._fields) - 1)
-_ACKNOWLEDGE, _ASK = str(Kind.ACKNOWLEDGE), str(Kind.ASK)
-NOTE_CALLBACK = (
-    "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?, ?, ?) "
-    "ON CONFLICT (name) DO UPDATE SET "
-    "first_callback_at = coalesce(first_callback_at, excluded.first_callback_at), "
-    "last_callback_at = excluded.last_callback_at"
+"""The history, the aliases, and those who turned out to be the one who is no more."""
+COUNT_HISTORY = (
+    "UPDATE users SET history_count = (SELECT count(*) FROM changes WHERE user_id = users.id) "
+    "WHERE id = ?"
 )
 DUE = (
     "SELECT user_id FROM outbox WHERE account = ? AND kind = ? AND due_at <= ? "
@@ -134,282 +95,262 @@ DUE = (
 
 
 class SQLiteTransaction:
-    """The hot statements within one transaction; see `service.store.database.Transaction`."""
+    """The statements within one transaction; see `service.store.database.Transaction`.
+
+    It remembers each row as it was loaded. What differs in the end is what the rules changed, and
+    is written; the rules need not say so.
+    """
 
     def __init__(
         self,
-        raw: sqlite3.Connection,
-        connect: Callable[[], Connection],
+        connection: AsyncConnection,
+        driver: aiosqlite.Connection,
+        now: int,
         take_user_id: Callable[[], int],
     ) -> None:
-        self._raw = raw
-        self._connect = connect
-        self._connection: Connection | None = None
-        self._users: dict[int, tuple[Any, ...]] = {}
-        self._works: dict[tuple[int, str], tuple[Any, ...]] = {}
+        self.now = now
         self.new_user_id = take_user_id
+        self._connection = connection
+        self._driver = driver
+        self._loaded: dict[int, User] = {}
+        self._user_rows: dict[int, Row] = {}
+        self._work_rows: dict[tuple[int, Kind], Row] = {}
+        # By the object that was made of the row: an entry of a history has no other name.
+        self._change_rows: dict[int, tuple[Change, Row]] = {}
 
-    @property
-    def connection(self) -> Connection:
-        """The same transaction, for queries that need not be fast."""
-        if self._connection is None:
-            self._connection = self._connect()
-        return self._connection
+    async def run(self, query: Callable[[Connection], T]) -> T:
+        """Run queries within the transaction."""
+        return await self._connection.run_sync(query)
 
-    def begin(self) -> None:
-        """Begin, as the one writer."""
-        self._raw.execute("BEGIN IMMEDIATE")
+    async def _fetch(self, sql: str, bound: Sequence[Any]) -> list[Any]:
+        return [*await self._driver.execute_fetchall(sql, bound)]
 
-    def commit(self) -> None:
-        """Commit, for SQLAlchemy too where it was spoken through."""
-        if self._connection is not None:
-            self._connection.commit()
-            self._connection.close()
-        if self._raw.in_transaction:
-            self._raw.execute("COMMIT")
+    async def _many(self, sql: str, rows: Sequence[Row]) -> None:
+        if rows:
+            await self._driver.executemany(sql, rows)
 
-    def roll_back(self) -> None:
-        """Undo everything."""
-        if self._connection is not None:
-            self._connection.close()
-        if self._raw.in_transaction:
-            self._raw.execute("ROLLBACK")
-
-    def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
+    async def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
         """Load users, each under every alias asked for and what it is called now."""
-        by_id: dict[int, User] = {}
         found: dict[Alias, User] = {}
+        new: dict[int, User] = {}
         for account, names in _by_account(aliases).items():
-            for alias, user in self._by_aliases(account, names):
-                found[account, alias] = by_id.setdefault(user.id, user)
+            for chunk in _chunks(names):
+                sql = (
+                    f"SELECT {_USERS},a.alias FROM aliases a JOIN users u ON u.id = a.user_id "  # noqa: S608  names of ours only
+                    f"WHERE a.account = ? AND a.alias IN ({_marks(chunk)})"
+                )
+                for *columns, alias in await self._fetch(sql, (account, *chunk)):
+                    found[account, alias] = self._keep_user(tuple(columns), new)
+        by_id = {user.id: user for user in found.values()}
         for chunk in _chunks(set(ids) - by_id.keys()):
-            sql = f"SELECT {_USERS} FROM users u WHERE id IN ({_marks(len(chunk))})"  # noqa: S608  names of ours only
-            for row in self._raw.execute(sql, chunk):
-                by_id[row[0]] = self._keep_user(row)
+            sql = f"SELECT {_USERS} FROM users u WHERE u.id IN ({_marks(chunk)})"  # noqa: S608  names of ours only
+            for row in await self._fetch(sql, chunk):
+                by_id[row[0]] = self._keep_user(row, new)
+        await self._load_history(new)
+        await self._load_work(new)
         for user in by_id.values():
             found[user.account, user.alias] = user
-        self._load_history(by_id)
-        self._load_work(by_id)
         return found
 
-    def _by_aliases(self, account: str, names: set[str]) -> Iterator[tuple[str, User]]:
-        for chunk in _chunks(names):
-            sql = (
-                f"SELECT a.alias,{_USERS} FROM aliases a JOIN users u ON u.id = a.user_id "  # noqa: S608  names of ours only
-                f"WHERE a.account = ? AND a.alias IN ({_marks(len(chunk))})"
-            )
-            for row in self._raw.execute(sql, (account, *chunk)):
-                yield row[0], self._keep_user(row[1:])
+    def load_users_through(
+        self, connection: Connection, aliases: Iterable[Alias]
+    ) -> dict[Alias, User]:
+        """Load users from within what `run` runs."""
+        adapted = cast(AdaptedConnection, connection.connection.dbapi_connection)
+        return adapted.run_async(lambda _: self.load_users(aliases, ()))
 
-    def _keep_user(self, row: tuple[Any, ...]) -> User:
-        self._users[row[0]] = row
-        return user_of(row)
+    def _keep_user(self, row: Row, new: dict[int, User]) -> User:
+        """Return the user of a row: the same object each time that the same user is asked for."""
+        known = self._loaded.get(row[0])
+        if known is not None:
+            return known
+        user = user_of(row)
+        self._user_rows[user.id] = row
+        self._loaded[user.id] = new[user.id] = user
+        return user
 
-    def _load_history(self, users: dict[int, User]) -> None:
-        some = [user for user in users.values() if user.history_count]
+    async def _load_history(self, users: Mapping[int, User]) -> None:
+        """Load the newest entries of each history, the oldest of them first."""
+        counts = {id_: self._user_rows[id_][_HISTORY_COUNT] for id_ in users}
+        some = [id_ for id_, count in counts.items() if count]
         limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(some))))
-        short = [user.id for user in some if user.history_count <= limit]
-        for chunk in _chunks(short):
+        for chunk in _chunks([id_ for id_ in some if counts[id_] <= limit]):
             sql = (
-                f"SELECT id,{_CHANGES} FROM changes WHERE user_id IN ({_marks(len(chunk))}) "  # noqa: S608  names of ours only
+                f"SELECT {_CHANGES} FROM changes WHERE user_id IN ({_marks(chunk)}) "  # noqa: S608  names of ours only
                 "ORDER BY user_id, first_at, id"
             )
-            for row in self._raw.execute(sql, chunk):
-                users[row[1]].history.append(change_of(row))
-        for user in some:
-            if user.history_count > limit:
-                sql = (
-                    f"SELECT id,{_CHANGES} FROM changes WHERE user_id = ? "  # noqa: S608  names of ours only
-                    "ORDER BY first_at DESC, id DESC LIMIT ?"
-                )
-                rows = self._raw.execute(sql, (user.id, limit)).fetchall()
-                user.history.extend(change_of(row) for row in reversed(rows))
+            for row in await self._fetch(sql, chunk):
+                self._keep_change(users[row[1]], row)
+        for id_ in [id_ for id_ in some if counts[id_] > limit]:
+            sql = (
+                f"SELECT {_CHANGES} FROM changes WHERE user_id = ? "  # noqa: S608  names of ours only
+                "ORDER BY first_at DESC, id DESC LIMIT ?"
+            )
+            for row in reversed(await self._fetch(sql, (id_, limit))):
+                self._keep_change(users[id_], row)
 
-    def _load_work(self, users: dict[int, User]) -> None:
-        for chunk in _chunks(u.id for u in users.values() if u.had_work or u.had_ask):
+    def _keep_change(self, user: User, row: Row) -> None:
+        change = change_of(row)
+        self._change_rows[id(change)] = change, row
+        user.history.append(change)
+
+    async def _load_work(self, users: Mapping[int, User]) -> None:
+        for chunk in _chunks(
+            [id_ for id_ in users if any(map(self._user_rows[id_].__getitem__, _HAS_WORK))]
+        ):
             sql = (
                 f"SELECT {','.join(OUTBOX_COLUMNS)} FROM outbox "  # noqa: S608  names of ours only
-                f"WHERE user_id IN ({_marks(len(chunk))})"
+                f"WHERE user_id IN ({_marks(chunk)})"
             )
-            for row in self._raw.execute(sql, chunk):
-                self._works[row[1], row[2]] = row
+            for row in await self._fetch(sql, chunk):
                 work = work_of(row)
+                user = users[row[1]]
+                self._work_rows[user.id, work.kind] = row
                 if work.kind is Kind.ASK:
-                    users[row[1]].identity.ask = work
+                    user.identity.ask = work
                 else:
-                    users[row[1]].identity.work = work
+                    user.identity.work = work
 
-    def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
+    async def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""
         found: dict[Alias, Contact] = {}
         for account, names in _by_account(inputs).items():
             for chunk in _chunks(names):
                 sql = (
                     f"SELECT {','.join(CONTACT_COLUMNS)} FROM contacts "  # noqa: S608  names of ours only
-                    f"WHERE account = ? AND input IN ({_marks(len(chunk))})"
+                    f"WHERE account = ? AND input IN ({_marks(chunk)})"
                 )
-                for row in self._raw.execute(sql, (account, *chunk)):
+                for row in await self._fetch(sql, (account, *chunk)):
                     contact = contact_of(row)
                     found[account, contact.input] = contact
         return found
 
-    def save_users(self, users: Iterable[User]) -> None:
-        """Write what the rules changed, and nothing for those they left alone."""
-        dirty = [user for user in users if _dirty(user)]
-        if not dirty:
-            return
-        with_history = [user for user in dirty if user.history or user.restored]
-        self._save_history(with_history)
-        new = [user for user in dirty if user.is_new]
-        known = [user for user in dirty if not user.is_new]
-        if new:
-            self._add(_NEW_USERS, sorted(map(user_row, new), key=_NEW_USERS.cut))
-            self._many(
-                INSERT_ALIAS, [(u.account, u.wa_id, u.id) for u in new if u.wa_id and not u.user_id]
-            )
-        self._update(
-            "users", USER_COLUMNS, ("id",), [(self._users[u.id], user_row(u)) for u in known]
-        )
-        self._insert_history(with_history)
-        self._add_audit([audit_row(u.account, u.id, e) for u in dirty for e in u.audit])
-        self._save_work(dirty)
-
-    def save_aliases(self, owned: Mapping[Alias, int]) -> None:
-        """Let aliases lead to these users from now on: all those of users with a user id."""
-        rows = [(account, alias, user_id) for (account, alias), user_id in owned.items()]
-        self._many(UPSERT_ALIAS, rows)
-
-    def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
-        """Move the history and the names of users, given first, to those that they are."""
-        rows = [(user_id, gone) for gone, user_id in merged]
-        for statement in MERGE:
-            self._many(statement, rows)
-
-    def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
-        """Tell by account and message id for whom messages were, as far as it was noted."""
+    async def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
+        """Return by account and message id to whom messages were sent, as far as is known."""
         found: dict[Alias, str] = {}
         for account, ids in _by_account(message_ids).items():
             for chunk in _chunks(ids):
                 sql = (
                     "SELECT message_id, alias FROM message_recipients "  # noqa: S608  names of ours only
-                    f"WHERE account = ? AND message_id IN ({_marks(len(chunk))})"
+                    f"WHERE account = ? AND message_id IN ({_marks(chunk)})"
                 )
-                for message_id, alias in self._raw.execute(sql, (account, *chunk)):
+                for message_id, alias in await self._fetch(sql, (account, *chunk)):
                     found[account, message_id] = alias
         return found
 
-    def save_recipients(self, recipients: Mapping[Alias, str], now: int) -> None:
-        """Note by account and message id for whom messages were."""
-        rows = [(account, id_, alias, now) for (account, id_), alias in recipients.items()]
-        self._many(INSERT_RECIPIENT, rows)
-
-    def _save_history(self, dirty: list[User]) -> None:
-        gone = [(c.id,) for u in dirty for c in u.restored if c.id is not None]
-        changed = [
-            (*change_row(u.id, c), c.id)
-            for u in dirty
-            for c in u.history
-            if c.touched and c.id is not None
-        ]
-        self._many(DELETE_CHANGE, gone)
-        self._many(UPDATE_CHANGE, changed)
-        for user in dirty:
-            user.history_count += sum(c.id is None for c in user.history)
-            user.history_count -= sum(c.id is not None for c in user.restored)
-
-    def _insert_history(self, dirty: list[User]) -> None:
-        added = [change_row(u.id, c) for u in dirty for c in u.history if c.id is None]
-        self._many(INSERT_CHANGE, added)
-
-    def _save_work(self, dirty: list[User]) -> None:
-        gone = [(u.id, _ACKNOWLEDGE) for u in dirty if u.had_work and u.identity.work is None]
-        gone += [(u.id, _ASK) for u in dirty if u.had_ask and u.identity.ask is None]
-        self._many(DELETE_WORK, gone)
-        added, changed = [], []
-        for row in [
-            work_row(u, w)
-            for u in dirty
-            for w in (u.identity.work, u.identity.ask)
-            if w is not None
-        ]:
-            stored = self._works.get((row[1], row[2]))
-            if stored is None:
-                added.append(row)
-            else:
-                changed.append((stored, row))
-        self._many(INSERT_WORK, added)
-        self._update("outbox", OUTBOX_COLUMNS, ("user_id", "kind"), changed)
-
-    def _update(
-        self,
-        table: str,
-        columns: Sequence[str],
-        key: Sequence[str],
-        rows: Iterable[tuple[tuple[Any, ...], tuple[Any, ...]]],
-    ) -> None:
-        """Write of each row, given as it is stored and as it is now, the columns that differ.
-
-        An index that none of them is part of is left alone, and so are its pages.
-        """
-        alike: dict[tuple[int, ...], list[tuple[Any, ...]]] = {}
-        places = [columns.index(name) for name in key]
-        for stored, row in rows:
-            if row != stored:
-                changed = tuple([i for i, value in enumerate(row) if value != stored[i]])
-                values = [row[i] for i in (*changed, *places)]
-                alike.setdefault(changed, []).append(tuple(values))
-        for changed, some in alike.items():
-            names = tuple([columns[i] for i in changed])
-            self._raw.executemany(_update(table, names, tuple(key)), some)
-
-    def save_contacts(self, contacts: Iterable[Contact]) -> None:
-        """Write contacts, new or known."""
-        self._many(UPSERT_CONTACT, [contact_row(contact) for contact in contacts])
-
-    def add_journal(self, rows: Sequence[JournalRow]) -> None:
-        """Append callbacks, and note when each account had its last."""
-        self._add(_JOURNAL, rows)
-        spans: dict[str, list[int]] = {}
-        for row in rows:
-            if row.state != SYNTHETIC and not row.account.startswith(APP_MARK):
-                spans.setdefault(row.account, []).append(row.received_at)
-        self._many(NOTE_CALLBACK, [(name, min(at), max(at)) for name, at in spans.items()])
-
-    def note_callbacks(self, heard: Mapping[str, int]) -> None:
-        """Note when accounts were spoken of in a callback of several."""
-        self._many(NOTE_CALLBACK, [(name, at, at) for name, at in heard.items()])
-
-    def add_audit(self, account: str | None, entries: Sequence[AuditEntry]) -> None:
-        """Append audit entries that are of no user."""
-        self._add_audit([audit_row(account, None, entry) for entry in entries])
-
-    def _add_audit(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._add(_AUDIT, rows)
-
-    def due(self, account: str, kind: Kind, now: int, limit: int) -> list[int]:
-        """Give the users whose work is due and in nobody's hands, the longest due first."""
-        rows = self._raw.execute(DUE, (account, kind, now, now, limit))
+    async def due(self, account: str, kind: Kind, limit: int) -> list[int]:
+        """Return the users whose work is due and leased to nobody, the longest due first."""
+        rows = await self._fetch(DUE, (account, kind, self.now, self.now, limit))
         return [row[0] for row in rows]
 
-    def _add(self, lean: _Lean, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add rows in their order, those that follow each other and are alike by one statement."""
-        for cut, some in groupby(rows, lean.cut):
-            self._raw.executemany(lean.statement(cut), [row[:cut] for row in some])
+    async def save_users(self, users: Iterable[User]) -> ChangeSet:
+        """Write what differs from what was loaded; return whom and what that concerns."""
+        changes = ChangeSet()
+        users = list(users)
+        history, gone, counts = self._history_of(users, changes)
+        rows = []
+        for user in users:
+            row = user_row(user, counts[user.id])
+            if row != self._user_rows.get(user.id):
+                rows.append(row)
+                changes.users.add(user.id)
+        work, done = self._work_of(users, changes)
+        new = [user for user in users if user.id not in self._user_rows]
+        audit = [audit_row(user.account, user.id, e) for user in users for e in user.audit]
+        changes.users.update(user.id for user in users if user.audit)
+        await self._many(UPSERT_USER, rows)
+        # Those of users with a user id are written by `save_aliases`, for they may change hands.
+        aliases = [(u.account, u.wa_id, u.id) for u in new if u.wa_id and not u.user_id]
+        await self._many(INSERT_ALIAS, aliases)
+        await self._many(DELETE_CHANGE, gone)
+        await self._many(UPSERT_CHANGE, history)
+        await self._many(INSERT_AUDIT, audit)
+        await self._many(DELETE_WORK, done)
+        await self._many(UPSERT_WORK, work)
+        return changes
 
-    def _many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            self._raw.executemany(sql, rows)
+    def _history_of(
+        self, users: Sequence[User], changes: ChangeSet
+    ) -> tuple[list[Row], list[Row], dict[int, int]]:
+        """Return the entries to write, those to delete, and how many each user has then."""
+        counts = {
+            user.id: self._user_rows[user.id][_HISTORY_COUNT] if user.id in self._user_rows else 0
+            for user in users
+        }
+        written, kept = [], set()
+        for user in users:
+            for change in user.history:
+                kept.add(id(change))
+                _, stored = self._change_rows.get(id(change), (None, None))
+                row = (stored[0] if stored else None, *change_row(user.id, change))
+                if row != stored:
+                    written.append(row)
+                    changes.users.add(user.id)
+                if stored is None:
+                    counts[user.id] += 1
+        gone = [row for key, (_, row) in self._change_rows.items() if key not in kept]
+        for row in gone:
+            counts[row[1]] -= 1
+            changes.users.add(row[1])
+        return written, [(row[0],) for row in gone], counts
 
+    def _work_of(self, users: Sequence[User], changes: ChangeSet) -> tuple[list[Row], list[Row]]:
+        """Return the rows of the outbox to write, and the keys of those to delete."""
+        written, kept = [], set()
+        for user in users:
+            for work in (user.identity.work, user.identity.ask):
+                if work is None:
+                    continue
+                kept.add((user.id, work.kind))
+                row, stored = work_row(user, work), self._work_rows.get((user.id, work.kind))
+                if row == stored:
+                    continue
+                written.append(row)
+                if stored is None or row[:-1] != stored[:-1]:  # a renewed lease is no news
+                    changes.users.add(user.id)
+                if work.holder is None:
+                    changes.work.add((user.account, work.kind))
+        done = [(id_, str(kind)) for id_, kind in self._work_rows if (id_, kind) not in kept]
+        changes.users.update(id_ for id_, _ in done)
+        return written, done
 
-def _dirty(user: User) -> bool:
-    latest = user.identity.latest
-    return (
-        user.changed
-        or user.renewed
-        or user.is_new
-        or (latest is not None and latest.touched)
-        or any(change.touched for change in user.history)
-    )
+    async def save_aliases(self, owned: Mapping[Alias, int]) -> None:
+        """Let aliases lead to these users from now on: all those of users with a user id."""
+        rows = [(account, alias, user_id) for (account, alias), user_id in owned.items()]
+        await self._many(UPSERT_ALIAS, rows)
+
+    async def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
+        """Move the history and the aliases of users, given first, to those that they are."""
+        rows = [(user_id, gone) for gone, user_id in merged]
+        for statement in MERGE:
+            await self._many(statement, rows)
+        await self._many(COUNT_HISTORY, [(id_,) for pair in merged for id_ in pair])
+
+    async def save_recipients(self, recipients: Mapping[Alias, str]) -> None:
+        """Note by account and message id to whom messages were sent."""
+        rows = [(account, id_, alias, self.now) for (account, id_), alias in recipients.items()]
+        await self._many(INSERT_RECIPIENT, rows)
+
+    async def save_contacts(self, contacts: Iterable[Contact]) -> None:
+        """Write contacts, new or known."""
+        await self._many(UPSERT_CONTACT, [contact_row(contact) for contact in contacts])
+
+    async def add_journal(self, rows: Sequence[JournalRow]) -> None:
+        """Append callbacks, and note when each account had its last."""
+        await self._many(INSERT_JOURNAL, rows)
+        times: dict[str, list[int]] = {}
+        for row in rows:
+            if row.state != SYNTHETIC and not row.account.startswith(APP_MARK):
+                times.setdefault(row.account, []).append(row.received_at)
+        await self._many(NOTE_CALLBACK, [(name, min(at), max(at)) for name, at in times.items()])
+
+    async def note_callbacks(self, accounts: Mapping[str, int]) -> None:
+        """Note when accounts were named in a callback of several."""
+        await self._many(NOTE_CALLBACK, [(name, at, at) for name, at in accounts.items()])
+
+    async def add_audit(self, entries: Sequence[tuple[str | None, AuditEntry]]) -> None:
+        """Append audit entries that concern no user."""
+        await self._many(INSERT_AUDIT, [audit_row(account, None, e) for account, e in entries])
 
 
 def _by_account(aliases: Iterable[Alias]) -> dict[str, set[str]]:
@@ -420,11 +361,6 @@ def _by_account(aliases: Iterable[Alias]) -> dict[str, set[str]]:
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
-        yield chunk + chunk[-1:] * (_rounded(len(chunk)) - len(chunk))
-
-
-def _rounded(count: int) -> int:
-    """Round up to a power of two: few statements to prepare, the last item asked for again."""
-    return 1 << (count - 1).bit_length()
+    every = list(items)
+    for start in range(0, len(every), CHUNK):
+        yield every[start : start + CHUNK]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -57,7 +58,7 @@ class Heartbeat:
         now, refused = self._ledger.clock(), self._ledger.refused
         is_well = refused == self._refused
         if is_well:
-            await self._database.write(lambda t: note_alive(t.connection, now))
+            await self._database.write(partial(note_alive, now=now))
         if self._was_away or not is_well:
             self._tell(catching_up(self._well_at, now))
         self._was_away, self._refused = not is_well, refused

@@ -12,12 +12,12 @@ import structlog
 
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases
 from service.ledger.ledger import Ledger
-from service.ledger.unit_of_work import ChangeSet, Command
+from service.ledger.unit_of_work import Command
 from service.model.outcomes import GetOutcome, NotTried, PutOutcome, Settled
 from service.model.users import Kind
 from service.observability import failpoints
 from service.observability.metrics import Metrics
-from service.store.database import Database, UnavailableError
+from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.queries import bring_near, next_due
 
 RENEW_EVERY_SECONDS = 3.0
@@ -153,7 +153,7 @@ class Worker:
         holders = [next(self._names) for _ in range(free)]
         now = self._ledger.clock()
         await self._heed_clock(now)
-        entry = LeaseWork(self._account, self._kind, holders, now)
+        entry = LeaseWork(self._account, self._kind, holders)
         failpoints.reached("before_lease", self._kind)
         tasks = await self._ledger.submit(entry)
         failpoints.reached("after_lease", self._kind)
@@ -172,7 +172,7 @@ class Worker:
         """At the start, and when the clock was set back, bring near what now lies too far ahead."""
         if now < self._seen_at or not self._seen_at:
             account, kind = self._account, self._kind
-            await self._database.write(lambda t: bring_near(t.connection, account, kind, now))
+            await self._database.write(lambda c: bring_near(c, account, kind, now))
         self._seen_at = now
 
     def _begin(self, task: Lease) -> None:

@@ -12,7 +12,6 @@ import structlog
 from service.ledger.contact_checks import KEPT_MS, CountMessages, RenewContacts, TakeDueChecks
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
-from service.ledger.unit_of_work import ChangeSet
 from service.model.budget import Usage
 from service.model.checks import patience_after
 from service.model.contacts import DAY_MS, FRESH_MS
@@ -32,7 +31,7 @@ from service.store.contact_checks import (
     next_due_check,
     not_formed,
 )
-from service.store.database import Database, Transaction, UnavailableError
+from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.retention import forget_recipients, has_old_recipients
 from service.whatsapp.errors import CallError
 from service.workers.checker import BATCH, Checker
@@ -128,7 +127,7 @@ class Rechecks:
             latest = now + patience_after(patience, self._settings.max_attempts)
             account = self._account
             await self._database.write(
-                lambda t: bring_checks_near(t.connection, account, now, latest)
+                lambda connection: bring_checks_near(connection, account, now, latest)
             )
             self._look_at = min(self._look_at, now)
         self._seen_at = now
@@ -136,8 +135,7 @@ class Rechecks:
     async def _ask_due(self) -> None:
         """Ask about some that are due, or give them up."""
         settings, patience = self._settings, self._checker.patience_ms
-        now = self._ledger.clock()
-        entry = TakeDueChecks(self._account, BATCH, patience, settings.max_attempts, now)
+        entry = TakeDueChecks(self._account, BATCH, patience, settings.max_attempts)
         failpoints.reached("recheck.before_due")
         due = await self._ledger.submit(entry)
         failpoints.reached("recheck.after_due")
@@ -217,10 +215,10 @@ class Upkeep:
             await self._form(account, country)
         before = self._ledger.clock() - KEPT_MS
         if await self._database.read(partial(has_old_requests, before=before)):
-            await self._database.write(lambda t: forget_requests(t.connection, before, ROWS))
+            await self._database.write(partial(forget_requests, before=before, limit=ROWS))
         before = self._ledger.clock() - RECIPIENTS_KEPT_MS
         while await self._database.read(partial(has_old_recipients, before=before)):
-            await self._database.write(partial(_forget_recipients, before=before))
+            await self._database.write(partial(forget_recipients, before=before, limit=ROWS))
 
     async def finish(self) -> None:
         """Write what was counted, for the service stops."""
@@ -251,16 +249,8 @@ class Upkeep:
             if not inputs:
                 return
             forms = await asyncio.to_thread(_forms, inputs, country)
-            await self._database.write(partial(_form, account=account, forms=forms))
-
-
-def _forget_recipients(transaction: Transaction, before: int) -> None:
-    forget_recipients(transaction.connection, before, ROWS)
+            await self._database.write(partial(form, account=account, forms=forms))
 
 
 def _forms(inputs: list[str], country: str | None) -> list[tuple[str, str]]:
     return [(text, canonical(text, country) or "") for text in inputs]
-
-
-def _form(transaction: Transaction, account: str, forms: list[tuple[str, str]]) -> None:
-    form(transaction.connection, account, forms)

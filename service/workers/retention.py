@@ -131,7 +131,7 @@ class Retention:
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Run a small piece of work on the writer, then let the others have it for longer."""
         started = time.perf_counter()
-        result = await self._database.write(lambda transaction: work(transaction.connection))
+        result = await self._database.write(work)
         took = time.perf_counter() - started
         await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, took * (1 / SHARE - 1)))
         return result

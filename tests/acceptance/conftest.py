@@ -21,8 +21,6 @@ import pytest
 from yarl import URL
 
 from service.app import Service, running
-from service.ledger.ledger import wall_clock
-from service.ledger.unit_of_work import ChangeSet
 from service.model.users import Kind
 from service.settings import load
 from service.simulator import CloudOptions, Options, Simulator, callback_bodies, message_ids
@@ -30,6 +28,7 @@ from service.simulator.cloud import bodies as cloud_bodies
 from service.simulator.cloud.cloud import Cloud, CloudMessage
 from service.simulator.cloud.options import Number
 from service.simulator.users import User
+from service.store.database import ChangeSet, wall_clock
 
 TOKEN = "a-token-that-only-tests-know"
 WA_ID = "16315553601"
@@ -314,7 +313,7 @@ class Installation(Caller):
         settings = load(self.written(), {})
         self.service = await self._running.enter_async_context(running(settings))
         assert self.service.parts is not None
-        self.service.parts.ledger.clock = self._now
+        self.service.parts.database.clock = self._now
         outside, *inside = (site.address for site in self.service._sites)
         self.base = outside.replace("0.0.0.0", "127.0.0.1")
         self.inside = inside[0] if inside else ""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.ledger.ledger import wall_clock
+from service.store.database import wall_clock
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,

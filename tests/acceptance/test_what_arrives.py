@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.ledger.ledger import wall_clock
+from service.store.database import wall_clock
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,

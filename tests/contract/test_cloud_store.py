@@ -45,7 +45,7 @@ POLICIES = {
 
 
 def sqlite_in(folder: Path) -> SQLiteDatabase:
-    return SQLiteDatabase(folder / "ackgate.db")
+    return SQLiteDatabase(folder / "ackgate.db", clock=lambda: NOW)
 
 
 @pytest.fixture(params=[sqlite_in])
@@ -60,7 +60,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 @pytest.fixture
 async def ledger(database: SQLiteDatabase) -> AsyncIterator[Ledger]:
-    made = Ledger(database, POLICIES, Metrics(), max_waiting=100, clock=lambda: NOW)
+    made = Ledger(database, POLICIES, Metrics(), max_waiting=100)
     yield made
     await made.close()
 
@@ -336,8 +336,8 @@ async def test_notes_of_whom_messages_were_for_are_forgotten_when_old(
     await take(ledger, *(MessageSent(ID, f"wamid.{n}", at(1)) for n in range(5)))
     assert not await database.read(partial(has_old_recipients, before=NOW))
     assert await database.read(partial(has_old_recipients, before=NOW + 1))
-    assert await database.write(lambda t: forget_recipients(t.connection, NOW + 1, 3)) == 3
-    assert await database.write(lambda t: forget_recipients(t.connection, NOW + 1, 3)) == 2
+    assert await database.write(lambda c: forget_recipients(c, NOW + 1, 3)) == 3
+    assert await database.write(lambda c: forget_recipients(c, NOW + 1, 3)) == 2
     assert await count(database, message_recipients) == 0
 
 
@@ -363,7 +363,7 @@ async def test_a_check_that_is_open_when_its_account_moves_is_given_up(
         row("shop", "not open", "invalid", None),
         row("main", "of another", "processing", NOW),
     ]
-    await database.write(lambda tx: tx.connection.execute(insert(contacts), rows))
+    await database.write(lambda c: c.execute(insert(contacts), rows))
     await ledger.submit(MoveToCloud("shop"))
     query = select(contacts.c.input, contacts.c.status, contacts.c.due_at).order_by(contacts.c.id)
     found = await database.read(lambda connection: connection.execute(query).fetchall())
@@ -431,9 +431,9 @@ async def test_what_is_kept_between_callbacks_makes_no_difference_to_who_is_who(
 
     for number in order:
         await take(ledger, *STORY[number])
-    other = SQLiteDatabase(tmp_path / "other.db")
+    other = SQLiteDatabase(tmp_path / "other.db", clock=lambda: NOW)
     await other.open()
-    at_once = Ledger(other, POLICIES, Metrics(), max_waiting=100, clock=lambda: NOW)
+    at_once = Ledger(other, POLICIES, Metrics(), max_waiting=100)
     await take(at_once, *(event for number in order for event in STORY[number]))
     await at_once.close()
     try:
@@ -487,9 +487,9 @@ async def test_it_is_kept_since_when_it_is_known_who_has_a_number(
     await take(ledger, NumberChanged(WA_ID, "16505550000", at(1)))
     await take(ledger, IdentitySeen(WA_ID, "B", at(9)))
     query = RecipientQuery("shop", None, [WA_ID])
-    before = await database.look_up(query, lambda found: found.users[WA_ID])
+    before = (await database.find_recipients(query)).users[WA_ID]
     await decide(ledger, WA_ID, "B")
-    after = await database.look_up(query, lambda found: found.users[WA_ID])
+    after = (await database.find_recipients(query)).users[WA_ID]
     assert (before.moved_to is None, after.moved_to is None) == (False, True)
     known = await find(database, WA_ID)
     assert known is not None

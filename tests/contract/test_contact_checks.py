@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from service.store.queries import find_contacts
 from service.store.sqlite import SQLiteDatabase
 from service.store.sqlite_files import connect, prepare_file
 from service.store.tables import contacts
+from tests.storing import within
 
 NOW = 1_600_000_000_000
 SOON = NOW - FRESH_MS + 1000
@@ -59,7 +61,7 @@ async def database(tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 
 async def do(database: SQLiteDatabase, work: Callable[[Connection], Any]) -> Any:
-    return await database.write(lambda transaction: work(transaction.connection))
+    return await database.write(work)
 
 
 def contact(number: int, status: str = "valid", checked_at: int = NOW, **more: Any) -> Contact:
@@ -69,7 +71,7 @@ def contact(number: int, status: str = "valid", checked_at: int = NOW, **more: A
 
 
 async def save(database: SQLiteDatabase, *saved: Contact) -> None:
-    await database.write(lambda transaction: transaction.save_contacts(saved))
+    await within(database, lambda transaction: transaction.save_contacts(saved))
 
 
 async def test_a_contact_comes_back_with_its_open_check_and_its_opt_in(
@@ -79,7 +81,7 @@ async def test_a_contact_comes_back_with_its_open_check_and_its_opt_in(
     other = contact(2, "processing", canonical=None)
     await save(database, one, other)
     keys = [("main", one.input), ("main", other.input)]
-    loaded = await database.write(lambda transaction: transaction.load_contacts(keys))
+    loaded = await within(database, lambda transaction: transaction.load_contacts(keys))
     assert list(loaded.values()) == [one, other]
     found = await database.read(lambda c: find_contacts(c, "main", [one.input, other.input]))
     assert found == {one.input: one, other.input: other}
@@ -121,9 +123,9 @@ async def test_a_number_is_known_in_any_spelling_by_its_form(database: SQLiteDat
     }
 
 
-def add_writer(transaction: Transaction, wa_id: str, wrote_at: int) -> None:
-    user = User(transaction.new_user_id(), "main", wa_id, NOW, wrote_at=wrote_at, is_new=True)
-    transaction.save_users([user])
+async def add_writer(transaction: Transaction, wa_id: str, wrote_at: int) -> None:
+    user = User(transaction.new_user_id(), "main", wa_id, NOW, wrote_at=wrote_at)
+    await transaction.save_users([user])
 
 
 async def expire(database: SQLiteDatabase, limit: int = 10, **more: Any) -> Expiring:
@@ -150,7 +152,7 @@ async def test_of_what_expires_only_the_newest_valid_result_of_a_number_in_use_i
         Contact("main", "another spelling", "valid", old.wa_id, NOW),
     )
     for one in (wrote, fresh, invalid, open_, old):
-        await database.write(lambda t, one=one: add_writer(t, one.wa_id or "", NOW - DAY_MS))
+        await within(database, partial(add_writer, wa_id=one.wa_id or "", wrote_at=NOW - DAY_MS))
     await do(database, lambda c: note_written(c, "main", [told.wa_id or ""], NOW))
     assert (await expire(database)).inputs == [wrote.input, told.input]
     assert (await expire(database, opted_in=True)).inputs == []
@@ -250,10 +252,10 @@ async def test_no_query_looks_at_every_contact(
         plans: list[str] = []
 
         def listen(*args: Any) -> None:
-            _, cursor, statement, parameters, _, many = args
+            _, _, statement, parameters, _, many = args
             if not statement.startswith("EXPLAIN"):
                 given = parameters[0] if many else parameters
-                rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", given)
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)
                 plans.extend(str(row[3]) for row in rows)
 
         event.listen(connection, "before_cursor_execute", listen)

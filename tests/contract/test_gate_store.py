@@ -21,7 +21,7 @@ from service.store.blocks import find_block, put_block
 from service.store.database import RecipientQuery, Transaction, UnavailableError
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import aliases, unverified
-from tests.contract.test_store import opening
+from tests.storing import opening, within
 
 NOW = 1_600_000_000_000
 WA_ID, OTHER_ID = "16315550001", "16315550002"
@@ -37,7 +37,7 @@ async def database(tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
 async def save(database: SQLiteDatabase, wa_id: str = WA_ID, account: str = "main") -> User:
     """Save a user with everything that the gate goes by."""
 
-    def work(transaction: Transaction) -> User:
+    async def work(transaction: Transaction) -> User:
         moment = Moment(NOW - 9)
         user = User(
             transaction.new_user_id(),
@@ -51,13 +51,11 @@ async def save(database: SQLiteDatabase, wa_id: str = WA_ID, account: str = "mai
             ),
             wrote_at=NOW - 5,
             links=[Link(OTHER_ID, "successor", Moment(NOW - 4))],
-            is_new=True,
-            changed=True,
         )
-        transaction.save_users([user])
+        await transaction.save_users([user])
         return user
 
-    return await database.write(work)
+    return await within(database, work)
 
 
 async def save_plain(
@@ -70,24 +68,24 @@ async def save_plain(
     """Save a user of whom little is known, and give its id."""
     moment = Moment(NOW - 9)
 
-    def work(transaction: Transaction) -> int:
+    async def work(transaction: Transaction) -> int:
         latest = None if state is None else Change("A", moment, NOW - 8, [moment])
         identity = Identity(latest, state, blocked_since=blocked_since)
         user = User(transaction.new_user_id(), "main", wa_id, NOW, identity, wrote_at=NOW - 5)
-        transaction.save_users([replace(user, is_new=True, changed=True, **more)])
+        await transaction.save_users([replace(user, **more)])
         return user.id
 
-    return await database.write(work)
+    return await within(database, work)
 
 
 async def saved(database: SQLiteDatabase, *contacts: tuple[str, str, str | None, int]) -> None:
     made = [Contact("main", input_, status, wa_id, at) for input_, status, wa_id, at in contacts]
-    await database.write(lambda transaction: transaction.save_contacts(made))
+    await within(database, lambda transaction: transaction.save_contacts(made))
 
 
 async def known(database: SQLiteDatabase, *asked: str, account: str = "main") -> RecipientData:
     question = RecipientQuery(account, "+16315550100", asked)
-    return await database.look_up(question, lambda found: found)
+    return await database.find_recipients(question)
 
 
 def told(
@@ -129,9 +127,9 @@ async def test_of_a_user_whose_identity_is_settled_all_else_is_told(
     doubtful = await save_plain(database, "4", state=state)
     plain = await save_plain(database, "5", state=state)
     block = Block("x", NOW, by_key("crm"))
-    await database.write(lambda t: put_block(t.connection, stopped, block))
+    await database.write(lambda c: put_block(c, stopped, block))
     row = {"account": "main", "user_id": doubtful}
-    await database.write(lambda t: t.connection.execute(insert(unverified).values(row)))
+    await database.write(lambda c: c.execute(insert(unverified).values(row)))
     found = (await known(database, *"12345")).users
     rest = {"state": None, "received_at": None, "hash": None}
     assert {name: user._replace(**rest) for name, user in found.items()} == {
@@ -146,11 +144,11 @@ async def test_of_a_user_whose_identity_is_settled_all_else_is_told(
 async def test_a_user_of_whom_nothing_is_known_was_never_heard_of(
     database: SQLiteDatabase,
 ) -> None:
-    def add(transaction: Transaction) -> None:
-        user = User(transaction.new_user_id(), "main", WA_ID, NOW, is_new=True, changed=True)
-        transaction.save_users([user])
+    async def add(transaction: Transaction) -> None:
+        user = User(transaction.new_user_id(), "main", WA_ID, NOW)
+        await transaction.save_users([user])
 
-    await database.write(add)
+    await within(database, add)
     assert not (await known(database, WA_ID)).users[WA_ID].heard_of
 
 
@@ -167,11 +165,11 @@ async def test_a_block_is_kept_in_the_place_of_the_one_before_until_it_is_ended(
     user = await save(database)
     first, second = Block("x", NOW, by_key("crm")), Block("fraud", NOW + 1, by_key("crm"), NOW + 9)
     for block in (first, second):
-        await database.write(lambda t, block=block: put_block(t.connection, user.id, block))  # type: ignore[misc] # mypy infers no lambda with a default
+        await database.write(lambda c, block=block: put_block(c, user.id, block))  # type: ignore[misc] # mypy infers no lambda with a default
         assert await database.read(lambda c: find_block(c, user.id)) == block
     recipient = (await known(database, WA_ID)).users[WA_ID]
     assert recipient.blocked == HandBlock(NOW + 1, NOW + 9, "fraud")
-    await database.write(lambda t: put_block(t.connection, user.id, None))
+    await database.write(lambda c: put_block(c, user.id, None))
     assert await database.read(lambda c: find_block(c, user.id)) is None
     assert (await known(database, WA_ID)).users[WA_ID].blocked is None
 
@@ -179,9 +177,9 @@ async def test_a_block_is_kept_in_the_place_of_the_one_before_until_it_is_ended(
 async def test_who_is_unverified_is_told(database: SQLiteDatabase) -> None:
     user = await save(database)
     row = {"account": "main", "user_id": user.id}
-    await database.write(lambda t: t.connection.execute(insert(unverified).values(row)))
+    await database.write(lambda c: c.execute(insert(unverified).values(row)))
     assert (await known(database, WA_ID)).users[WA_ID].unverified
-    await database.write(lambda t: t.connection.execute(delete(unverified)))
+    await database.write(lambda c: c.execute(delete(unverified)))
     assert not (await known(database, WA_ID)).users[WA_ID].unverified
 
 
@@ -206,7 +204,7 @@ async def test_a_former_name_leads_to_the_newest_word_on_the_wa_id(
 ) -> None:
     user = await save(database)
     row = {"account": "main", "alias": OTHER_ID, "user_id": user.id}
-    await database.write(lambda t: t.connection.execute(insert(aliases).values(row)))
+    await database.write(lambda c: c.execute(insert(aliases).values(row)))
     await saved(database, ("x", "valid", WA_ID, NOW), ("y", "valid", OTHER_ID, NOW + 1))
     found = await known(database, OTHER_ID)
     assert {name: known.id for name, known in found.users.items()} == {OTHER_ID: user.id}
@@ -220,7 +218,7 @@ async def formed(
         Contact("main", input_, status, wa_id, at, canonical=form)
         for input_, status, wa_id, at, form in contacts
     ]
-    await database.write(lambda transaction: transaction.save_contacts(made))
+    await within(database, lambda transaction: transaction.save_contacts(made))
 
 
 async def test_a_number_that_was_never_asked_so_is_found_by_the_checks_of_all_spellings(
@@ -243,7 +241,7 @@ async def test_when_the_client_answered_a_check_that_was_asked_for_is_told(
     database: SQLiteDatabase,
 ) -> None:
     contact = Contact("main", "x", "valid", WA_ID, NOW, answered_at=NOW - 1)
-    await database.write(lambda transaction: transaction.save_contacts([contact]))
+    await within(database, lambda transaction: transaction.save_contacts([contact]))
     [check] = (await known(database, "x")).checks["x"]
     assert check == LatestCheck("x", None, WA_ID, "valid", NOW, NOW - 1)
 
@@ -287,25 +285,9 @@ async def test_questions_that_wait_are_each_answered_with_their_own(
 
     async def ask(number: int) -> int:
         question = RecipientQuery("main", None, [f"1631{number}"])
-        return await database.look_up(question, lambda found: found.users[f"1631{number}"].id)
+        return (await database.find_recipients(question)).users[f"1631{number}"].id
 
     assert await asyncio.gather(*map(ask, range(20))) == [user.id for user in users]
-
-
-async def test_what_one_answer_fails_with_is_its_own(database: SQLiteDatabase) -> None:
-    await save(database)
-
-    def fail(_: RecipientData) -> None:
-        raise KeyError("mine")
-
-    question = RecipientQuery("main", None, [WA_ID])
-    failed, answered = await asyncio.gather(
-        database.look_up(question, fail),
-        database.look_up(question, lambda found: len(found.users)),
-        return_exceptions=True,
-    )
-    assert isinstance(failed, KeyError)
-    assert answered == 1
 
 
 async def test_a_question_that_fails_spoils_no_other(
@@ -316,10 +298,10 @@ async def test_a_question_that_fails_spoils_no_other(
     bad = RecipientQuery("main", None, [None])  # type: ignore[list-item] # what should never come
     questions = [good, bad, good]
     found = await asyncio.gather(
-        *(database.look_up(question, lambda f: len(f.users)) for question in questions),
+        *(database.find_recipients(question) for question in questions),
         return_exceptions=True,
     )
-    assert (found[0], found[2]) == (1, 1)
+    assert [isinstance(each, RecipientData) and len(each.users) for each in found] == [1, 0, 1]
     assert isinstance(found[1], Exception)
 
 
@@ -341,7 +323,7 @@ async def test_what_was_committed_before_the_question_is_known(database: SQLiteD
 
 async def test_a_hash_and_a_user_id_are_told(database: SQLiteDatabase) -> None:
     user_id = await save_plain(database, state=State.ACKNOWLEDGED, user_id="US.1349")
-    await database.write(lambda t: t.save_aliases({("main", WA_ID): user_id}))
+    await within(database, lambda t: t.save_aliases({("main", WA_ID): user_id}))
     found = (await known(database, WA_ID)).users[WA_ID]
     assert (found.user_id, found.hash, found.state) == ("US.1349", "A", State.ACKNOWLEDGED)
 
@@ -349,12 +331,8 @@ async def test_a_hash_and_a_user_id_are_told(database: SQLiteDatabase) -> None:
 async def test_nobody_waits_for_more_recipients_of_others_than_one_lookup_may_have(
     database: SQLiteDatabase,
 ) -> None:
-    happened: list[str] = []
-
-    async def ask(number: int) -> None:
-        question = RecipientQuery("main", None, [f"1631{n}" for n in range(600)])
-        await database.look_up(question, lambda _: happened.append(f"looked up {number}"))
-        happened.append(f"answered {number}")
-
-    await asyncio.gather(*map(ask, range(5)))
-    assert happened.index("answered 0") < happened.index("looked up 4")
+    question = RecipientQuery("main", None, [f"1631{n}" for n in range(600)])
+    asked = [asyncio.create_task(database.find_recipients(question)) for _ in range(5)]
+    await asked[0]
+    assert not any(task.done() for task in asked[1:])
+    await asyncio.gather(*asked)

@@ -20,7 +20,7 @@ from service.store.database import RecipientQuery
 from service.store.queries import IdentityFilter, audit_of, find_contacts, list_identities
 from service.store.sqlite import SQLiteDatabase
 from service.store.sqlite_files import connect, prepare_file
-from tests.contract.test_store import opening
+from tests.storing import opening
 
 RELEASES = sorted((Path(__file__).parent / "releases").glob("*.sql"))
 
@@ -73,7 +73,7 @@ async def test_who_was_closed_stays_closed_and_who_was_open_stays_open(
     assert users
     for user in users:
         query = RecipientQuery(user.account, None, [user.alias])
-        found = await database.look_up(query, lambda data, of=user.alias: data.users[of])  # type: ignore[misc] # mypy infers no lambda with a default
+        found = (await database.find_recipients(query)).users[user.alias]
         assert (found.id, found.state, found.hash) == (user.id, user.identity.state, user.hash)
         assert await database.read(lambda c, of=user.id: audit_of(c, of))  # type: ignore[misc] # likewise
     assert {user.identity.state for user in users} >= {State.ACKNOWLEDGED}
@@ -83,7 +83,7 @@ async def test_what_was_decided_by_hand_and_told_by_the_client_is_kept(
     database: SQLiteDatabase,
 ) -> None:
     query = RecipientQuery("main", None, ["16315557009", "16315567001"])
-    data = await database.look_up(query, lambda found: found)
+    data = await database.find_recipients(query)
     block = await database.read(lambda c: find_block(c, data.users["16315557009"].id))
     assert block is not None
     assert block.reason == "asked us to stop"

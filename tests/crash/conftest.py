@@ -21,10 +21,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.ledger.ledger import wall_clock
 from service.simulator import Options, Simulator
 from service.simulator.cloud.options import Number
 from service.simulator.cloud.users import CloudUser
+from service.store.database import wall_clock
 from tests.acceptance.conftest import (
     certificates,
     http,

@@ -26,10 +26,9 @@ from sqlalchemy import Connection, select
 
 from service.api import health
 from service.ledger.leases import Lease
-from service.ledger.ledger import wall_clock
 from service.simulator import Simulator
 from service.store import sqlite as store
-from service.store.database import Database
+from service.store.database import Database, wall_clock
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal, outbox, users
 from service.workers import leasing
@@ -94,8 +93,9 @@ async def set_on_writer(made: Installation, pragma: str) -> None:
 
 
 async def pragma_of(made: Installation, pragma: str) -> list[Any]:
-    writer = database_of(made)._writer
-    return await writer.run(lambda: writer._conn.execute(f"PRAGMA {pragma}").fetchall())
+    async with database_of(made)._writer.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        return [*await driver.execute_fetchall(f"PRAGMA {pragma}")]
 
 
 async def work_of(made: Installation) -> list[Any]:
@@ -243,7 +243,7 @@ class TestTheDisk:
     ) -> None:
         await made.change()
         await made.becomes("acknowledged")
-        monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 200)
+        monkeypatch.setattr(store, "BUSY_TIMEOUT_SECONDS", 0.2)
         hash_ = made.sim.change_identity("16315554001", notify=False)
         body = notice("16315554001", hash_, made.sim.users["16315554001"].created_timestamp)
         with locked(made.database):

@@ -27,8 +27,8 @@ import pytest
 
 import service
 from service.ledger.callbacks import MAX_SLICE
-from service.ledger.ledger import wall_clock
 from service.model.users import Kind
+from service.store.database import wall_clock
 from tests.acceptance.conftest import notice
 from tests.crash.conftest import COMMITS_AT_START, SEED, Callback, Forked, Load, Start
 

@@ -6,11 +6,13 @@ import re
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import Connection
 
 from service.simulator import Simulator
 from service.store.sqlite import SQLiteDatabase
@@ -97,9 +99,9 @@ async def test_the_connection_that_writes_waits_for_the_disk(install: Install) -
     database = made.service.parts.database
     assert isinstance(database, SQLiteDatabase)
 
-    def pragma(name: str) -> Any:
-        return database._writer._conn.execute(f"PRAGMA {name}").fetchone()[0]
+    def pragma(connection: Connection, name: str) -> Any:
+        return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
 
     wanted = {"synchronous": 2, "journal_mode": "wal", "locking_mode": "normal"}
     for name, value in wanted.items():
-        assert await database._writer.run(lambda name=name: pragma(name)) == value
+        assert await database.write(partial(pragma, name=name)) == value

@@ -32,6 +32,8 @@ CRM = by_key("crm")
 class Memory:
     """Stands for the database: it keeps nothing, for all is within one transaction."""
 
+    now = NOW
+
     def __init__(self) -> None:
         self._ids = 0
 
@@ -39,7 +41,7 @@ class Memory:
         self._ids += 1
         return self._ids
 
-    def load_users(self, *_: object) -> dict[Any, User]:
+    def load_users_through(self, *_: object) -> dict[Any, User]:
         return {}
 
 
@@ -47,24 +49,25 @@ class People:
     """The users of an account by what they are called, as the ledger keeps them."""
 
     def __init__(self, policies: Policies = MANUAL) -> None:
-        self.book = UnitOfWork(cast(Any, Memory()), {"shop": policies}, NOW, 0.5)
+        self.uow = UnitOfWork(cast(Any, Memory()), {"shop": policies}, 0.5)
+        self.uow.connection = cast(Any, None)
 
     def of(self, alias: str) -> User:
-        return self.book.user("shop", alias)
+        return self.uow.user("shop", alias)
 
     @property
     def all(self) -> Iterable[User]:
-        return self.book._by_id.values()
+        return self.uow._by_id.values()
 
     def take(self, what: "Said | Moved | Blocked") -> None:
         if isinstance(what, Blocked):
-            BlockUser("shop", what.alias, "asked us to stop", CRM).apply(self.book)
+            BlockUser("shop", what.alias, "asked us to stop", CRM).apply(self.uow)
         else:
-            RecordCallback("shop", NOW, b"", what.events).apply(self.book)
+            RecordCallback("shop", NOW, b"", what.events).apply(self.uow)
 
     def hold(self, alias: str) -> None:
         decision = Decision(Verb.HOLD, self.of(alias).hash, CRM)
-        result, _ = TakeDecision("shop", alias, decision).apply(self.book)
+        result, _ = TakeDecision("shop", alias, decision).apply(self.uow)
         assert result is Result.TAKEN
 
     def reasons(self, alias: str) -> set[str]:
@@ -75,7 +78,7 @@ class People:
         )
         if user.moved_to is not None:
             found.add("number_changed")
-        if self.book.block_of(user) is not None:
+        if self.uow.block_of(user) is not None:
             found.add("blocked")
         return found
 
@@ -172,7 +175,7 @@ def test_who_has_no_user_id_is_called_by_the_wa_id_alone(
     for message in told[1]:
         people.take(message)
         for alias in {name for said in told[1] for name in (said.user_id, said.wa_id) if name}:
-            user = people.book.find("shop", alias)
+            user = people.uow.find("shop", alias)
             assert user is None or user.user_id is not None or user.wa_id == alias
 
 
@@ -384,7 +387,7 @@ def test_who_left_a_number_is_asked_about_under_it_until_a_person_acknowledges_t
     people = deliver(delivered, policies)
     assert people.reasons(NUMBER) == {"identity_pending", "number_changed"}
     decision = Decision(Verb.ACKNOWLEDGE, "B", CRM)
-    TakeDecision("shop", NUMBER, decision).apply(people.book)
+    TakeDecision("shop", NUMBER, decision).apply(people.uow)
     assert people.reasons(NUMBER) == set()
     for one in delivered:
         people.take(one)

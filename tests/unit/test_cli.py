@@ -25,7 +25,7 @@ from service.model.timeline import Change
 from service.model.users import Identity, Link, State, User
 from service.store import maintenance, schema, sqlite_library
 from service.store.database import StoreError
-from service.store.rows import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
+from service.store.mapping import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
 from service.store.sqlite_files import FileLock, connect
 
 WA_ID, VIP, OTHER = "16315553601", "16315559999", "16315550000"

@@ -444,7 +444,7 @@ class TestRestore:
     def test_refuses_while_somebody_reads(
         self, path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.store.sqlite_files.BUSY_TIMEOUT_MS", 50)
+        monkeypatch.setattr("service.store.sqlite_files.BUSY_TIMEOUT_SECONDS", 0.05)
         with closing(connect(path, read_only=True)) as reader, closing(connect(path)) as writer:
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM installation").fetchall()
@@ -456,7 +456,7 @@ class TestRestore:
     def test_refuses_while_another_program_has_the_file_for_itself(
         self, path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.store.sqlite_files.BUSY_TIMEOUT_MS", 50)
+        monkeypatch.setattr("service.store.sqlite_files.BUSY_TIMEOUT_SECONDS", 0.05)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("PRAGMA locking_mode = EXCLUSIVE")
             note(other, "more")

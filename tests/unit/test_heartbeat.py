@@ -32,16 +32,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
-    opened = SQLiteDatabase(tmp_path / "ackgate.db")
+async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteDatabase]:
+    opened = SQLiteDatabase(tmp_path / "ackgate.db", clock=clock)
     await opened.open()
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-async def ledger(database: SQLiteDatabase, clock: Clock) -> Ledger:
-    return Ledger(database, {}, Metrics(), max_waiting=10, clock=clock)
+async def ledger(database: SQLiteDatabase) -> Ledger:
+    return Ledger(database, {}, Metrics(), max_waiting=10)
 
 
 def heartbeat(ledger: Ledger, database: SQLiteDatabase) -> tuple[Heartbeat, list[Reason | None]]:

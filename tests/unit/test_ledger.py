@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from service.ledger.callbacks import (
 from service.ledger.decisions import RecordAnswer, TakeDecision
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
 from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
-from service.ledger.unit_of_work import ChangeSet, Required, UnitOfWork
+from service.ledger.unit_of_work import Required, UnitOfWork
 from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
@@ -41,10 +42,17 @@ from service.model.outcomes import Accepted, NoEffect, NotTried, Settled, Told
 from service.model.policy import Policies, Policy
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
-from service.store.database import JournalRow, Transaction, UnavailableError
+from service.store.database import (
+    ChangeSet,
+    Clock,
+    ConflictError,
+    JournalRow,
+    Transaction,
+    UnavailableError,
+)
 from service.store.queries import audit_of, find_contacts, find_user, find_users, journal_entry
 from service.store.sqlite import SQLiteDatabase
-from service.store.tables import journal, users
+from service.store.tables import journal, outbox, users
 
 T = TypeVar("T")
 
@@ -73,20 +81,25 @@ class Gated:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     broken: bool = False
+    conflicts: int = 0
     writes: int = 0
 
-    async def write(self, work: Callable[[Transaction], T], *, light: bool = False) -> T:
+    @property
+    def clock(self) -> Clock:
+        return self.database.clock
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
         self.writes += 1
         self.reached.set()
         await self.gate.wait()
-
-        def then_break(transaction: Transaction) -> T:
-            result = work(transaction)
+        async with self.database.transaction() as transaction:
+            yield transaction
             if self.broken:
                 raise sqlite3.OperationalError("disk I/O error")
-            return result
-
-        return await self.database.write(then_break, light=light)
+            if self.conflicts:
+                self.conflicts -= 1
+                raise ConflictError("UNIQUE constraint failed: aliases.account, aliases.alias")
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await self.database.read(work)
@@ -95,19 +108,7 @@ class Gated:
         await self.database.close()
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Gated]:
-    real = SQLiteDatabase(tmp_path / "ackgate.db")
-    await real.open()
-    gated = Gated(real)
-    gated.gate.set()
-    try:
-        yield gated
-    finally:
-        await gated.close()
-
-
-class Clock:
+class Hands:
     """The time, at will."""
 
     def __init__(self) -> None:
@@ -118,14 +119,26 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Hands:
+    return Hands()
 
 
 @pytest.fixture
-async def ledger(database: Gated, clock: Clock) -> AsyncIterator[Ledger]:
+async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Gated]:
+    real = SQLiteDatabase(tmp_path / "ackgate.db", clock=clock)
+    await real.open()
+    gated = Gated(real)
+    gated.gate.set()
+    try:
+        yield gated
+    finally:
+        await gated.close()
+
+
+@pytest.fixture
+async def ledger(database: Gated) -> AsyncIterator[Ledger]:
     policies = {"main": MANUAL, "auto": AUTO}
-    made = Ledger(database, policies, Metrics(), max_waiting=4, clock=clock)
+    made = Ledger(database, policies, Metrics(), max_waiting=4)
     yield made
     database.gate.set()
     await made.close()
@@ -178,7 +191,7 @@ class Own:
     error: Exception | None = None
     weight: int = 1
 
-    def required(self, _: Transaction) -> Required:
+    async def required(self, _: Transaction) -> Required:
         return Required()
 
     def apply(self, _: UnitOfWork) -> Any:
@@ -231,11 +244,8 @@ class TestGroupCommit:
         await submit_all(ledger, [callback(seen(), account="auto") for _ in range(50)])
         user = await user_of(database, account="auto")
         assert user is not None
-        assert (user.identity.state, user.identity.version, user.had_work) == (
-            State.ACKNOWLEDGING,
-            1,
-            True,
-        )
+        assert await count(database, outbox) == 1
+        assert (user.identity.state, user.identity.version) == (State.ACKNOWLEDGING, 1)
         assert await events_of(database, user) == ["changed", "decided"]
         assert await count(database, journal) == 50
         assert await count(database, users) == 1
@@ -358,6 +368,29 @@ class TestWithoutADatabase:
         assert await count(database, journal) == 0
 
 
+class TestAnotherWriter:
+    """A row of the batch was stored by another writer first."""
+
+    async def test_the_batch_is_written_once_more_and_nobody_notices(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
+        database.conflicts = 2
+        results = await submit_all(ledger, [callback(seen(f"1{n}")) for n in range(5)])
+        assert results == [None] * 5
+        assert database.writes == 3
+        assert (await count(database, users), await count(database, journal)) == (5, 5)
+        assert {state for state, _ in await journal_states(database)} == {APPLIED}
+
+    async def test_after_three_times_the_database_is_to_blame_and_nothing_is_quarantined(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
+        database.conflicts = 3
+        results = await submit_all(ledger, [callback(seen(f"1{n}")) for n in range(5)])
+        assert [isinstance(result, UnavailableError) for result in results] == [True] * 5
+        assert database.writes == 3
+        assert await count(database, journal) == 0
+
+
 class TestWaiting:
     async def hold(self, ledger: Ledger, database: Gated, n: int) -> list[asyncio.Task[Any]]:
         """Let one batch be in flight, and so many entries wait."""
@@ -458,7 +491,7 @@ class TestCallbacks:
         assert (contact.status, contact.wa_id) == ("valid", WA_ID)
 
     async def test_a_contact_check_delivered_again_moves_nothing(
-        self, ledger: Ledger, database: Gated, clock: Clock
+        self, ledger: Ledger, database: Gated, clock: Hands
     ) -> None:
         first = callback(ContactChecked("+1", "valid", None), body=b"first")
         second = callback(ContactChecked("+1", "invalid", None), body=b"second")
@@ -510,7 +543,7 @@ class TestReplays:
         assert await count(database, journal) == 1
 
     async def test_replaying_what_was_understood_changes_nothing(
-        self, ledger: Ledger, database: Gated, clock: Clock
+        self, ledger: Ledger, database: Gated, clock: Hands
     ) -> None:
         await ledger.submit(callback(seen(), body=b"body"))
         before = await user_of(database)
@@ -545,7 +578,8 @@ class TestDecisions:
         assert user.identity.state is State.ACKNOWLEDGING
         stored = await user_of(database)
         assert stored is not None
-        assert (stored.identity.state, stored.had_work) == (State.ACKNOWLEDGING, True)
+        assert stored.identity.state is State.ACKNOWLEDGING
+        assert await count(database, outbox) == 1
 
     async def test_a_user_never_heard_of_is_not_made_up(
         self, ledger: Ledger, database: Gated
@@ -587,63 +621,59 @@ class TestRefreshes:
         assert refreshed.user.hash == "A"
 
 
-async def lease(ledger: Ledger, clock: Clock, *holders: str, account: str = "auto") -> list[Lease]:
-    return await ledger.submit(LeaseWork(account, Kind.ACKNOWLEDGE, list(holders), clock()))
+async def lease(ledger: Ledger, *holders: str, account: str = "auto") -> list[Lease]:
+    return await ledger.submit(LeaseWork(account, Kind.ACKNOWLEDGE, list(holders)))
 
 
 class TestLeases:
-    async def test_each_holder_gets_one_piece_of_due_work(
-        self, ledger: Ledger, clock: Clock
-    ) -> None:
+    async def test_each_holder_gets_one_piece_of_due_work(self, ledger: Ledger) -> None:
         await ledger.submit(callback(*(seen(f"1{n}") for n in range(3)), account="auto"))
-        first = await lease(ledger, clock, "a", "b")
+        first = await lease(ledger, "a", "b")
         assert [task.holder for task in first] == ["a", "b"]
         assert [task.hash for task in first] == ["A", "A"]
-        second = await lease(ledger, clock, "c", "d")
+        second = await lease(ledger, "c", "d")
         assert [task.holder for task in second] == ["c"]
         assert len({task.user_id for task in first + second}) == 3
 
     async def test_an_earlier_try_that_may_have_begun_is_marked(
-        self, ledger: Ledger, clock: Clock
+        self, ledger: Ledger, clock: Hands
     ) -> None:
         await ledger.submit(callback(seen(), account="auto"))
-        (task,) = await lease(ledger, clock, "a")
+        (task,) = await lease(ledger, "a")
         assert not task.begun
         clock.now += 10_001
-        (again,) = await lease(ledger, clock, "b")
+        (again,) = await lease(ledger, "b")
         assert again.begun
         assert await ledger.submit(RecordOutcome(task, Accepted())) is Settled.NOT_OURS
         assert await ledger.submit(RecordOutcome(again, Accepted())) is Settled.TAKEN
 
     async def test_a_renewed_lease_lasts_longer_and_an_expired_one_is_not_renewed(
-        self, ledger: Ledger, clock: Clock
+        self, ledger: Ledger, clock: Hands
     ) -> None:
         await ledger.submit(callback(seen(), account="auto"))
-        (task,) = await lease(ledger, clock, "a")
+        (task,) = await lease(ledger, "a")
         clock.now += 9_000
         await ledger.submit(RenewLeases((task,)))
         clock.now += 9_000
-        assert await lease(ledger, clock, "b") == []
+        assert await lease(ledger, "b") == []
         clock.now += 1_000
         await ledger.submit(RenewLeases((task,)))
-        (again,) = await lease(ledger, clock, "b")
+        (again,) = await lease(ledger, "b")
         assert again.holder == "b"
 
-    async def test_a_renewed_lease_is_no_news_of_its_user(
-        self, ledger: Ledger, clock: Clock
-    ) -> None:
+    async def test_a_renewed_lease_is_no_news_of_its_user(self, ledger: Ledger) -> None:
         await ledger.submit(callback(seen(), account="auto"))
-        (task,) = await lease(ledger, clock, "a")
+        (task,) = await lease(ledger, "a")
         heard: list[ChangeSet] = []
         ledger.listeners.append(heard.append)
         assert await ledger.submit(RenewLeases((task,))) == [task]
         assert [commit.users for commit in heard] == [set()]
 
     async def test_a_result_is_written_only_for_the_hash_it_was_leased_for(
-        self, ledger: Ledger, clock: Clock, database: Gated
+        self, ledger: Ledger, database: Gated
     ) -> None:
         await ledger.submit(callback(seen(), account="auto"))
-        (task,) = await lease(ledger, clock, "a")
+        (task,) = await lease(ledger, "a")
         await ledger.submit(callback(seen(hash_="B", at=NOW), account="auto"))
         assert await ledger.submit(RecordOutcome(task, Accepted())) is Settled.NOT_OURS
         user = await user_of(database, account="auto")
@@ -651,73 +681,74 @@ class TestLeases:
         assert (user.hash, user.identity.state) == ("B", State.ACKNOWLEDGING)
 
     async def test_work_given_back_is_leased_again_when_it_is_due(
-        self, ledger: Ledger, clock: Clock
+        self, ledger: Ledger, clock: Hands
     ) -> None:
         await ledger.submit(callback(seen(), account="auto"))
-        (task,) = await lease(ledger, clock, "a")
+        (task,) = await lease(ledger, "a")
         await ledger.submit(RecordOutcome(task, NoEffect("503")))
-        assert await lease(ledger, clock, "b") == []
+        assert await lease(ledger, "b") == []
         clock.now += 1_300
-        (again,) = await lease(ledger, clock, "b")
+        (again,) = await lease(ledger, "b")
         assert not again.begun
         await ledger.submit(RecordOutcome(again, NotTried(again.begun)))
-        assert len(await lease(ledger, clock, "c")) == 1
+        assert len(await lease(ledger, "c")) == 1
 
     async def test_work_that_the_rules_fail_on_keeps_no_other_from_being_done(
-        self, ledger: Ledger, clock: Clock, database: Gated
+        self, ledger: Ledger, clock: Hands, database: Gated
     ) -> None:
         delayed = Policies((), Policy("default", "auto", delay_seconds=5))
         ledger._policies = {"auto": delayed}
         await ledger.submit(callback(seen(POISONED), seen("1"), account="auto"))
         ledger._policies = {"auto": AUTO}
         clock.now += 5_000
-        tasks = await lease(ledger, clock, "a", "b")
+        tasks = await lease(ledger, "a", "b")
         assert [task.wa_id for task in tasks] == ["1"]
         fallback = await user_of(database, POISONED, "auto")
         assert fallback is not None
         assert fallback.identity.state is State.SCHEDULED
-        assert fallback.had_work
-        assert await lease(ledger, clock, "c") == []
+        assert await count(database, outbox) == 2
+        assert await lease(ledger, "c") == []
 
-    async def test_an_account_gets_only_its_own_work(self, ledger: Ledger, clock: Clock) -> None:
+    async def test_an_account_gets_only_its_own_work(self, ledger: Ledger) -> None:
         await ledger.submit(callback(seen(), account="auto"))
-        assert await lease(ledger, clock, "a", account="main") == []
+        assert await lease(ledger, "a", account="main") == []
 
     async def test_a_question_is_settled_by_the_answer(
-        self, ledger: Ledger, clock: Clock, database: Gated
+        self, ledger: Ledger, database: Gated
     ) -> None:
         claim = IdentitySeen(WA_ID, "A", Moment(NOW - 1000), Moment(NOW), acknowledged=True)
         await ledger.submit(callback(claim))
-        (task,) = await ledger.submit(LeaseWork("main", Kind.ASK, ["a"], clock()))
+        (task,) = await ledger.submit(LeaseWork("main", Kind.ASK, ["a"]))
         assert (task.kind, task.reason) == (Kind.ASK, "claimed")
         told = Told(Answer("A", None, acknowledged=True))
         assert await ledger.submit(RecordOutcome(task, told)) is Settled.TAKEN
         user = await user_of(database)
         assert user is not None
-        assert (user.identity.state, user.had_ask) == (State.ACKNOWLEDGED, False)
+        assert user.identity.state is State.ACKNOWLEDGED
+        assert await count(database, outbox) == 0
 
-    async def test_a_question_is_not_settled_like_a_put(self, ledger: Ledger, clock: Clock) -> None:
+    async def test_a_question_is_not_settled_like_a_put(self, ledger: Ledger) -> None:
         claim = IdentitySeen(WA_ID, "A", Moment(NOW - 1000), Moment(NOW), acknowledged=True)
         await ledger.submit(callback(claim))
-        (task,) = await ledger.submit(LeaseWork("main", Kind.ASK, ["a"], clock()))
+        (task,) = await ledger.submit(LeaseWork("main", Kind.ASK, ["a"]))
         with pytest.raises(TypeError):
             await ledger.submit(RecordOutcome(task, Accepted()))
 
 
 class TestTheSweep:
     async def test_it_asks_about_what_stays_unacknowledged_and_not_twice(
-        self, ledger: Ledger, clock: Clock
+        self, ledger: Ledger, clock: Hands
     ) -> None:
         await ledger.submit(callback(*(seen(f"1{n}") for n in range(3))))
         clock.now += 60_000
         assert await ledger.submit(SweepIdentities("main", clock(), 2)) == 2
         assert await ledger.submit(SweepIdentities("main", clock(), 2)) == 1
         assert await ledger.submit(SweepIdentities("main", clock(), 2)) == 0
-        tasks = await ledger.submit(LeaseWork("main", Kind.ASK, ["a", "b", "c", "d"], clock()))
+        tasks = await ledger.submit(LeaseWork("main", Kind.ASK, ["a", "b", "c", "d"]))
         assert [task.reason for task in tasks] == ["sweep"] * 3
 
     async def test_it_leaves_alone_what_was_asked_about_of_late(
-        self, ledger: Ledger, clock: Clock
+        self, ledger: Ledger, clock: Hands
     ) -> None:
         await ledger.submit(callback(seen()))
         assert await ledger.submit(SweepIdentities("main", clock(), 10)) == 0

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from service.ledger.callbacks import RecordCallback
 from service.ledger.ledger import Ledger
@@ -18,13 +18,14 @@ from service.model.moments import Moment
 from service.model.policy import Policies, Policy
 from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
-from service.store.database import JournalRow, Transaction
+from service.store.database import JournalRow
 from service.store.queries import list_journal
 from service.store.retention import Limits, next_chunk, next_quarantined, oldest_entry
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import audit, journal, users
 from service.workers import retention
 from service.workers.retention import Retention
+from tests.storing import within
 
 DAY = 86_400_000
 NOW = 2_000 * DAY
@@ -50,8 +51,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[SQLiteDatabase]:
-    opened = SQLiteDatabase(path)
+async def database(path: Path, clock: Clock) -> AsyncIterator[SQLiteDatabase]:
+    opened = SQLiteDatabase(path, clock=clock)
     await opened.open()
     try:
         yield opened
@@ -60,8 +61,8 @@ async def database(path: Path) -> AsyncIterator[SQLiteDatabase]:
 
 
 @pytest.fixture
-async def ledger(database: SQLiteDatabase, clock: Clock) -> AsyncIterator[Ledger]:
-    made = Ledger(database, POLICIES, Metrics(), max_waiting=10_000, clock=clock)
+async def ledger(database: SQLiteDatabase) -> AsyncIterator[Ledger]:
+    made = Ledger(database, POLICIES, Metrics(), max_waiting=10_000)
     yield made
     await made.close()
 
@@ -87,7 +88,7 @@ def row(days_ago: float, state: str = "applied", body: bytes = b"{}") -> Journal
 
 
 async def keep(database: SQLiteDatabase, *rows: JournalRow) -> None:
-    await database.write(lambda transaction: transaction.add_journal(rows))
+    await within(database, lambda transaction: transaction.add_journal(rows))
 
 
 async def kept(database: SQLiteDatabase) -> list[int]:
@@ -103,7 +104,7 @@ async def fill(database: SQLiteDatabase, count: int, days_ago: float, size: int 
         "headers, body) SELECT 'main', ? + i, 'applied', '', '', '[]', randomblob(?) FROM n"
     )
     values = (count, NOW - round(days_ago * DAY), size)
-    await database.write(lambda t: t.connection.exec_driver_sql(sql, values))
+    await database.write(lambda c: c.exec_driver_sql(sql, values))
 
 
 async def test_what_is_older_than_thirty_days_goes_and_the_rest_stays(
@@ -148,7 +149,7 @@ async def test_what_was_replayed_and_understood_goes_like_any_other(
     keeper = Keeper(ledger, database)
     assert await keeper.look() == 1
     sql = "UPDATE journal SET state = 'applied', replayed_at = 1 WHERE id = 1"
-    await database.write(lambda t: t.connection.exec_driver_sql(sql))
+    await database.write(lambda c: c.exec_driver_sql(sql))
     assert [await keeper.look() for _ in range(2)] == [0, 1]
 
 
@@ -245,8 +246,8 @@ async def test_the_space_is_given_back_but_for_a_reserve(
     await fill(database, 10_000, 40, size=2000)
     await fill(database, 1000, 0, size=2000)
 
-    def pages(transaction: Transaction, name: str = "page_count") -> int:
-        return int(transaction.connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+    def pages(connection: Connection, name: str = "page_count") -> int:
+        return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
 
     before = await database.write(pages)
     assert await Keeper(ledger, database).look() == 10_000
@@ -303,13 +304,13 @@ async def test_a_database_that_fails_is_tried_again(
     monkeypatch.setattr(retention, "EVERY_SECONDS", 0.01)
     await keep(database, row(40), row(0))
     deny = "CREATE TRIGGER deny BEFORE DELETE ON journal BEGIN SELECT raise(ABORT, 'no'); END"
-    await database.write(lambda t: t.connection.exec_driver_sql(deny))
+    await database.write(lambda c: c.exec_driver_sql(deny))
     keeper = Keeper(ledger, database)
     running = asyncio.create_task(keeper.retention.run())
     try:
         await asyncio.sleep(0.1)
         assert await kept(database) == [1, 2]
-        await database.write(lambda t: t.connection.exec_driver_sql("DROP TRIGGER deny"))
+        await database.write(lambda c: c.exec_driver_sql("DROP TRIGGER deny"))
         async with asyncio.timeout(10):
             while keeper.counted != 1:
                 await asyncio.sleep(0.01)
