@@ -41,6 +41,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     file = path or Path(environ.get("ACKGATE_CONFIG") or DEFAULT_FILE)
     sources = EnvironmentSource(environ), FileSource(file)
     try:
+        # Passed here, for the hook of the class, settings_customise_sources, can't know which file.
         settings = Settings(_build_sources=(sources, {}))
         wrong = next(problems(settings), None)
     except ValidationError as error:
