@@ -1,6 +1,10 @@
-"""One HTTP call to a WhatsApp client, or to the Cloud API; nothing repeats it behind our back."""
+"""One HTTP call to a WhatsApp client, or to the Cloud API, by a session of aiohttp's.
+
+A session sends no cookies back, follows no redirect, and uses no proxy of the environment.
+"""
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Mapping
@@ -16,7 +20,32 @@ from service.dialects.bodies import UnreadableError, parse
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError
-from service.whatsapp.exchange import NOTHING_SENT, Exchange
+
+MAX_REPLY_BYTES = 1_048_576
+"""Of an answer no more than this is read, counted after decompression."""
+CONNECTING_SHARE = 0.9
+"""This part of a call's time may go by until it is connected.
+
+It is less than all of it, so that of the two time-outs that of connecting comes first.
+"""
+NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""The errors of a call that ended before any byte of its request was written."""
+
+
+async def send_once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Raise ClientPayloadError where a connection was lost, as client middleware of a session.
+
+    On the two errors that are replaced here a session sends a GET or a PUT again. A PUT that is
+    repeated may take effect twice, and hides that the outcome of the first is unknown.
+    """
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise  # No connection came about; a session does not repeat that.
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientPayloadError("the connection was lost") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +93,20 @@ class Transport:
     ) -> None:
         self._name = name
         self._metrics = metrics
-        base = URL(str(account.base_url))
-        self._prefix = base.raw_path.rstrip("/")
+        self._base = str(account.base_url).rstrip("/")
         self._slots = asyncio.Semaphore(max_in_flight)
-        self._timeout = account.timeout_seconds
-        self._exchange = Exchange(base, _tls(account))
+        self._seconds = seconds = account.timeout_seconds
+        self._session = aiohttp.ClientSession(
+            # The slots bound how many connections there are.
+            connector=aiohttp.TCPConnector(limit=0, ssl=_tls(account)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "ackgate"},
+            middlewares=[send_once],
+            # Rounded to whole seconds, the two time-outs could come in either order.
+            timeout=aiohttp.ClientTimeout(
+                total=seconds, connect=CONNECTING_SHARE * seconds, ceil_threshold=math.inf
+            ),
+        )
 
     async def call(
         self,
@@ -101,11 +139,8 @@ class Transport:
 
     async def _take_slot(self) -> None:
         """Wait for a place among the calls under way, but not longer than a call may take."""
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._seconds):
                 await self._slots.acquire()
         except TimeoutError:
             raise NotSentError("too many calls are under way") from None
@@ -117,28 +152,29 @@ class Transport:
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             sent["X-Request-ID"] = request_id
-        content = None if text is None else text.encode()
+        data = None if text is None else text.encode()
         if body is not None:
             sent["Content-Type"] = "application/json"
-            content = orjson.dumps(body)
+            data = orjson.dumps(body)
         elif text is not None:
             sent["Content-Type"] = "text/plain; charset=utf-8"
+        url = URL(f"{self._base}{path}", encoded=True)
         try:
-            answer = await self._exchange.call(
-                method, f"{self._prefix}{path}", sent, content, self._timeout
-            )
+            async with self._session.request(
+                method, url, headers=sent, data=data, allow_redirects=False
+            ) as response:
+                raw = await _read(response.content)
         except NOTHING_SENT as error:
             late = isinstance(error, TimeoutError)
             raise NotSentError(f"no connection ({type(error).__name__})", timed_out=late) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             late = isinstance(error, TimeoutError)
             raise NoReplyError(f"no answer ({type(error).__name__})", timed_out=late) from None
-        raw = answer.body
-        return Reply(answer.status, _json(raw), raw, answer.headers.get("Date"))
+        return Reply(response.status, _json(raw), raw, response.headers.get("Date"))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._exchange.close()
+        await self._session.close()
 
 
 def _tls(account: OnPremAccountSettings | CloudAccountSettings) -> ssl.SSLContext | bool:
@@ -147,6 +183,16 @@ def _tls(account: OnPremAccountSettings | CloudAccountSettings) -> ssl.SSLContex
     if account.ca_file is None:
         return True
     return ssl.create_default_context(cafile=str(account.ca_file))
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """Read a body; raise ClientPayloadError where it is longer than MAX_REPLY_BYTES."""
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > MAX_REPLY_BYTES:
+            raise aiohttp.ClientPayloadError("an answer that is too long")
+    return bytes(body)
 
 
 def _json(raw: bytes) -> Any:
