@@ -22,7 +22,6 @@ from service.whatsapp.client import Client
 from service.whatsapp.graph import Graph
 from service.workers.checker import Checker
 from service.workers.inspector import Inspector
-from service.workers.leasing import Worker
 from service.workers.verifier import Verifier
 
 
@@ -78,8 +77,8 @@ class AppContext:
 
     A client for each account of the On-Premises API, a graph and an identity check for each of the
     Cloud API; a verifier for each account that is unverified, an inspector for each there is, and
-    for each app by what the journal calls it; an acknowledger for each account, once they work;
-    `catching_up` says that callbacks of the time when the service was down may be under way.
+    for each app by what the journal calls it; `catching_up` says that callbacks of the time when
+    the service was down may be under way.
     """
 
     settings: Settings
@@ -95,7 +94,6 @@ class AppContext:
     inspectors: dict[str, Inspector] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
     identity_checks: dict[str, IdentityCheck] = field(default_factory=dict)
-    acknowledgers: dict[str, Worker] = field(default_factory=dict)
     catching_up: Reason | None = None
     ready: bool = False
 

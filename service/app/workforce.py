@@ -15,13 +15,13 @@ from service.whatsapp.client import Client
 from service.workers.acknowledger import acknowledge
 from service.workers.health import watch
 from service.workers.heartbeat import Heartbeat
-from service.workers.leasing import Outcome, Worker
 from service.workers.rechecks import Rechecks, Upkeep
 from service.workers.reconciler import ask, sweep
 from service.workers.retention import Retention
+from service.workers.worker import Outcome, Worker
 
-LEASED_LOCALLY = 8
-"""Pieces of work of an account without a client that are leased together, by eights."""
+LEASED_LOCALLY = 64
+"""Pieces of work of an account without a client that one transaction leases and settles."""
 
 log = structlog.get_logger(__name__)
 
@@ -116,8 +116,6 @@ class BackgroundTasks:
         )
         worker.start()
         self.workers.append(worker)
-        if kind is Kind.ACKNOWLEDGE:
-            self._parts.acknowledgers[name] = worker
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._loops.append(asyncio.create_task(coroutine))
@@ -140,9 +138,9 @@ class BackgroundTasks:
         await self._heartbeat.beat()
 
 
-async def _never(task: Lease) -> Outcome:
+async def _never(lease: Lease) -> Outcome:
     """Stand for the call of an account that has no client: what comes due is settled with it."""
-    raise TypeError(f"work of the kind {task.kind} is for accounts with a client")
+    raise TypeError(f"work of the kind {lease.kind} is for accounts with a client")
 
 
 async def _verify(parts: AppContext, account: str) -> None:

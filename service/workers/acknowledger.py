@@ -18,31 +18,33 @@ NO_EFFECT = {429, 503}
 UNAUTHORIZED = 401
 
 
-async def acknowledge(client: Client, task: Lease) -> PutOutcome:
+async def acknowledge(client: Client, lease: Lease) -> PutOutcome:
     """Try once. Where an earlier try may have had an effect, the client is asked first."""
-    if task.begun:
-        found = await _ask(client, task, "an earlier try may have taken effect")
-        if not _still_to_do(found, task):
+    if lease.begun:
+        found = await _ask(client, lease, "an earlier try may have taken effect")
+        if not _still_to_do(found, lease):
             return found
-    return await _put(client, task)
+    return await _put(client, lease)
 
 
-def _still_to_do(found: PutOutcome, task: Lease) -> bool:
+def _still_to_do(found: PutOutcome, lease: Lease) -> bool:
     return (
-        isinstance(found, Told) and found.answer.hash == task.hash and not found.answer.acknowledged
+        isinstance(found, Told)
+        and found.answer.hash == lease.hash
+        and not found.answer.acknowledged
     )
 
 
-async def _put(client: Client, task: Lease) -> PutOutcome:
+async def _put(client: Client, lease: Lease) -> PutOutcome:
     failpoints.reached("acknowledge.before_put")
     try:
-        status = await client.acknowledge(task.wa_id, task.hash or "")
+        status = await client.acknowledge(lease.wa_id, lease.hash or "")
     except LoginRefusedError:
-        return NotTried(task.begun)
+        return NotTried(lease.begun)
     except NotSentError as error:
         return NoEffect(f"PUT: {error}")
     except CallError as error:
-        return await _ask(client, task, f"PUT: {error}")
+        return await _ask(client, lease, f"PUT: {error}")
     failpoints.reached("acknowledge.after_put")
     if 200 <= status < 300:  # noqa: PLR2004  the class of success
         return Accepted()
@@ -50,14 +52,14 @@ async def _put(client: Client, task: Lease) -> PutOutcome:
     if status in NO_EFFECT or status == UNAUTHORIZED:
         return NoEffect(said)
     refused = 400 <= status < 500  # noqa: PLR2004  the class of refusals
-    return await _ask(client, task, said, refused=refused)
+    return await _ask(client, lease, said, refused=refused)
 
 
-async def _ask(client: Client, task: Lease, why: str, *, refused: bool = False) -> PutOutcome:
+async def _ask(client: Client, lease: Lease, why: str, *, refused: bool = False) -> PutOutcome:
     """Let a GET tell what a PUT came to."""
     failpoints.reached("acknowledge.before_get")
     try:
-        answer = await client.identity(task.wa_id)
+        answer = await client.identity(lease.wa_id)
     except LoginRefusedError:
         return NotTried(begun=True)
     except CallError as error:

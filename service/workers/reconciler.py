@@ -15,11 +15,11 @@ from service.whatsapp.errors import CallError, LoginRefusedError
 log = structlog.get_logger(__name__)
 
 
-async def ask(client: Client, task: Lease) -> GetOutcome:
+async def ask(client: Client, lease: Lease) -> GetOutcome:
     """Ask once for the latest identity."""
     failpoints.reached("ask.before_get")
     try:
-        answer = await client.identity(task.wa_id)
+        answer = await client.identity(lease.wa_id)
     except LoginRefusedError:
         return NotTried()
     except CallError as error:
