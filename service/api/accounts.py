@@ -18,7 +18,7 @@ from service.store.queries import (
     oldest_pending,
 )
 from service.store.unverified import count_unverified
-from service.whatsapp.reachability import Reachability
+from service.whatsapp.http import Reachability
 
 
 async def status(request: web.Request) -> web.Response:
@@ -120,7 +120,7 @@ def _login(parts: AppContext, name: str) -> dict[str, Any] | None:
 def _health(parts: AppContext, name: str) -> dict[str, Any] | None:
     """Tell how a client is, or the Cloud API as the account has it."""
     if (graph := parts.graphs.get(name)) is not None:
-        quality = graph.told.quality if graph.told else None
+        quality = graph.last_read.quality if graph.last_read else None
         return {"quality_rating": quality, **_reached(graph.reachability)}
     if name not in parts.clients:
         return None

@@ -18,8 +18,8 @@ from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
-from service.whatsapp.client import Client
-from service.whatsapp.graph import Graph
+from service.whatsapp.cloud import Graph
+from service.whatsapp.onprem import Client
 from service.workers.checker import Checker
 from service.workers.inspector import Inspector
 from service.workers.verifier import Verifier

@@ -15,7 +15,7 @@ from service.store.database import UnavailableError
 from service.store.queries import backlogs, count_states, oldest_pending
 from service.store.retention import oldest_entry
 from service.store.unverified import count_unverified
-from service.whatsapp.graph import Graph
+from service.whatsapp.cloud import Graph
 from service.workers.inspector import Inspector
 
 MEBIBYTE = 1_048_576

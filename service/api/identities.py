@@ -37,7 +37,7 @@ from service.store.queries import (
     history_of,
     list_identities,
 )
-from service.whatsapp.errors import CallError
+from service.whatsapp.http import CallError
 
 MAX_WAIT_SECONDS = 60
 MAX_ASKS = 3

@@ -11,7 +11,7 @@ from service.api.context import AppContext
 from service.ledger.leases import Lease
 from service.model.gate import Reason
 from service.model.users import Kind
-from service.whatsapp.client import Client
+from service.whatsapp.onprem import Client
 from service.workers.acknowledger import acknowledge
 from service.workers.health import watch
 from service.workers.heartbeat import Heartbeat

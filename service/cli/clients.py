@@ -8,8 +8,8 @@ import structlog
 
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
-from service.whatsapp.client import Client
-from service.whatsapp.graph import Graph
+from service.whatsapp.cloud import Graph
+from service.whatsapp.onprem import Client
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from service.settings import Settings
 from service.store import maintenance
 from service.store.database import StoreError
 from service.store.evidence import newest_callbacks
-from service.whatsapp.errors import CallError, ForbiddenError, LoginRefusedError, NotThereError
-from service.whatsapp.graph import Graph
+from service.whatsapp.cloud import Graph
+from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError, NotThereError
 from service.workers.cloud_inspector import UNREADABLE_NUMBER
 
 NEWEST = 200

@@ -27,8 +27,8 @@ from service.store import maintenance
 from service.store.database import StoreError
 from service.store.evidence import is_kept, newest_entry
 from service.store.queries import account_rows
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError, ForbiddenError, LoginRefusedError
+from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError
+from service.whatsapp.onprem import Client
 from service.workers.inspector import UNREADABLE, expected_of
 
 Status = Literal["pass", "warn", "fail"]

@@ -13,7 +13,7 @@ from service.cli.sides import Found, Side, side_of
 from service.model.client_settings import Wrong
 from service.model.issues import CURES, Issue
 from service.settings import Settings
-from service.whatsapp.errors import (
+from service.whatsapp.http import (
     CallError,
     ForbiddenError,
     HandshakeError,

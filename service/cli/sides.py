@@ -9,9 +9,9 @@ from service.cli.clients import client_at, graph_at
 from service.model.client_settings import Wrong, patch_of, wrong_settings
 from service.model.cloud_settings import IDENTITY_CHECK, wrong_cloud_settings
 from service.settings import Settings
-from service.whatsapp.client import Client
-from service.whatsapp.errors import HandshakeError, InvalidError
-from service.whatsapp.graph import Graph
+from service.whatsapp.cloud import Graph
+from service.whatsapp.http import HandshakeError, InvalidError
+from service.whatsapp.onprem import Client
 from service.workers.inspector import expected_of
 
 

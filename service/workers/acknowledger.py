@@ -11,8 +11,8 @@ from service.model.outcomes import (
     Unknown,
 )
 from service.observability import failpoints
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError, LoginRefusedError, NotSentError
+from service.whatsapp.http import CallError, LoginRefusedError, NotSentError
+from service.whatsapp.onprem import Client
 
 NO_EFFECT = {429, 503}
 UNAUTHORIZED = 401

@@ -22,8 +22,8 @@ from service.model.checks import Asking, Number
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import ContactsSettings
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError, NoReplyError
+from service.whatsapp.http import CallError, NoReplyError
+from service.whatsapp.onprem import Client
 
 BATCH = 100
 """Inputs that the client is asked about in one call."""

@@ -7,8 +7,8 @@ from service.model.identity_check import IdentityCheck
 from service.model.issues import Issue
 from service.store.database import APP_MARK, Database
 from service.store.strangers import Stranger, strangers
-from service.whatsapp.errors import ForbiddenError, NotThereError
-from service.whatsapp.graph import Graph
+from service.whatsapp.cloud import Graph
+from service.whatsapp.http import ForbiddenError, NotThereError
 from service.workers.inspector import Finding, unreached
 
 UNREADABLE_NUMBER = Finding(

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from service.whatsapp.client import Client
+from service.whatsapp.onprem import Client
 
 EVERY_SECONDS = 30.0
 """The client allows ten health checks a minute."""

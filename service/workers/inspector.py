@@ -14,10 +14,8 @@ from service.model.client_settings import ClientSettings, Expected, wrong_settin
 from service.model.issues import NOTICES, Issue
 from service.settings import Settings
 from service.store.database import UnavailableError
-from service.whatsapp.client import Client
-from service.whatsapp.errors import BusyError, CallError, ForbiddenError
-from service.whatsapp.reachability import Reachability
-from service.whatsapp.settings import fingerprints
+from service.whatsapp.http import BusyError, CallError, ForbiddenError, Reachability
+from service.whatsapp.onprem import Client, fingerprints
 
 AGAIN_SECONDS = 30.0
 """After a client did not answer; no more often than its health is asked for."""

@@ -34,7 +34,7 @@ from service.store.contact_checks import (
 )
 from service.store.database import Database, Transaction, UnavailableError
 from service.store.retention import forget_recipients, has_old_recipients
-from service.whatsapp.errors import CallError
+from service.whatsapp.http import CallError
 from service.workers.checker import BATCH, Checker
 
 LONGEST_SLEEP_SECONDS = 60.0

@@ -9,8 +9,8 @@ from service.ledger.ledger import Ledger
 from service.model.outcomes import GetOutcome, Gone, NotTried, Told, Unknown
 from service.observability import failpoints
 from service.store.database import UnavailableError
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError, LoginRefusedError
+from service.whatsapp.http import CallError, LoginRefusedError
+from service.whatsapp.onprem import Client
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from service.ledger.ledger import Ledger
 from service.model.retries import delay_seconds
 from service.store.database import Database, UnavailableError
 from service.store.unverified import next_unverified, unverified_user
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError
+from service.whatsapp.http import CallError
+from service.whatsapp.onprem import Client
 
 CHUNK = 200
 MAX_DEMAND = 10_000

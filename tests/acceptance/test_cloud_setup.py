@@ -11,7 +11,7 @@ from service.cli import app
 from service.cli.setup import cure_of
 from service.cli.sides import side_of
 from service.settings import load
-from service.whatsapp.errors import InvalidError
+from service.whatsapp.http import InvalidError
 from tests.acceptance.cloud import (
     ACCESS,
     NUMBER,
@@ -161,7 +161,7 @@ async def test_a_door_that_does_not_answer_the_handshake_is_one_line_that_says_w
 ) -> None:
     made = await prepared(prepare)
     [line] = (await setup(made, "--yes", expect=1)).stderr.splitlines()
-    assert "handshake with the door failed" in line
+    assert "handshake with the webhook endpoint failed" in line
     assert "all else was set" in line
     assert "verify_token of apps.meta" in line
     assert "ackgate doctor" in line

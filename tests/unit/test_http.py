@@ -14,9 +14,8 @@ import pytest
 from service.observability.metrics import Metrics
 from service.settings import OnPremAccountSettings
 from service.simulator import certificate
-from service.whatsapp import transport
-from service.whatsapp.errors import NoReplyError, NotSentError
-from service.whatsapp.transport import Reply, Transport
+from service.whatsapp import http
+from service.whatsapp.http import NoReplyError, NotSentError, Reply, Transport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc"
@@ -183,7 +182,7 @@ async def test_what_is_no_whole_answer_fails_and_costs_only_its_own_call(
 async def test_an_answer_that_is_too_long_is_not_read_on(
     peer: Peer, to_peer: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr(http, "MAX_REPLY_BYTES", 1000)
     peer.answers = [
         b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % n + n * b"x" for n in LENGTHS
     ]
