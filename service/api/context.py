@@ -20,9 +20,9 @@ from service.settings import Settings
 from service.store.database import Database
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
-from service.workers.checker import Checker
-from service.workers.inspector import Inspector
-from service.workers.verifier import Verifier
+from service.workers.contacts import Checker
+from service.workers.monitoring import Inspector
+from service.workers.restore import Verifier
 
 
 @dataclass(slots=True)

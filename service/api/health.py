@@ -16,7 +16,7 @@ from service.store.queries import backlogs, count_states, oldest_pending
 from service.store.retention import oldest_entry
 from service.store.unverified import count_unverified
 from service.whatsapp.cloud import Graph
-from service.workers.inspector import Inspector
+from service.workers.monitoring import Inspector
 
 MEBIBYTE = 1_048_576
 OVERDUE_MS = 60_000

@@ -17,7 +17,7 @@ from service.store.database import StoreError
 from service.store.evidence import newest_callbacks
 from service.whatsapp.cloud import Graph
 from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError, NotThereError
-from service.workers.cloud_inspector import UNREADABLE_NUMBER
+from service.workers.monitoring import UNREADABLE_NUMBER
 
 NEWEST = 200
 """So many callbacks of an account are read again, the newest."""

@@ -29,7 +29,7 @@ from service.store.evidence import is_kept, newest_entry
 from service.store.queries import account_rows
 from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError
 from service.whatsapp.onprem import Client
-from service.workers.inspector import UNREADABLE, expected_of
+from service.workers.monitoring import UNREADABLE, expected_of
 
 Status = Literal["pass", "warn", "fail"]
 

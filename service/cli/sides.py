@@ -12,7 +12,7 @@ from service.settings import Settings
 from service.whatsapp.cloud import Graph
 from service.whatsapp.http import HandshakeError, InvalidError
 from service.whatsapp.onprem import Client
-from service.workers.inspector import expected_of
+from service.workers.monitoring import expected_of
 
 
 @dataclass(frozen=True, slots=True)
