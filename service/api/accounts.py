@@ -13,7 +13,7 @@ from service.api.serializers import rfc3339
 from service.model.users import Kind
 from service.store.queries import Backlog, account_rows, backlogs, count_states, oldest_pending
 from service.store.unverified import count_unverified
-from service.whatsapp.reachability import Reachability
+from service.whatsapp.http import Reachability
 
 
 async def status(request: web.Request) -> web.Response:
@@ -114,7 +114,7 @@ def _login(context: AppContext, name: str) -> dict[str, Any] | None:
 def _health(context: AppContext, name: str) -> dict[str, Any] | None:
     """Return the state of the client, or of the Cloud API, as this account meets it."""
     if (graph := context.graphs.get(name)) is not None:
-        quality = graph.told.quality if graph.told else None
+        quality = graph.last_read.quality if graph.last_read else None
         return {"quality_rating": quality, **_reachable(graph.reachability)}
     if name not in context.clients:
         return None

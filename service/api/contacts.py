@@ -29,8 +29,8 @@ from service.model.names import storable
 from service.model.numbers import canonical
 from service.store.contact_checks import Repeat
 from service.store.queries import ContactFilter, find_contacts, list_contacts
-from service.whatsapp.errors import BusyError, CallError
-from service.workers.checker import Checker
+from service.whatsapp.http import BusyError, CallError
+from service.workers.contacts import Checker
 
 MAX_CONTACTS = 1000
 MAX_ON_LOOP = 50

@@ -18,12 +18,11 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.queries import free_reserve, write_reserve
-from service.whatsapp.client import Client
-from service.whatsapp.graph import Graph
-from service.workers.checker import Checker
-from service.workers.inspector import Inspector
-from service.workers.leasing import Worker
-from service.workers.verifier import Verifier
+from service.whatsapp.cloud import Graph
+from service.whatsapp.onprem import Client
+from service.workers.contacts import Checker
+from service.workers.monitoring import Inspector
+from service.workers.restore import Verifier
 
 LOW_DISK_BYTES = 268_435_456
 """Below this a warning: a few times the write-ahead log and the bodies that are being received."""
@@ -109,7 +108,7 @@ class AppContext:
     `clients` and `checkers` hold one for each account of the On-Premises API, `graphs` and
     `identity_checks` one for each of the Cloud API; `verifiers` one for each account that is
     unverified since a restore; `inspectors` one for each account and, under its name in the
-    journal, one for each app; `acknowledgers` one for each account, once they work. `catching_up`
+    journal, one for each app. `catching_up`
     is set while the client may still be delivering callbacks of the service's downtime.
     """
 
@@ -126,7 +125,6 @@ class AppContext:
     inspectors: dict[str, Inspector] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
     identity_checks: dict[str, IdentityCheck] = field(default_factory=dict)
-    acknowledgers: dict[str, Worker] = field(default_factory=dict)
     catching_up: Reason | None = None
     ready: bool = False
 

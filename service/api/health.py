@@ -14,8 +14,8 @@ from service.store.database import UnavailableError
 from service.store.queries import backlogs, count_states, oldest_pending
 from service.store.retention import oldest_entry
 from service.store.unverified import count_unverified
-from service.whatsapp.reachability import Reachability
-from service.workers.inspector import Inspector
+from service.whatsapp.http import Reachability
+from service.workers.monitoring import Inspector
 
 MEBIBYTE = 1_048_576
 OVERDUE_MS = 60_000

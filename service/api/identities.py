@@ -37,7 +37,7 @@ from service.store.queries import (
     history_of,
     list_identities,
 )
-from service.whatsapp.errors import CallError
+from service.whatsapp.http import CallError
 
 MAX_ASKS = 3
 STATES = frozenset(state.value for state in State)
@@ -151,7 +151,7 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
     command = TakeDecision(
         account, alias, decision, request_id(request.headers.get("X-Request-ID"))
     )
-    result, user = await _take(app_context(request), command)
+    result, user = await app_context(request).ledger.submit(command)
     if user is None or result is Result.NO_IDENTITY:
         raise _no_identity()
     if result is Result.ANOTHER_HASH:
@@ -159,15 +159,6 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
     if result is Result.TOO_LATE:
         raise _conflict("it is acknowledged, or is being acknowledged right now", user)
     return user
-
-
-async def _take(parts: AppContext, entry: TakeDecision) -> tuple[Result, User | None]:
-    """Write a decision; what was leased ahead, but not yet called, is not too late to be held."""
-    result, user = await parts.ledger.submit(entry)
-    acknowledger = parts.acknowledgers.get(entry.account)
-    if result is Result.TOO_LATE and user is not None and acknowledger is not None:
-        return await acknowledger.recall(user.id, entry) or (result, user)
-    return result, user
 
 
 def _conflict(detail: str, user: User) -> ProblemError:

@@ -12,7 +12,7 @@ from service.api.serializers import rfc3339
 from service.ledger.dismissals import DismissIssue
 from service.model.issues import Issue
 from service.model.users import by_key
-from service.workers.cloud_inspector import AppSubject
+from service.workers.monitoring import AppSubject
 
 FILTERS = ("account", "subject")
 

@@ -20,12 +20,18 @@ from service.store.database import Database, StoreError
 from service.store.moved import moved_back, need_cloud_release
 from service.store.queries import note_policies
 from service.store.unverified import unverified_accounts
-from service.whatsapp.client import Client
-from service.whatsapp.graph import Graph
-from service.workers.checker import Checker
-from service.workers.cloud_inspector import AppSubject, NumberSubject
-from service.workers.inspector import ClientSubject, Inspector, Subject, expected_of
-from service.workers.verifier import Verifier
+from service.whatsapp.cloud import Graph
+from service.whatsapp.onprem import Client
+from service.workers.contacts import Checker
+from service.workers.monitoring import (
+    AppSubject,
+    ClientSubject,
+    Inspector,
+    NumberSubject,
+    Subject,
+    expected_of,
+)
+from service.workers.restore import Verifier
 
 
 async def build(settings: Settings, database: Database, stack: AsyncExitStack) -> AppContext:

@@ -15,9 +15,9 @@ from aiohttp import web
 from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import Gate
 from service.api.problems import problem_of
+from service.app.background import BackgroundTasks
 from service.app.parts import build
 from service.app.web import add_api, add_door, application, door_of, plainly, tls_of
-from service.app.workforce import BackgroundTasks
 from service.ingress import descriptors
 from service.ingress.door import Door
 from service.ingress.readers import in_journal

@@ -18,10 +18,9 @@ from service.store import maintenance
 from service.store.database import StoreError
 from service.store.evidence import newest_callbacks
 from service.store.queries import account_rows
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError, ForbiddenError, LoginRefusedError, NotThereError
-from service.workers.cloud_inspector import UNREADABLE_NUMBER
-from service.workers.inspector import UNREADABLE, expected_of
+from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError, NotThereError
+from service.whatsapp.onprem import Client
+from service.workers.monitoring import UNREADABLE, UNREADABLE_NUMBER, expected_of
 
 SILENT_HOURS = 24
 NEWEST = 200

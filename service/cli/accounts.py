@@ -23,7 +23,7 @@ from service.cli.setup import AccountSetup, Setup, cure_of, quiet_logs, setup_of
 from service.model.client_settings import Wrong
 from service.model.issues import CURES
 from service.settings import Settings
-from service.whatsapp.errors import CallError
+from service.whatsapp.http import CallError
 
 RESTART = "the client takes the certificate once its Coreapps have been restarted"
 

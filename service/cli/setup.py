@@ -13,8 +13,8 @@ from service.model.cloud_settings import IDENTITY_CHECK, wrong_cloud_settings
 from service.model.issues import Issue
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings, Settings
-from service.whatsapp.client import Client
-from service.whatsapp.errors import (
+from service.whatsapp.cloud import Graph
+from service.whatsapp.http import (
     CallError,
     ForbiddenError,
     HandshakeError,
@@ -22,8 +22,8 @@ from service.whatsapp.errors import (
     LoginRefusedError,
     NotThereError,
 )
-from service.whatsapp.graph import Graph
-from service.workers.inspector import expected_of
+from service.whatsapp.onprem import Client
+from service.workers.monitoring import expected_of
 
 AS_ADMIN = (
     "this takes an admin's login, which may come from the environment for once: "

@@ -1,7 +1,7 @@
-"""The login: a token that is kept, renewed before it expires, and once after a 401.
+"""The login at a client: a token that is kept, renewed before it expires, and once after a 401.
 
 Follows Meta's page on the users node. Too many wrong logins get 429, so a login is never looped:
-one that is refused is tried again after a minute at the earliest, and each time later.
+one that is refused is tried again after a minute at the earliest, and later each time.
 """
 
 import asyncio
@@ -13,14 +13,21 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from service.settings import OnPremAccountSettings
-from service.whatsapp.errors import LoginRefusedError, NoReplyError, NotSentError
-from service.whatsapp.transport import Reply, Transport
+from service.whatsapp.http import (
+    FORBIDDEN,
+    TOO_MANY,
+    UNAUTHORIZED,
+    LoginRefusedError,
+    NoReplyError,
+    NotSentError,
+    Reply,
+    Transport,
+)
 
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 RENEW_BEFORE_SECONDS = 300.0
 RENEW_AGAIN_SECONDS = 30.0
-UNAUTHORIZED = 401
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +64,7 @@ class Session:
         return max(0.0, self._not_before - time.monotonic()) if self.refused else 0.0
 
     async def token(self, instead_of: str | None = None) -> str:
-        """Give a token that is believed to be good; a new one where `instead_of` was refused.
+        """Return a token that should be good; a new one where `instead_of` was refused.
 
         Raises LoginRefusedError, and NotSentError where the login is not answered.
         """
@@ -70,8 +77,8 @@ class Session:
             if instead_of is not None and self._token == instead_of and self._too_soon():
                 return instead_of
             if self._failed != failed:
-                # Each with a login of its own would wait for a time-out after the other, and be
-                # one more upon a client that is hardly up.
+                # With a login of their own, those who wait here would wait for one time-out after
+                # the other, and burden a client that is hardly up.
                 raise NotSentError(
                     "login: the one that was waited for failed", timed_out=self._timed_out
                 )
@@ -84,7 +91,7 @@ class Session:
             return self._token
 
     async def _renewed(self, token: str) -> str:
-        """Renew a token before it expires; it is good enough while the login is not answered."""
+        """Renew a token before it expires; where the login is not answered, return the old one."""
         try:
             self._token = await self._log_in(renewed=False)
         except NotSentError:
@@ -92,15 +99,15 @@ class Session:
             return token
         return self._token
 
-    def prove(self, token: str) -> None:
-        """Note that a token was good for a call; a late answer says nothing of the one since."""
+    def note_accepted(self, token: str) -> None:
+        """Note that a call with a token was accepted; that says nothing of a token since."""
         self._proven = self._proven or token == self._token
 
     def _aging(self) -> bool:
         return time.time() >= self._renew_at
 
     def _too_soon(self) -> bool:
-        """Tell whether a fresh token was refused a moment ago: another would fare no better."""
+        """Return whether a fresh token was refused a moment ago: another would fare no better."""
         return not self._proven and time.monotonic() < self._not_before
 
     async def _log_in(self, *, renewed: bool) -> str:
@@ -113,7 +120,7 @@ class Session:
             reply = await self._transport.call("login", "POST", "/v1/users/login", headers=headers)
         except NoReplyError as error:
             raise NotSentError(f"login: {error}", timed_out=error.timed_out) from None
-        if reply.status in {UNAUTHORIZED, 403, 429}:
+        if reply.status in {UNAUTHORIZED, FORBIDDEN, TOO_MANY}:
             self._refuse(reply)
         user = _user(reply)
         self._accept(user, renewed=renewed)
@@ -139,7 +146,7 @@ class Session:
 
 
 def _good_for(left: float) -> float:
-    """Tell when (s from now) to renew a token that has so long left.
+    """Return when (s from now) to renew a token that has so long left.
 
     One that has expired already, by a clock that is wrong, is used until it is refused.
     """

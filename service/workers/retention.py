@@ -1,4 +1,4 @@
-"""Deletes callbacks that were kept for long enough, slowly, and gives their space back."""
+"""Deletes callbacks that were kept for long enough, slowly, and frees their space."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ ROWS = 500
 BYTES = 1_048_576
 """What one transaction deletes at most: entries, and bytes of bodies (or one larger body)."""
 PAGES = 100
-"""Pages given back in one transaction at most."""
+"""Pages of the database file that one transaction frees at most."""
 KEPT_FREE = 20
 """One page in so many stays free, for what comes in next."""
 SHARE = 0.1
@@ -80,7 +80,7 @@ class Retention:
             await asyncio.sleep(EVERY_SECONDS)
 
     async def look(self) -> int:
-        """Delete everything that is too old by now; give how many entries that were."""
+        """Delete everything that is too old by now, and return how many entries that were."""
         now = self._ledger.clock()
         if self._jumped(now):
             log.warning("the clock was set forward: nothing is deleted before the next look")
@@ -101,13 +101,13 @@ class Retention:
         return deleted + scattered
 
     def _jumped(self, now: int) -> bool:
-        """Tell whether the clock ran ahead of the time that really passed."""
+        """Return whether the clock ran ahead of the time that really passed."""
         here = time.monotonic()
         last, self._last_pass = self._last_pass, (now, here)
         return last is not None and (now - last[0]) / 1000 - (here - last[1]) > JUMP_SECONDS
 
     async def _walk(self, look: Look, limits: Limits, after: int) -> tuple[int, int]:
-        """Delete what a walk finds; give how much that was, and how far it came."""
+        """Delete what a walk finds; return how much that was, and how far it came."""
         deleted = 0
         while True:
             chunk = await self._database.read(
@@ -122,14 +122,14 @@ class Retention:
                 return deleted, after
 
     async def _give_back(self) -> int:
-        """Give free pages back to the file system; give about how many that were."""
+        """Return free pages to the file system; return about how many that were."""
         given = 0
         while await self._write(partial(give_back, pages=PAGES, kept=KEPT_FREE)):
             given += PAGES
         return given
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        """Run a small piece of work on the writer, then let the others have it for longer."""
+        """Run a small piece of work on the writer, then leave it to the others for longer."""
         started = time.perf_counter()
         result = await self._database.write(work)
         took = time.perf_counter() - started
@@ -138,5 +138,5 @@ class Retention:
 
 
 def _before(now: int, days: float) -> int:
-    """Give the time (Unix ms) before which it is too old; 0 for what is kept for ever."""
+    """Return the time (Unix ms) before which it is too old; 0 for what is kept for ever."""
     return max(0, now - round(days * DAY_MS)) if days else 0

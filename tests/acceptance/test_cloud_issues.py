@@ -10,7 +10,7 @@ import pytest
 
 from service.ingress.signatures import signed
 from service.model.identity_check import ENOUGH
-from service.workers import inspector
+from service.workers import monitoring
 from tests.acceptance.cloud import (
     NUMBER,
     OTHER_NUMBER,
@@ -122,7 +122,7 @@ async def test_a_token_that_is_refused_is_an_issue_and_passes_once_it_is_taken_a
 async def test_a_cloud_api_that_does_not_answer_is_an_issue(
     shop: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspector, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(monitoring, "AGAIN_SECONDS", 0.05)
     cloud_of(shop).fault("number", status=503)
     [issue] = await become(shop, "account_unreachable")
     assert "503" in issue["detail"]
@@ -141,7 +141,7 @@ async def test_a_cloud_api_that_does_not_answer_is_an_issue(
 async def test_a_cloud_api_that_is_asked_too_much_is_not_asked_again_soon(
     prepare: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspector, "AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(monitoring, "AGAIN_SECONDS", 0.02)
     made = await prepared(prepare, inspector={"every_seconds": 300})
     cloud_of(made).fault("number", status=429)
     await made.start()

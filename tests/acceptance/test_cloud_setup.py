@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 from service.cli.setup import cure_of, setup_of
 from service.settings import load
-from service.whatsapp.errors import InvalidError
+from service.whatsapp.http import InvalidError
 from tests.acceptance.cloud import (
     ACCESS,
     NUMBER,
@@ -160,7 +160,7 @@ async def test_a_door_that_does_not_answer_the_handshake_is_one_line_that_says_w
 ) -> None:
     made = await prepared(prepare)
     [line] = (await setup(made, "--yes", expect=1)).stderr.splitlines()
-    assert "handshake with the door failed" in line
+    assert "handshake with the webhook endpoint failed" in line
     assert "all else was set" in line
     assert "verify_token of apps.meta" in line
     assert "ackgate doctor" in line

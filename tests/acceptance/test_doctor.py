@@ -257,7 +257,7 @@ async def test_a_certificate_that_is_about_to_expire_is_told(
 async def test_a_clock_that_is_wrong_is_told(
     whole: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.whatsapp.client.skew_of", lambda *_: -400.0)
+    monkeypatch.setattr("service.whatsapp.onprem.skew_of", lambda *_: -400.0)
     found = await examine(whole, expect=1)
     assert found["clock", "main"]["status"] == "fail"
     assert "400 s behind" in found["clock", "main"]["detail"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.workers import inspector
+from service.workers import monitoring
 from tests.acceptance.conftest import (
     TOKEN,
     Install,
@@ -179,7 +179,7 @@ async def test_each_look_is_one_log_line_when_it_finds_something_new(
     asked = installed.sim.calls.counts["settings"]
     await until(lambda: installed.sim.calls.counts["settings"] > asked + 2)
     out = capsys.readouterr().out
-    assert out.count("a setting of the client is wrong") == 1
+    assert out.count("issue found") == 1
     assert TOKEN not in out
 
 
@@ -193,7 +193,7 @@ async def test_it_never_looks_where_that_is_not_wanted(install: Install) -> None
 async def test_it_looks_once_more_soon_where_the_client_did_not_answer_at_the_start(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspector, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(monitoring, "AGAIN_SECONDS", 0.05)
     fault = {"operation": "settings", "status": 503, "times": 1}
     installed = await install(sim_options={"faults": (fault,)}, server={"public_url": PUBLIC})
     await become(installed, "webhook_url")

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from service.whatsapp.rate import Rate, SaturatedError
+from service.whatsapp.http import BusyError, RateLimiter
 from tests.acceptance.conftest import Install, Installation, Json, until
 
 COUNT = 20_000
@@ -108,8 +108,8 @@ async def test_the_rate_limit_of_the_client_is_never_exceeded(service: Installat
 
 
 async def test_who_would_wait_too_long_for_a_permit_is_told_so() -> None:
-    rate = Rate(per_second=10, burst=2, first=1, clock=lambda: 0.0)
+    rate = RateLimiter(per_second=10, burst=2, first=1, clock=lambda: 0.0)
     await rate.take(0)
-    with pytest.raises(SaturatedError) as caught:
+    with pytest.raises(BusyError) as caught:
         await rate.take(0.05)
     assert caught.value.seconds == pytest.approx(0.1)

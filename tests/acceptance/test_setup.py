@@ -12,7 +12,7 @@ from service.cli import app
 from service.cli.setup import setup_of
 from service.settings import load
 from service.simulator import Simulator, certificate
-from service.whatsapp.errors import CallError
+from service.whatsapp.http import CallError
 from tests.acceptance.conftest import TOKEN, Install, Installation, merge
 
 PUBLIC = "https://hooks.example.com"

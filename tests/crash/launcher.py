@@ -11,7 +11,7 @@ import sys
 from service import app  # noqa: F401  what a child will need
 from service.cli import main
 from service.observability import failpoints
-from service.workers import leasing
+from service.workers import worker
 
 RENEW_EVERY_SECONDS = 0.05
 """So that leases are renewed within the short life of a child."""
@@ -21,7 +21,7 @@ def serve(order: dict[str, str | None]) -> None:
     log = os.open(str(order["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    leasing.RENEW_EVERY_SECONDS = RENEW_EVERY_SECONDS
+    worker.RENEW_EVERY_SECONDS = RENEW_EVERY_SECONDS
     failpoints.arm(order["kill_at"])
     sys.argv = ["ackgate", "serve", "--config", str(order["config"])]
     main()

@@ -31,7 +31,7 @@ from service.store import sqlite as store
 from service.store.database import Database, wall_clock
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal, outbox, users
-from service.workers import leasing
+from service.workers.worker import Worker
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -63,8 +63,8 @@ async def made(install: Install) -> Installation:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leasing, "DATABASE_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(leasing, "RENEW_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("service.workers.worker.DATABASE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("service.workers.worker.RENEW_EVERY_SECONDS", 0.02)
 
 
 async def metric(caller: Caller, name: str, **labels: str) -> float:
@@ -350,7 +350,7 @@ class TestLeases:
         worker._perform = fail
         await made.change()
         await until(lambda: made.puts() == ["acknowledged"])
-        await until(lambda: not worker._in_flight)
+        await until(lambda: not worker._tasks)
         made.pass_time(9)
         await asyncio.sleep(0.1)
         assert await made.state() == "acknowledging"
@@ -361,7 +361,7 @@ class TestLeases:
         assert await metric(made, "ackgate_outcomes_total", outcome="told") == 1
 
 
-def _worker(made: Installation) -> leasing.Worker:
+def _worker(made: Installation) -> Worker:
     """Give the acknowledger."""
     assert made.service is not None
     return made.service.workforce.workers[0]

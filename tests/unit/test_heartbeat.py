@@ -11,7 +11,7 @@ from service.observability.metrics import Metrics
 from service.store.database import UnavailableError
 from service.store.queries import alive_at
 from service.store.sqlite import SQLiteDatabase
-from service.workers.heartbeat import Heartbeat
+from service.workers.monitoring import Heartbeat
 
 NOW = 1_600_000_000_000
 

@@ -1,4 +1,4 @@
-"""After a restore: asks the client about every user of an account, those in demand first."""
+"""After a restore: the client is asked about every user of an account, those in demand first."""
 
 import asyncio
 import time
@@ -12,8 +12,8 @@ from service.ledger.ledger import Ledger
 from service.model.retries import delay_seconds
 from service.store.database import Database, UnavailableError
 from service.store.unverified import next_unverified, unverified_user
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError
+from service.whatsapp.http import CallError
+from service.whatsapp.onprem import Client
 
 CHUNK = 200
 MAX_DEMAND = 10_000
@@ -27,8 +27,8 @@ log = structlog.get_logger(__name__)
 class Verifier:
     """Asks about the users of one account until nobody is left; `since` is Unix milliseconds.
 
-    It walks through their ids, again and again as long as some were not answered about. Whom the
-    gate was asked about comes first. Who is left is in the database, so a restart forgets nobody.
+    It walks through their ids, again and again as long as some were not answered about. Those whom
+    the gate was asked about come first. Who is left is in the database, so a restart forgets none.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class Verifier:
         self._not_before: dict[int, float] = {}
 
     def want(self, user_ids: Iterable[int]) -> None:
-        """Put users to the front: somebody waits to write to them.
+        """Ask about these users first: somebody waits to write to them.
 
-        Not those whom the client has just given no answer about: all others would wait for them.
+        Those about whom the client has just given no answer are left out, for all others would wait
+        for them.
         """
         now = time.monotonic()
         for user_id in user_ids:
@@ -86,7 +87,7 @@ class Verifier:
         await asyncio.sleep(max(rate, paused, failing))
 
     async def _step(self) -> bool:
-        """Begin to ask about one user; tell whether nobody is left."""
+        """Begin to ask about one user; return whether nobody is left."""
         if self._client.paused_for() > 0 or len(self._asking) >= self._at_once:
             return False
         try:
@@ -107,7 +108,7 @@ class Verifier:
         return False
 
     async def _next(self) -> int | None:
-        """Give whom to ask about next; None at the end of the walk, which then begins anew."""
+        """Return whom to ask about next; None at the end of the walk, which then begins anew."""
         if self._demand:
             first = next(iter(self._demand))
             del self._demand[first]
@@ -141,7 +142,7 @@ class Verifier:
         self._not_before[user_id] = time.monotonic() + NOT_AGAIN_SECONDS
 
     async def _verify(self, user_id: int) -> bool:
-        """Ask, and heed the answer, unless the identity changed meanwhile: then ask again."""
+        """Ask, and record the answer; where the identity changed meanwhile, ask again."""
         account = self._account
         for _ in range(MAX_ASKS):
             found = await self._database.read(
@@ -151,7 +152,7 @@ class Verifier:
                 return True
             wa_id, version = found
             answer = await self._client.identity(wa_id)
-            entry = RecordAnswer(account, wa_id, version, answer)
-            if not (await self._ledger.submit(entry)).changed:
+            command = RecordAnswer(account, wa_id, version, answer)
+            if not (await self._ledger.submit(command)).changed:
                 return True
         return False

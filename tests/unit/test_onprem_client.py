@@ -16,10 +16,15 @@ from service.model.answers import Answer
 from service.model.moments import Moment
 from service.observability.metrics import Metrics
 from service.settings import OnPremAccountSettings
-from service.whatsapp import exchange, session
-from service.whatsapp.client import Client
-from service.whatsapp.errors import CallError, LoginRefusedError, NoReplyError, NotSentError
-from service.whatsapp.transport import Transport
+from service.whatsapp import http, session
+from service.whatsapp.http import (
+    CallError,
+    LoginRefusedError,
+    NoReplyError,
+    NotSentError,
+    Transport,
+)
+from service.whatsapp.onprem import Client
 
 WA_ID, HASH = "16315553601", "Rc/eg9Rl0JA="
 PATH = f"/v1/contacts/{WA_ID}/identity"
@@ -187,7 +192,7 @@ class TestIdentity:
     async def test_an_answer_beyond_all_bounds_is_cut_off(
         self, server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(exchange, "MAX_REPLY_BYTES", 1000)
+        monkeypatch.setattr(http, "MAX_REPLY_BYTES", 1000)
         server.answers[PATH] = [(200, identity(padding="x" * 1000))]
         with pytest.raises(NoReplyError):
             await client.identity(WA_ID)
@@ -261,21 +266,6 @@ class TestWithoutAnAnswer:
         with pytest.raises(NoReplyError):
             await client.acknowledge(WA_ID, HASH)
         assert dropped == 1
-
-    async def test_what_the_client_says_unasked_acknowledges_nothing(
-        self, server: Server, client: Client
-    ) -> None:
-        await client.identity(WA_ID)
-        kept = server.requests[-1].transport
-        assert kept is not None
-        kept.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        await asyncio.sleep(0.1)
-        server.requests.clear()
-        with pytest.raises(NotSentError):
-            await client.acknowledge(WA_ID, HASH)
-        assert server.requests == []
-        server.answers[PATH] = [(200, {})]
-        assert await client.acknowledge(WA_ID, HASH) == 200
 
     async def test_it_is_known_how_long_the_client_has_not_answered(
         self, server: Server, client: Client

@@ -1,25 +1,43 @@
-"""Asks about contacts again: those that were not answered about, and those that expire in use.
+"""Contact checks: the calls to a client, and the loops that ask again and tidy up.
 
-Beside it what checks need is looked after: messages counted, forms found, old requests forgotten.
+`Checker` asks what a request, or a loop, wants to know. `Rechecks` asks again about what was not
+answered, and about what is in use and about to expire. `Upkeep` records the messages that were
+counted, finds the canonical forms of numbers, and deletes what is too old.
 """
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
-from service.ledger.contact_checks import KEPT_MS, CountMessages, RenewContacts, TakeDueChecks
+from service.ledger.contact_checks import (
+    KEPT_MS,
+    CountMessages,
+    KeepAnswer,
+    Key,
+    Limits,
+    Plan,
+    PlanChecks,
+    Planned,
+    PostponeChecks,
+    RecordCheckResults,
+    RenewContacts,
+    TakeDueChecks,
+)
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
-from service.model.budget import Usage
-from service.model.checks import patience_after
+from service.model.budget import Budget, Usage
+from service.model.checks import Asking, Number, patience_after
 from service.model.contacts import DAY_MS, FRESH_MS
 from service.model.names import usable_alias
 from service.model.numbers import canonical
 from service.model.retries import delay_seconds
 from service.observability import failpoints
 from service.observability.metrics import Metrics
+from service.settings import ContactsSettings
 from service.store.contact_checks import (
     WRITTEN_STEP_MS,
     Place,
@@ -33,15 +51,21 @@ from service.store.contact_checks import (
 )
 from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.retention import forget_recipients, has_old_recipients
-from service.whatsapp.errors import CallError
-from service.workers.checker import BATCH, Checker
+from service.whatsapp.http import CallError, NoReplyError
+from service.whatsapp.onprem import Client
 
+BATCH = 100
+"""Inputs that the client is asked about in one call."""
+PATIENCE_SECONDS = 30.0
+"""How long a request waits for its place within the client's rate limit."""
+AGAIN_MS = 10_000
+"""When a check that did not reach the client is asked again."""
 LONGEST_SLEEP_SECONDS = 60.0
 SHORTEST_SLEEP_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 60.0
 """After calls that did not succeed."""
 LOOK_EVERY_SECONDS = 600.0
-"""How often is looked for what is about to expire."""
+"""How often to look for what is about to expire."""
 LOOK_BACK_MS = DAY_MS
 """What expired so long ago at most is renewed too: the service was down, or the budget spent."""
 ROWS = 500
@@ -50,9 +74,139 @@ WRITE_EVERY_SECONDS = 60.0
 """How often the messages that were counted are written; so much of them a crash may lose."""
 HOUR_MS = 3_600_000
 RECIPIENTS_KEPT_MS = 30 * DAY_MS
-"""So long a message may wait for its user's phone, and a status of it come in."""
+"""So long a message may wait for its user's phone, before a status of it comes in."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call under way, and how it asks: whoever asks for no more waits for it."""
+
+    wait: bool
+    force: bool
+    task: asyncio.Task[None]
+
+    def covers(self, asking: Asking) -> bool:
+        return self.wait >= asking.wait and self.force >= asking.force
+
+
+class Checker:
+    """Checks the contacts of one account, each input once at a time."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: ContactsSettings,
+        *,
+        ledger: Ledger,
+        metrics: Metrics,
+        messages: Messages,
+    ) -> None:
+        self.account = client.name
+        self.client = client
+        self.settings = settings
+        self.patience_ms = round(settings.answer_seconds * 1000)
+        self._ledger = ledger
+        self._metrics = metrics
+        self._messages = messages
+        self._calls: dict[str, _Call] = {}
+
+    @property
+    def budget(self) -> Budget:
+        """What may be spent."""
+        return self.settings.budget
+
+    @property
+    def unwritten(self) -> Usage:
+        """The messages that callbacks reported, and that are not yet in the database."""
+        return self._messages.counted(self.account)
+
+    async def check(
+        self, numbers: Sequence[Number], *, wait: bool, force: bool, key: Key | None = None
+    ) -> Plan:
+        """Plan which numbers have to be checked, ask the client, and record its answers.
+
+        Nothing is asked where the plan is not Planned. Raises CallError where a part was not
+        answered; what was answered is kept all the same, and the rest is asked again.
+        """
+        asking = Asking(wait, force, self.patience_ms)
+        limits = Limits(self.budget, self.settings.require_opt_in, self.unwritten)
+        failpoints.reached("check.before_plan")
+        planned = await self._ledger.submit(PlanChecks(self.account, numbers, asking, limits, key))
+        failpoints.reached("check.after_plan")
+        if isinstance(planned, Planned):
+            await self._finish(self._begin(planned.ask, asking, "asked"))
+        return planned
+
+    async def ask_again(self, inputs: Sequence[str], *, force: bool) -> None:
+        """Ask about inputs whose check is open. Raises CallError as `check` does."""
+        asking = Asking(wait=False, force=force, patience_ms=self.patience_ms)
+        await self._finish(self._begin(inputs, asking, "again"))
+
+    def _begin(self, inputs: Iterable[str], asking: Asking, reason: str) -> set[asyncio.Task[None]]:
+        """Begin the calls for inputs that no call under way asks about; return all that matter."""
+        calls = {
+            input_: call.task
+            for input_ in inputs
+            if (call := self._calls.get(input_)) is not None and call.covers(asking)
+        }
+        tasks = set(calls.values())
+        missing = [input_ for input_ in inputs if input_ not in calls]
+        for batch in (missing[start : start + BATCH] for start in range(0, len(missing), BATCH)):
+            task = asyncio.create_task(self._ask(batch, asking, reason))
+            call = _Call(asking.wait, asking.force, task)
+            self._calls |= dict.fromkeys(batch, call)
+            task.add_done_callback(partial(self._end, batch, call))
+            tasks.add(task)
+        return tasks
+
+    def _end(self, batch: Sequence[str], call: _Call, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # Retrieved, even if whoever asked is gone.
+        for input_ in batch:
+            if self._calls.get(input_) is call:
+                del self._calls[input_]
+
+    async def _finish(self, tasks: set[asyncio.Task[None]]) -> None:
+        """Wait for calls, which go on even if whoever asked is gone; raise the first error."""
+        if tasks:
+            await asyncio.wait(tasks)
+        errors = [error for task in tasks if (error := task.exception()) is not None]
+        if errors:
+            raise errors[0]
+
+    async def _ask(self, batch: Sequence[str], asking: Asking, reason: str) -> None:
+        try:
+            failpoints.reached("check.before_post")
+            results = await self.client.check_contacts(
+                batch, wait=asking.wait, force=asking.force, patience=PATIENCE_SECONDS
+            )
+            failpoints.reached("check.after_post")
+        except NoReplyError:
+            # The client may have received it, and may call back.
+            await self._ledger.submit(RecordCheckResults(self.account, batch, [], self.patience_ms))
+            raise
+        except CallError:
+            due_at = self._ledger.clock() + AGAIN_MS
+            await self._ledger.submit(PostponeChecks(self.account, batch, due_at))
+            raise
+        self._metrics.contact_checks.labels(self.account, reason).inc(len(batch))
+        await self._ledger.submit(
+            RecordCheckResults(self.account, batch, results, self.patience_ms)
+        )
+        failpoints.reached("check.after_answer")
+
+    async def keep_answer(self, key: Key, answer: str) -> None:
+        """Keep the answer to a request, for its repetitions."""
+        await self._ledger.submit(KeepAnswer(self.account, key, answer))
+
+    async def close(self) -> None:
+        """End the calls under way: their checks stay open, and are asked again after the start."""
+        tasks = {call.task for call in self._calls.values()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Rechecks:
@@ -71,9 +225,9 @@ class Rechecks:
         self._failures = 0
         self._look_at = 0
         self._seen_at = 0
-        ledger.listeners.append(self._hear)
+        ledger.listeners.append(self._on_commit)
 
-    def _hear(self, commit: ChangeSet) -> None:
+    def _on_commit(self, commit: ChangeSet) -> None:
         if self._account in commit.checks:
             self._wake.set()
 
@@ -103,7 +257,7 @@ class Rechecks:
         return delay_seconds(self._failures, 0.5, LONGEST_PAUSE_SECONDS)
 
     async def step(self) -> float:
-        """Do what is to be done now; give the seconds until there may be more."""
+        """Do what is due now; return the seconds until there may be more."""
         paused = self._checker.client.paused_for()
         if paused > 0:
             return min(paused, LONGEST_SLEEP_SECONDS)
@@ -111,7 +265,7 @@ class Rechecks:
         if self._settings.renew and self._ledger.clock() >= self._look_at:
             await self._look()
         due = await self._database.read(partial(next_due_check, account=self._account))
-        # What is asked meanwhile is due no earlier than that.
+        # A check that is asked for meanwhile is due no earlier than that.
         longest = min(LONGEST_SLEEP_SECONDS, self._settings.answer_seconds)
         seconds = longest if due is None else (due - self._ledger.clock()) / 1000
         if seconds <= 0:
@@ -133,11 +287,11 @@ class Rechecks:
         self._seen_at = now
 
     async def _ask_due(self) -> None:
-        """Ask about some that are due, or give them up."""
+        """Ask about some whose check is due, or give them up."""
         settings, patience = self._settings, self._checker.patience_ms
-        entry = TakeDueChecks(self._account, BATCH, patience, settings.max_attempts)
+        command = TakeDueChecks(self._account, BATCH, patience, settings.max_attempts)
         failpoints.reached("recheck.before_due")
-        due = await self._ledger.submit(entry)
+        due = await self._ledger.submit(command)
         failpoints.reached("recheck.after_due")
         if due.failed:
             self._metrics.contact_failures.labels(self._account).inc(due.failed)
@@ -168,10 +322,10 @@ class Rechecks:
             place = found.place
             if found.inputs:
                 checker = self._checker
-                entry = RenewContacts(
+                command = RenewContacts(
                     self._account, found.inputs, checker.budget, checker.unwritten
                 )
-                done = await self._ledger.submit(entry)
+                done = await self._ledger.submit(command)
                 renewed, refused = renewed + done.count, refused + done.refused
         self._look_at = now + round(LOOK_EVERY_SECONDS * 1000)
         if renewed:
@@ -182,7 +336,7 @@ class Rechecks:
 
 
 class Upkeep:
-    """Writes what was counted, finds the forms of numbers, and forgets what is too old."""
+    """Writes what was counted, finds the forms of numbers, and deletes what is too old."""
 
     def __init__(
         self,
@@ -198,21 +352,21 @@ class Upkeep:
         self._database = database
 
     async def run(self) -> None:
-        """Look after it, again and again."""
+        """Do it, again and again."""
         while True:
             try:
                 await self.once()
             except UnavailableError:
                 pass
             except Exception:
-                log.exception("looking after contacts failed")
+                log.exception("the upkeep of contacts failed")
             await asyncio.sleep(WRITE_EVERY_SECONDS)
 
     async def once(self) -> None:
-        """Look after it now."""
+        """Do it now."""
         await self.write()
         for account, country in self._countries.items():
-            await self._form(account, country)
+            await self._find_forms(account, country)
         before = self._ledger.clock() - KEPT_MS
         if await self._database.read(partial(has_old_requests, before=before)):
             await self._database.write(partial(forget_requests, before=before, limit=ROWS))
@@ -221,12 +375,12 @@ class Upkeep:
             await self._database.write(partial(forget_recipients, before=before, limit=ROWS))
 
     async def finish(self) -> None:
-        """Write what was counted, for the service stops."""
+        """Write what was counted, as the service stops."""
         with suppress(UnavailableError):
             await self.write()
 
     async def write(self) -> None:
-        """Write the messages that were counted; a little at a time, for callbacks wait for it."""
+        """Write the messages that were counted, a few at a time, for callbacks wait meanwhile."""
         for account in self._countries:
             counted, wa_ids = self._messages.take(account)
             if counted == Usage():
@@ -242,7 +396,7 @@ class Upkeep:
                 self._messages.give_back(account, counted, left)
                 raise
 
-    async def _form(self, account: str, country: str | None) -> None:
+    async def _find_forms(self, account: str, country: str | None) -> None:
         """Find the canonical forms of inputs that callbacks brought, and nobody asked for."""
         while True:
             inputs = await self._database.read(partial(not_formed, account=account, limit=ROWS))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service.simulator import certificate
-from service.whatsapp.settings import fingerprints, settings_of, skew_of
-from service.whatsapp.transport import Reply
+from service.whatsapp.http import Reply
+from service.whatsapp.onprem import fingerprints, settings_of, skew_of
 
 Json = dict[str, Any]
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"

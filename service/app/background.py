@@ -1,4 +1,4 @@
-"""Everybody who works in the background: workers over leased rows, and loops."""
+"""All that runs in the background of a service: workers over the outbox, and regular loops."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -11,17 +11,15 @@ from service.api.context import AppContext
 from service.ledger.leases import Lease
 from service.model.gate import Reason
 from service.model.users import Kind
-from service.whatsapp.client import Client
-from service.workers.acknowledger import acknowledge
-from service.workers.health import watch
-from service.workers.heartbeat import Heartbeat
-from service.workers.leasing import Outcome, Worker
-from service.workers.rechecks import Rechecks, Upkeep
-from service.workers.reconciler import ask, sweep
+from service.whatsapp.onprem import Client
+from service.workers.contacts import Rechecks, Upkeep
+from service.workers.identities import acknowledge, ask, sweep
+from service.workers.monitoring import Heartbeat, watch_health
 from service.workers.retention import Retention
+from service.workers.worker import Outcome, Worker
 
-LEASED_LOCALLY = 8
-"""Pieces of work of an account without a client that are leased together, by eights."""
+LEASED_LOCALLY = 64
+"""Pieces of work of an account without a client that one transaction leases and settles."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +30,7 @@ class BackgroundTasks:
     def __init__(self, parts: AppContext) -> None:
         self._parts = parts
         self._loops: list[asyncio.Task[None]] = []
-        self._heartbeat = Heartbeat(parts.ledger, parts.database, self._catch_up)
+        self._heartbeat = Heartbeat(parts.ledger, parts.database, self._note_downtime)
         countries = {name: one.phone_number for name, one in parts.settings.accounts.items()}
         self.upkeep = Upkeep(
             countries, parts.messages, ledger=parts.ledger, database=parts.database
@@ -40,10 +38,10 @@ class BackgroundTasks:
         self.workers: list[Worker] = []
 
     async def look_back(self) -> None:
-        """Before anybody asks: know whether the service was down for a while."""
+        """Find out whether the service was down for a while, before anybody asks."""
         await self._heartbeat.begin()
 
-    def _catch_up(self, reason: Reason | None) -> None:
+    def _note_downtime(self, reason: Reason | None) -> None:
         self._parts.catching_up = reason
         if reason is not None and reason.until is not None and reason.since is not None:
             seconds = (reason.until - reason.since) // 1000
@@ -53,10 +51,10 @@ class BackgroundTasks:
         """Begin to work."""
         parts = self._parts
         for name, client in parts.clients.items():
-            self._serve(name, client)
+            self._start_client(name, client)
         for name in parts.settings.cloud_accounts:
-            # What policy scheduled comes due: nobody is called, for acknowledging is our own.
-            self._employ(name, Kind.ACKNOWLEDGE, perform=_never, max_in_flight=LEASED_LOCALLY)
+            # What policy scheduled comes due: it is settled as it is leased, and nobody is called.
+            self._add_worker(name, Kind.ACKNOWLEDGE, perform=_never, max_in_flight=LEASED_LOCALLY)
         for inspector in parts.inspectors.values():
             if inspector.wanted:
                 self._run(inspector.run())
@@ -68,11 +66,11 @@ class BackgroundTasks:
         if retention.wanted:
             self._run(retention.run())
 
-    def _serve(self, name: str, client: Client) -> None:
-        """Do all that there is to be done with one WhatsApp client."""
+    def _start_client(self, name: str, client: Client) -> None:
+        """Start all that has to do with one WhatsApp client."""
         parts = self._parts
         for kind, perform in ((Kind.ACKNOWLEDGE, acknowledge), (Kind.ASK, ask)):
-            self._employ(
+            self._add_worker(
                 name,
                 kind,
                 perform=partial(perform, client),
@@ -92,10 +90,10 @@ class BackgroundTasks:
             database=parts.database,
             metrics=parts.metrics,
         )
-        for coroutine in (sweeping, watch(client), checks.run()):
+        for coroutine in (sweeping, watch_health(client), checks.run()):
             self._run(coroutine)
 
-    def _employ(
+    def _add_worker(
         self,
         name: str,
         kind: Kind,
@@ -116,8 +114,6 @@ class BackgroundTasks:
         )
         worker.start()
         self.workers.append(worker)
-        if kind is Kind.ACKNOWLEDGE:
-            self._parts.acknowledgers[name] = worker
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._loops.append(asyncio.create_task(coroutine))
@@ -135,14 +131,14 @@ class BackgroundTasks:
         await asyncio.gather(*(worker.finish(seconds) for worker in self.workers))
 
     async def close(self) -> None:
-        """Write down what is known at the end."""
+        """Write what was counted since, and that the service was alive until now."""
         await self.upkeep.finish()
         await self._heartbeat.beat()
 
 
-async def _never(task: Lease) -> Outcome:
-    """Stand for the call of an account that has no client: what comes due is settled with it."""
-    raise TypeError(f"work of the kind {task.kind} is for accounts with a client")
+async def _never(lease: Lease) -> Outcome:
+    """Stand for the call of an account without a client, whose work is settled with its lease."""
+    raise TypeError(f"work of the kind {lease.kind} is for accounts with a client")
 
 
 async def _verify(parts: AppContext, account: str) -> None:

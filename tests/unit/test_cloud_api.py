@@ -12,7 +12,8 @@ from aiohttp import web
 from service.model.cloud_settings import CloudSettings
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings
-from service.whatsapp.errors import (
+from service.whatsapp.cloud import FIELDS, Graph
+from service.whatsapp.http import (
     BusyError,
     CallError,
     ForbiddenError,
@@ -23,7 +24,6 @@ from service.whatsapp.errors import (
     NotSentError,
     NotThereError,
 )
-from service.whatsapp.graph import FIELDS, Graph
 
 NUMBER, WABA, TOKEN = "106540352242922", "102290129340398", "EAAG-nobody-may-see-this"
 DOOR = "https://hooks.example.com/webhooks/meta"

@@ -1,13 +1,13 @@
-"""What is asked of the Cloud API for one account: how its number is set up, and to set it so.
+"""The Cloud API, for one account: how its number is set up, and setting it up.
 
 Follows Meta's pages on the Graph API's errors, on business phone numbers, on webhook overrides and
 on the identity change check. It is called by hand and every few minutes, hardly ever twice at once,
-so that a few slots bound it, and no bucket of permits is needed.
+so that a few slots bound it, and no rate limit is needed.
 
 The webhook is registered for the number, not for its WhatsApp Business Account (WABA) or the app:
-that takes nothing but what the account has anyway, can be read back, goes before the other two, and
-leaves the account's other numbers alone. Whether the app is subscribed to the WABA at all is told
-and mended only where `waba_id` is set, since a number does not tell its WABA.
+that needs nothing but what the account has anyway, can be read back, takes precedence over the
+other two, and leaves the account's other numbers alone. Whether the app is subscribed to the WABA
+at all is checked and set only where `waba_id` is configured, for a number does not name its WABA.
 """
 
 import re
@@ -18,7 +18,10 @@ from typing import Any, Literal
 from service.model.cloud_settings import CloudSettings
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings
-from service.whatsapp.errors import (
+from service.whatsapp.http import (
+    FORBIDDEN,
+    TOO_MANY,
+    UNAUTHORIZED,
     BusyError,
     CallError,
     ForbiddenError,
@@ -27,24 +30,23 @@ from service.whatsapp.errors import (
     LoginRefusedError,
     NoReplyError,
     NotThereError,
+    Reachability,
+    Reply,
+    Transport,
 )
-from service.whatsapp.reachability import Reachability
-from service.whatsapp.transport import Reply, Transport
 
 AT_ONCE = 4
 BUSY_SECONDS = 300.0
 FIELDS = "display_phone_number,verified_name,quality_rating,webhook_configuration"
 LEVELS = ("phone_number", "whatsapp_business_account", "application")
-"""Where a webhook URL can be set, the one that goes first first."""
-
-UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
+"""Where a webhook URL can be set, in the order of precedence."""
 TOKEN_CODES = frozenset({0, 190})
 PERMISSION_CODES = frozenset({3, 10, *range(200, 300)})
 THROTTLED_CODES = frozenset({4, 80007, 130429})
 HANDSHAKE_CODES = frozenset({2200, 2201})
-MISFITS = frozenset({33, 100})
+INVALID_CODES = frozenset({33, 100})
 NO_SUCH_OBJECT = 33
-"""The subcode of 100 that says so; versions since v16.0 need not tell it."""
+"""The subcode of 100 that says so; versions since v16.0 need not send it."""
 
 LoginState = Literal["none", "ok", "refused"]
 
@@ -54,8 +56,8 @@ _ANSWERED = re.compile(r"HTTP Status Code = (\d{3})\b")
 class Graph:
     """The Cloud API, as one account's number and access token have it.
 
-    `login` is what became of the token when it was last used, since `login_since` (Unix ms);
-    `told` is how the number was set up when that was last told.
+    `login` says whether the token was accepted when it was last used, since `login_since` (Unix
+    ms); `last_read` is how the number was set up when that was last read.
     """
 
     def __init__(self, name: str, account: CloudAccountSettings, metrics: Metrics) -> None:
@@ -67,25 +69,25 @@ class Graph:
         self.reachability = Reachability(name, metrics.reachable.labels(name))
         self.login: LoginState = "none"
         self.login_since: int | None = None
-        self.told: CloudSettings | None = None
+        self.last_read: CloudSettings | None = None
 
     async def settings(self) -> CloudSettings:
-        """Ask how the number is set up.
+        """Return how the number is set up.
 
         Raises LoginRefusedError where the token is refused, ForbiddenError where it may not read
         that, NotThereError where there is no such number for it, other CallErrors where there is no
-        answer to go by.
+        answer that can be relied on.
         """
         found = await self._call("number", "GET", f"{self._number}?fields={FIELDS}")
-        self.told = told = CloudSettings(
+        self.last_read = CloudSettings(
             _webhook_url(found.get("webhook_configuration")),
             await self._subscribed(),
             _text(found.get("quality_rating")),
         )
-        return told
+        return self.last_read
 
     async def _subscribed(self) -> bool | None:
-        """Ask whether any app gets the callbacks of the WABA; None where that is not known."""
+        """Return whether any app gets the callbacks of the WABA; None where that is not known."""
         if self._waba is None:
             return None
         found = await self._call("subscribed_apps", "GET", f"{self._waba}/subscribed_apps")
@@ -102,7 +104,7 @@ class Graph:
         await self._call("subscribed_apps", "POST", f"{self._waba}/subscribed_apps")
 
     async def set_webhook(self, url: str, verify_token: str) -> None:
-        """Let the number's callbacks go to a URL, with which Meta shakes hands first.
+        """Let the number's callbacks go to a URL, which Meta verifies first with a challenge.
 
         Raises as `settings` does, HandshakeError where that fails, and InvalidError where such a
         URL can't be set: then nothing is changed.
@@ -113,12 +115,12 @@ class Graph:
     async def _call(
         self, operation: str, method: str, path: str, body: Any = None
     ) -> Mapping[str, Any]:
-        """Make a call, give what it was answered, and note what that says of API and token."""
+        """Make a call, return its answer, and note what that says of the API and the token."""
         try:
             reply = await self._transport.call(
                 operation, method, path, headers=self._headers, body=body
             )
-            payload = _demand(reply, f"{method} {operation}")
+            payload = _payload(reply, f"{method} {operation}")
         except (ForbiddenError, HandshakeError, InvalidError, NotThereError):
             self._note_login("ok")
             self.reachability.note_reply()
@@ -144,7 +146,7 @@ class Graph:
 
 
 def _webhook_url(configured: Any) -> str | None:
-    """Give the URL that counts."""
+    """Return the URL that takes precedence."""
     if not isinstance(configured, dict):
         return None
     return next((url for level in LEVELS if (url := _text(configured.get(level)))), None)
@@ -154,11 +156,11 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _demand(reply: Reply, what: str) -> Mapping[str, Any]:
-    """Give the object that a call was answered with, or raise what its error means.
+def _payload(reply: Reply, what: str) -> Mapping[str, Any]:
+    """Return the object that a call was answered with, or raise what its error means.
 
-    Told by the code, as Meta asks for; the HTTP status counts where there is no error to read. A
-    2xx without an object, or one that says it was no success, is not taken at its word.
+    The code says what it means, as Meta asks for; the HTTP status counts where there is no error to
+    read. A 2xx without an object, or one that says it was no success, can't be relied on.
     """
     answered = isinstance(reply.payload, dict)
     payload = reply.payload if answered else {}
@@ -167,35 +169,31 @@ def _demand(reply: Reply, what: str) -> Mapping[str, Any]:
     error = payload.get("error")
     error = error if isinstance(error, dict) else {}
     code = error.get("code")
-    told = f"{what} was answered with {reply.status}"
+    text = f"{what} was answered with {reply.status}"
     if type(code) is not int:
-        raise _meaning(reply.status, None, error, told)
-    told = f"{told} (error {code})"
-    if code in MISFITS:
-        raise _misfit(what, error, told)
-    raise _meaning(reply.status, code, error, told)
+        code = None
+    else:
+        text = f"{text} (error {code})"
+    if code in INVALID_CODES:
+        # For a GET an id that does not fit is all that can be wrong.
+        if what.startswith("GET") or error.get("error_subcode") == NO_SUCH_OBJECT:
+            raise NotThereError(f"no such id, or not for this access token: {text}")
+        raise InvalidError(f"it was not taken: {text}")
+    raise _error(reply.status, code, error, text)
 
 
-def _misfit(what: str, error: Mapping[str, Any], told: str) -> CallError:
-    """Tell an id that does not fit, as all that can be wrong with a GET, from what is to be set."""
-    if what.startswith("GET") or error.get("error_subcode") == NO_SUCH_OBJECT:
-        return NotThereError(f"no such id, or not for this access token: {told}")
-    return InvalidError(f"it was not taken: {told}")
-
-
-def _meaning(status: int, code: int | None, error: Mapping[str, Any], told: str) -> CallError:
+def _error(status: int, code: int | None, error: Mapping[str, Any], text: str) -> CallError:
+    """Return what any other error of Graph means; `text` describes it, without its content."""
     if code in TOKEN_CODES or status == UNAUTHORIZED:
-        return LoginRefusedError(f"the access token is refused: {told}")
+        return LoginRefusedError(f"the access token is refused: {text}")
     if code in THROTTLED_CODES or status == TOO_MANY:
-        return BusyError(f"too many calls: {told}", BUSY_SECONDS)
+        return BusyError(f"too many calls: {text}", BUSY_SECONDS)
     if code in HANDSHAKE_CODES:
-        return HandshakeError(f"Meta's handshake with the door failed{_answered(error)}: {told}")
+        # Graph's text says what the endpoint answered; nothing of it but the status is repeated.
+        found = _ANSWERED.search(str(error.get("message")))
+        answered = f" (it was answered with {found[1]})" if found else ""
+        failed = f"Meta's handshake with the webhook endpoint failed{answered}"
+        return HandshakeError(f"{failed}: {text}")
     if code in PERMISSION_CODES or status == FORBIDDEN:
-        return ForbiddenError(f"the access token lacks the permission: {told}")
-    return NoReplyError(told)
-
-
-def _answered(error: Mapping[str, Any]) -> str:
-    """Tell what the door answered, as Graph says; of its text nothing but the status."""
-    found = _ANSWERED.search(str(error.get("message")))
-    return f" (it was answered with {found[1]})" if found else ""
+        return ForbiddenError(f"the access token lacks the permission: {text}")
+    return NoReplyError(text)

@@ -1,0 +1,322 @@
+"""Regular checks: is the service alive, does each account answer, and is it set up rightly?
+
+Nothing is ever changed at a client or at Meta here: `ackgate accounts setup` does that.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+
+from service.ledger.ledger import Ledger
+from service.model.client_settings import Expected, wrong_settings
+from service.model.cloud_settings import wrong_cloud_settings
+from service.model.downtime import catching_up
+from service.model.gate import Reason
+from service.model.identity_check import IdentityCheck
+from service.model.issues import NOTICES, Issue
+from service.settings import Settings
+from service.store.database import APP_MARK, Database, UnavailableError
+from service.store.queries import alive_at, note_alive
+from service.store.strangers import strangers
+from service.whatsapp.cloud import Graph
+from service.whatsapp.http import (
+    BusyError,
+    CallError,
+    ForbiddenError,
+    NotThereError,
+    Reachability,
+)
+from service.whatsapp.onprem import Client, fingerprints
+
+HEALTH_EVERY_SECONDS = 30.0
+"""The client allows ten health checks a minute."""
+ALIVE_EVERY_SECONDS = 10.0
+AGAIN_SECONDS = 30.0
+"""After an account did not answer; its health is asked for as often."""
+NAMED = 100
+"""So many numbers are an issue each; the others follow once these are cured, or dismissed."""
+
+log = structlog.get_logger(__name__)
+
+
+async def watch_health(client: Client) -> None:
+    """Ask a client for its health, again and again."""
+    while True:
+        try:
+            await client.check_health()
+        except Exception:
+            log.exception("a health check failed", account=client.name)
+        await asyncio.sleep(HEALTH_EVERY_SECONDS)
+
+
+class Heartbeat:
+    """Records that the service is alive, so that a start knows for how long it was not.
+
+    `report` is called with the warning of the gate after a time without service, or None. A time in
+    which the database could not be written is one too: callbacks were answered 503 then.
+    """
+
+    def __init__(
+        self, ledger: Ledger, database: Database, report: Callable[[Reason | None], None]
+    ) -> None:
+        self._ledger = ledger
+        self._database = database
+        self._report = report
+        self._well_at: int | None = None
+        self._refused = 0
+        self._was_away = True
+
+    async def begin(self) -> None:
+        """Find out since when the service was down, before anybody asks the gate."""
+        self._well_at = await self._database.read(alive_at)
+        await self._note()
+
+    async def run(self) -> None:
+        """Beat, again and again."""
+        while True:
+            await asyncio.sleep(ALIVE_EVERY_SECONDS)
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Note that the service is alive, and whether callbacks were refused since."""
+        try:
+            await self._note()
+        except UnavailableError:
+            self._was_away = True
+        except Exception:
+            log.exception("the heartbeat failed")
+
+    async def _note(self) -> None:
+        now, refused = self._ledger.clock(), self._ledger.refused
+        is_well = refused == self._refused
+        if is_well:
+            await self._database.write(partial(note_alive, now=now))
+        if self._was_away or not is_well:
+            self._report(catching_up(self._well_at, now))
+        self._was_away, self._refused = not is_well, refused
+        if is_well:
+            self._well_at = now
+
+
+class Finding(NamedTuple):
+    """The code of an issue, its detail, and what it is about where there may be several."""
+
+    code: str
+    detail: str
+    subject: str | None = None
+
+
+UNREADABLE = Finding(
+    "settings_unreadable",
+    "the login may not read the client's settings (403), so they are not checked",
+)
+UNREADABLE_NUMBER = Finding(
+    "settings_unreadable",
+    "the access token may not read how the number is set up, so that is not checked",
+)
+
+
+class Subject:
+    """What an inspector inspects; `check` is what `/health/status` calls it.
+
+    `account` is None where it belongs to no single account; `version` is what the other side says
+    of its own version.
+    """
+
+    check: str
+    account: str | None = None
+    version: str | None = None
+
+    async def look(self) -> list[Finding]:
+        """Return what is wrong. Raises CallError or UnavailableError where there is no answer."""
+        raise NotImplementedError
+
+    def noticed(self) -> Iterable[Issue]:
+        """Return what callbacks have shown to be wrong meanwhile."""
+        return ()
+
+    def unreached(self) -> Iterable[Issue]:
+        """Return what the last call showed to be wrong with the connection, or the login."""
+        return ()
+
+
+class ClientSubject(Subject):
+    """The settings of one account's client."""
+
+    def __init__(self, client: Client, expected: Expected) -> None:
+        self.account = client.name
+        self.check = f"settings:{client.name}"
+        self._client = client
+        self._expected = expected
+
+    async def look(self) -> list[Finding]:
+        """Read the settings, and compare them."""
+        try:
+            settings = await self._client.settings()
+        except ForbiddenError:
+            self.version = None
+            return [UNREADABLE]
+        self.version = settings.version
+        return [Finding(x.code, x.detail) for x in wrong_settings(settings, self._expected)]
+
+    def unreached(self) -> Iterable[Issue]:
+        """Return whether the client does not answer, or refuses the login."""
+        refused = self._client.session.refused
+        return _unreached(self._client.reachability, "client_unreachable", refused=refused)
+
+
+class NumberSubject(Subject):
+    """The number of one account of the Cloud API.
+
+    `webhook_url` is that of its app; None where it is not known.
+    """
+
+    def __init__(self, graph: Graph, webhook_url: str | None, check: IdentityCheck) -> None:
+        self.account = graph.name
+        self.check = f"settings:{graph.name}"
+        self._graph = graph
+        self._webhook_url = webhook_url
+        self._check = check
+
+    async def look(self) -> list[Finding]:
+        """Read how the number is set up, and compare it."""
+        try:
+            settings = await self._graph.settings()
+        except ForbiddenError:
+            return [UNREADABLE_NUMBER]
+        except NotThereError as error:
+            return [Finding("number_unreadable", str(error))]
+        wrong = wrong_cloud_settings(settings, self._webhook_url)
+        return [Finding(x.code, x.detail) for x in wrong]
+
+    def noticed(self) -> Iterable[Issue]:
+        """Return whether the identity change check seems to be off."""
+        check = self._check
+        if check.seems_off and check.since is not None:
+            yield Issue("identity_check_off", self.account, check.since, check.detail)
+
+    def unreached(self) -> Iterable[Issue]:
+        """Return whether the Cloud API does not answer, or refuses the token."""
+        refused = self._graph.login == "refused"
+        return _unreached(self._graph.reachability, "account_unreachable", refused=refused)
+
+
+class AppSubject(Subject):
+    """The callbacks of one app, for numbers that no account has.
+
+    `app` and `names`, those of its accounts too, are as the journal has them. The callbacks are
+    counted anew each time, for what was replayed meanwhile does not count any more.
+    """
+
+    def __init__(self, app: str, names: Sequence[str], database: Database) -> None:
+        self.check = f"app:{app.removeprefix(APP_MARK)}"
+        self._app = app
+        self._names = names
+        self._database = database
+
+    async def look(self) -> list[Finding]:
+        """Look for such callbacks in the journal."""
+        unknown = await self._database.read(lambda c: strangers(c, self._app, self._names))
+        app = self._app.removeprefix(APP_MARK)
+        findings = []
+        for number, callbacks in unknown[:NAMED]:
+            many = f"{callbacks} callbacks" if callbacks > 1 else "1 callback"
+            named = f": phone_number_id {number}" if number else ""
+            detail = f"{many} of the app {app} for a number that no account has{named}"
+            findings.append(Finding("unknown_number", detail, number))
+        return findings
+
+
+class Inspector:
+    """Inspects one subject, at the start and regularly, and keeps what is wrong with it.
+
+    `read_at` (Unix ms) is when the subject last answered; None before.
+    """
+
+    def __init__(self, subject: Subject, ledger: Ledger, *, every_seconds: float) -> None:
+        self.subject = subject
+        self._ledger = ledger
+        self._every = every_seconds
+        self._found: dict[tuple[str, str | None], Issue] = {}
+        self.read_at: int | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to inspect at all."""
+        return self._every > 0
+
+    async def run(self) -> None:
+        """Inspect, again and again; sooner where there was no answer."""
+        while True:
+            try:
+                answered = await self.look()
+            except Exception:
+                log.exception("an inspection failed", check=self.subject.check)
+                answered = True
+            await asyncio.sleep(self._every if answered else min(self._every, AGAIN_SECONDS))
+
+    async def look(self) -> bool:
+        """Inspect once; return whether to wait for the regular time before the next look.
+
+        Without an answer that is False, and what was found before stands. An account that says that
+        there are too many calls is not asked again sooner.
+        """
+        try:
+            found = await self.subject.look()
+        except BusyError:
+            return True
+        except (CallError, UnavailableError):
+            return False
+        self._keep(found)
+        return True
+
+    def _keep(self, found: list[Finding]) -> None:
+        """Keep what is wrong, since when it was first seen, and log what is new or gone."""
+        account, now, before = self.subject.account, self._ledger.clock(), self._found
+        self.read_at = now
+        self._found = {}
+        for code, detail, about in found:
+            key = code, about
+            since = before[key].since if key in before else now
+            self._found[key] = Issue(code, account, since, detail, about)
+        named = account or self.subject.check
+        for code in {code for code, _ in self._found.keys() - before.keys()} - NOTICES:
+            log.warning("issue found", account=named, code=code)
+        for code in {code for code, _ in before.keys() - self._found.keys()} - NOTICES:
+            log.info("issue resolved", account=named, code=code)
+
+    def issues(self) -> list[Issue]:
+        """Return what is wrong now: with the connection, then what was found."""
+        return [*self.subject.unreached(), *self.found]
+
+    @property
+    def found(self) -> list[Issue]:
+        """What was wrong at the last look, and what was noticed since."""
+        return [*self._found.values(), *self.subject.noticed()]
+
+
+def expected_of(settings: Settings, account: str) -> Expected:
+    """Return how the client of an account must be set up.
+
+    Raises OSError or ValueError where the file of `server.public_ca_file` can't be read.
+    """
+    server = settings.server
+    authorities: frozenset[str] = frozenset()
+    if server.public_ca_file is not None:
+        authorities = fingerprints(server.public_ca_file.read_text())
+    return Expected(
+        settings.webhook_url(account, server.public_url) if server.public_url else None,
+        authorities,
+        server.max_connections,
+    )
+
+
+def _unreached(reached: Reachability, code: str, *, refused: bool) -> list[Issue]:
+    since = reached.unreachable_since
+    if since is None:
+        return []
+    detail = reached.last_error or "it does not answer"
+    return [Issue("login_refused" if refused else code, reached.account, since, detail)]
