@@ -144,7 +144,7 @@ async def metrics(request: web.Request) -> web.Response:
     parts = services(request)
     shown = parts.metrics
     now = parts.ledger.clock()
-    shown.waiting.set(parts.ledger.waiting)
+    shown.write_queue.set(parts.ledger.waiting)
     shown.disk_free.set(await parts.room.free_bytes())
     _count_issues(parts)
     with suppress(UnavailableError):

@@ -22,7 +22,20 @@ from service.ingress.signatures import HEADER, Seal, signature_of
 from service.ledger.callbacks import MAX_SLICE, RecordCallback
 from service.ledger.ledger import FullError, Ledger
 from service.ledger.messages import Messages
-from service.model.events import Fault, Reading
+from service.model.events import (
+    ContactChecked,
+    Event,
+    Fault,
+    HashRefused,
+    HashUnreadable,
+    IdentitySeen,
+    MessageSent,
+    Named,
+    NumberChanged,
+    Reading,
+    SendBlocked,
+    UserWrote,
+)
 from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import AppSettings, Settings
@@ -38,6 +51,21 @@ _PLAIN = re.compile(r"/webhooks/([a-z0-9_]+)(?:/([A-Za-z0-9._~-]+))?")
 _KNOWN_PATHS = 256
 _JSON = {"Content-Type": "application/json"}
 _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
+
+EVENT_NAMES: Mapping[type[Event], str] = {
+    IdentitySeen: "identity_seen",
+    HashUnreadable: "hash_unreadable",
+    SendBlocked: "send_blocked",
+    HashRefused: "hash_refused",
+    NumberChanged: "number_changed",
+    UserWrote: "user_wrote",
+    ContactChecked: "contact_checked",
+    Named: "aliases_seen",
+    MessageSent: "message_sent",
+}
+"""What metrics call each event."""
+OTHER = "other"
+"""What metrics call what is normal and of no interest here."""
 
 UNKNOWN_NUMBER = "no account has "
 """How the fault begins, in the words of the Cloud dialect, of a number that no account has."""
@@ -151,8 +179,6 @@ class Door:
         self._metrics = metrics
         self._messages = messages
         self._identity_checks = identity_checks
-        self._callbacks = metrics.callback_tally
-        self._events = metrics.event_tally
         self._nobody = Entrance("", secrets.token_urlsafe(32), _nothing)
         self._large = asyncio.Lock()
 
@@ -170,7 +196,7 @@ class Door:
         started = time.perf_counter()
         entrance = self._admit(account, token)
         if entrance is None:
-            self._callbacks.inc("", "refused")
+            self._metrics.count_callback("", "refused")
             raise web.HTTPNotFound
         reservation = self._intake.reservation(verified=entrance.seal is None)
         try:
@@ -270,7 +296,7 @@ class Door:
         return body
 
     def _count(self, entrance: Entrance, result: str) -> None:
-        self._callbacks.inc(entrance.name, result)
+        self._metrics.count_callback(entrance.name, result)
 
     def _admit(self, account: str, token: str) -> Entrance | None:
         """Find the door that the token opens; an unknown account costs the same comparison."""
@@ -285,7 +311,7 @@ class Door:
         """
         entrance = self._entrances.get(request.match_info["account"], self._nobody)
         if entrance.seal is None:
-            self._callbacks.inc("", "refused")
+            self._metrics.count_callback("", "refused")
             raise web.HTTPNotFound
         challenge = entrance.seal.challenge(request.query)
         if challenge is None:
@@ -309,12 +335,12 @@ class Door:
 
     def _note(self, entrance: Entrance, received: Received, started: float) -> None:
         self._metrics.callback_seconds.observe(time.perf_counter() - started)
-        self._callbacks.inc(received.account, received.state)
+        self._metrics.count_callback(received.account, received.state)
         for account, reading in received.readings.items():
             for event in reading.events:
-                self._events.inc(account, type(event).__name__)
+                self._metrics.count_events(account, EVENT_NAMES[type(event)])
             if reading.others:
-                self._events.inc(account, "Other", by=reading.others)
+                self._metrics.count_events(account, OTHER, reading.others)
             if reading.sent or reading.delivered:
                 self._messages.note(account, reading)
             if (check := self._identity_checks.get(account)) is not None:

@@ -200,7 +200,10 @@ async def test_what_is_kept_answered_and_counted_is_the_same(made: Installation,
             ["x-forwarded-for", "10.0.0.1"],
         ]
     assert await sample(made, 'ackgate_callbacks_total{account="main",result="applied"}') == 2
-    assert await sample(made, 'ackgate_events_total{account="main",event="IdentitySeen"}') == 2
+    assert (
+        await sample(made, 'ackgate_callback_events_total{account="main",event="identity_seen"}')
+        == 2
+    )
     assert await sample(made, "ackgate_callback_seconds_count") == 2
     await nothing_in_flight(made)
     await line.close()
