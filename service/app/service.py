@@ -14,14 +14,12 @@ from aiohttp import web
 
 from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import Gate
-from service.api.problems import problem_of
 from service.app.parts import build
 from service.app.web import add_api, add_door, application, door_of, plainly, tls_of
 from service.app.workforce import BackgroundTasks
 from service.ingress import descriptors
 from service.ingress.door import Door
 from service.ingress.readers import in_journal
-from service.ingress.shortcut import Shortcut
 from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.observability.logs import configure
 from service.settings import Settings
@@ -135,12 +133,11 @@ class Service:
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)
-        server, shortcut = runner.server, None
+        server = runner.server
         if server is not None and not parts.settings.open_to_loopback_only:
             server.request_handler = plainly(door, gate, server.request_handler)
-            shortcut = None if door is None else Shortcut(door, problem_of)
         site = BoundedSite(
-            runner, shortcut, parts.metrics, max_connections=descriptors.connections(self._settings)
+            runner, parts.metrics, max_connections=descriptors.connections(self._settings)
         )
         site.serve(taken, tls)
         self._sites.append(site)

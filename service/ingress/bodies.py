@@ -171,11 +171,6 @@ class Intake:
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def take_whole(self, body: bytes, reservation: Reservation) -> None:
-        """Hold a body that has arrived already; raises FullError, and BodyError (413 too large)."""
-        self._check(len(body))
-        reservation.hold(len(body))
-
     def _check(self, size: int) -> None:
         if size > self._max_body:
             raise self._too_large()

@@ -5,17 +5,16 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import lru_cache
 
 from aiohttp import web
 
 from service.dialects.bodies import size_to_read
 from service.ingress.bodies import BodyError, Intake, Reservation, problem
-from service.ingress.envelope import Envelope, envelope_of
+from service.ingress.envelope import envelope_of
 from service.ingress.readers import Dialect, in_journal, reader_of
 from service.ingress.received import Received
 from service.ingress.signatures import HEADER, Seal, signature_of
@@ -88,34 +87,6 @@ class Entrance:
     def __post_init__(self) -> None:
         """Have the token as bytes, to be compared in constant time."""
         object.__setattr__(self, "expected", (self.token or "").encode())
-
-
-class Whole(NamedTuple):
-    """A callback that has arrived as a whole: what its head names, and the body as it came.
-
-    `signature` is the one it was sent with, or nothing.
-    """
-
-    account: str
-    token: str
-    envelope: Envelope
-    signature: bytes
-    body: bytes
-
-
-Answer = Callable[[web.Response | BaseException | None], None]
-"""Told once what became of a whole callback: nothing where it is kept; else what to answer, or what
-nobody foresaw. What is no Exception, as where its task was cancelled, has no answer."""
-
-
-class _Visit(NamedTuple):
-    """A whole callback that is being written, and whom to tell."""
-
-    entrance: Entrance
-    received: Received
-    reservation: Reservation
-    started: float
-    answer: Answer
 
 
 class RefusedError(Exception):
@@ -201,7 +172,10 @@ class Door:
         reservation = self._intake.reservation(verified=entrance.seal is None)
         try:
             body = await self._body(request, entrance.seal, reservation)
-            received = self._receive(entrance, envelope_of(request.headers), body)
+            envelope = envelope_of(request.headers)
+            received = Received(
+                entrance.name, self._ledger.clock(), entrance.dialect, envelope, body
+            )
             if len(body) > OFF_LOOP_BYTES:
                 await self._keep_large(received, reservation)
             else:
@@ -221,65 +195,6 @@ class Door:
             reservation.release()
         self._note(entrance, received, started)
         return None
-
-    def opens(self, whole: Whole) -> bool:
-        """Tell whether a small callback has the token or the signature that opens its door."""
-        return self._opened(whole) is not None
-
-    def _opened(self, whole: Whole) -> Entrance | None:
-        entrance = self._admit(whole.account, whole.token)
-        if entrance is None or len(whole.body) > OFF_LOOP_BYTES:
-            return None
-        seal = entrance.seal
-        return entrance if seal is None or seal.fits(whole.signature, whole.body) else None
-
-    def take_whole(self, whole: Whole, answer: Answer) -> bool:
-        """Take a small callback that has arrived as a whole; `answer` is called once it is kept.
-
-        False, and nothing is done, where it has to be refused or needs more looking at: see `take`.
-        """
-        started = time.perf_counter()
-        entrance = None if self._ledger.full else self._opened(whole)
-        if entrance is None:
-            return False
-        received = self._receive(entrance, whole.envelope, whole.body)
-        reservation = self._intake.reservation(verified=True)
-        written = None
-        try:
-            self._intake.take_whole(whole.body, reservation)
-            written = self._ledger.submit(received, bounded=True)
-        except (BodyError, FullError):
-            return False
-        finally:
-            if written is None:
-                reservation.release()
-        visit = _Visit(entrance, received, reservation, started, answer)
-        written.add_done_callback(partial(self._written, visit))
-        return True
-
-    def _written(self, visit: "_Visit", written: asyncio.Future[Any]) -> None:
-        """Answer a callback that was taken as a whole, or write what is left of it first."""
-        error = asyncio.CancelledError() if written.cancelled() else written.exception()
-        received = visit.received
-        if error is None and received.rest:
-            rest = asyncio.ensure_future(self._keep_rest(received.rest))
-            received.rest = ()
-            rest.add_done_callback(partial(self._written, visit))
-            return
-        visit.reservation.release()
-        if isinstance(error, UnavailableError):
-            self._count(visit.entrance, "not_stored")
-            visit.answer(_unavailable(retry_after=5))
-            return
-        if error is None:
-            try:
-                self._note(visit.entrance, received, visit.started)
-            except Exception as fault:  # noqa: BLE001  nobody else would answer the sender
-                error = fault
-        visit.answer(error)
-
-    def _receive(self, entrance: Entrance, envelope: Envelope, body: bytes) -> Received:
-        return Received(entrance.name, self._ledger.clock(), entrance.dialect, envelope, body)
 
     async def _body(
         self, request: web.BaseRequest, seal: Seal | None, reservation: Reservation
@@ -404,12 +319,11 @@ def address_of(request: web.BaseRequest) -> tuple[str, str] | None:
     """
     if request.method != "POST" or "Expect" in request.headers:
         return None
-    return address_in(request.raw_path)
+    return _address_in(request.raw_path)
 
 
 @lru_cache(maxsize=_KNOWN_PATHS)
-def address_in(path: str) -> tuple[str, str] | None:
-    """Read account and token, or app and nothing, off a path; None where it is another one."""
+def _address_in(path: str) -> tuple[str, str] | None:
     plain = _PLAIN.fullmatch(path)
     return None if plain is None else (plain[1], plain[2] or "")
 

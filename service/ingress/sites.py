@@ -12,10 +12,8 @@ import structlog
 from aiohttp import web
 
 from service.ingress.bodies import LINGER_SECONDS
-from service.ingress.shortcut import Shortcut, length_of
 from service.observability.metrics import Metrics
 
-UNTOLD = -1
 BACKLOG = 1024
 ACCEPTS_AT_ONCE = 64
 """Connections taken before whoever is connected already has a turn."""
@@ -58,27 +56,19 @@ class _Speaker(web.RequestHandler):
     """Speaks HTTP on one connection, and never repeats what it can't read.
 
     aiohttp's own error page shows the line at fault, which may hold anything.
-
-    A whole callback under a known head goes past aiohttp's parser, task and response (`shortcut`).
-    That needs a connection that stands between two requests: `_missing` is how many bytes are still
-    to come of the request that is being sent, or `UNTOLD` once nobody can tell any more. While such
-    a callback is being written, `_held` is what came after it, and no more is read.
     """
 
-    __slots__ = ("_coming", "_head_bytes", "_heads", "_held", "_missing", "_shortcut")
+    __slots__ = ("_coming", "_head_bytes", "_heads")
 
     def __init__(
         self,
         coming: set[asyncio.Protocol],
-        shortcut: Shortcut | None,
         *speaking: Any,
         **how: Any,
     ) -> None:
         super().__init__(*speaking, **how)
         self._coming = coming
-        self._shortcut = shortcut
-        self._heads = self._head_bytes = self._missing = 0
-        self._held: bytes | None = None
+        self._heads = self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, and hang up later on who has sent no request by then."""
@@ -91,66 +81,10 @@ class _Speaker(web.RequestHandler):
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came: straight on, where it is a whole callback under a known head."""
-        if self._held is not None:
-            self._hold(self._held, data)
-        elif not self._go_straight_on(data):
-            self._read(data)
-
-    def _go_straight_on(self, data: bytes) -> bool:
-        if self._missing or self._shortcut is None or not self._waits():
-            return False
-        if not self._shortcut.take(data, self._answer):
-            return False
-        self._held = b""
-        self._request_count += 1
-        self._heads = self._request_count
-        self._request_in_progress = True
-        self._next_keepalive_close_time = self._loop.time() + KEEP_ALIVE_SECONDS
-        return True
-
-    def _waits(self) -> bool:
-        """Tell whether aiohttp has nothing to do here, and would go on with the next request."""
-        waiter = self._waiter
-        return not (
-            waiter is None
-            or waiter.done()
-            or self._close
-            or self._force_close
-            or self.writing_paused
-        )
-
-    def _hold(self, held: bytes, data: bytes) -> None:
-        """Hold back what a sender sends on before it has its answer, and read no more of it."""
-        self._held = held + data
-        self._pause_transport_reading()
-
-    def _answer(self, answer: bytes | None) -> None:
-        """Answer a callback that went straight on, and go on with what was held back.
-
-        Hang up where there is no answer.
-        """
-        held, self._held = self._held, None
-        self._request_in_progress = False
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
-        if answer is None:
-            self.force_close()
-        if answer is None or self.transport is None:
-            return
-        self.transport.write(answer)
-        if self._close:
-            self.transport.close()
-        elif held:
-            self._resume_transport_reading()
-            self.data_received(held)
-
-    def _read(self, data: bytes) -> None:
         """Let aiohttp read what came; hang up where it is a head without end.
 
         What follows a head at once is its body, even before anybody has begun to answer it.
         """
-        known = self._request_count
         super().data_received(data)
         if self._request_count != self._heads:
             self._heads, self._head_bytes = self._request_count, 0
@@ -160,22 +94,6 @@ class _Speaker(web.RequestHandler):
                 self._refuse_head()
         else:
             self._head_bytes = 0
-        if self._shortcut is not None and self._missing != UNTOLD:
-            self._follow(data, self._shortcut, self._request_count - known)
-
-    def _follow(self, data: bytes, shortcut: Shortcut, requests: int) -> None:
-        """Follow where the request ends that is being sent: by its length alone."""
-        if self._missing:
-            self._missing = UNTOLD if requests else self._missing - len(data)
-        elif requests == 1 and self._messages:
-            message, content = self._messages[-1]
-            length = length_of(data, message)
-            self._missing = UNTOLD if length is None else length - len(data)
-            if not self._missing and content.is_eof():
-                shortcut.learn(data, message)
-        elif data:
-            self._missing = UNTOLD
-        self._missing = max(self._missing, UNTOLD)
 
     def _refuse_head(self) -> None:
         if self.transport is not None:
@@ -222,13 +140,11 @@ class BoundedSite:
     def __init__(
         self,
         runner: web.AppRunner,
-        shortcut: Shortcut | None,
         metrics: Metrics,
         *,
         max_connections: int,
     ) -> None:
         self._runner = runner
-        self._shortcut = shortcut
         self._metrics = metrics
         self._max_connections = max_connections
         self._listener: socket.socket | None = None
@@ -335,7 +251,6 @@ class BoundedSite:
     def _speaker(self, server: web.Server) -> _Speaker:
         return _Speaker(
             self._coming,
-            self._shortcut,
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,

@@ -5,7 +5,6 @@ from email.utils import formatdate
 from functools import lru_cache
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http import SERVER_SOFTWARE
 
 
 def stays_open(request: web.BaseRequest) -> bool:
@@ -61,16 +60,3 @@ def _head(now: int) -> bytes:
 
 KEPT = Written(b"{}")
 """The answer to a callback that is kept."""
-
-
-def as_bytes(response: web.Response) -> bytes:
-    """Write another answer as aiohttp does, on a connection that stays open."""
-    body = response.body if isinstance(response.body, bytes) else b""
-    lines = [
-        f"HTTP/1.1 {response.status} {response.reason}",
-        *(f"{name}: {value}" for name, value in response.headers.items()),
-        f"Content-Length: {len(body)}",
-        f"Date: {formatdate(usegmt=True)}",
-        f"Server: {SERVER_SOFTWARE}",
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + body
