@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,10 +10,8 @@ from typing import NamedTuple, TypeVar
 from aiohttp import web
 
 from service.api import verdicts
-from service.api.access import admit
 from service.api.context import AppContext
-from service.api.problems import ProblemError, field_problem, problem_of
-from service.ingress.written import Written
+from service.api.problems import ProblemError, field_problem
 from service.model.gate import AccountStatus, Rules, Verdict, judge
 from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.store.database import RecipientQuery
@@ -25,9 +22,6 @@ LOOK_AGAIN_SECONDS = 0.5
 """How often to look while it is not a change of the user alone that would open the gate."""
 HEARD = ("identity_", "send_blocked", "number_changed", "blocked")
 """How the codes begin that only a change of the user takes away: a commit tells of it."""
-
-_PLAIN = re.compile(r"/api/v1/accounts/([a-z0-9_]+)/recipients/([A-Za-z0-9][A-Za-z0-9._-]{0,139})")
-ROUTE = "GET /api/v1/accounts/{account}/recipients/{user}"
 
 
 class Judged(NamedTuple):
@@ -47,28 +41,6 @@ class Gate:
             name: account.gate.rules for name, account in parts.settings.accounts.items()
         }
         self._cloud = frozenset(parts.settings.cloud_accounts)
-        self._answered = parts.metrics.requests.labels(ROUTE, "200")
-
-    def plainly_asked(self, request: web.BaseRequest) -> tuple[str, str] | None:
-        """Read account and user off a plain question's path; None for what needs the router."""
-        if request.method != "GET" or "Expect" in request.headers:
-            return None
-        plain = _PLAIN.fullmatch(request.raw_path)
-        return None if plain is None else (plain[1], plain[2])
-
-    async def take(
-        self, request: web.BaseRequest, account: str, user: str
-    ) -> web.Response | Written:
-        """Answer a plain question, without the router: it costs a quarter of the whole way."""
-        try:
-            admit(self._parts.settings, request.headers, "gate")
-            answer = await self.one(account, user)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
-            problem = problem_of(error)
-            self._parts.metrics.requests.labels(ROUTE, str(problem.status)).inc()
-            return problem
-        self._answered.inc()
-        return Written(answer)
 
     async def one(self, account: str, asked: str) -> bytes:
         """Answer about one user; 422 where the text can be no recipient."""

@@ -15,10 +15,9 @@ from aiohttp import web
 from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import Gate
 from service.app.parts import build
-from service.app.web import add_api, add_door, application, door_of, plainly, tls_of
+from service.app.web import add_api, add_door, application, door_of, tls_of
 from service.app.workforce import BackgroundTasks
 from service.ingress import descriptors
-from service.ingress.door import Door
 from service.ingress.readers import in_journal
 from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.observability.logs import configure
@@ -103,15 +102,15 @@ class Service:
         workforce = self.workforce = BackgroundTasks(parts)
         await workforce.look_back()
         self._stack.push_async_callback(workforce.close)
-        app, door, gate = application(parts), door_of(parts), Gate(parts)
-        add_door(app, door)
+        app, gate = application(parts), Gate(parts)
+        add_door(app, door_of(parts))
         if inside is None:
             add_api(app, gate)
-        await self._listen(app, outside, tls, door, gate if inside is None else None)
+        await self._listen(app, outside, tls)
         if inside is not None:
             internal = application(parts)
             add_api(internal, gate)
-            await self._listen(internal, inside, None, None, gate)
+            await self._listen(internal, inside, None)
         workforce.start()
         await self._say_started(database)
         parts.ready = True
@@ -126,16 +125,11 @@ class Service:
         app: web.Application,
         taken: socket.socket,
         tls: ssl.SSLContext | None,
-        door: Door | None,
-        gate: Gate | None,
     ) -> None:
         parts = app[APP_CONTEXT]
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)
-        server = runner.server
-        if server is not None and not parts.settings.open_to_loopback_only:
-            server.request_handler = plainly(door, gate, server.request_handler)
         site = BoundedSite(
             runner, parts.metrics, max_connections=descriptors.connections(self._settings)
         )

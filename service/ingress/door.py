@@ -2,13 +2,11 @@
 
 import asyncio
 import hmac
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from aiohttp import web
 
@@ -46,9 +44,6 @@ OFF_LOOP_BYTES = 65_536
 What a body of 4 MiB is parsed into can take a dozen times as much.
 """
 
-_PLAIN = re.compile(r"/webhooks/([a-z0-9_]+)(?:/([A-Za-z0-9._~-]+))?")
-_KNOWN_PATHS = 256
-_JSON = {"Content-Type": "application/json"}
 _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 
 EVENT_NAMES: Mapping[type[Event], str] = {
@@ -154,18 +149,13 @@ class Door:
         self._large = asyncio.Lock()
 
     async def post(self, request: web.Request) -> web.Response:
-        """Take one callback, as the router hands it over."""
-        named = request.match_info
-        refused = await self.take(request, named["account"], named.get("token", ""))
-        return web.Response(body=b"{}", headers=_JSON) if refused is None else refused
+        """Take one callback of an account or an app, if its token or its signature is right.
 
-    async def take(self, request: web.BaseRequest, account: str, token: str) -> web.Response | None:
-        """Take one callback of an account or an app, if the token or the signature opens its door.
-
-        Gives the answer where it is not kept; None where it is, for that answer is always the same.
+        Raises HTTPNotFound, alike for an unknown account and a wrong token.
         """
         started = time.perf_counter()
-        entrance = self._admit(account, token)
+        named = request.match_info
+        entrance = self._admit(named["account"], named.get("token", ""))
         if entrance is None:
             self._metrics.count_callback("", "refused")
             raise web.HTTPNotFound
@@ -194,7 +184,7 @@ class Door:
         finally:
             reservation.release()
         self._note(entrance, received, started)
-        return None
+        return web.Response(body=b"{}", content_type="application/json")
 
     async def _body(
         self, request: web.BaseRequest, seal: Seal | None, reservation: Reservation
@@ -310,22 +300,6 @@ def _unavailable(retry_after: int) -> web.Response:
     )
     response.headers["Retry-After"] = str(retry_after)
     return response
-
-
-def address_of(request: web.BaseRequest) -> tuple[str, str] | None:
-    """Read account and token, or app and nothing, off a plain callback's path.
-
-    None for whatever needs the router.
-    """
-    if request.method != "POST" or "Expect" in request.headers:
-        return None
-    return _address_in(request.raw_path)
-
-
-@lru_cache(maxsize=_KNOWN_PATHS)
-def _address_in(path: str) -> tuple[str, str] | None:
-    plain = _PLAIN.fullmatch(path)
-    return None if plain is None else (plain[1], plain[2] or "")
 
 
 async def expect(request: web.Request) -> None:
