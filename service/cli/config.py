@@ -2,7 +2,6 @@
 
 from service.cli.options import AsJson, Config, loaded
 from service.cli.output import note, print_json, print_pairs
-from service.settings import Settings
 
 
 def check_config(config: Config = None, as_json: AsJson = False) -> None:
@@ -17,12 +16,5 @@ def check_config(config: Config = None, as_json: AsJson = False) -> None:
         print_pairs(settings.redacted())
     if settings.open_to_loopback_only:
         note("no API key, or an account without a webhook_token: only this machine may call")
-    _note_open_files(settings)
-
-
-def _note_open_files(settings: Settings) -> None:
-    """Say whether the limit of open files that this was started with is too low."""
-    from service.ingress import descriptors  # noqa: PLC0415 - loads aiohttp, as serve does
-
-    if (shortage := descriptors.shortage(settings)) is not None:
-        note(shortage)
+    for key in settings.deprecated_keys():
+        note(f"{key}: has no effect any more, leave it out")

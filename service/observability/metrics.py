@@ -122,7 +122,7 @@ class Metrics:
         )
         self.connections_refused = self._counter(
             "ackgate_connections_refused_total",
-            "Connections answered with 503 because too many were open",
+            "Deprecated, goes with the next release: always 0, for the proxy in front bounds them",
         )
         self.requests = self._counter(
             "ackgate_requests_total", "Requests to the API by route and status", ("route", "status")

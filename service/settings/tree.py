@@ -198,6 +198,12 @@ class Settings(Table):
             policies, local=True, first_use=FIRST_USE if configured.trust_first_use else None
         )
 
+    def deprecated_keys(self) -> list[str]:
+        """Return the keys that are configured although they have no effect any more."""
+        return (
+            ["server.max_connections"] if "max_connections" in self.server.model_fields_set else []
+        )
+
     def redacted(self) -> dict[str, Any]:
         """Return the tree for people to read, each secret that is set as an ellipsis."""
         shown: dict[str, Any] = _shown(self.model_dump())

@@ -48,7 +48,7 @@ def expected_of(settings: Settings, account: str) -> Expected:
     return Expected(
         settings.door(account, server.public_url) if server.public_url else None,
         authorities,
-        server.max_connections,
+        server.max_queue,
     )
 
 
