@@ -10,7 +10,7 @@ from service.api.gate import GATE, Gate
 from service.api.problems import problems
 from service.api.queries import MAX_BODY_BYTES
 from service.api.routes import add_routes
-from service.ingress.bodies import Intake
+from service.ingress.bodies import BodyReader
 from service.ingress.door import Door, entrances, expect
 from service.settings import ServerSettings
 
@@ -28,7 +28,7 @@ def application(parts: AppContext) -> web.Application:
 def door_of(parts: AppContext) -> Door:
     """Make the door of all accounts and apps."""
     server = parts.settings.server
-    intake = Intake(
+    bodies = BodyReader(
         parts.metrics,
         max_body=server.max_body_bytes,
         max_in_flight=server.max_in_flight_bytes,
@@ -37,7 +37,7 @@ def door_of(parts: AppContext) -> Door:
     return Door(
         entrances(parts.settings),
         parts.ledger,
-        intake,
+        bodies,
         parts.metrics,
         parts.messages,
         parts.identity_checks,

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from service.dialects.bodies import size_to_read
-from service.ingress.bodies import BodyError, Intake, Reservation, problem
+from service.ingress.bodies import BodyError, BodyReader, Reservation, problem
 from service.ingress.envelope import envelope_of
 from service.ingress.readers import Dialect, in_journal, reader_of
 from service.ingress.received import Received
@@ -134,14 +133,14 @@ class Door:
         self,
         entrances: Mapping[str, Entrance],
         ledger: Ledger,
-        intake: Intake,
+        bodies: BodyReader,
         metrics: Metrics,
         messages: Messages,
         identity_checks: Mapping[str, IdentityCheck],
     ) -> None:
         self._entrances = entrances
         self._ledger = ledger
-        self._intake = intake
+        self._bodies = bodies
         self._metrics = metrics
         self._messages = messages
         self._identity_checks = identity_checks
@@ -159,7 +158,7 @@ class Door:
         if entrance is None:
             self._metrics.count_callback("", "refused")
             raise web.HTTPNotFound
-        reservation = self._intake.reservation(verified=entrance.seal is None)
+        reservation = self._bodies.reservation(verified=entrance.seal is None)
         try:
             body = await self._body(request, entrance.seal, reservation)
             envelope = envelope_of(request.headers)
@@ -167,7 +166,7 @@ class Door:
                 entrance.name, self._ledger.clock(), entrance.dialect, envelope, body
             )
             if len(body) > OFF_LOOP_BYTES:
-                await self._keep_large(received, reservation)
+                await self._keep_large(received)
             else:
                 await self._ledger.submit(received, bounded=True)
                 if received.rest:
@@ -192,12 +191,10 @@ class Door:
         """Read the body, and see whether its signature fits where it has to have one."""
         signature = None if seal is None else _demand_signature(request)
         self._ledger.check_room()
-        body = self._intake.at_hand(request, reservation)
-        if body is None:
-            body = await self._intake.read(request, reservation)
+        body = await self._bodies.read(request, reservation)
         if seal is not None and signature is not None:
             await _check(seal, signature, body)
-            self._intake.verify(reservation, body)
+            self._bodies.verify(reservation, body)
         return body
 
     def _count(self, entrance: Entrance, result: str) -> None:
@@ -224,10 +221,8 @@ class Door:
             raise web.HTTPForbidden
         return web.Response(text=challenge, headers=_NO_SNIFFING)
 
-    async def _keep_large(self, received: Received, reservation: Reservation) -> None:
+    async def _keep_large(self, received: Received) -> None:
         async with self._large:
-            size = await asyncio.to_thread(size_to_read, received.body)
-            reservation.hold_for_reading(size)
             # What fails here fails again in the ledger, which keeps the callback all the same.
             with suppress(Exception):
                 await asyncio.to_thread(received.read)
