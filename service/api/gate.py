@@ -7,7 +7,6 @@ number's own digits, or the result of a check of the number.
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,7 +16,7 @@ from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.api import serializers
-from service.api.auth import CALLER, admit
+from service.api.auth import CALLER
 from service.api.context import AppContext, app_context
 from service.api.params import (
     MAX_WAIT_SECONDS,
@@ -27,8 +26,7 @@ from service.api.params import (
     number,
     read_body,
 )
-from service.api.problems import ProblemError, field_problem, problem_of
-from service.ingress.written import Written
+from service.api.problems import ProblemError, field_problem
 from service.ledger.blocks import BlockUser, UnblockUser
 from service.model.gate import AccountStatus, Rules, Verdict, judge
 from service.model.moments import LATEST_MS
@@ -45,9 +43,6 @@ LOOK_AGAIN_SECONDS = 0.5
 """How often to look again while more than a change of the user has to clear the reasons."""
 CLEARED_BY_CHANGE = ("identity_", "send_blocked", "number_changed", "blocked")
 """Beginnings of the codes that only a change of the user clears: its commit wakes the request."""
-
-_PLAIN = re.compile(r"/api/v1/accounts/([a-z0-9_]+)/recipients/([A-Za-z0-9][A-Za-z0-9._-]{0,139})")
-ROUTE = "GET /api/v1/accounts/{account}/recipients/{user}"
 
 
 class Judged(NamedTuple):
@@ -67,28 +62,6 @@ class Gate:
             name: account.gate.rules for name, account in parts.settings.accounts.items()
         }
         self._cloud = frozenset(parts.settings.cloud_accounts)
-        self._answered = parts.metrics.requests.labels(ROUTE, "200")
-
-    def plainly_asked(self, request: web.BaseRequest) -> tuple[str, str] | None:
-        """Read account and user off a plain question's path; None for what needs the router."""
-        if request.method != "GET" or "Expect" in request.headers:
-            return None
-        plain = _PLAIN.fullmatch(request.raw_path)
-        return None if plain is None else (plain[1], plain[2])
-
-    async def take(
-        self, request: web.BaseRequest, account: str, user: str
-    ) -> web.Response | Written:
-        """Answer a plain question, without the router: it costs a quarter of the whole way."""
-        try:
-            admit(self._parts.settings, request.headers, "gate")
-            answer = await self.one(account, user)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
-            problem = problem_of(error)
-            self._parts.metrics.requests.labels(ROUTE, str(problem.status)).inc()
-            return problem
-        self._answered.inc()
-        return Written(answer)
 
     async def one(self, account: str, asked: str) -> bytes:
         """Return the answer about one user; raise a 422 where the text can be no recipient."""

@@ -140,7 +140,7 @@ async def metrics(request: web.Request) -> web.Response:
     context = app_context(request)
     shown = context.metrics
     now = context.ledger.clock()
-    shown.waiting.set(context.ledger.waiting)
+    shown.write_queue.set(context.ledger.waiting)
     shown.disk_free.set(await context.storage.free_bytes())
     _count_issues(context)
     with suppress(UnavailableError):

@@ -7,9 +7,9 @@ status of an answer, comes with the first one all the same.
 from itertools import product
 from typing import get_args
 
+from service.ingress.door import EVENT_NAMES, OTHER
 from service.ingress.readers import in_journal
 from service.ledger.callbacks import APPLIED, QUARANTINED
-from service.model.events import Event
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.users import Kind
 from service.observability.metrics import Metrics
@@ -22,7 +22,7 @@ REFUSED = "refused"
 RESULTS = (
     APPLIED, QUARANTINED, SYNTHETIC, REFUSED, "too_large", "stalled", "broken", "not_stored",
 )  # fmt: skip
-EVENTS = (*(event.__name__ for event in get_args(Event)), "Other")
+EVENTS = (*EVENT_NAMES.values(), OTHER)
 OPERATIONS = {
     "onprem": (
         "login", "identity_get", "identity_put", "contacts", "health", "settings", "certificates",
@@ -47,10 +47,10 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
                 metrics.outcomes.labels(name, kind, outcome)
     for name in settings.onprem_accounts:
         metrics.contact_failures.labels(name)
-        for why in ("asked", "again"):
-            metrics.contact_checks.labels(name, why)
-        for why in ("budget", "opt_in", "client", "renewal"):
-            metrics.contact_refusals.labels(name, why)
+        for reason in ("asked", "again"):
+            metrics.contact_checks.labels(name, reason)
+        for reason in ("budget", "opt_in", "client", "renewal"):
+            metrics.contact_refusals.labels(name, reason)
 
 
 def _start_callbacks(metrics: Metrics, settings: Settings) -> None:

@@ -2,27 +2,25 @@
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import cast
 
 import structlog
 from aiohttp import web
 
 from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import Gate
-from service.api.problems import problem_of
 from service.app.background import BackgroundTasks
 from service.app.parts import build
-from service.app.web import add_api, add_door, application, door_of, plainly, tls_of
-from service.ingress import descriptors
-from service.ingress.door import Door
+from service.app.web import add_api, add_door, application, door_of, tls_of
+from service.ingress.listener import Listener, listen, take_address
 from service.ingress.readers import in_journal
-from service.ingress.shortcut import Shortcut
-from service.ingress.sites import BoundedSite, SiteError, take_address
 from service.observability.logs import configure
 from service.settings import Settings
 from service.store.database import Database
@@ -31,10 +29,15 @@ from service.store.sqlite import SQLiteDatabase
 
 log = structlog.get_logger(__name__)
 
-StartError = SiteError
-
 COLLECT_AFTER = 20_000
 """Objects that may be made, less those let go, before the collector looks at the youngest."""
+
+
+PART_FOR_ANSWERS = 0.9
+"""The part of `server.shutdown_seconds` that answers and calls may take; the database is closed
+in the rest."""
+
+MAX_OPEN_FILES = 65_536
 
 
 async def serve(settings: Settings, *, migrate: bool = True) -> None:
@@ -64,6 +67,14 @@ def _spare_the_collector() -> None:
     gc.set_threshold(COLLECT_AFTER, 20, 50)
 
 
+def _raise_file_limit() -> None:
+    """Let this process have as many open files as it is allowed to: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 @asynccontextmanager
 async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator["Service"]:
     """Start the service, and stop it in the end: for `serve`, and for tests in the same loop."""
@@ -81,7 +92,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
-        self._sites: list[BoundedSite] = []
+        self._listeners: list[Listener] = []
         self._runners: list[web.AppRunner] = []
         self._ends_at: float | None = None
         self.parts: AppContext | None = None
@@ -92,7 +103,7 @@ class Service:
         settings = self._settings
         server = settings.server
         tls = tls_of(server)
-        descriptors.raise_limit(settings)
+        _raise_file_limit()
         outside = self._take_address("server", server.host, server.port)
         inside = None
         if server.internal is not None:
@@ -105,15 +116,15 @@ class Service:
         workforce = self.workforce = BackgroundTasks(parts)
         await workforce.look_back()
         self._stack.push_async_callback(workforce.close)
-        app, door, gate = application(parts), door_of(parts), Gate(parts)
-        add_door(app, door)
+        app, gate = application(parts), Gate(parts)
+        add_door(app, door_of(parts))
         if inside is None:
             add_api(app, gate)
-        await self._listen(app, outside, tls, door, gate if inside is None else None)
+        await self._listen(app, outside, tls)
         if inside is not None:
             internal = application(parts)
             add_api(internal, gate)
-            await self._listen(internal, inside, None, None, gate)
+            await self._listen(internal, inside, None)
         workforce.start()
         await self._say_started(database)
         parts.ready = True
@@ -128,22 +139,22 @@ class Service:
         app: web.Application,
         taken: socket.socket,
         tls: ssl.SSLContext | None,
-        door: Door | None,
-        gate: Gate | None,
     ) -> None:
-        parts = app[APP_CONTEXT]
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            # aiohttp waits this long for the handlers, and as long again once they are cancelled.
+            shutdown_timeout=PART_FOR_ANSWERS * self._settings.server.shutdown_seconds / 2,
+        )
         await runner.setup()
         self._runners.append(runner)
-        server, shortcut = runner.server, None
-        if server is not None and not parts.settings.open_to_loopback_only:
-            server.request_handler = plainly(door, gate, server.request_handler)
-            shortcut = None if door is None else Shortcut(door, problem_of)
-        site = BoundedSite(
-            runner, shortcut, parts.metrics, max_connections=descriptors.connections(self._settings)
-        )
-        site.serve(taken, tls)
-        self._sites.append(site)
+        server = cast(web.Server, runner.server)  # there, now that it is set up
+        self._listeners.append(await listen(server, taken, tls, app[APP_CONTEXT].metrics))
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses that are served: of the webhooks, and of all else where it is another."""
+        return [listener.url for listener in self._listeners]
 
     async def _say_started(self, database: Database) -> None:
         settings = self._settings
@@ -152,14 +163,14 @@ class Service:
                 "no API key, or an account without webhook token: "
                 "only requests from this machine, with nothing forwarded, are answered"
             )
-        if (shortage := descriptors.shortage(settings)) is not None:
-            log.warning(shortage)
+        for line in settings.deprecated_keys():
+            log.warning(line)
         known = await database.read(account_rows)
         doors = {in_journal(app) for app in settings.apps}
         for name in sorted(known.keys() - settings.accounts.keys() - doors):
             log.warning("account not configured any more: its work pauses", account=name)
-        for site in self._sites:
-            log.info("listening", address=site.address)
+        for url in self.urls:
+            log.info("listening", address=url)
 
     async def wind_down(self) -> None:
         """Say not ready; after `drain_seconds` take no new connections and finish the rest."""
@@ -172,8 +183,8 @@ class Service:
 
     async def stop(self) -> None:
         """Close the door, finish what was accepted, and let go of everything."""
-        for site in self._sites:
-            site.close()
+        for listener in self._listeners:
+            listener.server.close()
         if self.parts is not None:
             self.parts.ready = False
             self.parts.changes.close()
@@ -189,15 +200,12 @@ class Service:
 
     async def _close(self, runner: web.AppRunner) -> None:
         """Let the requests that were accepted be answered; cut what takes too long."""
-        seconds = self._seconds_left()
-        # aiohttp waits this long for the handlers, and as long again once they are cancelled.
-        runner._shutdown_timeout = seconds / 2  # noqa: SLF001  known only now
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds or None):
+            async with asyncio.timeout(self._seconds_left() or None):
                 await runner.cleanup()
 
     def _seconds_left(self) -> float:
-        """Tell how long may still be waited; a tenth is kept for what comes after."""
+        """Return how long may still be waited for answers; 0 where nothing was wound down."""
         if self._ends_at is None:
             return 0.0
-        return max(0.0, 0.9 * (self._ends_at - time.monotonic()))
+        return max(0.0, PART_FOR_ANSWERS * (self._ends_at - time.monotonic()))

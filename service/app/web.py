@@ -1,8 +1,6 @@
-"""The web applications: the door, the API, and the straight way past the router."""
+"""The web applications: the webhook endpoint and the API."""
 
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
@@ -10,14 +8,11 @@ from service.api.auth import counted, loopback_only
 from service.api.context import APP_CONTEXT, AppContext
 from service.api.gate import GATE, Gate
 from service.api.params import MAX_BODY_BYTES
-from service.api.problems import problem_of, problems
+from service.api.problems import problems
 from service.api.routes import add_routes
-from service.ingress.bodies import Intake
-from service.ingress.door import Door, address_of, entrances, expect
-from service.ingress.written import KEPT, stays_open
+from service.ingress.bodies import BodyReader
+from service.ingress.door import Door, entrances, expect
 from service.settings import ServerSettings
-
-Handler = Callable[[Any], Awaitable[Any]]
 
 
 def application(parts: AppContext) -> web.Application:
@@ -33,7 +28,7 @@ def application(parts: AppContext) -> web.Application:
 def door_of(parts: AppContext) -> Door:
     """Make the door of all accounts and apps."""
     server = parts.settings.server
-    intake = Intake(
+    bodies = BodyReader(
         parts.metrics,
         max_body=server.max_body_bytes,
         max_in_flight=server.max_in_flight_bytes,
@@ -42,30 +37,11 @@ def door_of(parts: AppContext) -> Door:
     return Door(
         entrances(parts.settings),
         parts.ledger,
-        intake,
+        bodies,
         parts.metrics,
         parts.messages,
         parts.identity_checks,
     )
-
-
-def plainly(door: Door | None, gate: Gate | None, otherwise: Handler) -> Handler:
-    """Hand callbacks and questions to the gate straight on: the router costs a quarter of them."""
-
-    async def handle(request: web.Request) -> Any:
-        if not stays_open(request):
-            return await otherwise(request)
-        if door is not None and (named := address_of(request)) is not None:
-            try:
-                refused = await door.take(request, *named)
-            except Exception as error:  # noqa: BLE001  whatever it is, it is answered as elsewhere
-                return problem_of(error)
-            return KEPT if refused is None else refused
-        if gate is not None and (asked := gate.plainly_asked(request)) is not None:
-            return await gate.take(request, *asked)
-        return await otherwise(request)
-
-    return handle
 
 
 def add_api(app: web.Application, gate: Gate) -> None:

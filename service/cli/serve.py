@@ -57,7 +57,3 @@ def check_config(config: Config = None, as_json: AsJson = False) -> None:
         note("no API key, or an account without a webhook_token: only this machine may call")
     for line in settings.deprecated_keys():
         note(line)
-    from service.ingress import descriptors  # noqa: PLC0415 - loads aiohttp, as serve does
-
-    if (shortage := descriptors.shortage(settings)) is not None:
-        note(shortage)

@@ -66,12 +66,6 @@ def _estimate(body: bytes) -> int:
     return 192 * body.count(b"{") + 80 * values
 
 
-def size_to_read(body: bytes) -> int:
-    """Tell what reading a body takes (bytes): nothing where it holds too much to be read."""
-    size = parsed_size(body)
-    return 0 if size > _most(body) else size
-
-
 def _most(body: bytes) -> int:
     return MAX_GROWTH * max(len(body), LARGE_BYTES)
 

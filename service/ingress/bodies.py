@@ -1,4 +1,4 @@
-"""Reading bodies within bounds: so large, so slow, and so many at once."""
+"""Reading bodies within bounds: how large, how slowly, and how many bytes at once."""
 
 import asyncio
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ LINGER_SECONDS = 2.0
 BELIEVED_BYTES = 65_536
 """A body that announces up to this is counted as announced, a larger one beyond it as it comes.
 
-Else a handful of senders that announce much and send nothing would fill the door.
+Else a handful of senders that announce much and send nothing would use the budget up.
 """
 
 MAX_STALLS = 6
@@ -23,18 +23,12 @@ MAX_STALLS = 6
 One that is not verified may not: whoever sends it may be a stranger.
 """
 
-READING_PART = 7 / 8
-"""A large body, and what it is parsed into, count up to this part of the bytes in flight.
-
-So any body can be read once it is nearly alone, and small ones are taken meanwhile.
-"""
-
 UNVERIFIED_PART = 4
 """All bodies that are not verified have this part of the bytes in flight, on top of them."""
 
 
 def problem(status: int, title: str, detail: str) -> web.Response:
-    """Write an error of the door as `application/problem+json` (RFC 9457)."""
+    """Write an error of the webhook endpoint as `application/problem+json` (RFC 9457)."""
     return web.json_response(
         {"type": "about:blank", "title": title, "status": status, "detail": detail},
         status=status,
@@ -60,8 +54,8 @@ class BodyError(Exception):
 
 
 @dataclass(slots=True)
-class Share:
-    """How many bytes may be held at once, and how many are."""
+class ByteBudget:
+    """How many bytes of bodies may be held at once, and how many are."""
 
     most: int
     held: int = 0
@@ -69,95 +63,79 @@ class Share:
 
 @dataclass(slots=True)
 class Reservation:
-    """The bytes that one request holds of a share; `verified`: its sender is known."""
+    """The bytes that one request holds of a budget; `verified`: its sender is known."""
 
-    share: Share
+    budget: ByteBudget
     verified: bool
     held: int = 0
 
     def hold(self, count: int) -> None:
         """Hold more bytes; raises FullError."""
-        if self.share.held + count > self.share.most:
+        if self.budget.held + count > self.budget.most:
             raise FullError
-        self.share.held += count
+        self.budget.held += count
         self.held += count
 
-    def hold_for_reading(self, size: int) -> None:
-        """Hold what a body is going to be parsed into, too, but never all; raises FullError."""
-        self.hold(max(0, min(size, int(self.share.most * READING_PART) - self.held)))
-
     def release(self) -> None:
-        """Let go of all of them."""
-        self.share.held -= self.held
+        """Give all of them back."""
+        self.budget.held -= self.held
         self.held = 0
 
 
-class Intake:
+class BodyReader:
     """Reads bodies, and counts the bytes of all that are being read or wait to be stored.
 
-    What strangers send, before a signature is found to fit, counts in a share of its own: however
+    What strangers send, before a signature is found to fit, counts in a budget of its own: however
     much they send, whoever has a token is not held up.
     """
 
     def __init__(
         self, metrics: Metrics, *, max_body: int, max_in_flight: int, timeout_seconds: float
     ) -> None:
-        self._known = Share(max_in_flight)
-        self._strangers = Share(max(max_in_flight // UNVERIFIED_PART, max_body))
-        metrics.bytes_in_flight.set_function(lambda: self._known.held + self._strangers.held)
+        self._verified = ByteBudget(max_in_flight)
+        self._unverified = ByteBudget(max(max_in_flight // UNVERIFIED_PART, max_body))
+        metrics.bytes_in_flight.set_function(lambda: self._verified.held + self._unverified.held)
         self._max_body = max_body
         self._timeout = timeout_seconds
 
     def reservation(self, *, verified: bool) -> Reservation:
         """Begin a request, whose sender is known by its token, or not known yet."""
-        return Reservation(self._known if verified else self._strangers, verified)
+        return Reservation(self._verified if verified else self._unverified, verified)
 
     def verify(self, reservation: Reservation, body: bytes) -> None:
-        """Count a body among those of known senders, for its signature fits; raises FullError."""
+        """Count a body among the verified ones, for its signature fits; raises FullError."""
         reservation.release()
-        reservation.share, reservation.verified = self._known, True
+        reservation.budget, reservation.verified = self._verified, True
         reservation.hold(len(body))
 
-    def at_hand(self, request: web.BaseRequest, reservation: Reservation) -> bytes | None:
-        """Take a body that has arrived as a whole; None where it has to be waited for.
-
-        A small one that is not verified counts only when it is, which is at once: so a share that
-        strangers have filled holds up no small callback that comes in one piece.
-
-        Raises FullError, and BodyError (413 too large).
-        """
-        announced = request.content_length
-        if announced is None:
-            return None
-        self._check(announced)
-        content = request.content
-        if not content.is_eof() or content.exception() is not None:
-            return None
-        if reservation.verified or announced > BELIEVED_BYTES:
-            reservation.hold(announced)
-        return content.read_nowait()
-
     async def read(self, request: web.BaseRequest, reservation: Reservation) -> bytes:
-        """Read the body as it comes over the wire.
-
-        A stranger's body counts only as it comes, for what it announces costs its sender nothing.
+        """Read the body of a request.
 
         Raises BodyError (413 too large, 408 stalled, 400 broken off) and FullError.
         """
+        announced, content = request.content_length, request.content
+        self._check(announced or 0)
+        if announced is not None and content.is_eof() and content.exception() is None:
+            # It is here as a whole. A small one that is not verified counts only when it is, which
+            # is at once: however much strangers send, no small callback in one piece is held up.
+            if reservation.verified or announced > BELIEVED_BYTES:
+                reservation.hold(announced)
+            return content.read_nowait()
         if reservation.verified:
-            reservation.hold(min(request.content_length or 0, BELIEVED_BYTES))
+            # Of a stranger only what came counts, for what it announces costs it nothing.
+            reservation.hold(min(announced or 0, BELIEVED_BYTES))
         try:
             async with asyncio.timeout(self._timeout) as patience:
-                return await self._read_all(request, reservation, patience)
+                return await self._read_on(request, reservation, patience)
         except TimeoutError:
             raise BodyError(408, "stalled", "the body stalled, or took too long") from None
         except (ClientPayloadError, web.RequestPayloadError, ConnectionError):
             raise BodyError(400, "broken", "the body broke off") from None
 
-    async def _read_all(
+    async def _read_on(
         self, request: web.BaseRequest, reservation: Reservation, patience: asyncio.Timeout
     ) -> bytes:
-        """Read on as long as bytes keep coming, but not without end."""
+        """Read as long as bytes keep coming, but not without end."""
         chunks = []
         size = 0
         loop = asyncio.get_running_loop()
@@ -171,14 +149,7 @@ class Intake:
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def take_whole(self, body: bytes, reservation: Reservation) -> None:
-        """Hold a body that has arrived already; raises FullError, and BodyError (413 too large)."""
-        self._check(len(body))
-        reservation.hold(len(body))
-
     def _check(self, size: int) -> None:
         if size > self._max_body:
-            raise self._too_large()
-
-    def _too_large(self) -> BodyError:
-        return BodyError(413, "too_large", f"the body is larger than {self._max_body} bytes")
+            detail = f"the body is larger than {self._max_body} bytes"
+            raise BodyError(413, "too_large", detail)

@@ -47,12 +47,12 @@ class Expected:
 
     `webhook_url` is the door, None where its public address is not known; `authorities` are the
     SHA-256 of the certificates that verify it, none where they are publicly known;
-    `max_connections` is what the door takes at once.
+    `max_queue` is how many callbacks may wait to be stored.
     """
 
     webhook_url: str | None = None
     authorities: frozenset[str] = frozenset()
-    max_connections: int = 2**40
+    max_queue: int = 2**40
 
 
 class Wrong(NamedTuple):
@@ -167,11 +167,11 @@ def _callback_backoff(told: ClientSettings, _: Expected) -> Iterator[Wrong]:
 
 def _concurrency(told: ClientSettings, expected: Expected) -> Iterator[Wrong]:
     most = told.max_concurrent_requests
-    if most is not None and most > expected.max_connections:
+    if most is not None and most > expected.max_queue:
         yield Wrong(
             "webhook_concurrency",
-            f"the client delivers {most} callbacks at once, and server.max_connections is "
-            f"{expected.max_connections}: the rest is refused, and comes late",
+            f"the client delivers {most} callbacks at once, and server.max_queue is "
+            f"{expected.max_queue}: the rest is refused, and comes late",
         )
 
 

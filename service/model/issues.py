@@ -43,7 +43,7 @@ CURES: Mapping[str, str] = {
     "number_notifications_off": "run 'ackgate accounts setup ACCOUNT'",
     "sent_status_off": "run 'ackgate accounts setup ACCOUNT'",
     "callback_backoff": "run 'ackgate accounts setup ACCOUNT'",
-    "webhook_concurrency": "raise server.max_connections, or lower "
+    "webhook_concurrency": "raise server.max_queue, or lower "
     "webhooks.max_concurrent_requests at the client",
     "clock_skew": "set the clocks of both machines (NTP)",
     "settings_unreadable": "nothing needs to be done; to have them checked, give the account the "

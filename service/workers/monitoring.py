@@ -310,7 +310,7 @@ def expected_of(settings: Settings, account: str) -> Expected:
     return Expected(
         settings.webhook_url(account, server.public_url) if server.public_url else None,
         authorities,
-        server.max_connections,
+        server.max_queue,
     )
 
 

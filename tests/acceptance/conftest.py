@@ -314,7 +314,7 @@ class Installation(Caller):
         self.service = await self._running.enter_async_context(running(settings))
         assert self.service.parts is not None
         self.service.parts.database.clock = self._now
-        outside, *inside = (site.address for site in self.service._sites)
+        outside, *inside = self.service.urls
         self.base = outside.replace("0.0.0.0", "127.0.0.1")
         self.inside = inside[0] if inside else ""
         self.sim.webhook_url = f"{self.base}/webhooks/main/{TOKEN}"

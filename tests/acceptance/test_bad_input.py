@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.ingress import sites
+from service.ingress import listener
 from service.ledger.ledger import Ledger
 from service.store import sqlite_files
 from tests.acceptance.conftest import (
@@ -525,25 +525,6 @@ async def test_headers_are_kept_up_to_8_kb_and_may_hold_any_bytes(manual: Instal
 # Full
 
 
-async def test_a_connection_too_many_is_503_with_retry_after(install: Install) -> None:
-    made = await install(server={"max_connections": 3})
-    async with connected(made), connected(made), connected(made) as (_, third):
-        await until(lambda: _open_connections(made) == 3)
-        async with connected(made) as (reader, _):
-            status, answer = await answered(reader)
-            assert (status, b"retry-after: 1" in answer.lower()) == (503, True)
-        third.transport.abort()
-        await until(lambda: _open_connections(made) == 2)
-        assert await made.post(GOOD) == 200
-
-
-def _open_connections(made: Installation) -> int:
-    assert made.service is not None
-    server = made.service._runners[0].server
-    assert server is not None
-    return len(server.connections)
-
-
 async def test_too_many_bytes_at_once_are_503_with_retry_after(install: Install) -> None:
     made = await install(server={"max_body_bytes": 1000, "max_in_flight_bytes": 1500})
     async with connected(made) as (first, one), connected(made) as (second, two):
@@ -784,13 +765,36 @@ async def test_mistakes_are_told_in_the_order_401_403_400_or_422_404_409(
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /webhooks/main/x HTTP/1.1\r\nHost: x\r\n"])
-async def test_a_connection_that_never_asks_for_anything_is_cut(
+async def test_a_connection_without_a_whole_head_is_cut_in_time(
     install: Install, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(sites, "SILENCE_SECONDS", 0.3)
-    made = await install(server={"max_connections": 1})
+    monkeypatch.setattr(listener, "KEEP_ALIVE_SECONDS", 0.3)
+    made = await install()
     async with connected(made) as (reader, writer):
         writer.write(sent)
         with suppress(ConnectionError):
-            await asyncio.wait_for(reader.read(), 3)
-        assert await made.post(GOOD) == 200
+            assert await asyncio.wait_for(reader.read(), 3) == b""
+    assert await made.post(GOOD) == 200
+
+
+SECRET_LINES = {
+    "a line too long": [f"X-Secret: {TOKEN * 400}"],
+    "a head without end": [f"X-Secret-{n}: {TOKEN}" for n in range(66)],
+    "no header": [f"{TOKEN} {TOKEN}", ""],
+    "a line that is folded": ["X: 1", f" {TOKEN}", ""],
+}
+
+
+@pytest.mark.parametrize("lines", SECRET_LINES.values(), ids=SECRET_LINES)
+async def test_a_head_that_can_not_be_read_is_400_and_nothing_of_it_is_repeated(
+    manual: Installation, lines: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with connected(manual) as (reader, writer):
+        writer.write("\r\n".join([f"POST {DOOR} HTTP/1.1", "Host: a", *lines, ""]).encode())
+        answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+    assert answer.endswith(b"\r\n\r\n")
+    assert TOKEN not in answer.decode()
+    assert await manual.post(GOOD) == 200
+    await manual.stop()
+    assert TOKEN not in "".join(capfd.readouterr())

@@ -386,7 +386,7 @@ async def test_renewals_stop_where_the_budget_ends(install: Install) -> None:
     await asyncio.sleep(0.3)
     assert calls(service) == 1
     _, shown = await service.api("GET", "/metrics")
-    assert 'ackgate_contact_refusals_total{account="main",why="renewal"} 1.0' in shown
+    assert 'ackgate_contact_checks_refused_total{account="main",reason="renewal"} 1.0' in shown
 
 
 async def test_a_result_that_nobody_asked_for_gets_its_form(service: Installation) -> None:

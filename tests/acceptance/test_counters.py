@@ -101,9 +101,9 @@ async def test_whatever_is_counted_was_there_from_the_start(shop: CloudInstallat
     counted = {of for of, count in after.items() if count}
     assert {name for name, _ in counted} >= {
         "ackgate_callbacks_total",
-        "ackgate_events_total",
+        "ackgate_callback_events_total",
         "ackgate_unknown_numbers_total",
-        "ackgate_contact_checks_total",
+        "ackgate_contact_inputs_checked_total",
         "ackgate_outcomes_total",
     }
     assert counted <= before.keys()

@@ -89,7 +89,7 @@ async def test_who_waits_hears_of_the_acknowledgement_no_later_than_who_acknowle
     assert heard == ["gate"]
 
 
-# The short way, past the router, on connections that stay open
+# Questions on connections that stay open
 
 KEYS = {"crm": {"role": "gate", "sha256": digest_of("the key of the crm")}}
 PATH = f"/api/v1/accounts/main/recipients/{WA_ID}"
@@ -153,7 +153,7 @@ async def test_many_questions_at_once_are_each_answered_with_their_own(
         (PATH + "?wait=1", None, 200),
     ],
 )
-async def test_on_the_short_way_the_checks_are_the_same(
+async def test_on_a_connection_that_stays_open_each_check_is_made(
     install: Install, staying: aiohttp.ClientSession, path: str, key: str | None, status: int
 ) -> None:
     made = await keyed(install)

@@ -147,10 +147,10 @@ async def test_what_can_not_be_set_is_told_and_fails(
     prepare: Install,
 ) -> None:
     made = await prepare(sim_options={"max_concurrent_requests": 24, "webhook_url": DOOR})
-    made.tree = merge(made.tree, {"server": {"max_connections": 10, "public_url": PUBLIC}})
+    made.tree = merge(made.tree, {"server": {"max_queue": 10, "public_url": PUBLIC}})
     result = await setup(made, "--yes", expect=1)
     assert "webhook_concurrency" in result.stderr
-    assert "server.max_connections" in result.stderr
+    assert "server.max_queue" in result.stderr
     assert changes(made.sim) == []
 
 

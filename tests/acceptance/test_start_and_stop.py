@@ -177,6 +177,20 @@ async def test_without_a_key_one_warning_says_that_only_this_machine_is_answered
     assert '"warning"' in warnings[0]
 
 
+async def test_a_key_without_effect_is_one_warning_that_names_it(
+    simulate: Start, spawn: Spawn, tmp_path: Path
+) -> None:
+    sim = await simulate()
+    tree = merge(tree_for(sim, tmp_path), {"server": {"max_connections": 1}})
+    child = await spawn(tree)
+    [warning] = [line for line in child.lines if "no effect" in line]
+    assert '"warning"' in warning
+    assert "server.max_connections" in warning
+    async with child.http.get(f"{child.base}/health/live") as first:
+        assert first.status == 200
+    assert await child.post(notice(WA_ID, HASH_A, hour_ago())) == 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_0_and_soon(
     simulate: Start, spawn: Spawn, tmp_path: Path, number: int

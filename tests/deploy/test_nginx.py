@@ -33,6 +33,12 @@ CLAIMS = {
     "from_meta": "1",
 }
 DAY = dt.timedelta(days=1)
+AT_ONCE = 3
+LOWERED = {
+    "limit_conn senders 100": f"limit_conn senders {AT_ONCE}",
+    "client_header_timeout 10s": "client_header_timeout 2s",
+}
+"""Bounds of the pages that a test reaches, as it has them."""
 
 
 @dataclass
@@ -139,6 +145,9 @@ def here(block: Block, folder: Path, port: int, behind: int, files: dict[str, Pa
     """Write a whole configuration around a block of the page, with ports and files of this test."""
     text = re.sub(r"listen +443", f"listen 127.0.0.1:{port}", block.text)
     text = text.replace("127.0.0.1:8080", f"127.0.0.1:{behind}")
+    for bound, here in LOWERED.items():
+        assert bound in text
+        text = text.replace(bound, here)
     for name, file in files.items():
         text = text.replace(name, str(file))
     temporary = "".join(
@@ -201,6 +210,34 @@ def test_webhooks_are_forwarded_and_nothing_else(proxy: Proxy) -> None:
     for path in ("/api/v1/status", "/metrics", "/health/status", "/", "/webhooks/../metrics"):
         assert proxy.post(path) == 404, path
     assert proxy.passed == ["/webhooks/main/a-token"]
+
+
+def connected(proxy: Proxy, *lines: str) -> ssl.SSLSocket:
+    """Connect, and send the begin of a request."""
+    context = ssl.create_default_context(cafile=proxy.hooks.file)
+    opened = context.wrap_socket(
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=30), server_hostname="localhost"
+    )
+    opened.sendall("\r\n".join(["POST /webhooks/main/x HTTP/1.1", "Host: a", *lines, ""]).encode())
+    return opened
+
+
+def test_one_address_has_so_many_requests_at_once_and_no_more(proxy: Proxy) -> None:
+    under_way = [connected(proxy, "Content-Length: 2", "") for _ in range(AT_ONCE)]
+    deadline = time.monotonic() + 30
+    while proxy.post("/webhooks/main/a-token") != 503:
+        assert time.monotonic() < deadline
+    for opened in under_way:
+        opened.sendall(b"{}")
+        assert b" 200 " in opened.recv(4096)
+        opened.close()
+    assert proxy.post("/webhooks/main/a-token") == 200
+
+
+def test_a_head_that_comes_slowly_is_cut(proxy: Proxy) -> None:
+    with connected(proxy, "X-Slow: 1") as slow:
+        assert slow.recv(4096) == b""
+    assert proxy.passed == []
 
 
 with_certificates = pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def tables(text: str) -> Iterator[list[list[str]]]:
     """Every table: its rows of cells, the head first."""
     for found in re.finditer(r"(?:^\|.*\|$\n?)+", prose(text), re.MULTILINE):
         rows = [line.strip().strip("|") for line in found[0].splitlines()]
-        cells = [[cell.strip() for cell in row.split(" | ")] for row in rows]
+        cells = [[cell.strip() for cell in re.split(r" \|(?= )", row)] for row in rows]
         yield [cells[0], *cells[2:]]
 
 

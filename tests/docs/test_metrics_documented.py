@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.observability.metrics import LateHistogram, Metrics
+from service.observability.metrics import Former, Metrics
 from tests.docs.conftest import PAGES, bare, read, table
 
 SUFFIXES = {
@@ -17,14 +17,17 @@ SUFFIXES = {
 
 
 def collectors() -> list[tuple[str, str, list[str]]]:
-    """Give of each metric its name, its type and its labels."""
+    """Return the name, the type and the labels of each metric."""
     registered: dict[Any, Any] = Metrics().registry._collector_to_names
     found = []
     for collector in registered:
-        if isinstance(collector, MetricWrapperBase):
-            found.append((collector._name, str(collector._type), list(collector._labelnames)))
-        elif isinstance(collector, LateHistogram):
-            found.append((collector._name, "histogram", []))
+        metric = collector.metric if isinstance(collector, Former) else collector
+        assert isinstance(metric, MetricWrapperBase)
+        name, labels = metric._name, list(metric._labelnames)
+        if isinstance(collector, Former):
+            name = collector.name
+            labels = [collector.labels.get(label, label) for label in labels]
+        found.append((name, str(metric._type), labels))
     return found
 
 
@@ -57,3 +60,11 @@ def test_every_label_in_a_query_exists(page: Any) -> None:
     text = page.read_text(encoding="utf-8")
     for name, label in re.findall(r"\b(ackgate_[a-z_]+)\{(\w+)=", text):
         assert label in labels[name]
+
+
+def test_every_former_name_is_documented_as_deprecated() -> None:
+    former = {c.name for c in Metrics().registry._collector_to_names if isinstance(c, Former)}
+    deprecated = {
+        bare(row[0]) for row in table(read("docs/metrics.md"), "metric", "type", "labels", "read")
+    }
+    assert former <= {name.removesuffix("_total") for name in deprecated}

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -224,14 +223,9 @@ class TestCheckConfig:
         assert said.startswith("ackgate: server.max_connections has no effect any more: ")
         assert said.count("\n") == 1
 
-    def test_says_when_the_system_allows_too_few_open_files(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("ACKGATE_SERVER__MAX_CONNECTIONS", "100000000")
-        monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 5000))
-        said = run("check-config").stderr
-        assert "server.max_connections: 100000000 need" in said
-        assert "the system allows 5000" in said
+    def test_says_which_keys_have_no_effect(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ACKGATE_SERVER__MAX_CONNECTIONS", "100")
+        assert "server.max_connections has no effect" in run("check-config").stderr
 
 
 class TestDatabase:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.ingress.bodies import Intake
+from service.ingress.bodies import BodyReader
 from service.ingress.door import OFF_LOOP_BYTES, Door, Entrance
 from service.ingress.readers import Dialect
 from service.ledger.ledger import Ledger
@@ -31,7 +32,6 @@ class Opened:
     """A door in use."""
 
     client: "TestClient[web.Request, web.Application]"
-    intake: Intake
     database: SQLiteDatabase
 
     async def post(self, body: bytes) -> tuple[int, str | None]:
@@ -44,7 +44,9 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(folder: Path, dialect: Dialect) -> AsyncIterator[Opened]:
+async def opened(
+    folder: Path, dialect: Dialect, max_in_flight: int = MAX_BODY
+) -> AsyncIterator[Opened]:
     async with AsyncExitStack() as stack:
         database, metrics = SQLiteDatabase(folder / "ackgate.db"), Metrics()
         await database.open()
@@ -52,14 +54,16 @@ async def opened(folder: Path, dialect: Dialect) -> AsyncIterator[Opened]:
         policies = {"main": Policies((), Policy("default"))}
         ledger = Ledger(database, policies, metrics, max_waiting=10)
         stack.push_async_callback(ledger.close)
-        intake = Intake(metrics, max_body=MAX_BODY, max_in_flight=MAX_BODY, timeout_seconds=5)
+        bodies = BodyReader(
+            metrics, max_body=MAX_BODY, max_in_flight=max_in_flight, timeout_seconds=5
+        )
         door = Door(
-            {"main": Entrance("main", None, dialect)}, ledger, intake, metrics, Messages(), {}
+            {"main": Entrance("main", None, dialect)}, ledger, bodies, metrics, Messages(), {}
         )
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/webhooks/{account}", door.post)
         client = await stack.enter_async_context(TestClient(TestServer(app)))
-        yield Opened(client, intake, database)
+        yield Opened(client, database)
 
 
 def failing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
@@ -92,24 +96,30 @@ async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
     )
 
 
-async def test_what_a_large_body_is_parsed_into_counts_among_the_bytes_in_flight(
-    tmp_path: Path,
-) -> None:
-    async with opened(tmp_path, nothing) as door:
-        waiting = door.intake.reservation(verified=True)
-        waiting.hold(OFF_LOOP_BYTES)
-        assert await door.post(LARGE) == (503, "1")
-        assert await door.post(b"x" * len(LARGE)) == (200, None)
-        assert len(await door.kept()) == 1
-        waiting.release()
-        assert await door.post(LARGE) == (200, None)
-        assert waiting.share.held == 0
-
-
 @pytest.mark.parametrize("size", [OFF_LOOP_BYTES + 2, MAX_BODY], ids=["large", "largest"])
 async def test_alone_any_body_is_read(tmp_path: Path, size: int) -> None:
     async with opened(tmp_path, nothing) as door:
         assert await door.post(of_many_values(size)) == (200, None)
+
+
+async def test_large_bodies_are_read_one_after_another(tmp_path: Path) -> None:
+    reading, most, lock = 0, 0, threading.Lock()
+
+    def counting(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
+        nonlocal reading, most
+        with lock:
+            reading += 1
+            most = max(most, reading)
+        time.sleep(0.02)
+        with lock:
+            reading -= 1
+        return {"main": Reading()}
+
+    size = OFF_LOOP_BYTES + 1
+    async with opened(tmp_path, counting, max_in_flight=6 * size) as door:
+        answers = await asyncio.gather(*(door.post(b"x" * size) for _ in range(6)))
+    assert answers == [(200, None)] * 6
+    assert most == 1
 
 
 async def test_while_a_large_body_is_read_small_ones_are_taken(tmp_path: Path) -> None:

@@ -1,25 +1,72 @@
-"""What is measured for every callback, beside prometheus_client's own way of measuring it."""
+"""A metric that got another name is shown under the former one too, for one release."""
 
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from service.observability.metrics import LateHistogram
-
-BOUNDS = (0.001, 0.5, 1, 10)
+from service.ingress.door import EVENT_NAMES, OTHER
+from service.observability.metrics import FORMER_EVENTS, Metrics
 
 
-def lines(registry: CollectorRegistry) -> list[str]:
-    written = generate_latest(registry).decode().splitlines()
-    return sorted(line for line in written if "_created" not in line)
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
 
 
-@given(st.lists(st.floats(0, 20) | st.sampled_from(BOUNDS)))
-def test_seconds_are_told_as_prometheus_client_would(measured: list[float]) -> None:
-    ours, theirs = CollectorRegistry(), CollectorRegistry()
-    late = LateHistogram("some_seconds", "Some", BOUNDS, ours)
-    plain = Histogram("some_seconds", "Some", buckets=BOUNDS, registry=theirs)
-    for seconds in measured:
-        late.observe(seconds)
-        plain.observe(seconds)
-    assert lines(ours) == lines(theirs)
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = metrics.render().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_renamed_counter_counts_under_both_names(metrics: Metrics) -> None:
+    metrics.rule_failures.inc()
+    shown = samples(metrics)
+    assert shown["ackgate_rule_failures_total", ()] == 1
+    assert shown["ackgate_poisoned_total", ()] == 1
+
+
+def test_a_renamed_gauge_has_its_value_under_both_names(metrics: Metrics) -> None:
+    metrics.write_queue.set(7)
+    shown = samples(metrics)
+    assert shown["ackgate_write_queue_length", ()] == 7
+    assert shown["ackgate_ledger_waiting", ()] == 7
+
+
+def test_a_renamed_label_keeps_its_name_under_the_former_one(metrics: Metrics) -> None:
+    metrics.contact_checks.labels("main", "asked").inc(2)
+    metrics.contact_refusals.labels("main", "budget").inc()
+    shown = samples(metrics)
+    new, former = (
+        (("account", "main"), ("reason", "asked")),
+        (("account", "main"), ("why", "asked")),
+    )
+    assert shown["ackgate_contact_inputs_checked_total", new] == 2
+    assert shown["ackgate_contact_checks_total", former] == 2
+    refused = (("account", "main"), ("why", "budget"))
+    assert shown["ackgate_contact_refusals_total", refused] == 1
+
+
+@pytest.mark.parametrize(("event", "former"), FORMER_EVENTS.items())
+def test_an_event_has_its_former_value_under_the_former_name(
+    metrics: Metrics, event: str, former: str
+) -> None:
+    metrics.count_events("main", event)
+    shown = samples(metrics)
+    assert shown["ackgate_callback_events_total", (("account", "main"), ("event", event))] == 1
+    assert shown["ackgate_events_total", (("account", "main"), ("event", former))] == 1
+
+
+def test_each_event_has_a_former_value() -> None:
+    assert FORMER_EVENTS.keys() == {*EVENT_NAMES.values(), OTHER}
+
+
+def test_a_former_name_is_marked_as_deprecated(metrics: Metrics) -> None:
+    text = metrics.render().decode()
+    for name, new in (
+        ("ackgate_poisoned_total", "ackgate_rule_failures_total"),
+        ("ackgate_ledger_waiting", "ackgate_write_queue_length"),
+    ):
+        assert f"# HELP {name} Deprecated, goes with the next release: read {new}\n" in text
