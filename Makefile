@@ -56,11 +56,12 @@ bench: install ## the benchmarks, each beside its reference; PARTS="accept --qui
 	$(BIN)/python -m tools.bench $(PARTS)
 
 # deptry: what the wheel needs is declared as its own; what the rest needs besides, in a group.
-lint: install ## ruff, mypy, the import lines, the dependencies, the Dockerfile
+lint: install ## ruff, mypy, the import lines, the libraries' interfaces, the dependencies, the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/privates.py
 	$(BIN)/deptry service
 	$(BIN)/deptry service tools tests --ignore DEP004
 	$(BIN)/hadolint Dockerfile

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command, get_group
+from typer.main import get_command
 
 from service import __version__
 from service.cli import identities
@@ -35,7 +35,12 @@ class _Root(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command by its name."""
         if cmd_name in GROUPS and cmd_name not in self.commands:
-            self.commands[cmd_name] = get_group(import_module(GROUPS[cmd_name]).app)
+            # A parent of its own: what makes a group of an app alone is not documented.
+            group = import_module(GROUPS[cmd_name]).app
+            loaded = typer.Typer(add_completion=False, rich_markup_mode=group.rich_markup_mode)
+            loaded.add_typer(group)
+            parent: Any = get_command(loaded)
+            self.commands |= parent.commands
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             self.commands[cmd_name] = get_command(import_module(COMMANDS[cmd_name]).app)
         return super().get_command(ctx, cmd_name)

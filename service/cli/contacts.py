@@ -1,4 +1,4 @@
-"""`ackgate contacts check`: check the phone numbers of a file; a new run goes on from there."""
+"""`ackgate contacts check`: check the numbers of a file; run again, it goes on with the rest."""
 
 import asyncio
 import csv

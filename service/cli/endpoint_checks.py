@@ -36,7 +36,10 @@ Status = Literal["pass", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """What was checked, and what was found."""
+    """What was checked, and what was found.
+
+    Programs read the names, so the check of a webhook endpoint goes on being called `door`.
+    """
 
     name: str
     account: str | None

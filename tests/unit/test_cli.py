@@ -22,7 +22,7 @@ from service.cli import app
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import Identity, Link, State, User
-from service.store import maintenance, schema, sqlite_library
+from service.store import maintenance, schema
 from service.store.database import StoreError
 from service.store.mapping import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
 from service.store.sqlite_files import FileLock, connect
@@ -171,13 +171,6 @@ class TestServe:
                 raise module.fault
 
         module.serve = serve
-        # Not for a process that goes on: it may have connections open.
-        module.told = []
-
-        def note() -> None:
-            module.told.append(len(module.calls))
-
-        monkeypatch.setattr(sqlite_library, "stop_counting_memory", note)
         monkeypatch.setitem(sys.modules, "service.app", module)
         monkeypatch.setattr(service, "app", module, raising=False)
         return module
@@ -189,7 +182,6 @@ class TestServe:
             (8080, True),
             (8080, False),
         ]
-        assert stand_in.told == [0, 1]  # each before its service opens the database
         assert type(stand_in.calls[0][2]).__module__.startswith("uvloop")
 
     def test_does_without_uvloop_where_it_is_not_installed(
