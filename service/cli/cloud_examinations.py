@@ -7,7 +7,6 @@ from sqlalchemy import Connection
 
 from service.cli.clients import graph_at
 from service.cli.examinations import Check, examine_door
-from service.ingress.readers import in_journal, reader_of
 from service.model.cloud_settings import wrong_cloud_settings
 from service.model.identity_check import IdentityCheck
 from service.model.issues import CURES
@@ -15,6 +14,7 @@ from service.settings import Settings
 from service.store import maintenance
 from service.store.database import StoreError
 from service.store.evidence import newest_callbacks
+from service.webhooks.incoming import in_journal, reader_of
 from service.whatsapp.errors import CallError, ForbiddenError, LoginRefusedError, NotThereError
 from service.whatsapp.graph import Graph
 from service.workers.cloud_inspector import UNREADABLE_NUMBER

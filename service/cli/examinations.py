@@ -17,8 +17,6 @@ from service.cli.probes import (
     synthetic_callback,
     trusting,
 )
-from service.ingress.readers import in_journal
-from service.ingress.signatures import signed
 from service.model.client_settings import MAX_SKEW_SECONDS, origin, wrong_settings
 from service.model.issues import CURES
 from service.settings import OnPremAccountSettings, Settings
@@ -27,6 +25,8 @@ from service.store import maintenance
 from service.store.database import StoreError
 from service.store.evidence import is_kept, newest_entry
 from service.store.queries import account_rows
+from service.webhooks.incoming import in_journal
+from service.webhooks.signatures import signed
 from service.whatsapp.client import Client
 from service.whatsapp.errors import CallError, ForbiddenError, LoginRefusedError
 from service.workers.inspector import UNREADABLE, expected_of

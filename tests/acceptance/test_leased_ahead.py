@@ -163,8 +163,8 @@ async def test_holding_is_too_late_while_the_first_of_two_leases_has_its_put_und
 
 def _acknowledger(made: Installation) -> leasing.Worker:
     assert made.service is not None
-    assert made.service.workforce is not None
-    return made.service.workforce.workers[0]
+    assert made.service.background is not None
+    return made.service.background.workers[0]
 
 
 async def test_work_given_back_untried_is_done_though_the_clock_was_set_back_meanwhile(
