@@ -27,7 +27,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 PACKAGE = "service"
 
-EXCEPTIONS: Mapping[tuple[str, str], str] = {}
+EXCEPTIONS: Mapping[tuple[str, str], str] = {
+    ("service/webhooks/listener.py", "aiohttp.web.RequestHandler"): (
+        "aiohttp's page for a request that it can't read repeats the line at fault, which may hold "
+        "a token or a number; no documented parameter leaves it out"
+    ),
+}
 """Allowed all the same: the file and the name, with the reason. There may be three."""
 MAX_EXCEPTIONS = 3
 

@@ -29,7 +29,7 @@ from service.ledger.decisions import RecordAnswer, TakeDecision
 from service.model.decisions import Decision, Result, Verb
 from service.model.names import MAX_HASH_CHARACTERS
 from service.model.users import State, User, by_key
-from service.observability.logs import request_id
+from service.observability.logging import request_id
 from service.store.queries import (
     IdentityFilter,
     audit_of,

@@ -14,12 +14,11 @@ from service.api.context import app_context
 from service.api.params import MAX_ID, choices, page
 from service.api.problems import ProblemError
 from service.api.serializers import audit_entry, rfc3339
-from service.ingress.readers import reader_of
-from service.ingress.received import replayed, united
 from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, state_of
 from service.model.users import by_key
 from service.store.database import APP_MARK, SYNTHETIC
 from service.store.queries import audit_entry_of, journal_entry, list_audit, list_journal
+from service.webhooks.incoming import reader_of, replayed, united
 
 STATES = frozenset({APPLIED, QUARANTINED, SYNTHETIC})
 

@@ -11,9 +11,9 @@ from service import __version__
 from service.api import accounts, compat, contacts, gate, health, identities, issues, journal
 from service.api.auth import Resource, guarded
 from service.api.problems import MEDIA_TYPE, ProblemError
-from service.ingress.door import expect
-from service.ingress.signatures import HEADER as SIGNATURE
 from service.settings import Role
+from service.webhooks.handler import expect
+from service.webhooks.signatures import HEADER as SIGNATURE
 
 PREFIX = "/api/v1"
 ANYTHING = PREFIX + "/{tail}"

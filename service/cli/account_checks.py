@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from service.cli.endpoint_checks import Check, check_certificate
 from service.cli.setup import client_at, graph_at
-from service.ingress.readers import in_journal, reader_of
 from service.model.client_settings import MAX_SKEW_SECONDS, wrong_settings
 from service.model.cloud_settings import wrong_cloud_settings
 from service.model.identity_check import IdentityCheck
@@ -18,6 +17,7 @@ from service.store import maintenance
 from service.store.database import StoreError
 from service.store.evidence import newest_callbacks
 from service.store.queries import account_rows
+from service.webhooks.incoming import in_journal, reader_of
 from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError, NotThereError
 from service.whatsapp.onprem import Client
 from service.workers.monitoring import UNREADABLE, UNREADABLE_NUMBER, expected_of

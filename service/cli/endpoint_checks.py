@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from service.dialects.findings import SYNTHETIC
-from service.ingress.readers import in_journal
-from service.ingress.signatures import signed
 from service.model.client_settings import origin
 from service.settings import Settings
 from service.settings.types import host_of, is_loopback
 from service.store import maintenance
 from service.store.database import StoreError
 from service.store.evidence import is_kept, newest_entry
+from service.webhooks.incoming import in_journal
+from service.webhooks.signatures import signed
 
 TIMEOUT_SECONDS = 20.0
 DAY_SECONDS = 86_400

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
-from service.ingress.bodies import BELIEVED_BYTES
+from service.webhooks.body import BELIEVED_BYTES
 from tests.acceptance.conftest import (
     ACCESS_TOKEN,
     HASH_A,

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from service.ingress import listener
 from service.ledger.ledger import Ledger
 from service.store import sqlite_files
+from service.webhooks import listener
 from tests.acceptance.conftest import (
     HASH_A,
     OTHER_ID,

@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from service.ingress.signatures import signed
 from service.model.identity_check import ENOUGH
+from service.webhooks.signatures import signed
 from service.workers import monitoring
 from tests.acceptance.cloud import (
     NUMBER,

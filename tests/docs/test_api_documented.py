@@ -14,14 +14,13 @@ from service.api.auth import ROLES
 from service.api.journal import STATES as JOURNAL_STATES
 from service.api.params import MAX_BODY_BYTES, MAX_LIMIT
 from service.api.routes import API, COMPAT, OPEN, PREFIX, Route
-from service.app.web import add_door
-from service.ingress.door import Door
 from service.model.contacts import Contact
 from service.model.gate import CLEARS_WHEN
 from service.model.issues import CURES, NOTICES
 from service.model.moments import Moment
 from service.model.timeline import Change
 from service.model.users import AuditEntry, State, User
+from service.webhooks.handler import WebhookHandler
 from tests.docs.conftest import ROOT, Block, bare, blocks, read, sections, spans, table
 
 PAGE = read("docs/api.md")
@@ -34,7 +33,8 @@ async def _never(_: web.Request) -> web.Response:
 
 def webhooks() -> set[str]:
     app = web.Application()
-    add_door(app, cast("Door", SimpleNamespace(post=_never, shake_hands=_never)))
+    handler = SimpleNamespace(post=_never, verify_subscription=_never)
+    WebhookHandler.add_routes(cast("WebhookHandler", handler), app)
     routes = {(route.method, route.resource) for route in app.router.routes()}
     return {f"{method} {resource.canonical}" for method, resource in routes if resource}
 
@@ -46,7 +46,7 @@ def routes() -> dict[str, str]:
     return roles | dict.fromkeys(webhooks(), "—")
 
 
-def test_the_door_is_looked_at_as_the_service_opens_it() -> None:
+def test_the_webhooks_are_looked_at_as_the_service_adds_them() -> None:
     assert "POST /webhooks/{account}/{token}" in webhooks()
 
 

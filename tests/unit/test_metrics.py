@@ -3,8 +3,8 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.ingress.door import EVENT_NAMES, OTHER
 from service.observability.metrics import FORMER_EVENTS, Metrics
+from service.webhooks.handler import EVENT_NAMES, OTHER
 
 
 @pytest.fixture

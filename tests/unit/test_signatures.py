@@ -6,7 +6,7 @@ import hmac
 import pytest
 from multidict import CIMultiDict
 
-from service.ingress.signatures import Seal, signature_of
+from service.webhooks.signatures import SignatureVerifier, signature_of
 
 OLD, NEW = b"an-old-secret-of-ours", b"a-new-secret-of-ours"
 BODY = rb'{"name" :"Ren\u00e9 \/"}'
@@ -16,23 +16,23 @@ def signed(body: bytes, secret: bytes = NEW) -> bytes:
     return hmac.new(secret, body, hashlib.sha256).digest()
 
 
-def test_a_known_signature_fits() -> None:
+def test_a_known_signature_matches() -> None:
     """RFC 4231, test case 2."""
     told = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     presented = signature_of(CIMultiDict({"x-hub-signature-256": f"sha256={told}"}))
     assert presented is not None
-    assert Seal([b"Jefe"], b"").fits(presented, b"what do ya want for nothing?")
+    assert SignatureVerifier([b"Jefe"], b"").matches(presented, b"what do ya want for nothing?")
 
 
 @pytest.mark.parametrize("secret", [OLD, NEW])
-def test_any_of_the_secrets_fits(secret: bytes) -> None:
-    assert Seal([NEW, OLD], b"").fits(signed(BODY, secret), BODY)
+def test_a_signature_by_any_of_the_secrets_matches(secret: bytes) -> None:
+    assert SignatureVerifier([NEW, OLD], b"").matches(signed(BODY, secret), BODY)
 
 
-def test_no_other_secret_and_no_other_bytes_fit() -> None:
-    assert not Seal([NEW], b"").fits(signed(BODY, OLD), BODY)
-    assert not Seal([NEW], b"").fits(signed(BODY), BODY + b" ")
-    assert not Seal([NEW], b"").fits(signed(BODY)[:-1], BODY)
+def test_no_other_secret_and_no_other_bytes_match() -> None:
+    assert not SignatureVerifier([NEW], b"").matches(signed(BODY, OLD), BODY)
+    assert not SignatureVerifier([NEW], b"").matches(signed(BODY), BODY + b" ")
+    assert not SignatureVerifier([NEW], b"").matches(signed(BODY)[:-1], BODY)
 
 
 @pytest.mark.parametrize(

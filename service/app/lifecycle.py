@@ -14,18 +14,21 @@ from typing import cast
 import structlog
 from aiohttp import web
 
+from service.api.auth import counted, loopback_only
 from service.api.context import APP_CONTEXT, AppContext
-from service.api.gate import Gate
+from service.api.gate import GATE, Gate
+from service.api.params import MAX_BODY_BYTES
+from service.api.problems import problems
+from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
-from service.app.parts import build
-from service.app.web import add_api, add_door, application, door_of, tls_of
-from service.ingress.listener import Listener, listen, take_address
-from service.ingress.readers import in_journal
-from service.observability.logs import configure
-from service.settings import Settings
+from service.app.build import build, webhook_handler
+from service.observability.logging import configure
+from service.settings import ServerSettings, Settings
 from service.store.database import Database
 from service.store.queries import account_rows
 from service.store.sqlite import SQLiteDatabase
+from service.webhooks.incoming import in_journal
+from service.webhooks.listener import Listener, listen, take_address
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +89,31 @@ async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator[
         await service.stop()
 
 
+def application(parts: AppContext) -> web.Application:
+    """Make an application without routes."""
+    middlewares = [counted, problems]
+    if parts.settings.open_to_loopback_only:
+        middlewares.append(loopback_only)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    app[APP_CONTEXT] = parts
+    return app
+
+
+def _add_api(app: web.Application) -> None:
+    """Add the API, health and metrics."""
+    app[GATE] = Gate(app[APP_CONTEXT])
+    add_routes(app)
+
+
+def tls_of(server: ServerSettings) -> ssl.SSLContext | None:
+    """Return what the service proves itself by; None behind a proxy that does."""
+    if server.tls_cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server.tls_cert_file, server.tls_key_file)
+    return context
+
+
 class Service:
     """One running service."""
 
@@ -96,10 +124,10 @@ class Service:
         self._runners: list[web.AppRunner] = []
         self._ends_at: float | None = None
         self.parts: AppContext | None = None
-        self.workforce: BackgroundTasks | None = None
+        self.background: BackgroundTasks | None = None
 
     async def start(self, *, migrate: bool) -> None:
-        """Take the addresses and the database, then open the door, then begin to work."""
+        """Take the addresses and the database, then take callbacks, then begin to work."""
         settings = self._settings
         server = settings.server
         tls = tls_of(server)
@@ -113,19 +141,20 @@ class Service:
         await database.open(migrate=migrate)
         self._stack.push_async_callback(database.close)
         parts = self.parts = await build(settings, database, self._stack)
-        workforce = self.workforce = BackgroundTasks(parts)
-        await workforce.look_back()
-        self._stack.push_async_callback(workforce.close)
-        app, gate = application(parts), Gate(parts)
-        add_door(app, door_of(parts))
+        background = self.background = BackgroundTasks(parts)
+        await background.look_back()
+        self._stack.push_async_callback(background.close)
+        app = application(parts)
+        webhook_handler(parts).add_routes(app)
         if inside is None:
-            add_api(app, gate)
-        await self._listen(app, outside, tls)
-        if inside is not None:
+            _add_api(app)
+            await self._listen(app, outside, tls)
+        else:
+            await self._listen(app, outside, tls)
             internal = application(parts)
-            add_api(internal, gate)
+            _add_api(internal)
             await self._listen(internal, inside, None)
-        workforce.start()
+        background.start()
         await self._say_started(database)
         parts.ready = True
 
@@ -166,14 +195,14 @@ class Service:
         for line in settings.deprecated_keys():
             log.warning(line)
         known = await database.read(account_rows)
-        doors = {in_journal(app) for app in settings.apps}
-        for name in sorted(known.keys() - settings.accounts.keys() - doors):
+        apps = {in_journal(app) for app in settings.apps}
+        for name in sorted(known.keys() - settings.accounts.keys() - apps):
             log.warning("account not configured any more: its work pauses", account=name)
         for url in self.urls:
             log.info("listening", address=url)
 
     async def wind_down(self) -> None:
-        """Say not ready; after `drain_seconds` take no new connections and finish the rest."""
+        """Say not ready, and let `drain_seconds` pass; `stop` is next."""
         server = self._settings.server
         self._ends_at = time.monotonic() + server.drain_seconds + server.shutdown_seconds
         if self.parts is not None:
@@ -182,17 +211,17 @@ class Service:
         await asyncio.sleep(server.drain_seconds)
 
     async def stop(self) -> None:
-        """Close the door, finish what was accepted, and let go of everything."""
+        """Take no new connections, finish what was accepted, and close everything."""
         for listener in self._listeners:
             listener.server.close()
         if self.parts is not None:
             self.parts.ready = False
             self.parts.changes.close()
-        if self.workforce is not None:
-            await self.workforce.stop()
+        if self.background is not None:
+            await self.background.stop()
         finishing = [self._close(runner) for runner in self._runners]
-        if self.workforce is not None:
-            finishing.append(self.workforce.finish(self._seconds_left()))
+        if self.background is not None:
+            finishing.append(self.background.finish(self._seconds_left()))
         await asyncio.gather(*finishing)
         await self._stack.aclose()
         if self._ends_at is not None:

@@ -1,25 +1,33 @@
-"""The parts of one service, built around its database."""
+"""The parts of one service, built around its database, with every counter at 0."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, fields
 from functools import partial
+from itertools import product
+from typing import get_args
+
+from prometheus_client import Counter
 
 from service.api.context import AppContext, Changes, StorageProbe
-from service.app.counters import start_at_zero
-from service.ingress.readers import in_journal
+from service.ledger.callbacks import APPLIED, QUARANTINED
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.ledger.moves import MoveToCloud
 from service.model.identity_check import IdentityCheck
+from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
+from service.model.users import Kind
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.database import Database, StoreError
+from service.store.database import SYNTHETIC, Database, StoreError
 from service.store.moved import moved_back, need_cloud_release
 from service.store.queries import note_policies
 from service.store.unverified import unverified_accounts
+from service.webhooks.body import BodyReader
+from service.webhooks.handler import EVENT_NAMES, OTHER, REFUSED, WebhookHandler, endpoints
+from service.webhooks.incoming import in_journal
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
 from service.workers.contacts import Checker
@@ -32,6 +40,21 @@ from service.workers.monitoring import (
     expected_of,
 )
 from service.workers.restore import Verifier
+
+RESULTS = (
+    APPLIED, QUARANTINED, SYNTHETIC, REFUSED, "too_large", "stalled", "broken", "not_stored",
+)  # fmt: skip
+OPERATIONS = {
+    "onprem": (
+        "login", "identity_get", "identity_put", "contacts", "health", "settings", "certificates",
+    ),
+    "cloud": ("number", "subscribed_apps", "settings"),
+}  # fmt: skip
+OUTCOMES = {
+    Kind.ACKNOWLEDGE: {outcome.name for outcome in get_args(PutOutcome)},
+    Kind.ASK: {outcome.name for outcome in get_args(GetOutcome)},
+}
+UNSETTLED = {settled.name.lower() for settled in Settled if settled is not Settled.TAKEN}
 
 
 async def build(settings: Settings, database: Database, stack: AsyncExitStack) -> AppContext:
@@ -95,7 +118,7 @@ def _parts(settings: Settings, database: Database, policies: dict[str, Policies]
 
 
 def _subjects(parts: AppContext) -> Iterator[tuple[str, Subject]]:
-    """Give what is to be looked after: each account's settings, and each app's callbacks."""
+    """Return what is to be looked after: each account's settings, and each app's callbacks."""
     settings = parts.settings
     for name, client in parts.clients.items():
         yield name, ClientSubject(client, expected_of(settings, name))
@@ -131,3 +154,56 @@ def _written(policies: Policies) -> str:
     written = asdict(policies)
     kept = {k: v for k, v in written.items() if k not in later or v != later[k]}
     return json.dumps(kept, sort_keys=True, default=sorted)
+
+
+def webhook_handler(parts: AppContext) -> WebhookHandler:
+    """Build the handler of the webhooks of all accounts and apps."""
+    server = parts.settings.server
+    bodies = BodyReader(
+        parts.metrics,
+        max_body=server.max_body_bytes,
+        max_in_flight=server.max_in_flight_bytes,
+        timeout_seconds=server.body_timeout_seconds,
+    )
+    return WebhookHandler(
+        endpoints(parts.settings),
+        parts.ledger,
+        bodies,
+        parts.metrics,
+        parts.messages,
+        parts.identity_checks,
+    )
+
+
+def start_at_zero(metrics: Metrics, settings: Settings) -> None:
+    """Let each labelled counter begin at 0, so that an alert on an increase sees the first one.
+
+    Prometheus knows no increase from nothing to 1. What can't be known at the start, such as the
+    HTTP status of an answer, comes with the first one all the same.
+    """
+    accounts, onprem = settings.accounts, settings.onprem_accounts
+    apps = [in_journal(app) for app in settings.apps]
+    calls = [
+        (name, *labels)
+        for name, account in accounts.items()
+        for labels in product(OPERATIONS[account.kind], ("not_sent", "no_reply"))
+    ]
+    outcomes = [
+        (name, kind, outcome)
+        for name in accounts
+        for kind, known in OUTCOMES.items()
+        for outcome in known | UNSETTLED
+    ]
+    beginning: list[tuple[Counter, Iterable[tuple[str, ...]]]] = [
+        (metrics.callbacks, [("", REFUSED), *product([*accounts, *apps], RESULTS)]),
+        (metrics.events, product([*accounts, ""], [*EVENT_NAMES.values(), OTHER])),
+        (metrics.unknown_numbers, product(settings.apps)),
+        (metrics.client_calls, calls),
+        (metrics.outcomes, outcomes),
+        (metrics.contact_failures, product(onprem)),
+        (metrics.contact_checks, product(onprem, ("asked", "again"))),
+        (metrics.contact_refusals, product(onprem, ("budget", "opt_in", "client", "renewal"))),
+    ]
+    for counter, combinations in beginning:
+        for labels in combinations:
+            counter.labels(*labels)

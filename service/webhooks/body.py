@@ -1,6 +1,7 @@
 """Reading bodies within bounds: how large, how slowly, and how many bytes at once."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import ClientPayloadError, web
@@ -26,30 +27,53 @@ One that is not verified may not: whoever sends it may be a stranger.
 UNVERIFIED_PART = 4
 """All bodies that are not verified have this part of the bytes in flight, on top of them."""
 
+_TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    503: "Service Unavailable",
+}
 
-def problem(status: int, title: str, detail: str) -> web.Response:
-    """Write an error of the webhook endpoint as `application/problem+json` (RFC 9457)."""
-    return web.json_response(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail},
-        status=status,
-        content_type="application/problem+json",
-    )
 
+class RefusedError(Exception):
+    """A callback that is not taken: nothing of it is stored.
 
-class BodyError(Exception):
-    """A body that was not taken; nothing of it is stored."""
+    `result` is what metrics call it. `close` closes the connection after the answer, where the rest
+    of the body is not wanted.
+    """
 
-    def __init__(self, status: int, result: str, detail: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        result: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        close: bool = True,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.result = result
         self.detail = detail
+        self.headers = headers
+        self.close = close
 
     def response(self) -> web.Response:
-        """Answer, and close the connection afterwards: the rest of the body is not wanted."""
-        titles = {408: "Request Timeout", 413: "Content Too Large", 400: "Bad Request"}
-        response = problem(self.status, titles[self.status], self.detail)
-        response.force_close()
+        """Return the answer, as `application/problem+json` (RFC 9457)."""
+        response = web.json_response(
+            {
+                "type": "about:blank",
+                "title": _TITLES[self.status],
+                "status": self.status,
+                "detail": self.detail,
+            },
+            status=self.status,
+            headers=self.headers,
+            content_type="application/problem+json",
+        )
+        if self.close:
+            response.force_close()
         return response
 
 
@@ -85,8 +109,8 @@ class Reservation:
 class BodyReader:
     """Reads bodies, and counts the bytes of all that are being read or wait to be stored.
 
-    What strangers send, before a signature is found to fit, counts in a budget of its own: however
-    much they send, whoever has a token is not held up.
+    What strangers send, before a signature is found to match, counts in a budget of its own:
+    however much they send, whoever has a token is not held up.
     """
 
     def __init__(
@@ -103,7 +127,7 @@ class BodyReader:
         return Reservation(self._verified if verified else self._unverified, verified)
 
     def verify(self, reservation: Reservation, body: bytes) -> None:
-        """Count a body among the verified ones, for its signature fits; raises FullError."""
+        """Count a body among the verified ones, for its signature matches; raises FullError."""
         reservation.release()
         reservation.budget, reservation.verified = self._verified, True
         reservation.hold(len(body))
@@ -111,7 +135,7 @@ class BodyReader:
     async def read(self, request: web.BaseRequest, reservation: Reservation) -> bytes:
         """Read the body of a request.
 
-        Raises BodyError (413 too large, 408 stalled, 400 broken off) and FullError.
+        Raises RefusedError (413 too large, 408 stalled, 400 broken off) and FullError.
         """
         announced, content = request.content_length, request.content
         self._check(announced or 0)
@@ -128,9 +152,9 @@ class BodyReader:
             async with asyncio.timeout(self._timeout) as patience:
                 return await self._read_on(request, reservation, patience)
         except TimeoutError:
-            raise BodyError(408, "stalled", "the body stalled, or took too long") from None
+            raise RefusedError(408, "stalled", "the body stalled, or took too long") from None
         except (ClientPayloadError, web.RequestPayloadError, ConnectionError):
-            raise BodyError(400, "broken", "the body broke off") from None
+            raise RefusedError(400, "broken", "the body broke off") from None
 
     async def _read_on(
         self, request: web.BaseRequest, reservation: Reservation, patience: asyncio.Timeout
@@ -147,9 +171,9 @@ class BodyReader:
             if size > reservation.held:
                 reservation.hold(size - reservation.held)
             chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return b"".join(chunks)
 
     def _check(self, size: int) -> None:
         if size > self._max_body:
             detail = f"the body is larger than {self._max_body} bytes"
-            raise BodyError(413, "too_large", detail)
+            raise RefusedError(413, "too_large", detail)

@@ -1,4 +1,4 @@
-"""Who may do what, through which door, and what a list gives."""
+"""Who may do what, at which endpoint, and what a list gives."""
 
 import asyncio
 import io
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from service.ingress import listener
 from service.simulator import certificate
+from service.webhooks import listener
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -224,10 +224,10 @@ async def test_an_account_without_a_token_is_for_this_machine_alone(install: Ins
     assert await made.state() == "pending"
 
 
-# Doors
+# Endpoints
 
 
-async def test_an_internal_address_leaves_the_webhook_door_alone_outside(
+async def test_an_internal_address_leaves_webhooks_alone_outside(
     install: Install,
 ) -> None:
     made = await install(server={"internal": {"port": 0}})
@@ -245,11 +245,11 @@ async def test_an_internal_address_leaves_the_webhook_door_alone_outside(
     assert await made.identity(OTHER_ID) == {}
 
 
-async def test_the_door_speaks_tls_with_a_certificate_of_its_own(
+async def test_the_webhooks_speak_tls_with_a_certificate_of_its_own(
     install: Install, tmp_path: Path
 ) -> None:
-    files = certificate.Files(tmp_path / "door")
-    certificate.ensure(tmp_path / "door")
+    files = certificate.Files(tmp_path / "tls")
+    certificate.ensure(tmp_path / "tls")
     made = await install(
         sim_options={"webhook_ca_file": files.ca},
         server={"tls_cert_file": files.cert, "tls_key_file": files.key},
@@ -272,8 +272,8 @@ async def test_handshakes_that_never_end_are_cut(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 1.0)
-    files = certificate.Files(tmp_path / "door")
-    certificate.ensure(tmp_path / "door")
+    files = certificate.Files(tmp_path / "tls")
+    certificate.ensure(tmp_path / "tls")
     tls = {"tls_cert_file": files.cert, "tls_key_file": files.key}
     made = await install(server=tls)
     made.tls = ssl.create_default_context(cafile=files.ca)

@@ -1,4 +1,4 @@
-"""The door by itself: what goes wrong with reading a callback, and what that may take."""
+"""The webhook endpoint by itself: what goes wrong with reading, and what that may take."""
 
 import asyncio
 import threading
@@ -13,9 +13,6 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.ingress.bodies import BodyReader
-from service.ingress.door import OFF_LOOP_BYTES, Door, Entrance
-from service.ingress.readers import Dialect
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.model.events import Reading
@@ -23,19 +20,22 @@ from service.model.policy import Policies, Policy
 from service.observability.metrics import Metrics
 from service.store.queries import list_journal
 from service.store.sqlite import SQLiteDatabase
+from service.webhooks.body import BodyReader
+from service.webhooks.handler import OFF_LOOP_BYTES, Endpoint, WebhookHandler
+from service.webhooks.incoming import Dialect
 
 MAX_BODY = 4 * OFF_LOOP_BYTES
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A door in use."""
+    """A webhook endpoint in use."""
 
     client: "TestClient[web.Request, web.Application]"
     database: SQLiteDatabase
 
     async def post(self, body: bytes) -> tuple[int, str | None]:
-        """Deliver; give the status, and when to come back."""
+        """Deliver; return the status, and when to come back."""
         async with self.client.post("/webhooks/main", data=body) as answer:
             return answer.status, answer.headers.get("Retry-After")
 
@@ -57,11 +57,11 @@ async def opened(
         bodies = BodyReader(
             metrics, max_body=MAX_BODY, max_in_flight=max_in_flight, timeout_seconds=5
         )
-        door = Door(
-            {"main": Entrance("main", None, dialect)}, ledger, bodies, metrics, Messages(), {}
+        handler = WebhookHandler(
+            {"main": Endpoint("main", b"", dialect)}, ledger, bodies, metrics, Messages(), {}
         )
         app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_post("/webhooks/{account}", door.post)
+        handler.add_routes(app)
         client = await stack.enter_async_context(TestClient(TestServer(app)))
         yield Opened(client, database)
 
@@ -75,7 +75,7 @@ def nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
 
 
 def of_many_values(size: int) -> bytes:
-    """Give a body that takes forty times its length once it is parsed."""
+    """Return a body that takes forty times its length once it is parsed."""
     return b'{"x":[' + b"1," * ((size - 9) // 2) + b"1]}"
 
 
@@ -86,9 +86,9 @@ LARGE = of_many_values(OFF_LOOP_BYTES + 2)
 async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
     tmp_path: Path, size: int
 ) -> None:
-    async with opened(tmp_path, failing) as door:
-        assert await door.post(b"x" * size) == (200, None)
-        [row] = await door.kept()
+    async with opened(tmp_path, failing) as endpoint:
+        assert await endpoint.post(b"x" * size) == (200, None)
+        [row] = await endpoint.kept()
     assert (row.account, row.state, row.reason) == (
         "main",
         "quarantined",
@@ -98,8 +98,8 @@ async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
 
 @pytest.mark.parametrize("size", [OFF_LOOP_BYTES + 2, MAX_BODY], ids=["large", "largest"])
 async def test_alone_any_body_is_read(tmp_path: Path, size: int) -> None:
-    async with opened(tmp_path, nothing) as door:
-        assert await door.post(of_many_values(size)) == (200, None)
+    async with opened(tmp_path, nothing) as endpoint:
+        assert await endpoint.post(of_many_values(size)) == (200, None)
 
 
 async def test_large_bodies_are_read_one_after_another(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ async def test_large_bodies_are_read_one_after_another(tmp_path: Path) -> None:
         return {"main": Reading()}
 
     size = OFF_LOOP_BYTES + 1
-    async with opened(tmp_path, counting, max_in_flight=6 * size) as door:
-        answers = await asyncio.gather(*(door.post(b"x" * size) for _ in range(6)))
+    async with opened(tmp_path, counting, max_in_flight=6 * size) as endpoint:
+        answers = await asyncio.gather(*(endpoint.post(b"x" * size) for _ in range(6)))
     assert answers == [(200, None)] * 6
     assert most == 1
 
@@ -132,11 +132,11 @@ async def test_while_a_large_body_is_read_small_ones_are_taken(tmp_path: Path) -
             assert go_on.wait(30)
         return {"main": Reading()}
 
-    async with opened(tmp_path, waiting) as door:
-        large = asyncio.create_task(door.post(LARGE))
+    async with opened(tmp_path, waiting) as endpoint:
+        large = asyncio.create_task(endpoint.post(LARGE))
         try:
             await begun.wait()
-            assert await door.post(b"{}") == (200, None)
+            assert await endpoint.post(b"{}") == (200, None)
             assert not large.done()
         finally:
             go_on.set()

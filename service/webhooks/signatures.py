@@ -1,4 +1,4 @@
-"""What the Cloud API proves itself by: the signature of a callback, and the handshake.
+"""What the Cloud API proves itself by: the signature of a callback, and the verify token.
 
 Follows Meta's "Getting Started with Webhooks": "Validating Payloads", "Verification Requests".
 """
@@ -17,21 +17,22 @@ _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class SignatureVerifier:
     """The secrets of an app: a callback may be signed with any of `secrets`."""
 
     secrets: Sequence[bytes]
     verify_token: bytes
 
-    def fits(self, signature: bytes, body: bytes) -> bool:
-        """Tell whether the bytes of a body, as they came, were signed with one of the secrets."""
-        fits = False
+    def matches(self, signature: bytes, body: bytes) -> bool:
+        """Return whether a body, byte for byte as it came, was signed with one of the secrets."""
+        matches = False
         for secret in self.secrets:
-            fits |= hmac.compare_digest(hmac.digest(secret, body, "sha256"), signature)
-        return fits
+            # Each secret is tried, whatever the one before gave: the time tells nothing.
+            matches |= hmac.compare_digest(hmac.digest(secret, body, "sha256"), signature)
+        return matches
 
     def challenge(self, query: Mapping[str, str]) -> str | None:
-        """Return the challenge of a handshake, to be given back; None for who knows no token."""
+        """Return the challenge of a verification request; None where the token is wrong."""
         presented = query.get("hub.verify_token", "").encode(errors="replace")
         knows = hmac.compare_digest(presented, self.verify_token)
         challenge = query.get("hub.challenge", "")
@@ -47,7 +48,7 @@ def signed(secret: bytes, body: bytes) -> dict[str, str]:
 
 
 def signature_of(headers: MultiMapping[str]) -> bytes | None:
-    """Read the one signature that a callback brings; None where there is none to be compared."""
+    """Return the signature of a callback; None where there is none, or more than one."""
     given = headers.getall(HEADER, ())
     found = _SIGNATURE.fullmatch(given[0]) if len(given) == 1 else None
     return None if found is None else bytes.fromhex(found[1])

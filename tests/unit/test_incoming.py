@@ -6,8 +6,6 @@ from pathlib import Path
 from sqlalchemy import select
 
 from service.dialects import onprem
-from service.ingress.envelope import MAX_HEADER_BYTES, Envelope, envelope_of, kept_headers, label
-from service.ingress.received import Received, replayed
 from service.ledger.callbacks import MAX_SLICE, RecordCallback, Replay, together
 from service.ledger.ledger import Ledger
 from service.model.events import (
@@ -27,14 +25,23 @@ from service.model.users import by_key
 from service.observability.metrics import Metrics
 from service.store.sqlite import SQLiteDatabase
 from service.store.tables import journal
+from service.webhooks.incoming import (
+    MAX_HEADER_BYTES,
+    Envelope,
+    IncomingCallback,
+    envelope_of,
+    kept_headers,
+    label,
+    replayed,
+)
 
 
 def events(count: int, wa_id: str = "16315550001") -> Reading:
     return Reading(tuple(UserWrote(wa_id, Moment(at)) for at in range(1, count + 1)))
 
 
-def received(readings: Mapping[str, Reading], door: str = "@meta") -> Received:
-    made = Received(door, 1, lambda *_: readings, Envelope(), b"{}")
+def received(readings: Mapping[str, Reading], endpoint: str = "@meta") -> IncomingCallback:
+    made = IncomingCallback(endpoint, 1, lambda *_: readings, Envelope(), b"{}")
     made.read()
     return made
 
@@ -54,8 +61,8 @@ async def test_a_callback_that_the_dialect_fails_on_is_kept_and_harms_no_neighbo
     await database.open()
     policies = {"main": Policies((), Policy("default"))}
     ledger = Ledger(database, policies, Metrics(), max_waiting=10)
-    bad = Received("main", 1, failing, Envelope("application/json"), b"{}")
-    good = Received("main", 2, plain, envelope_of({"X-Request-ID": "a-request"}), b"{}")
+    bad = IncomingCallback("main", 1, failing, Envelope("application/json"), b"{}")
+    good = IncomingCallback("main", 2, plain, envelope_of({"X-Request-ID": "a-request"}), b"{}")
     await ledger.submit(bad)
     await ledger.submit(good)
     query = select(journal.c.state, journal.c.reason, journal.c.body).order_by(journal.c.id)

@@ -13,8 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
-from service.ingress.bodies import LINGER_SECONDS
 from service.observability.metrics import Metrics
+from service.webhooks.body import LINGER_SECONDS
 
 BACKLOG = 1024
 HANDSHAKE_SECONDS = 10.0

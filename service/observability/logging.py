@@ -78,7 +78,7 @@ _MAX_CHAIN = 8
 def configure(level: Level, format: Format) -> None:  # noqa: A002 -- named as in the configuration
     """Send every line, of ours and of the libraries, through one pipeline to standard error.
 
-    `auto` is `console` in a terminal, else `json`. Libraries are heard from `warning` up.
+    `auto` is `console` in a terminal, else `json`. Libraries log from `warning` up.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -185,7 +185,7 @@ def _chain(raised: BaseException) -> list[BaseException]:
 
 
 def _without_denied_keys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Take away what could name a person or open a door, and say which keys were taken."""
+    """Remove what could name a person or admit somebody, and name the keys that were removed."""
     removed = sorted(set(_denied(event)))
     kept: EventDict = _pruned(event)
     return {**kept, "removed": removed} if removed else kept

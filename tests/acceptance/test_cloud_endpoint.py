@@ -1,4 +1,4 @@
-"""The door of the Cloud API: what an app signs is kept and in effect, and nothing else is."""
+"""Webhooks of the Cloud API: what an app signs is kept and in effect, and nothing else is."""
 
 import asyncio
 import gzip
@@ -149,7 +149,7 @@ async def test_a_signed_callback_is_kept_for_its_account_and_in_effect(shop: Ins
     assert await counted(shop, sample) == 1
 
 
-async def test_the_doors_of_both_kinds_stand_side_by_side(shop: Installation) -> None:
+async def test_the_endpoints_of_both_kinds_stand_side_by_side(shop: Installation) -> None:
     await shop.deliver(notice(WA_ID, HASH_A, hour_ago()))
     assert await deliver(shop, wrote("16315559999")) == 200
     assert [entry["account"] for entry in await journal(shop)] == ["main", "shop"]
@@ -314,7 +314,7 @@ async def test_a_compressed_body_is_checked_as_it_came_and_not_inflated(
     assert await stored(shop) == 1
 
 
-async def test_bodies_are_bounded_as_at_every_door(install: Install) -> None:
+async def test_bodies_are_bounded_as_at_every_endpoint(install: Install) -> None:
     made = await install(**CLOUD, server={"max_body_bytes": 4096, "body_timeout_seconds": 0.2})
     assert await deliver(made, wrote() + b" " * 4096) == 413
     raw = wrote()
@@ -466,7 +466,7 @@ async def test_only_an_app_that_is_configured_shakes_hands(shop: Installation, n
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE"])
-async def test_the_door_takes_get_and_post_alone(shop: Installation, method: str) -> None:
+async def test_the_endpoint_takes_get_and_post_alone(shop: Installation, method: str) -> None:
     async with shop.http.request(method, shop.base + DOOR, params=handshake()) as response:
         assert (response.status, response.headers["Allow"]) == (405, "GET,POST")
 
@@ -499,7 +499,7 @@ async def test_accounts_of_both_kinds_are_listed_and_the_health_is_told(
     async def passes() -> bool:
         """Tell whether nothing is wrong but that nobody stands for the Cloud API here.
 
-        The On-Premises client may be looked at before the test has told it of the door.
+        The On-Premises client may be looked at before the test has set its webhook URL.
         """
         _, answer = await shop.api("GET", "/health/status")
         wrong = {name for name, each in answer["checks"].items() if each["status"] != "pass"}

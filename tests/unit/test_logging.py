@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from service.observability import logs
+from service.observability.logging import Format, configure, new_request_id, request_id
 
 PERSON = "16315551000"
 
@@ -44,7 +44,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_json_with_utc_time_level_and_logger(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "auto")
+    configure("info", "auto")
     logger().info("stored", callbacks=3)
     (line,) = lines(capsys)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
@@ -57,12 +57,10 @@ def test_a_line_is_json_with_utc_time_level_and_logger(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("format_", ["auto", "console"])
-def test_a_terminal_gets_lines_for_people(
-    monkeypatch: pytest.MonkeyPatch, format_: logs.Format
-) -> None:
+def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch, format_: Format) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    logs.configure("info", format_)
+    configure("info", format_)
     logger().info("stored", callbacks=3)
     assert "stored" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
@@ -71,13 +69,13 @@ def test_a_terminal_gets_lines_for_people(
 def test_a_terminal_gets_json_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    logs.configure("info", "json")
+    configure("info", "json")
     logger().info("stored")
     assert json.loads(terminal.getvalue())["event"] == "stored"
 
 
 def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("warning", "json")
+    configure("warning", "json")
     logger().info("quiet")
     logger().warning("loud")
     logging.getLogger("service.stdlib").info("quiet")
@@ -85,8 +83,8 @@ def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str
 
 
 def test_configuring_twice_writes_each_line_once(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "json")
-    logs.configure("debug", "json")
+    configure("info", "json")
+    configure("debug", "json")
     logger().debug("once")
     assert len(lines(capsys)) == 1
 
@@ -94,7 +92,7 @@ def test_configuring_twice_writes_each_line_once(capsys: pytest.CaptureFixture[s
 def test_the_request_id_of_the_context_is_on_every_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
     with structlog.contextvars.bound_contextvars(request_id="abc"):
         logger().info("ours")
         logging.getLogger("aiohttp.server").warning("theirs")
@@ -104,7 +102,7 @@ def test_the_request_id_of_the_context_is_on_every_line(
 def test_a_librarys_line_keeps_its_template_and_loses_its_values(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    logs.configure("debug", "json")
+    configure("debug", "json")
     logging.getLogger("aiohttp.server").error("Error handling request from %s", PERSON)
     logging.getLogger("asyncio").error(f"Task was destroyed\ntask: <Task {PERSON}>")  # noqa: G004 -- as asyncio does
     logging.getLogger("aiosqlite").debug("executing %s", PERSON)
@@ -125,9 +123,9 @@ def wrapped() -> None:
 
 @pytest.mark.parametrize("format_", ["json", "console"])
 def test_an_exception_shows_types_and_places_and_not_what_it_says(
-    capsys: pytest.CaptureFixture[str], format_: logs.Format
+    capsys: pytest.CaptureFixture[str], format_: Format
 ) -> None:
-    logs.configure("info", format_)
+    configure("info", format_)
     hidden = PERSON
     try:
         wrapped()
@@ -139,11 +137,11 @@ def test_an_exception_shows_types_and_places_and_not_what_it_says(
     assert PERSON not in text
     assert text.count("builtins.RuntimeError") == 3
     assert text.count("from builtins.KeyError") == 3
-    assert re.search(r"test_logs\.py:\d+ wrapped", text)
+    assert re.search(r"test_logging\.py:\d+ wrapped", text)
 
 
 def test_an_exception_shows_what_it_came_from(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
     errors: list[Exception] = [ValueError(PERSON), TypeError(PERSON)]
     try:
         try:
@@ -158,7 +156,7 @@ def test_an_exception_shows_what_it_came_from(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_context_that_was_hidden_stays_hidden(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
     try:
         try:
             {}.pop(PERSON)
@@ -170,7 +168,7 @@ def test_a_context_that_was_hidden_stays_hidden(capsys: pytest.CaptureFixture[st
 
 
 def test_an_endless_chain_and_a_deep_stack_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
 
     def deep(depth: int) -> None:
         if not depth:
@@ -187,7 +185,7 @@ def test_an_endless_chain_and_a_deep_stack_are_cut(capsys: pytest.CaptureFixture
 
 
 def test_no_exception_under_way_is_no_exception(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
     logger().info("fine", exc_info=True)
     assert "exception" not in lines(capsys)[0]
 
@@ -219,7 +217,7 @@ def test_no_exception_under_way_is_no_exception(capsys: pytest.CaptureFixture[st
 def test_a_key_that_could_name_a_person_is_taken_away_and_the_line_says_so(
     capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
     logger().info("stored", **{key: PERSON}, nested={"deep": [{key: PERSON, "kept": 1}]})
     text = capsys.readouterr().err
     assert PERSON not in text
@@ -232,7 +230,7 @@ def test_a_key_that_could_name_a_person_is_taken_away_and_the_line_says_so(
     "key", ["account", "state", "attempts", "body_bytes", "key_name", "request_id", "users_loaded"]
 )
 def test_other_keys_stay(capsys: pytest.CaptureFixture[str], key: str) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
     logger().info("stored", **{key: 5})
     (line,) = lines(capsys)
     assert line[key] == 5
@@ -240,7 +238,7 @@ def test_other_keys_stay(capsys: pytest.CaptureFixture[str], key: str) -> None:
 
 
 def test_a_line_break_starts_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "json")
+    configure("info", "json")
     logger().info('stored\n{"event": "forged"}', more="\n\ud800")
     assert len(lines(capsys)) == 1
 
@@ -251,7 +249,7 @@ def test_a_line_that_cannot_be_written_is_not_printed_elsewhere(
     closed = io.StringIO()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", closed)
-        logs.configure("info", "json")
+        configure("info", "json")
     closed.close()
     logging.getLogger("aiohttp.server").error("from %s", PERSON)
     assert PERSON not in "".join(capsys.readouterr())
@@ -261,7 +259,7 @@ def test_a_line_that_cannot_be_written_is_not_printed_elsewhere(
     "incoming", ["a", "0f-3.b_Z", "x" * 64, "4bf92f3577b34da6a3ce929d0e0e4736"]
 )
 def test_a_request_id_that_came_in_is_kept(incoming: str) -> None:
-    assert logs.request_id(incoming) == incoming
+    assert request_id(incoming) == incoming
 
 
 @pytest.mark.parametrize(
@@ -269,10 +267,10 @@ def test_a_request_id_that_came_in_is_kept(incoming: str) -> None:
     [None, "", "x" * 65, "a b", "a\n", "é", "a/b", PERSON, "1", "1.631.555-1000", "1_631"],
 )
 def test_what_is_none_or_could_be_a_phone_number_is_replaced(incoming: str | None) -> None:
-    fresh = logs.request_id(incoming)
+    fresh = request_id(incoming)
     assert fresh != incoming
     assert re.fullmatch("[a-z]{20}", fresh)
 
 
 def test_request_ids_are_new_each_time() -> None:
-    assert len({logs.new_request_id() for _ in range(1_000)}) == 1_000
+    assert len({new_request_id() for _ in range(1_000)}) == 1_000

@@ -1,1 +1,0 @@
-"""The webhook door: who is calling, how big is it, and the 200."""

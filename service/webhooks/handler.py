@@ -1,0 +1,274 @@
+"""`POST /webhooks/{account}/{token}` and `/webhooks/{app}`: a 200 means on disk and in effect."""
+
+import asyncio
+import hmac
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from service.ledger.callbacks import MAX_SLICE, RecordCallback
+from service.ledger.ledger import FullError, Ledger
+from service.ledger.messages import Messages
+from service.model.events import (
+    ContactChecked,
+    Event,
+    Fault,
+    HashRefused,
+    HashUnreadable,
+    IdentitySeen,
+    MessageSent,
+    Named,
+    NumberChanged,
+    Reading,
+    SendBlocked,
+    UserWrote,
+)
+from service.model.identity_check import IdentityCheck
+from service.observability.metrics import Metrics
+from service.settings import AppSettings, Settings
+from service.store.database import APP_MARK, UnavailableError
+from service.webhooks.body import BodyReader, RefusedError, Reservation
+from service.webhooks.incoming import (
+    Dialect,
+    IncomingCallback,
+    envelope_of,
+    in_journal,
+    reader_of,
+)
+from service.webhooks.signatures import HEADER, SignatureVerifier, signature_of
+
+OFF_LOOP_BYTES = 65_536
+"""Bodies above this are parsed off the event loop, one at a time.
+
+What a body of 4 MiB is parsed into can take a dozen times as much.
+"""
+
+REFUSED = "refused"
+"""What metrics call a callback whose account, token or signature is wrong."""
+
+EVENT_NAMES: Mapping[type[Event], str] = {
+    IdentitySeen: "identity_seen",
+    HashUnreadable: "hash_unreadable",
+    SendBlocked: "send_blocked",
+    HashRefused: "hash_refused",
+    NumberChanged: "number_changed",
+    UserWrote: "user_wrote",
+    ContactChecked: "contact_checked",
+    Named: "aliases_seen",
+    MessageSent: "message_sent",
+}
+"""What metrics call each event."""
+OTHER = "other"
+"""What metrics call what is normal and of no interest here."""
+
+UNKNOWN_NUMBER = "no account has "
+"""How the fault begins, in the words of the Cloud dialect, of a number that no account has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the callbacks of one account or of one app are sent to, and how they are read.
+
+    `name` is what metrics and the journal call it. `token` is empty where none is configured; an
+    app has a `verifier` in its place.
+    """
+
+    name: str
+    token: bytes
+    dialect: Dialect
+    verifier: SignatureVerifier | None = None
+
+
+def endpoints(settings: Settings) -> dict[str, Endpoint]:
+    """Return every endpoint, by the first part of its path: an account's name, or an app's."""
+    found = {}
+    for name, account in settings.onprem_accounts.items():
+        token = account.webhook_token.get_secret_value() if account.webhook_token else ""
+        found[name] = Endpoint(name, token.encode(), reader_of(settings, name))
+    for name, app in settings.apps.items():
+        called = in_journal(name)
+        found[name] = Endpoint(called, b"", reader_of(settings, called), _verifier(app))
+    return found
+
+
+def _verifier(app: AppSettings) -> SignatureVerifier:
+    known = [s for s in (app.app_secret, app.app_secret_previous) if s is not None]
+    return SignatureVerifier(
+        [secret.get_secret_value().encode() for secret in known],
+        app.verify_token.get_secret_value().encode(),
+    )
+
+
+class WebhookHandler:
+    """Takes the callbacks of every account and every app."""
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        ledger: Ledger,
+        bodies: BodyReader,
+        metrics: Metrics,
+        messages: Messages,
+        identity_checks: Mapping[str, IdentityCheck],
+    ) -> None:
+        self._endpoints = endpoints
+        self._ledger = ledger
+        self._bodies = bodies
+        self._metrics = metrics
+        self._messages = messages
+        self._identity_checks = identity_checks
+        # An unknown account costs the same comparison as a wrong token.
+        self._nobody = Endpoint("", secrets.token_urlsafe(32).encode(), _nothing)
+        self._large = asyncio.Lock()
+
+    def add_routes(self, app: web.Application) -> None:
+        """Add the webhook endpoints to an application."""
+        router = app.router
+        router.add_post("/webhooks/{account}/{token}", self.post, expect_handler=expect)
+        router.add_post("/webhooks/{account}", self.post, expect_handler=expect)
+        router.add_get(
+            "/webhooks/{account}", self.verify_subscription, allow_head=False, expect_handler=expect
+        )
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Take one callback of an account or an app, if its token or its signature is right.
+
+        Raises HTTPNotFound, alike for an unknown account and a wrong token.
+        """
+        started = time.perf_counter()
+        endpoint = self._endpoints.get(request.match_info["account"], self._nobody)
+        token = request.match_info.get("token", "").encode(errors="replace")
+        if not hmac.compare_digest(token, endpoint.token) or endpoint is self._nobody:
+            self._metrics.count_callback("", REFUSED)
+            raise web.HTTPNotFound
+        reservation = self._bodies.reservation(verified=endpoint.verifier is None)
+        try:
+            body = await self._read(request, endpoint.verifier, reservation)
+            envelope, arrived = envelope_of(request.headers), self._ledger.clock()
+            callback = IncomingCallback(endpoint.name, arrived, endpoint.dialect, envelope, body)
+            await self._keep(callback)
+        except (RefusedError, FullError, UnavailableError) as error:
+            refused = _refusal(error)
+            self._metrics.count_callback(endpoint.name, refused.result)
+            return refused.response()
+        finally:
+            reservation.release()
+        self._metrics.callback_seconds.observe(time.perf_counter() - started)
+        self._note(endpoint, callback)
+        return web.Response(body=b"{}", content_type="application/json")
+
+    async def verify_subscription(self, request: web.Request) -> web.Response:
+        """Answer an app's verification request with its challenge, if the verify token is right.
+
+        Raises HTTPForbidden where it is not. The endpoint of an account is not verified, and is
+        answered as one that is not there: HTTPNotFound.
+        """
+        endpoint = self._endpoints.get(request.match_info["account"], self._nobody)
+        if endpoint.verifier is None:
+            self._metrics.count_callback("", REFUSED)
+            raise web.HTTPNotFound
+        challenge = endpoint.verifier.challenge(request.query)
+        if challenge is None:
+            self._metrics.count_callback(endpoint.name, REFUSED)
+            raise web.HTTPForbidden
+        return web.Response(text=challenge, headers={"X-Content-Type-Options": "nosniff"})
+
+    async def _read(
+        self, request: web.Request, verifier: SignatureVerifier | None, reservation: Reservation
+    ) -> bytes:
+        """Read the body, and check its signature where it has to have one."""
+        signature = signature_of(request.headers)
+        if verifier is not None and signature is None:
+            # Its body is not even read.
+            raise _wrong_signature(close=True)
+        self._ledger.check_room()
+        body = await self._bodies.read(request, reservation)
+        if verifier is not None and signature is not None:
+            if len(body) > OFF_LOOP_BYTES:
+                matches = await asyncio.to_thread(verifier.matches, signature, body)
+            else:
+                matches = verifier.matches(signature, body)
+            if not matches:
+                raise _wrong_signature(close=False)
+            self._bodies.verify(reservation, body)
+        return body
+
+    async def _keep(self, callback: IncomingCallback) -> None:
+        """Write a callback; return once all of it is on disk and in effect."""
+        if len(callback.body) <= OFF_LOOP_BYTES:
+            await self._write(callback)
+            return
+        async with self._large:
+            # What fails here fails again in the ledger, which keeps the callback all the same.
+            with suppress(Exception):
+                await asyncio.to_thread(callback.read)
+            await self._write(callback)
+
+    async def _write(self, callback: IncomingCallback) -> None:
+        await self._ledger.submit(callback, bounded=True)
+        for slices in _together(callback.rest):
+            await asyncio.gather(*map(self._ledger.submit, slices))
+
+    def _note(self, endpoint: Endpoint, callback: IncomingCallback) -> None:
+        """Count a callback that was kept, and what it held."""
+        self._metrics.count_callback(callback.account, callback.state)
+        for account, reading in callback.readings.items():
+            for event in reading.events:
+                self._metrics.count_events(account, EVENT_NAMES[type(event)])
+            if reading.others:
+                self._metrics.count_events(account, OTHER, reading.others)
+            if reading.sent or reading.delivered:
+                self._messages.note(account, reading)
+            if (check := self._identity_checks.get(account)) is not None:
+                check.note(reading.events, callback.arrived)
+            if not account and any(_is_unknown_number(fault) for fault in reading.faults):
+                app = endpoint.name.removeprefix(APP_MARK)
+                self._metrics.unknown_numbers.labels(app).inc()
+
+
+def _wrong_signature(*, close: bool) -> RefusedError:
+    detail = f"{HEADER} is missing or wrong"
+    return RefusedError(401, REFUSED, detail, {"WWW-Authenticate": HEADER}, close=close)
+
+
+def _refusal(error: RefusedError | FullError | UnavailableError) -> RefusedError:
+    """Return what a callback is refused with: 503, where it could not be stored."""
+    if isinstance(error, RefusedError):
+        return error
+    seconds = "1" if isinstance(error, FullError) else "5"
+    detail = "the callback could not be stored: deliver it again"
+    return RefusedError(503, "not_stored", detail, {"Retry-After": seconds}, close=False)
+
+
+def _together(slices: Sequence[RecordCallback]) -> Iterator[list[RecordCallback]]:
+    """Put small slices together, for one transaction; neighbours get in between."""
+    group: list[RecordCallback] = []
+    events = 0
+    for entry in slices:
+        if group and events + len(entry.events) > MAX_SLICE:
+            yield group
+            group, events = [], 0
+        group.append(entry)
+        events += len(entry.events)
+    if group:
+        yield group
+
+
+def _is_unknown_number(fault: Fault) -> bool:
+    return fault.why.startswith(UNKNOWN_NUMBER)
+
+
+def _nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
+    return {}
+
+
+async def expect(request: web.Request) -> None:
+    """Let a sender go on that asks first; refuse any other expectation without repeating it."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
