@@ -24,8 +24,8 @@ from sqlalchemy.pool import StaticPool
 from service.ledger.callbacks import RecordCallback
 from service.ledger.unit_of_work import UnitOfWork
 from service.model.events import IdentitySeen
-from service.model.moments import Moment
 from service.model.policy import Policies, Policy
+from service.model.timeline import Moment
 from service.store import rows, tables
 from service.store import sqlite_statements as hot
 from service.store.database import JournalRow, Transaction

@@ -14,8 +14,7 @@ from sqlalchemy import Table
 
 from benchmarks.bodies import FIRST_SEEN_MS, everyday, hash_of, wa_id
 from service.model.contacts import Contact
-from service.model.moments import Moment
-from service.model.timeline import Change
+from service.model.timeline import Change, Moment
 from service.model.users import BY_CLIENT, AuditEntry, Identity, State, User
 from service.store import rows, tables
 from service.store import sqlite_statements as hot

@@ -22,10 +22,9 @@ from service.ledger.contact_checks import (
     OverBudget,
     Plan,
 )
-from service.model.checks import Number
-from service.model.contacts import Contact, OptIn
-from service.model.names import storable
+from service.model.contacts import Contact, Number, OptIn
 from service.model.numbers import canonical
+from service.model.users import storable
 from service.store.contact_checks import Repeat
 from service.store.queries import ContactFilter, find_contacts, list_contacts
 from service.whatsapp.errors import BusyError, CallError

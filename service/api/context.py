@@ -13,8 +13,8 @@ from service.api.room import Room
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.ledger.unit_of_work import ChangeSet
+from service.model.account_checks import IdentityCheck
 from service.model.gate import Reason
-from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database

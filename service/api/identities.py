@@ -25,10 +25,9 @@ from service.api.queries import (
 )
 from service.api.whom import user_to_ask_about, user_to_change, user_to_show
 from service.ledger.decisions import RecordAnswer, TakeDecision
-from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
-from service.model.names import MAX_HASH_CHARACTERS
-from service.model.users import State, User, by_key
+from service.model.outcomes import Answer
+from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
 from service.observability.logs import request_id
 from service.store.queries import (
     IdentityFilter,

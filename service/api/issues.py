@@ -9,7 +9,7 @@ from service.api.context import AppContext, rfc3339, services
 from service.api.problems import ProblemError, field_problem
 from service.api.queries import listed
 from service.ledger.dismissals import DismissIssue
-from service.model.issues import Issue
+from service.model.account_checks import Issue
 from service.model.users import by_key
 from service.workers.cloud_inspector import AppSubject
 

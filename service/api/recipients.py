@@ -14,7 +14,7 @@ from service.api.problems import ProblemError, field_problem
 from service.api.queries import need_account, number, read_body
 from service.api.whom import asked_user, user_to_block, user_to_change
 from service.ledger.blocks import BlockUser, UnblockUser
-from service.model.moments import LATEST_MS
+from service.model.timeline import LATEST_MS
 from service.model.users import by_key
 
 MAX_RECIPIENTS = 1000

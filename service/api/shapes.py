@@ -4,9 +4,8 @@ from typing import Any
 
 from service.api.context import rfc3339
 from service.model.contacts import Contact
-from service.model.names import is_user_id
 from service.model.timeline import Change
-from service.model.users import AuditEntry, State, User
+from service.model.users import AuditEntry, State, User, is_user_id
 
 
 def identity(user: User) -> dict[str, Any]:

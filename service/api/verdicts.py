@@ -8,7 +8,7 @@ import orjson
 
 from service.api.context import rfc3339
 from service.model.gate import Reason, Verdict
-from service.model.names import is_user_id
+from service.model.users import is_user_id
 
 _STATUS = HTTPStatus.UNPROCESSABLE_ENTITY
 _ERROR = {

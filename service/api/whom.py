@@ -9,9 +9,9 @@ from aiohttp import web
 from service.api.context import services
 from service.api.gate import GATE, no_recipient
 from service.api.problems import ProblemError
-from service.model.names import usable_alias
 from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, Recipient
+from service.model.users import usable_alias
 
 
 def asked_user(request: web.Request) -> str:

@@ -14,7 +14,7 @@ from service.ingress.readers import in_journal
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.ledger.moves import MoveToCloud
-from service.model.identity_check import IdentityCheck
+from service.model.account_checks import IdentityCheck
 from service.model.policy import Policies
 from service.model.users import AuditEntry
 from service.observability.metrics import Metrics

@@ -8,9 +8,7 @@ from sqlalchemy import Connection
 from service.cli.clients import graph_at
 from service.cli.examinations import Check, examine_door
 from service.ingress.readers import in_journal, reader_of
-from service.model.cloud_settings import wrong_cloud_settings
-from service.model.identity_check import IdentityCheck
-from service.model.issues import CURES
+from service.model.account_checks import CURES, IdentityCheck, wrong_cloud_settings
 from service.settings import Settings
 from service.store import maintenance
 from service.store.database import StoreError

@@ -19,8 +19,7 @@ from service.cli.probes import (
 )
 from service.ingress.readers import in_journal
 from service.ingress.signatures import signed
-from service.model.client_settings import MAX_SKEW_SECONDS, origin, wrong_settings
-from service.model.issues import CURES
+from service.model.account_checks import CURES, MAX_SKEW_SECONDS, origin, wrong_settings
 from service.settings import OnPremAccountSettings, Settings
 from service.settings.types import host_of, is_loopback
 from service.store import maintenance

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from service.dialects.findings import SYNTHETIC
+from service.dialects.common import SYNTHETIC
 
 SECONDS = 20.0
 DAY_SECONDS = 86_400

@@ -10,8 +10,7 @@ from service.cli.clients import quiet_logs
 from service.cli.options import Account, AsJson, Config, loaded, need_account
 from service.cli.output import confirm, fail, note, print_json, print_table
 from service.cli.sides import Found, Side, side_of
-from service.model.client_settings import Wrong
-from service.model.issues import CURES, Issue
+from service.model.account_checks import CURES, Issue, WrongSetting
 from service.settings import Settings
 from service.whatsapp.errors import (
     CallError,
@@ -144,7 +143,7 @@ def _document(account: str, before: Found, after: Found, changed: list[str]) -> 
     }
 
 
-def _cure(wrong: Wrong, account: str) -> str:
+def _cure(wrong: WrongSetting, account: str) -> str:
     return CURES[wrong.code].replace("ACCOUNT", account)
 
 

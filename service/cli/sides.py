@@ -6,8 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.cli.clients import client_at, graph_at
-from service.model.client_settings import Wrong, patch_of, wrong_settings
-from service.model.cloud_settings import IDENTITY_CHECK, wrong_cloud_settings
+from service.model.account_checks import (
+    IDENTITY_CHECK,
+    WrongSetting,
+    patch_of,
+    wrong_cloud_settings,
+    wrong_settings,
+)
 from service.settings import Settings
 from service.whatsapp.client import Client
 from service.whatsapp.errors import HandshakeError, InvalidError
@@ -22,20 +27,20 @@ class Found:
     `unread` is set in any case, and never told to be wrong.
     """
 
-    mendable: list[Wrong]
-    others: list[Wrong]
-    unread: list[Wrong] = field(default_factory=list)
+    mendable: list[WrongSetting]
+    others: list[WrongSetting]
+    unread: list[WrongSetting] = field(default_factory=list)
     version: str | None = None
     webhooks: Mapping[str, Any] = field(default_factory=dict)
     """The client's webhooks object as it is."""
 
     @property
-    def wrong(self) -> list[Wrong]:
+    def wrong(self) -> list[WrongSetting]:
         """All that is known to be wrong."""
         return self.mendable + self.others
 
     @property
-    def to_set(self) -> list[Wrong]:
+    def to_set(self) -> list[WrongSetting]:
         """All that setup sets."""
         return self.unread + self.mendable
 
@@ -113,7 +118,7 @@ class NumberSide:
         return await self.look()
 
 
-def _parted(found: list[Wrong]) -> tuple[list[Wrong], list[Wrong]]:
+def _parted(found: list[WrongSetting]) -> tuple[list[WrongSetting], list[WrongSetting]]:
     """Part what can be set from what can't."""
     mendable = [each for each in found if each.setting is not None]
     return mendable, [each for each in found if each.setting is None]

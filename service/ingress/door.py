@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from service.dialects.bodies import size_to_read
+from service.dialects.common import size_to_read
 from service.ingress.bodies import BodyError, Intake, Reservation, problem
 from service.ingress.envelope import Envelope, envelope_of
 from service.ingress.readers import Dialect, in_journal, reader_of
@@ -22,8 +22,8 @@ from service.ingress.signatures import HEADER, Seal, signature_of
 from service.ledger.callbacks import MAX_SLICE, RecordCallback
 from service.ledger.ledger import FullError, Ledger
 from service.ledger.messages import Messages
+from service.model.account_checks import IdentityCheck
 from service.model.events import Fault, Reading
-from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import AppSettings, Settings
 from service.store.database import APP_MARK, UnavailableError
@@ -356,7 +356,7 @@ def _together(slices: Sequence[RecordCallback]) -> Iterator[list[RecordCallback]
 
 
 def _is_unknown_number(fault: Fault) -> bool:
-    return fault.why.startswith(UNKNOWN_NUMBER)
+    return fault.reason.startswith(UNKNOWN_NUMBER)
 
 
 def _nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:

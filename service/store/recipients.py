@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from service.model.names import storable
 from service.model.numbers import other_spellings, spell
 from service.model.recipients import RecipientData
+from service.model.users import storable
 from service.store.database import Reads, RecipientQuery
 
 

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from service.dialects.fields import FieldError, identity_hash, millisecond, table, truth
+from service.dialects.common import FieldError, boolean, identity_hash, json_object, millisecond
 from service.dialects.onprem import read_checks
-from service.model.answers import Answer
-from service.model.client_settings import ClientSettings
+from service.model.account_checks import ClientSettings
 from service.model.events import ContactChecked
+from service.model.outcomes import Answer
 from service.observability.metrics import Metrics
 from service.settings import OnPremAccountSettings
 from service.whatsapp.errors import (
@@ -227,11 +227,11 @@ def _identity_path(wa_id: str) -> str:
 def _answer(payload: Any) -> Answer:
     """Read Meta's "Retrieve the latest identity hash for a user"; `contacts` is an object here."""
     try:
-        told = table(payload if isinstance(payload, dict) else {}, "contacts", "contacts")
+        told = json_object(payload if isinstance(payload, dict) else {}, "contacts", "contacts")
         hash_ = identity_hash(told, "hash", "hash")
     except FieldError as error:
         raise NoReplyError(f"GET identity was answered with no identity: {error}") from None
-    acknowledged = truth(told.get("acknowledged"))
+    acknowledged = boolean(told.get("acknowledged"))
     if acknowledged is None:
         raise NoReplyError("GET identity did not tell whether it is acknowledged")
     return Answer(hash_, millisecond(told.get("created_timestamp")), acknowledged)

@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Any
 
-from service.dialects.fields import truth
-from service.model.client_settings import ClientSettings
+from service.dialects.common import boolean
+from service.model.account_checks import ClientSettings
 from service.whatsapp.transport import Reply
 
 SETTINGS = "/v1/settings/application"
@@ -34,12 +34,12 @@ def settings_of(
         return None
     told = _table(settings.get("application"))
     webhooks = _table(told.get("webhooks"))
-    by_message = truth(_table(webhooks.get("message")).get("sent"))
+    by_message = boolean(_table(webhooks.get("message")).get("sent"))
     return ClientSettings(
-        security_notifications=truth(told.get("show_security_notifications")),
-        number_notifications=truth(told.get("notify_user_change_number")),
-        callback_persist=truth(told.get("callback_persist")),
-        sent_status=truth(told.get("sent_status")) if by_message is None else by_message,
+        security_notifications=boolean(told.get("show_security_notifications")),
+        number_notifications=boolean(told.get("notify_user_change_number")),
+        callback_persist=boolean(told.get("callback_persist")),
+        sent_status=boolean(told.get("sent_status")) if by_message is None else by_message,
         sent_setting="sent_status" if by_message is None else "webhooks.message.sent",
         webhook_url=_text(webhooks.get("url")),
         max_concurrent_requests=_number(webhooks.get("max_concurrent_requests")),

@@ -12,7 +12,7 @@ import orjson
 import structlog
 from yarl import URL
 
-from service.dialects.bodies import UnreadableError, parse
+from service.dialects.common import UnreadableError, parse
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
 from service.whatsapp.errors import NoReplyError, NotSentError

@@ -1,15 +1,7 @@
 """Acknowledges what was decided: a PUT, and a GET where the PUT's outcome is unknown."""
 
 from service.ledger.leases import Lease
-from service.model.outcomes import (
-    Accepted,
-    Gone,
-    NoEffect,
-    NotTried,
-    PutOutcome,
-    Told,
-    Unknown,
-)
+from service.model.outcomes import Accepted, Answered, Gone, NoEffect, NotTried, PutOutcome, Unknown
 from service.observability import failpoints
 from service.whatsapp.client import Client
 from service.whatsapp.errors import CallError, LoginRefusedError, NotSentError
@@ -29,7 +21,9 @@ async def acknowledge(client: Client, task: Lease) -> PutOutcome:
 
 def _still_to_do(found: PutOutcome, task: Lease) -> bool:
     return (
-        isinstance(found, Told) and found.answer.hash == task.hash and not found.answer.acknowledged
+        isinstance(found, Answered)
+        and found.answer.hash == task.hash
+        and not found.answer.acknowledged
     )
 
 
@@ -65,4 +59,4 @@ async def _ask(client: Client, task: Lease, why: str, *, refused: bool = False) 
     failpoints.reached("acknowledge.after_get")
     if answer is None:
         return Gone(f"{why}; GET identity was answered with 404")
-    return Told(answer, refused, why)
+    return Answered(answer, refused, why)

@@ -18,7 +18,7 @@ from service.ledger.contact_checks import (
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.model.budget import Budget, Usage
-from service.model.checks import Asking, Number
+from service.model.contacts import CheckOptions, Number
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import ContactsSettings
@@ -41,7 +41,7 @@ class _Call:
     force: bool
     task: asyncio.Task[None]
 
-    def covers(self, asking: Asking) -> bool:
+    def covers(self, asking: CheckOptions) -> bool:
         return self.wait >= asking.wait and self.force >= asking.force
 
 
@@ -84,7 +84,7 @@ class Checker:
         Raises CallError where a part was not answered; what was answered is kept all the same, and
         what was not is asked again. Nothing is done where the plan is not Planned.
         """
-        asking = Asking(wait, force, self.patience_ms)
+        asking = CheckOptions(wait, force, self.patience_ms)
         limits = Limits(self.budget, self.settings.require_opt_in, self.unwritten)
         failpoints.reached("check.before_plan")
         planned = await self._ledger.submit(PlanChecks(self.account, numbers, asking, limits, key))
@@ -95,10 +95,12 @@ class Checker:
 
     async def ask_again(self, inputs: Sequence[str], *, force: bool) -> None:
         """Ask about inputs whose check is open; raises CallError as `check` does."""
-        asking = Asking(wait=False, force=force, patience_ms=self.patience_ms)
+        asking = CheckOptions(wait=False, force=force, patience_ms=self.patience_ms)
         await self._finish(self._begin(inputs, asking, "again"))
 
-    def _begin(self, inputs: Iterable[str], asking: Asking, why: str) -> set[asyncio.Task[None]]:
+    def _begin(
+        self, inputs: Iterable[str], asking: CheckOptions, why: str
+    ) -> set[asyncio.Task[None]]:
         """Begin the calls for inputs that no call under way asks about; give all that matter."""
         calls = {
             input_: call.task
@@ -129,7 +131,7 @@ class Checker:
         if faults:
             raise faults[0]
 
-    async def _ask(self, batch: Sequence[str], asking: Asking, why: str) -> None:
+    async def _ask(self, batch: Sequence[str], asking: CheckOptions, why: str) -> None:
         try:
             failpoints.reached("check.before_post")
             results = await self.client.check_contacts(

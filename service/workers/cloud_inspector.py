@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from service.model.cloud_settings import wrong_cloud_settings
-from service.model.identity_check import IdentityCheck
-from service.model.issues import Issue
+from service.model.account_checks import IdentityCheck, Issue, wrong_cloud_settings
 from service.store.database import APP_MARK, Database
 from service.store.strangers import Stranger, strangers
 from service.whatsapp.errors import ForbiddenError, NotThereError

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from service.ledger.ledger import Ledger
-from service.model.downtime import catching_up
-from service.model.gate import Reason
+from service.model.gate import Reason, catching_up
 from service.store.database import Database, UnavailableError
 from service.store.queries import alive_at, note_alive
 

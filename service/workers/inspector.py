@@ -10,8 +10,13 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from service.ledger.ledger import Ledger
-from service.model.client_settings import ClientSettings, Expected, wrong_settings
-from service.model.issues import NOTICES, Issue
+from service.model.account_checks import (
+    NOTICES,
+    ClientSettings,
+    ExpectedSettings,
+    Issue,
+    wrong_settings,
+)
 from service.settings import Settings
 from service.store.database import UnavailableError
 from service.whatsapp.client import Client
@@ -39,13 +44,13 @@ UNREADABLE = Finding(
 log = structlog.get_logger(__name__)
 
 
-def expected_of(settings: Settings, account: str) -> Expected:
+def expected_of(settings: Settings, account: str) -> ExpectedSettings:
     """Tell how the client of an account must be set. OSError, ValueError: the CA file is gone."""
     server = settings.server
     authorities: frozenset[str] = frozenset()
     if server.public_ca_file is not None:
         authorities = fingerprints(server.public_ca_file.read_text())
-    return Expected(
+    return ExpectedSettings(
         settings.door(account, server.public_url) if server.public_url else None,
         authorities,
         server.max_connections,
@@ -148,7 +153,7 @@ def _alarming(keys: Iterable[tuple[str, str | None]]) -> set[str]:
 class ClientSubject:
     """The settings of one account's client."""
 
-    def __init__(self, client: Client, expected: Expected) -> None:
+    def __init__(self, client: Client, expected: ExpectedSettings) -> None:
         self.account = client.name
         self.check = f"settings:{client.name}"
         self._client = client

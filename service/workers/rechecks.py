@@ -14,11 +14,10 @@ from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.ledger.unit_of_work import ChangeSet
 from service.model.budget import Usage
-from service.model.checks import patience_after
-from service.model.contacts import DAY_MS, FRESH_MS
-from service.model.names import usable_alias
+from service.model.contacts import DAY_MS, FRESH_MS, patience_after
 from service.model.numbers import canonical
-from service.model.retries import delay_seconds
+from service.model.policy import delay_seconds
+from service.model.users import usable_alias
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.store.contact_checks import (

@@ -6,7 +6,7 @@ import structlog
 
 from service.ledger.leases import Lease, SweepIdentities
 from service.ledger.ledger import Ledger
-from service.model.outcomes import GetOutcome, Gone, NotTried, Told, Unknown
+from service.model.outcomes import Answered, GetOutcome, Gone, NotTried, Unknown
 from service.observability import failpoints
 from service.store.database import UnavailableError
 from service.whatsapp.client import Client
@@ -25,7 +25,7 @@ async def ask(client: Client, task: Lease) -> GetOutcome:
     except CallError as error:
         return Unknown(str(error))
     failpoints.reached("ask.after_get")
-    return Gone() if answer is None else Told(answer)
+    return Gone() if answer is None else Answered(answer)
 
 
 async def sweep(account: str, ledger: Ledger, *, after_seconds: float, per_second: float) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from service.ingress.signatures import signed
-from service.model.identity_check import ENOUGH
+from service.model.account_checks import ENOUGH
 from service.workers import inspector
 from tests.acceptance.cloud import (
     NUMBER,

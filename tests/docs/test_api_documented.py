@@ -16,11 +16,10 @@ from service.api.queries import MAX_BODY_BYTES, MAX_LIMIT
 from service.api.routes import API, COMPAT, OPEN, PREFIX, Route
 from service.app.web import add_door
 from service.ingress.door import Door
+from service.model.account_checks import CURES, NOTICES
 from service.model.contacts import Contact
 from service.model.gate import CLEARS_WHEN
-from service.model.issues import CURES, NOTICES
-from service.model.moments import Moment
-from service.model.timeline import Change
+from service.model.timeline import Change, Moment
 from service.model.users import AuditEntry, State, User
 from tests.docs.conftest import ROOT, Block, bare, blocks, read, sections, spans, table
 

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from service.dialects.bodies import (
+from service.dialects.common import (
     LARGE_BYTES,
     MAX_DEPTH,
     MAX_GROWTH,
