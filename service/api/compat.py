@@ -16,7 +16,7 @@ from service.api.params import need_account, read_body
 from service.api.problems import ProblemError
 from service.api.serializers import identity
 from service.model.decisions import Verb
-from service.model.users import OPEN, State
+from service.model.users import OPEN_STATES, State
 from service.store.queries import find_user
 
 WAIT_SECONDS = 10
@@ -53,8 +53,8 @@ async def acknowledge(request: web.Request) -> web.Response:
     """Acknowledge the latest identity of a user, as a client of the On-Premises API asks to."""
     body = DecisionBody(hash=(await read_body(request, HashBody)).hash)
     user = await decide(request, request.match_info["wa_id"], Verb.ACKNOWLEDGE, body)
-    if user.identity.state not in OPEN:
+    if user.identity.state not in OPEN_STATES:
         user = await wait_for(app_context(request), user, WAIT_SECONDS)
-    if user.identity.state not in {*OPEN, State.ACKNOWLEDGING}:
+    if user.identity.state not in {*OPEN_STATES, State.ACKNOWLEDGING}:
         raise ProblemError(409, "it was not acknowledged", identity=identity(user))
     return web.json_response({})

@@ -23,10 +23,9 @@ from service.api.params import (
 )
 from service.api.problems import ProblemError, field_problem
 from service.ledger.contact_checks import AnotherRequest, Key, NoOptIn, OverBudget, Plan
-from service.model.checks import Number
-from service.model.contacts import OptIn
-from service.model.names import storable
+from service.model.contacts import Number, OptIn
 from service.model.numbers import canonical
+from service.model.users import storable
 from service.store.contact_checks import Repeat
 from service.store.queries import ContactFilter, find_contacts, list_contacts
 from service.whatsapp.http import BusyError, CallError

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
+from service.model.account_checks import IdentityCheck
 from service.model.gate import Reason
-from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.database import ChangeSet, Database, UnavailableError

@@ -29,11 +29,10 @@ from service.api.params import (
 from service.api.problems import ProblemError, field_problem
 from service.ledger.blocks import BlockUser, UnblockUser
 from service.model.gate import AccountStatus, Rules, Verdict, judge
-from service.model.moments import LATEST_MS
-from service.model.names import usable_alias
 from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of
-from service.model.users import by_key
+from service.model.timeline import LATEST_MS
+from service.model.users import by_key, usable_alias
 from service.store.database import RecipientQuery
 
 MAX_RECIPIENTS = 1000

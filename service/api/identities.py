@@ -27,8 +27,7 @@ from service.api.params import (
 from service.api.problems import ProblemError, field_problem
 from service.ledger.decisions import RecordAnswer, TakeDecision
 from service.model.decisions import Decision, Result, Verb
-from service.model.names import MAX_HASH_CHARACTERS
-from service.model.users import State, User, by_key
+from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
 from service.observability.logging import request_id
 from service.store.queries import (
     IdentityFilter,

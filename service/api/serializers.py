@@ -10,9 +10,8 @@ import orjson
 
 from service.model.contacts import Contact
 from service.model.gate import Reason, Verdict
-from service.model.names import is_user_id
 from service.model.timeline import Change
-from service.model.users import AuditEntry, State, User
+from service.model.users import AuditEntry, State, User, is_user_id
 
 
 def rfc3339(at: int | None) -> str | None:

@@ -15,7 +15,7 @@ from service.ledger.callbacks import APPLIED, QUARANTINED
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.ledger.moves import MoveToCloud
-from service.model.identity_check import IdentityCheck
+from service.model.account_checks import IdentityCheck
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
 from service.model.users import Kind

@@ -8,10 +8,13 @@ from sqlalchemy import Connection
 
 from service.cli.endpoint_checks import Check, check_certificate
 from service.cli.setup import client_at, graph_at
-from service.model.client_settings import MAX_SKEW_SECONDS, wrong_settings
-from service.model.cloud_settings import wrong_cloud_settings
-from service.model.identity_check import IdentityCheck
-from service.model.issues import CURES
+from service.model.account_checks import (
+    CURES,
+    MAX_SKEW_SECONDS,
+    IdentityCheck,
+    wrong_cloud_settings,
+    wrong_settings,
+)
 from service.settings import Settings
 from service.store import maintenance
 from service.store.database import StoreError

@@ -20,8 +20,7 @@ from service.cli.options import (
 from service.cli.output import confirm, fail, note, print_json, print_pairs, print_table
 from service.cli.remote import server_at, talk
 from service.cli.setup import AccountSetup, Setup, cure_of, quiet_logs, setup_of
-from service.model.client_settings import Wrong
-from service.model.issues import CURES
+from service.model.account_checks import CURES, WrongSetting
 from service.settings import Settings
 from service.whatsapp.http import CallError
 
@@ -155,5 +154,5 @@ def _document(account: str, before: Setup, after: Setup, changed: list[str]) -> 
     }
 
 
-def _cure(wrong: Wrong, account: str) -> str:
+def _cure(wrong: WrongSetting, account: str) -> str:
     return CURES[wrong.code].replace("ACCOUNT", account)

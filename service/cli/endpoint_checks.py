@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from service.dialects.findings import SYNTHETIC
-from service.model.client_settings import origin
+from service.dialects.common import SYNTHETIC
+from service.model.account_checks import origin
 from service.settings import Settings
 from service.settings.types import host_of, is_loopback
 from service.store import maintenance

@@ -9,11 +9,9 @@ import typer
 
 from service.cli.options import Account, AsJson, Config, User, loaded, need_account
 from service.cli.output import fail, note, print_json, print_pairs
-from service.model.moments import Moment
-from service.model.names import is_user_id, usable_alias
-from service.model.policy import Policies, Policy, judge
-from service.model.timeline import Change, count_within
-from service.model.users import State
+from service.model.policy import Policies, Policy, evaluate_policy
+from service.model.timeline import Change, Moment, count_within
+from service.model.users import State, is_user_id, usable_alias
 from service.model.users import User as KnownUser
 from service.store.database import StoreError
 from service.store.maintenance import reading
@@ -118,7 +116,7 @@ def _next_change(policies: Policies, policy: Policy, past: _Past, now: int) -> d
     known = [c for c in (*reversed(past.history), past.user and past.user.identity.latest) if c]
     coming = Change("", Moment(now), now)
     count = count_within(coming, known, policy.per_seconds)
-    verdict = judge(policy, count)
+    verdict = evaluate_policy(policy, count)
     obstacle = verdict.automatic and _obstacle(past.user)
     automatic = verdict.automatic and not obstacle
     return {

@@ -8,9 +8,14 @@ from typing import Any, Protocol
 
 import structlog
 
-from service.model.client_settings import Wrong, patch_of, wrong_settings
-from service.model.cloud_settings import IDENTITY_CHECK, wrong_cloud_settings
-from service.model.issues import Issue
+from service.model.account_checks import (
+    IDENTITY_CHECK,
+    Issue,
+    WrongSetting,
+    patch_of,
+    wrong_cloud_settings,
+    wrong_settings,
+)
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings, Settings
 from service.whatsapp.cloud import Graph
@@ -98,20 +103,20 @@ class Setup:
     `unreadable` are settings that can't be read back: they are always set, and never called wrong.
     """
 
-    fixable: list[Wrong]
-    unfixable: list[Wrong]
-    unreadable: list[Wrong] = field(default_factory=list)
+    fixable: list[WrongSetting]
+    unfixable: list[WrongSetting]
+    unreadable: list[WrongSetting] = field(default_factory=list)
     version: str | None = None
     webhooks: Mapping[str, Any] = field(default_factory=dict)
     """The client's webhooks object as it is."""
 
     @property
-    def wrong(self) -> list[Wrong]:
+    def wrong(self) -> list[WrongSetting]:
         """All that is known to be wrong."""
         return self.fixable + self.unfixable
 
     @property
-    def to_set(self) -> list[Wrong]:
+    def to_set(self) -> list[WrongSetting]:
         """All that the command sets."""
         return self.unreadable + self.fixable
 
@@ -189,7 +194,7 @@ class NumberSetup:
         return await self.look()
 
 
-def _by_fixable(wrong: list[Wrong]) -> tuple[list[Wrong], list[Wrong]]:
+def _by_fixable(wrong: list[WrongSetting]) -> tuple[list[WrongSetting], list[WrongSetting]]:
     """Return what names a setting, which can be set, and what does not."""
     fixable = [each for each in wrong if each.setting is not None]
     return fixable, [each for each in wrong if each.setting is None]

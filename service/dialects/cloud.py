@@ -10,15 +10,14 @@ https://developers.facebook.com/documentation/business-messaging/whatsapp/webhoo
 from collections.abc import Mapping
 from typing import Any
 
-from service.dialects.bodies import UnreadableError, read_object
 from service.dialects.cloud_value import Place, Value
-from service.dialects.findings import SYNTHETIC, Findings
+from service.dialects.common import SYNTHETIC, Findings, UnreadableError, read_object
 from service.model.events import Fault, Reading
 
 OBJECT = "whatsapp_business_account"
 FIELDS = ("messages", "standby")
-"""What is read. The second tells of conversations that another app has, such as Meta's own agent;
-what it tells stands under `value.standby`, in the same form.
+"""What is read. The second is about conversations that another app has, such as Meta's own agent;
+its content stands under `value.standby`, in the same form.
 """
 CONTENTS = ("contacts", "messages", "statuses", "errors")
 SAMPLE_ENTRY, SAMPLE_NUMBER = "0", "123456123"
@@ -51,15 +50,13 @@ def read(
 class _Post:
     """One POST: what has been read of it so far, for each account concerned."""
 
-    __slots__ = ("_accounts", "_strangers", "found")
-
     def __init__(self, accounts: Mapping[str, str]) -> None:
         self._accounts = accounts
-        self._strangers: set[str] = set()
+        self._unknown_numbers: set[str] = set()
         self.found: dict[str, Findings] = {}
 
     def read(self, webhook: dict[str, Any]) -> None:
-        """Read all changes; webhooks of other objects than WhatsApp's are let pass."""
+        """Read all changes; webhooks of other objects than WhatsApp's are ignored."""
         object_ = webhook.get("object")
         if object_ != OBJECT and object_ and isinstance(object_, str):
             self._of(NO_ACCOUNT).others += 1
@@ -89,9 +86,9 @@ class _Post:
             else:
                 self._refuse(f"entry[{number}].changes[{index}]", "not an object")
 
-    def _refuse(self, where: str, why: str) -> None:
+    def _refuse(self, where: str, reason: str) -> None:
         """Note a fault of the envelope, which belongs to no account."""
-        self._of(NO_ACCOUNT).add_fault(where, why)
+        self._of(NO_ACCOUNT).add_fault(where, reason)
 
     def _read_change(self, place: Place, change: dict[str, Any], *, is_sample: bool) -> None:
         value, field = change.get("value"), change.get("field")
@@ -100,8 +97,8 @@ class _Post:
             self._of(account or NO_ACCOUNT).others += 1
             return
         if not isinstance(value, dict):
-            why = "missing" if value is None else "not an object"
-            self._refuse(str(place).removesuffix("."), why)
+            reason = "missing" if value is None else "not an object"
+            self._refuse(str(place).removesuffix("."), reason)
             return
         number, standby = _number_id(value), value.get("standby")
         if standby is None:
@@ -125,22 +122,19 @@ class _Post:
             self._refuse(f"{place}metadata.phone_number_id", "missing")
         elif is_sample and number == SAMPLE_NUMBER:
             self._of(NO_ACCOUNT).others += 1
-        elif number not in self._strangers:
-            self._strangers.add(number)
+        elif number not in self._unknown_numbers:
+            self._unknown_numbers.add(number)
             self._refuse("", f"no account has {_number_in_words(number)}")
 
     def _of(self, account: str) -> Findings:
-        found = self.found.get(account)
-        if found is None:
-            found = self.found[account] = Findings()
-        return found
+        return self.found.setdefault(account, Findings())
 
 
 def _is_ours(field: Any, value: Any) -> bool:
-    """Tell the changes that are read; a missing field is known by what its value holds."""
+    """Return whether a change is read; a missing field is known by what its value holds."""
     if field is None or field == "":
-        told = ("messages", "statuses", "standby")
-        return isinstance(value, dict) and any(key in value for key in told)
+        keys = ("messages", "statuses", "standby")
+        return isinstance(value, dict) and any(key in value for key in keys)
     return field in FIELDS
 
 

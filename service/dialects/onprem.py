@@ -8,22 +8,24 @@ import binascii
 import re
 from typing import Any
 
-from service.dialects.bodies import UnreadableError, read_object
-from service.dialects.fields import (
-    MAX_ID_CHARACTERS,
+from service.dialects.common import (
+    SYNTHETIC,
     FieldError,
+    Findings,
+    Reader,
+    UnreadableError,
     alias,
+    boolean,
     has_code,
-    hint,
     identity_hash,
+    json_object,
     message_id,
     millisecond,
     optional_alias,
+    printable,
+    read_object,
     second,
-    table,
-    truth,
 )
-from service.dialects.findings import SYNTHETIC, Findings, Reader, read_elements
 from service.model.events import (
     ContactChecked,
     Event,
@@ -35,8 +37,8 @@ from service.model.events import (
     SendBlocked,
     UserWrote,
 )
-from service.model.moments import LATEST_MS, Moment
-from service.model.names import storable
+from service.model.timeline import LATEST_MS, Moment
+from service.model.users import storable
 
 SEND_BLOCKED_CODE = 480
 OF_CLOUD = "a webhook of the Cloud API: it belongs to the URL of its app"
@@ -59,10 +61,10 @@ def read(content_type: str, content_encoding: str, body: bytes) -> Reading:
     for key, reader in _READERS:
         elements = callback.get(key)
         if elements is not None:
-            read_elements(key, elements, reader, found)
+            found.read_elements(key, elements, reader)
     if not (found.events or found.others or found.faults) and callback.keys() == {SYNTHETIC}:
         return Reading(synthetic=True)
-    found.sent, found.delivered = _messages(callback.get("statuses"))
+    _count_messages(callback.get("statuses"), found)
     return found.reading()
 
 
@@ -86,10 +88,10 @@ def _read_message(element: dict[str, Any]) -> list[Event]:
 
 def _read_stamp(element: dict[str, Any], wa_id: str, said: Moment | None) -> IdentitySeen:
     """Read the identity that a message carries."""
-    stamp = table(element, "identity", "identity")
+    stamp = json_object(element, "identity", "identity")
     hash_ = identity_hash(stamp, "hash", "identity.hash")
     changed = millisecond(stamp.get("created_timestamp")) or said
-    return IdentitySeen(wa_id, hash_, changed, said, truth(stamp.get("acknowledged")))
+    return IdentitySeen(wa_id, hash_, changed, said, boolean(stamp.get("acknowledged")))
 
 
 def _read_system(element: dict[str, Any]) -> list[Event]:
@@ -131,12 +133,12 @@ def _read_number_changed(element: dict[str, Any], system: dict[str, Any]) -> Num
 
 
 def _moment(element: dict[str, Any], wa_id: str, kind: bytes) -> Moment | None:
-    told = _moment_in_id(hint(element.get("id")), wa_id, kind)
-    return told or second(element.get("timestamp"))
+    exact = _moment_in_id(printable(element.get("id")), wa_id, kind)
+    return exact or second(element.get("timestamp"))
 
 
 def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | None:
-    """Read the millisecond out of Meta's self-describing message id; only a hint, never trusted.
+    """Read the millisecond in Meta's self-describing message id; None where it has no such form.
 
     Decoded it holds `sys-<wa_id>@s.whatsapp.net-<ms>-<kind>`; what comes before is not looked at.
     """
@@ -146,8 +148,8 @@ def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | N
         decoded = binascii.a2b_base64(message_id.encode("ascii").translate(_URL_SAFE) + b"==")
     except ValueError:
         return None
-    _, _, told = decoded.partition(b"sys-%b@s.whatsapp.net-" % wa_id.encode())
-    digits, _, what = told.partition(b"-")
+    _, _, rest = decoded.partition(b"sys-%b@s.whatsapp.net-" % wa_id.encode())
+    digits, _, what = rest.partition(b"-")
     if not what.startswith(kind) or not digits.isdigit() or len(digits) > MAX_MS_DIGITS:
         return None
     at = int(digits)
@@ -157,13 +159,14 @@ def _moment_in_id(message_id: str | None, wa_id: str, kind: bytes) -> Moment | N
 def _read_status(element: dict[str, Any]) -> list[Event]:
     if element.get("status") != "failed" or not has_code(element, SEND_BLOCKED_CODE):
         return []
-    told = _names_recipient(element)
-    wa_id = alias(told, "recipient_id", f"{'' if told is element else 'message.'}recipient_id")
+    holder = _names_recipient(element)
+    within = "" if holder is element else "message."
+    wa_id = alias(holder, "recipient_id", f"{within}recipient_id")
     return [SendBlocked(wa_id, second(element.get("timestamp")), message_id(element))]
 
 
 def _names_recipient(status: dict[str, Any]) -> dict[str, Any]:
-    """Give the object that names the recipient of a status: itself, else the `message` in it.
+    """Return the object that names the recipient of a status: itself, else the `message` in it.
 
     Newer clients write `{"message": {"recipient_id": …}, "type": "message"}`.
     """
@@ -173,27 +176,17 @@ def _names_recipient(status: dict[str, Any]) -> dict[str, Any]:
     return message if message.get("recipient_id") else status
 
 
-def _messages(elements: Any) -> tuple[list[str], list[str]]:
-    """Tell to whom messages were sent and delivered: no event, for it changes nothing by itself.
-
-    Whether a recipient can be a user is looked at when it is written, not in every status.
-    """
-    sent: list[str] = []
-    delivered: list[str] = []
-    if not isinstance(elements, list):
-        return sent, delivered
-    for element in elements:
-        status = element.get("status") if isinstance(element, dict) else None
-        if status not in ("sent", "delivered"):
-            continue
-        wa_id = _names_recipient(element).get("recipient_id")
-        if isinstance(wa_id, str) and len(wa_id) <= MAX_ID_CHARACTERS:
-            (sent if status == "sent" else delivered).append(wa_id)
-    return sent, delivered
+def _count_messages(elements: Any, found: Findings) -> None:
+    """Count the messages that statuses report, also those whose status can't be read otherwise."""
+    if isinstance(elements, list):
+        for element in elements:
+            if isinstance(element, dict):
+                recipient = _names_recipient(element).get("recipient_id")
+                found.count_message(element.get("status"), recipient)
 
 
 def _read_contact(element: dict[str, Any]) -> list[Event]:
-    """Tell a check's result from the sender card of a message, element by element."""
+    """Read the result of a check; an element without status is the sender of a message."""
     if "status" not in element:
         return []
     input_, status = element.get("input"), element["status"]
@@ -212,7 +205,7 @@ def read_checks(elements: Any) -> list[ContactChecked]:
     What can't be read is left out: the check of that input stays open.
     """
     found = Findings()
-    read_elements("contacts", elements, _read_contact, found)
+    found.read_elements("contacts", elements, _read_contact)
     return [event for event in found.events if isinstance(event, ContactChecked)]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.ledger.decisions import OneUserCommand
 from service.ledger.unit_of_work import UnitOfWork
-from service.model.blocks import Block, block, unblock
+from service.model.decisions import Block, block_user, unblock_user
 from service.model.users import By
 
 
@@ -26,7 +26,7 @@ class BlockUser(OneUserCommand):
         """Let the rules decide what is kept."""
         user = uow.user(self.account, self.alias)
         wanted = Block(self.reason, uow.now, self.by, self.until)
-        kept = block(user, uow.block_of(user), wanted, uow.context(self.account), self.note)
+        kept = block_user(user, uow.block_of(user), wanted, uow.context(self.account), self.note)
         uow.put_block(user, kept)
         moved = user.moved_to
         other = None if moved is None else uow.fetch(self.account, moved.alias)
@@ -49,7 +49,7 @@ class UnblockUser(OneUserCommand):
         user = uow.find(self.account, self.alias)
         if user is None:
             return False
-        ended = unblock(user, uow.block_of(user), self.by, uow.context(self.account))
+        ended = unblock_user(user, uow.block_of(user), self.by, uow.context(self.account))
         if ended:
             uow.put_block(user, None)
         return ended

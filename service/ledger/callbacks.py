@@ -7,23 +7,27 @@ from itertools import zip_longest
 
 from service.ledger.unit_of_work import NOTHING, Command, Required, UnitOfWork
 from service.model import contacts
-from service.model.contacts import write
-from service.model.doubts import block, doubt
+from service.model.contacts import record_user_message
 from service.model.events import (
+    AliasesSeen,
     ContactChecked,
     Event,
     HashRefused,
     HashUnreadable,
     IdentitySeen,
     MessageSent,
-    Named,
     NumberChanged,
     Reading,
     SendBlocked,
     UserWrote,
 )
-from service.model.identities import record_sighting
-from service.model.refusals import misread, refuse
+from service.model.send_blocks import (
+    ask_about_unreadable_hash,
+    place_unreadable_hash,
+    record_refusal,
+    record_send_block,
+)
+from service.model.sightings import record_sighting
 from service.model.users import AuditEntry, By, Context
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
 from service.store.queries import note_replay
@@ -113,8 +117,8 @@ class RecordCallback:
     def _apply_events(self, uow: UnitOfWork) -> None:
         context = uow.context(self.account, self.arrived, self.request_id)
         for event, following in zip_longest(self.events, self.events[1:]):
-            if isinstance(event, Named):
-                uow.name(self.account, event, _hash_beside(event, following), context)
+            if isinstance(event, AliasesSeen):
+                uow.resolve_aliases(self.account, event, _hash_beside(event, following), context)
             else:
                 self._apply_event(uow, event, context)
 
@@ -125,11 +129,11 @@ class RecordCallback:
                 uow.unite_by(event.hash, user, context)
                 record_sighting(user, event, context)
             case UserWrote():
-                write(uow.user(self.account, event.user), event, context)
+                record_user_message(uow.user(self.account, event.user), event, context)
             case ContactChecked():
                 self._check(uow, event)
             case SendBlocked():
-                block(uow.user(self.account, event.user), event, context)
+                record_send_block(uow.user(self.account, event.user), event, context)
             case NumberChanged():
                 uow.change_number(self.account, event, context)
             case MessageSent():
@@ -142,9 +146,9 @@ class RecordCallback:
     def _take_unreadable(self, uow: UnitOfWork, event: HashUnreadable, context: Context) -> None:
         """Ask the client; where there is none, nothing is to be lost of a stranger."""
         if not context.policies.local:
-            doubt(uow.user(self.account, event.user), event, context)
+            ask_about_unreadable_hash(uow.user(self.account, event.user), event, context)
         elif (user := uow.find(self.account, event.user)) is not None:
-            misread(user, event, context)
+            place_unreadable_hash(user, event, context)
 
     def _refuse(self, uow: UnitOfWork, refused: HashRefused, context: Context) -> None:
         """Find the one whom the refused message was for; there is no message to a stranger."""
@@ -155,12 +159,12 @@ class RecordCallback:
         if user is not None and refused.hash is not None:
             uow.unite_by(refused.hash, user, context)
         if user is not None:
-            refuse(user, refused, context)
+            record_refusal(user, refused, context)
 
     def _check(self, uow: UnitOfWork, event: ContactChecked) -> None:
         known = uow.contact(self.account, event.input)
         self.digest = self.digest or digest_of(self.body)
-        taken = contacts.take(known, self.account, event, self.digest, self.arrived)
+        taken = contacts.apply_result(known, self.account, event, self.digest, self.arrived)
         if taken is not None:
             uow.put_contact(taken)
 
@@ -176,17 +180,17 @@ class RecordCallback:
         return replace(self, events=(), row=row, keeps_row=True)
 
 
-def _hash_beside(named: Named, following: Event | None) -> str | None:
+def _hash_beside(named: AliasesSeen, following: Event | None) -> str | None:
     """Give the hash that is told of a user beside the names: it may say who the user is."""
     if isinstance(following, IdentitySeen) and following.user == named.user_id:
         return following.hash
     return None
 
 
-def _names_in(event: Named | NumberChanged | HashRefused) -> Iterator[str]:
+def _names_in(event: AliasesSeen | NumberChanged | HashRefused) -> Iterator[str]:
     """Give every name in an event that may have more than one, or none."""
     match event:
-        case Named():
+        case AliasesSeen():
             names: tuple[str | None, ...] = (event.user_id, event.wa_id, event.parent)
         case NumberChanged():
             names = (event.user, event.new_user)
@@ -230,7 +234,7 @@ def _shared_names(event: Event) -> Iterator[str | tuple[str, str]]:
     match event:
         case ContactChecked():
             yield "input", event.input
-        case Named() | NumberChanged() | HashRefused():
+        case AliasesSeen() | NumberChanged() | HashRefused():
             yield from _names_in(event)
         case _:
             yield event.user

@@ -7,20 +7,23 @@ from typing import NamedTuple
 
 from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
 from service.model import contacts
-from service.model.budget import DAY_MS, Budget, Usage
-from service.model.checks import (
-    Asking,
+from service.model.budget import Budget, Usage
+from service.model.contacts import (
+    DAY_MS,
+    VALID,
+    CheckOptions,
+    Contact,
     Next,
     Number,
-    come_due,
-    cost,
-    passed_on,
-    plan,
+    OptIn,
+    ask_again_or_give_up,
+    count_attempt,
+    count_to_check,
+    plan_check,
     put_off,
     renew,
     without_opt_in,
 )
-from service.model.contacts import VALID, Contact, OptIn
 from service.model.events import ContactChecked
 from service.store.contact_checks import (
     Known,
@@ -101,7 +104,7 @@ class PlanChecks(_OfContacts):
 
     account: str
     numbers: Sequence[Number]
-    asking: Asking
+    asking: CheckOptions
     limits: Limits
     key: Key | None = None
     known: dict[str, Known] = field(default_factory=dict)
@@ -156,10 +159,10 @@ class PlanChecks(_OfContacts):
         planned: dict[str, tuple[Number, Next, Contact]] = {}
         for number in self.numbers:
             known = uow.contact(self.account, number.input)
-            todo, contact = plan(self.account, known, number, self.asking, uow.now)
+            todo, contact = plan_check(self.account, known, number, self.asking, uow.now)
             planned.setdefault(number.input, (number, todo, contact))
         ask = [number for number, todo, _ in planned.values() if todo is Next.ASK]
-        checks = cost(ask, self._counted(uow), force=self.asking.force)
+        checks = count_to_check(ask, self._counted(uow), force=self.asking.force)
         refused = self._spend(uow, checks)
         if refused is not None:
             return refused
@@ -238,13 +241,13 @@ class RecordCheckResults(_OfContacts):
         """Take the results, and let the others wait."""
         for result in self.results:
             known = uow.contact(self.account, result.input)
-            taken = contacts.take(known, self.account, result, "", uow.now)
+            taken = contacts.apply_result(known, self.account, result, "", uow.now)
             if taken is not None:
                 uow.put_contact(taken)
         for input_ in self.asked:
             contact = uow.contact(self.account, input_)
             if contact is not None and contact.check is not None:
-                uow.put_contact(passed_on(contact, uow.now, self.patience_ms))
+                uow.put_contact(count_attempt(contact, uow.now, self.patience_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +314,7 @@ class TakeDueChecks(_OfContacts):
             contact = uow.contact(self.account, input_)
             if contact is None or contact.check is None or contact.check.due_at > uow.now:
                 continue
-            taken = come_due(contact, uow.now, self.patience_ms, self.max_attempts)
+            taken = ask_again_or_give_up(contact, uow.now, self.patience_ms, self.max_attempts)
             uow.put_contact(taken)
             if taken.check is None:
                 failed += 1

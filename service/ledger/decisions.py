@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
-from service.model.answers import Answer, apply_client_answer, unknown_there
 from service.model.decisions import Decision, Result, decide
+from service.model.outcomes import Answer, apply_client_answer, apply_not_found
 from service.model.users import User
 from service.store.database import Transaction
 from service.store.unverified import verify_account, verify_user
@@ -73,7 +73,7 @@ class RecordAnswer(OneUserCommand):
             known = uow.user(self.account, self.alias)
             apply_client_answer(known, self.answer, context)
         elif known is not None:
-            unknown_there(known, context)
+            apply_not_found(known, context)
         if known is not None:
             verify_user(uow.connection, known.account, known.id)
         return Refreshed(known)

@@ -6,16 +6,15 @@ from functools import partial
 import structlog
 
 from service.ledger.unit_of_work import Required, UnitOfWork
-from service.model.doubts import want_answer
-from service.model.identities import come_due
+from service.model.identity import ask_client, come_due
 from service.model.outcomes import (
     Accepted,
     GetOutcome,
     NoEffect,
     PutOutcome,
     Settled,
-    answered,
-    settle,
+    settle_get,
+    settle_put,
 )
 from service.model.users import LEASE_MS, Kind, User, Work
 from service.store.database import Transaction
@@ -151,8 +150,8 @@ class RecordOutcome:
         if task.kind is Kind.ASK:
             if isinstance(outcome, Accepted | NoEffect):
                 raise TypeError("a question is not answered like a PUT")
-            return answered(user, task.holder, task.version, outcome, context)
-        return settle(user, task.holder, task.hash or "", outcome, context)
+            return settle_get(user, task.holder, task.version, outcome, context)
+        return settle_put(user, task.holder, task.hash or "", outcome, context)
 
     def fallback(self, _: Exception) -> None:
         """Pass the fault to the worker."""
@@ -222,7 +221,7 @@ class SweepIdentities:
             if user is not None:
                 user.identity.checked_at = uow.now
                 user.changed = True
-                want_answer(user, "sweep", uow.context(self.account))
+                ask_client(user, "sweep", uow.context(self.account))
         return len(self.ids)
 
     def fallback(self, _: Exception) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from service.ledger.unit_of_work import Required, UnitOfWork
-from service.model.moves import move
+from service.model.outcomes import migrate_to_cloud
 from service.store.contact_checks import end_checks
 from service.store.database import Transaction
 from service.store.queries import left_to_client
@@ -38,7 +38,7 @@ class MoveToCloud:
         for user_id in self.ids:
             user = uow.find_by_id(user_id)
             if user is not None:
-                move(user, context)
+                migrate_to_cloud(user, context)
         connection = uow.connection
         forgo_asking(connection, self.account, uow.now)
         end_checks(connection, self.account)

@@ -6,16 +6,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from service.model.aliases import Known, Namer, inherit_moves
-from service.model.blocks import Block, copied, stricter
+from service.model.aliases import AliasOwners, AliasResolver, inherit_moves
 from service.model.contacts import Contact
-from service.model.events import Named, NumberChanged
-from service.model.links import link
-from service.model.merges import OWNERS, are_linked, has_hash, merge
-from service.model.moments import date
-from service.model.names import is_user_id
+from service.model.decisions import Block, copy_block, stricter
+from service.model.events import AliasesSeen, NumberChanged
+from service.model.merges import OWNERS, are_linked, has_hash, link_users, merge_users
 from service.model.policy import Policies, Policy
-from service.model.users import AuditEntry, Context, User
+from service.model.timeline import date_event
+from service.model.users import AuditEntry, Context, User, is_user_id
 from service.store.blocks import find_block, put_block
 from service.store.database import Alias, ChangeSet, JournalRow, Transaction
 
@@ -153,25 +151,27 @@ class UnitOfWork:
             self._users[account, alias] = self._by_id[id_] = known
         return known
 
-    def name(self, account: str, named: Named, hash_: str | None, context: Context) -> None:
-        """Learn what a user is called; `hash_` is what is told of the identity beside it."""
-        known = Known(
-            self.find(account, named.user_id),
-            self.find(account, named.wa_id) if named.wa_id else None,
-            self.find(account, named.parent) if named.parent else None,
+    def resolve_aliases(
+        self, account: str, seen: AliasesSeen, hash_: str | None, context: Context
+    ) -> None:
+        """Decide who has these aliases; `hash_` is what is said of the identity beside them."""
+        owners = AliasOwners(
+            self.find(account, seen.user_id),
+            self.find(account, seen.wa_id) if seen.wa_id else None,
+            self.find(account, seen.parent) if seen.parent else None,
         )
-        namer = Namer(named, hash_, partial(self.fetch, account), context)
-        naming = namer.name(known, lambda alias: self.user(account, alias))
-        if naming is None:
+        resolver = AliasResolver(seen, hash_, partial(self.fetch, account), context)
+        resolution = resolver.resolve_aliases(owners, lambda alias: self.user(account, alias))
+        if resolution is None:
             return
-        user = naming.user
-        for alias in naming.owned:
+        user = resolution.user
+        for alias in resolution.owned:
             if self._users.get((account, alias)) is not user or user.id in self._created:
                 self._users[account, alias] = user
                 self._owned[account, alias] = user.id
-        for other in naming.merged:
+        for other in resolution.merged:
             self._keep_merged(user, other)
-        for former, owner, since in naming.handovers:
+        for former, owner, since in resolution.handovers:
             self.copy_block(former, owner, since.at)
 
     def unite_by(self, hash_: str, user: User, context: Context) -> None:
@@ -195,8 +195,8 @@ class UnitOfWork:
         old = self.user(account, changed.user)
         if are_linked(old, new, OWNERS, partial(self.fetch, account)):
             self._merge(new, old, context)
-        elif link(old, new, changed, context):
-            since = date(changed.at, context.arrived).moment
+        elif link_users(old, new, changed, context):
+            since = date_event(changed.at, context.arrived).moment
             self.copy_block(old, new, since.at)
             for known in old.links:
                 owner = self.fetch(account, known.alias) if known.relation == "next_owner" else None
@@ -212,7 +212,7 @@ class UnitOfWork:
         waiting = [] if block is None else [(other, since)]
         while block is not None and waiting:
             one, since = waiting.pop()
-            if not copied(block, self.block_of(one), one, self.now):
+            if not copy_block(block, self.block_of(one), one, self.now):
                 continue  # it has the block already, or one that ends no earlier
             self.put_block(one, block)
             for known_as in one.links:
@@ -222,7 +222,7 @@ class UnitOfWork:
                         waiting.append((later, known_as.since.at))
 
     def _merge(self, user: User, other: User, context: Context) -> None:
-        merge(user, other, partial(self.fetch, user.account), context)
+        merge_users(user, other, partial(self.fetch, user.account), context)
         self._keep_merged(user, other)
 
     def _keep_merged(self, user: User, other: User) -> None:

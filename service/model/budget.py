@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-DAY_MS = 86_400_000
+from service.model.contacts import DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +10,7 @@ class Usage:
     """What an account did within the window.
 
     `checks` are numbers that the client was made to check, `forced` those of them past its cache.
-    Of a message the client tells that it was sent, that it was delivered, or both.
+    Of a message the client reports that it was sent, that it was delivered, or both.
     """
 
     checks: int = 0
@@ -20,7 +20,7 @@ class Usage:
 
     @property
     def messages(self) -> int:
-        """The messages: not every client tells of each that it was sent."""
+        """The messages: not every client reports each as sent, so the larger count holds."""
         return max(self.sent, self.delivered)
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -46,28 +46,28 @@ class Budget:
     warn_at: float
 
     def limit(self, usage: Usage) -> float:
-        """Give what may be spent within the window."""
+        """Return what may be spent within the window."""
         return self.free_checks + self.checks_per_message * usage.messages
 
     def spent(self, usage: Usage) -> float:
-        """Give what was spent within the window."""
+        """Return what was spent within the window."""
         return usage.checks + (self.force_cost - 1) * usage.forced
 
     def left(self, usage: Usage) -> float:
-        """Give what may still be spent; never below nothing."""
+        """Return what may still be spent, at least nothing."""
         return max(0.0, self.limit(usage) - self.spent(usage))
 
     def used(self, usage: Usage) -> float:
-        """Give the part of the limit that was spent; a limit of nothing is all spent."""
+        """Return the part of the limit that was spent; a limit of nothing is all spent."""
         limit = self.limit(usage)
         return self.spent(usage) / limit if limit else 1.0
 
     def price(self, numbers: int, *, force: bool) -> float:
-        """Give what it costs to check so many numbers."""
+        """Return what it costs to check so many numbers."""
         return numbers * (self.force_cost if force else 1)
 
     def explain(self, usage: Usage) -> str:
-        """Say in a sentence what was spent on what, and what the limit is."""
+        """Return in a sentence what was spent on what, and what the limit is."""
         return (
             f"{self.spent(usage):g} spent on {usage.checks} numbers ({usage.forced} forced) "
             f"for {usage.messages} messages within {self.window_days} days; the limit is "
@@ -75,5 +75,5 @@ class Budget:
         )
 
     def first_day(self, now: int) -> int:
-        """Give the first UTC day (of 1970) of the window that ends now."""
+        """Return the first day of the window that ends now, in UTC days since 1970."""
         return now // DAY_MS - self.window_days + 1

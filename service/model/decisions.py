@@ -1,17 +1,19 @@
-"""What a person decides about an identity, as a table over its states."""
+"""What a person decides: about an identity, as a table over its states, and to block a user.
+
+A block needs no identity change at hand; it ends by itself at its time, or by a person.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 
-from service.model.doubts import want_answer
-from service.model.identities import note_owner, start
-from service.model.timeline import Change
-from service.model.users import OPEN, AuditEntry, By, Context, State, User
+from service.model.identity import ask_client, note_owner, start_acknowledging
+from service.model.timeline import LATEST_MS, Change
+from service.model.users import OPEN_STATES, AuditEntry, By, Context, State, User
 
 
 class Verb(StrEnum):
-    """The two decisions."""
+    """The two decisions about an identity."""
 
     ACKNOWLEDGE = "acknowledge"
     HOLD = "hold"
@@ -71,53 +73,57 @@ _EFFECTS: dict[tuple[Verb, State], _Effect] = {
 
 
 def decide(user: User, decision: Decision, context: Context) -> Result:
-    """Take a decision about the latest identity, if that is the one that was seen."""
-    latest = user.identity.latest
-    if latest is None or user.identity.state is None:
+    """Apply a decision about the latest identity, if that is the one that was seen."""
+    identity, latest = user.identity, user.identity.latest
+    if latest is None or identity.state is None:
         return Result.NO_IDENTITY
     if latest.hash != decision.hash:
         return Result.ANOTHER_HASH
-    effect = _EFFECTS[decision.verb, user.identity.state]
+    effect = _EFFECTS[decision.verb, identity.state]
     if effect is _Effect.HOLD_BETWEEN_TRIES:
-        under_way = user.identity.work is not None and user.identity.work.under_way(context.now)
+        # A PUT that is under way can't be called back.
+        under_way = identity.work is not None and identity.work.under_way(context.now)
         effect = _Effect.TOO_LATE if under_way else _Effect.HOLD
-    if effect is _Effect.TOO_LATE:
-        return Result.TOO_LATE
-    if effect is _Effect.START:
-        user.record(_entry("decided", decision, context))
-        start(user, latest, decision.by, context)
-    elif effect is _Effect.HOLD:
-        _hold(user, latest, decision, context)
-        user.record(_entry("held", decision, context))
-    elif effect is _Effect.UNCHANGED:
-        _vouch(user, latest, decision, context)
+    match effect:
+        case _Effect.TOO_LATE:
+            return Result.TOO_LATE
+        case _Effect.START:
+            user.record(_entry("decided", decision, context))
+            start_acknowledging(user, latest, decision.by, context)
+        case _Effect.HOLD:
+            _hold(user, latest, decision, context)
+        case _Effect.UNCHANGED:
+            _confirm_owner(user, latest, decision, context)
     return Result.TAKEN
 
 
-def _vouch(user: User, latest: Change, decision: Decision, context: Context) -> None:
-    """Take a person's word for who has a number that another user had left before.
+def _hold(user: User, latest: Change, decision: Decision, context: Context) -> None:
+    """Keep the block. A try whose outcome is unknown is cleared up by a GET."""
+    identity = user.identity
+    begun = identity.work is not None and identity.work.begun
+    if identity.state is not State.HELD:
+        latest.decided_by, latest.decided_at = decision.by, context.now
+    identity.state, identity.work, identity.due_at = State.HELD, None, None
+    identity.after_hold = False
+    user.touch(context.now)
+    if begun:
+        ask_client(user, "held between tries", context)
+    user.record(_entry("held", decision, context))
 
-    Policy had acknowledged the identity before the move was heard of, which says nothing of it.
+
+def _confirm_owner(user: User, latest: Change, decision: Decision, context: Context) -> None:
+    """Accept a person's word for who has a number that its user had left before.
+
+    Policy had acknowledged the identity before the move was known, which says nothing of it.
     """
     moved = user.moved_to
-    if user.identity.state in OPEN and moved is not None and latest.first.after(moved.since):
+    is_open = user.identity.state in OPEN_STATES
+    if is_open and moved is not None and latest.first.after(moved.since):
         latest.decided_by, latest.decided_at = decision.by, context.now
         latest.touched = True
         user.record(_entry("decided", decision, context))
         note_owner(user)
         user.touch(context.now)
-
-
-def _hold(user: User, latest: Change, decision: Decision, context: Context) -> None:
-    """Keep the block. A try whose outcome is unknown is cleared up by a GET."""
-    begun = user.identity.work is not None and user.identity.work.begun
-    if user.identity.state is not State.HELD:
-        latest.decided_by, latest.decided_at = decision.by, context.now
-    user.identity.state, user.identity.work, user.identity.due_at = State.HELD, None, None
-    user.identity.after_hold = False
-    user.touch(context.now)
-    if begun:
-        want_answer(user, "held between tries", context)
 
 
 def _entry(event: str, decision: Decision, context: Context) -> AuditEntry:
@@ -129,3 +135,65 @@ def _entry(event: str, decision: Decision, context: Context) -> AuditEntry:
         note=decision.note,
         evidence=decision.evidence,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why nobody is to write to a user, since when, and until when (Unix ms); None: for good."""
+
+    reason: str
+    since: int
+    by: By
+    until: int | None = None
+
+    def in_force(self, now: int) -> bool:
+        """Return whether it has not ended by itself."""
+        return self.until is None or now < self.until
+
+
+def stricter(one: Block | None, other: Block | None, now: int) -> Block | None:
+    """Return the block in force, of two the one that ends later.
+
+    So the stricter one holds where two users turned out to be one.
+    """
+    blocks = [block for block in (one, other) if block is not None]
+    return max(
+        blocks, key=lambda block: (block.in_force(now), block.until or LATEST_MS), default=None
+    )
+
+
+def block_user(
+    user: User, known: Block | None, wanted: Block, context: Context, note: str | None = None
+) -> Block:
+    """Block a user, leave one audit entry with the note, and return the block as it is then.
+
+    Asked for again, it stays as it is. One that says something else takes its place, and has been
+    in force since the first.
+    """
+    if known is not None and known.in_force(context.now):
+        if (known.reason, known.until) == (wanted.reason, wanted.until):
+            return known
+        wanted = replace(wanted, since=known.since)
+    user.record(AuditEntry(context.now, "blocked", user.hash, wanted.by, wanted.reason, note))
+    return wanted
+
+
+def copy_block(block: Block, known: Block | None, other: User, now: int) -> bool:
+    """Return whether a user's block is to hold for another one too; leave an audit entry if so.
+
+    The other is the same person under another number, or has the number that the user had. A block
+    of the other's own that ends no earlier stays as it is.
+    """
+    if not block.in_force(now) or stricter(known, block, now) is known:
+        return False
+    note = "copied: the block is of who had another number or user id before, or had this number"
+    other.record(AuditEntry(now, "blocked", other.hash, block.by, block.reason, note))
+    return True
+
+
+def unblock_user(user: User, known: Block | None, by: By, context: Context) -> bool:
+    """End a block, leave one audit entry, and return whether there was one in force."""
+    if known is None or not known.in_force(context.now):
+        return False
+    user.record(AuditEntry(context.now, "unblocked", user.hash, by))
+    return True

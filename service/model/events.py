@@ -1,17 +1,17 @@
-"""What a callback says, in words that hold for every API of WhatsApp.
+"""What a callback says, in the same events for every API of WhatsApp.
 
 A `user` is named by any alias: a wa_id, or on the Cloud API a user id.
 """
 
 from typing import NamedTuple
 
-from service.model.moments import Moment
+from service.model.timeline import Moment
 
 
 class IdentitySeen(NamedTuple):
     """A user of the account has this identity hash, as a notification or a message says.
 
-    `changed` is when the hash came to be, `said` when the message that tells it was sent;
+    `changed` is when the hash came to be, `said` when the message that says so was sent;
     `acknowledged` is what the message claims, None where it claims nothing.
     """
 
@@ -25,7 +25,7 @@ class IdentitySeen(NamedTuple):
 class HashUnreadable(NamedTuple):
     """The user has an identity hash that can't be read: there may be another one than is known.
 
-    `at` is when it was there, `message_id` that of the message that told it.
+    `at` is when it was there, `message_id` that of the message that brought it.
     """
 
     user: str
@@ -44,8 +44,8 @@ class SendBlocked(NamedTuple):
 class HashRefused(NamedTuple):
     """Cloud API: a message was refused with 137000, for the user has another hash than it named.
 
-    The user may not be named; then an earlier status of the same message tells who it was for.
-    `hash` is the one that the user has now, where the refusal tells it.
+    The user may not be named; then an earlier status of the same message says who it was for.
+    `hash` is the one that the user has now, where the refusal says so.
     """
 
     user: str | None
@@ -77,12 +77,12 @@ class ContactChecked(NamedTuple):
     wa_id: str | None
 
 
-class Named(NamedTuple):
+class AliasesSeen(NamedTuple):
     """Cloud API: all that one element calls one user; it comes before the events about that user.
 
     `user_id` is the business-scoped user id, the strongest alias, and what those events use; a
-    `parent` id holds across linked businesses. `creates` is false where the element is no
-    reason to keep a user of whom nothing is known, as a status is: it only links known names.
+    `parent` id holds across linked businesses. `creates` is false where the element is no reason to
+    keep a user of whom nothing is known, as a status is: it only links known aliases.
     """
 
     user_id: str
@@ -93,7 +93,7 @@ class Named(NamedTuple):
 
 
 class MessageSent(NamedTuple):
-    """Cloud API: the message with this id was for this user, which the id itself does not tell."""
+    """Cloud API: the message with this id was for this user, which the id itself does not say."""
 
     user: str
     message_id: str
@@ -101,7 +101,7 @@ class MessageSent(NamedTuple):
 
 
 Event = (
-    Named
+    AliasesSeen
     | IdentitySeen
     | HashUnreadable
     | UserWrote
@@ -114,22 +114,23 @@ Event = (
 
 
 class Fault(NamedTuple):
-    """A part of a callback that can't be read, and why, in words without its content."""
+    """A part of a callback that can't be read, and the reason, in words without its content."""
 
     where: str
-    why: str
+    reason: str
 
     def __str__(self) -> str:
-        """Give the sentence for the journal."""
-        return f"{self.where}: {self.why}" if self.where else self.why
+        """Return the sentence for the journal."""
+        return f"{self.where}: {self.reason}" if self.where else self.reason
 
 
 class Reading(NamedTuple):
-    """What a dialect made of a body for one account: events, faults, and elements it let pass.
+    """What a dialect made of a body for one account: events, faults, and elements it ignored.
 
-    `more_faults` counts those that are not named. `sent` and `delivered` are the recipients of
-    messages of the business, as often as a status tells so; they are counted, and are no events.
-    `synthetic` is what we sent ourselves, to see whether the door can be reached: it says nothing.
+    `others` counts what was ignored, `more_faults` the faults that are not named. `sent` and
+    `delivered` are the recipients of messages of the business, as often as a status says so; they
+    are counted, and are no events. `synthetic` is what Ackgate sent itself, to see whether the
+    webhook endpoint can be reached: it says nothing.
     """
 
     events: tuple[Event, ...] = ()

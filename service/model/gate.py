@@ -5,21 +5,21 @@ looked at, and each can only add a reason.
 """
 
 from collections.abc import Sequence
+from math import ceil, sqrt
 from typing import NamedTuple
 
 from service.model.contacts import FRESH_MS, HOUR_MS, INVALID
-from service.model.names import is_user_id
 from service.model.numbers import Spelling, has_country, is_dialable, own_digits
 from service.model.recipients import (
+    Candidate,
     LatestCheck,
-    Named,
     Recipient,
     RecipientData,
     meaning_of,
-    told_by,
+    wa_ids_of,
     weight,
 )
-from service.model.users import OPEN, State
+from service.model.users import OPEN_STATES, State, is_user_id
 
 UNKNOWN = "contact_unknown"
 OTHER_SPELLING = "other_spelling"
@@ -43,7 +43,7 @@ CLEARS_WHEN = {
 }
 _USER_WRITES = "the user writes"
 CLEARS_WHEN_ON_CLOUD = dict.fromkeys(("contact_invalid", UNKNOWN, "contact_stale"), _USER_WRITES)
-"""The Cloud API checks no numbers: results are left where an account moved there."""
+"""The Cloud API checks no numbers: there are results only where an account moved there."""
 _COUNTRY_CODE = "you ask by the number with its country code"
 _CHECKED = "the number is checked"
 
@@ -94,7 +94,7 @@ class Rules(NamedTuple):
     def sort(
         self, reasons: Sequence[Reason], warnings: Sequence[Reason]
     ) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
-        """Put each on the side where the account wants it."""
+        """Return what blocks and what only warns, as the account wants it."""
         if not self.warn and not self.block:
             return tuple(reasons), tuple(warnings)
         blocking = [reason for reason in reasons if reason.code not in self.warn]
@@ -138,7 +138,7 @@ def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | No
         if name is not first:
             reasons += _invalid(name.alias, name.user, name.checks, status)
     warnings: list[Reason] = []
-    is_known = first.is_heard_of or any(check.is_result for check in checks)
+    is_known = first.has_known_user or any(check.is_result for check in checks)
     if meaning.is_other:
         warnings += _by_another_spelling(of, status)
     elif not is_known:
@@ -146,26 +146,27 @@ def judge(text: str, data: RecipientData, status: AccountStatus) -> Verdict | No
     warnings += _stale(of, first.user, checks, status)
     warnings += _of_account(first.user, status)
     blocking, warning = status.rules.sort(reasons, warnings)
-    wa_id, user_id, hash_ = _called(first, text, told_by(meaning.checks, status.now))
+    wa_id, user_id, hash_ = _names_of(first, text, wa_ids_of(meaning.checks, status.now))
     return Verdict(wa_id, is_known, blocking, warning, user_id, None if blocking else hash_)
 
 
-def _alias_of(name: Named) -> str:
+def _alias_of(name: Candidate) -> str:
     return name.alias if name.user is None else name.user.alias or name.alias
 
 
-def _called(
-    first: Named, text: str, told: Sequence[str]
+def _names_of(
+    first: Candidate, text: str, checked: Sequence[str]
 ) -> tuple[str | None, str | None, str | None]:
     """Return wa_id, user id and trusted hash of whom the answer is about.
 
-    A number of which nothing is known has no wa_id: nobody but the client tells it.
+    A number of which nothing is known has no wa_id: nobody but the client knows it. `checked` are
+    the wa_ids that checks of the text found.
     """
     user = first.user
     if user is not None:
         trusted = user.hash if user.state == State.ACKNOWLEDGED else None
         return user.wa_id or None, user.user_id, trusted
-    if not first.is_known and first.alias != text and first.alias not in told:
+    if not first.is_known and first.alias != text and first.alias not in checked:
         return None, None, None
     if is_user_id(first.alias):
         return None, first.alias, None
@@ -175,7 +176,7 @@ def _called(
 def _of_user(user: Recipient, status: AccountStatus) -> list[Reason]:
     """Return what of a user, and of the identity, closes the gate."""
     reasons = []
-    if user.state is not None and user.state not in OPEN:
+    if user.state is not None and user.state not in OPEN_STATES:
         reasons.append(_reason(f"identity_{user.state}", user.received_at, user.alias, status))
     if user.blocked_since is not None:
         reasons.append(_reason("send_blocked", user.blocked_since, user.alias, status))
@@ -211,7 +212,7 @@ def _invalid(
 
 
 def _wrote_since(user: Recipient | None, at: int) -> bool:
-    """Tell whether the user wrote since then, to within the hour that is kept of it."""
+    """Return whether the user wrote since then, to within the hour that is kept of it."""
     return user is not None and user.wrote_at is not None and user.wrote_at + HOUR_MS > at
 
 
@@ -256,3 +257,34 @@ def _of_account(user: Recipient | None, status: AccountStatus) -> list[Reason]:
 def _reason(code: str, since: int | None, of: str | None, status: AccountStatus) -> Reason:
     clears_when = (CLEARS_WHEN_ON_CLOUD if status.cloud else CLEARS_WHEN).get(code)
     return Reason(code, since, of, clears_when=clears_when or CLEARS_WHEN[code])
+
+
+STEP_SECONDS = 3
+LONGEST_SECONDS = 900
+MARGIN_SECONDS = 10
+"""For the requests themselves: all that failed are on their way at once then."""
+
+
+def catching_up(alive_at: int | None, now: int) -> Reason | None:
+    """Return the reason after a downtime, from when the service was last alive (Unix ms).
+
+    Until then callbacks may still be under way that could not be delivered. None where it is not
+    known when the service was alive: nothing was ever missed.
+    """
+    if alive_at is None:
+        return None
+    seconds = min(LONGEST_SECONDS, next_try_seconds((now - alive_at) / 1000) + MARGIN_SECONDS)
+    return Reason("catching_up", now, until=now + 1000 * seconds)
+
+
+def next_try_seconds(down_seconds: float) -> int:
+    """Return the longest that the client may pause before it tries again what failed meanwhile.
+
+    It tries again 3 s after the first failure, then after 6, 9 … s, at most 900 s
+    ("callback_backoff_delay_ms" and "max_callback_backoff_delay_ms" of its settings). After n tries
+    it has waited 3 + 6 + … + 3n s, which is 1.5 n (n + 1): the longer the service was away, the
+    longer it may be until the next try.
+    """
+    waited = max(0.0, down_seconds) / (STEP_SECONDS / 2)
+    tries = ceil((sqrt(1 + 4 * waited) - 1) / 2)
+    return min(LONGEST_SECONDS, STEP_SECONDS * max(1, tries))

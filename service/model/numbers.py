@@ -1,8 +1,8 @@
 """Phone numbers as people write them, and what a spelling of one may mean.
 
 Nothing that is computed from a number ever opens the gate: it only finds who may be meant, so that
-what is known of them can close it. A WhatsApp id is told by the client alone (`5566295500` is
-`5215566295500` there).
+what is known of them can close it. The WhatsApp id of a number is known to the client alone
+(`5566295500` is `5215566295500` there).
 """
 
 import re
@@ -23,7 +23,7 @@ from phonenumbers import (
     region_code_for_country_code,
 )
 
-from service.model.names import MAX_ALIAS_CHARACTERS, is_user_id, usable_alias
+from service.model.users import MAX_ALIAS_CHARACTERS, is_user_id, usable_alias
 
 MAX_CHARACTERS = 64
 """Longer text is no phone number that can be dialled, whatever its punctuation."""
@@ -71,7 +71,7 @@ def spell(text: str, country_of: str | None) -> Spelling:
     """Return all that a text may call a user; `country_of` is as in `canonical`.
 
     A number without a country code that the account's country completes names nobody by itself:
-    its own digits may be the number of a stranger elsewhere.
+    its own digits may be a number of somebody else elsewhere.
     """
     names = [text] if usable_alias(text) else []
     digits = own_digits(text)
@@ -92,7 +92,7 @@ def spell(text: str, country_of: str | None) -> Spelling:
 
 
 def has_country(text: str) -> bool:
-    """Tell whether a number is written with its country code: with a plus sign, 00, or as a wa_id.
+    """Return whether a number has its country code: it begins with plus or 00, or is a wa_id.
 
     No country code, and so no wa_id, begins with a zero.
     """
@@ -103,7 +103,7 @@ def has_country(text: str) -> bool:
 
 
 def is_dialable(text: str, country_of: str | None) -> bool:
-    """Tell whether a text is a phone number, also where WhatsApp alone spells it so, as 521 …."""
+    """Return whether a text is a phone number, also where WhatsApp alone spells it so, as 521 …."""
     if canonical(text, country_of) is not None:
         return True
     digits = own_digits(text) if has_country(text) else None
@@ -113,7 +113,7 @@ def is_dialable(text: str, country_of: str | None) -> bool:
 
 
 def new_name(text: str, country_of: str | None) -> str | None:
-    """Return how to call a user never heard of whom a text means; None where that is in doubt.
+    """Return how to call an unknown user whom a text means; None where that is in doubt.
 
     A number has its country code, and no zero of its own country's calls after it.
     """

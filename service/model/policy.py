@@ -1,7 +1,14 @@
-"""Which changes are acknowledged without a person, and the guard against users who flap."""
+"""Which changes are acknowledged without a person, and the pause before a failed try is repeated.
+
+The guard protects users whose identity changes again and again: beyond `max_changes` within
+`per_seconds` a person decides, whatever the mode.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+MAX_DELAY_SECONDS = 300.0
+JITTER = 0.2
 
 Mode = Literal["manual", "auto"]
 
@@ -10,7 +17,7 @@ Mode = Literal["manual", "auto"]
 class Policy:
     """What becomes of a change: `manual` waits for a person, `auto` acknowledges after a delay.
 
-    The guard: with `max_changes` = 3 the fourth change within `per_seconds` waits for a person.
+    With `max_changes` = 3 the fourth change within `per_seconds` waits for a person.
     """
 
     name: str
@@ -32,7 +39,7 @@ class Rule:
     wa_id_prefixes: tuple[str, ...] = ()
 
     def matches(self, wa_id: str) -> bool:
-        """Tell whether the rule names this user."""
+        """Return whether the rule names this user."""
         return wa_id in self.wa_ids or wa_id.startswith(self.wa_id_prefixes)
 
 
@@ -50,14 +57,14 @@ class Policies:
     first_use: Policy | None = None
 
     def of(self, *names: str) -> Policy:
-        """Give the policy of the first rule that names the user by any name, else the default."""
+        """Return the policy of the first rule that names the user by any name, else the default."""
         for rule in self.rules:
-            if any(map(rule.matches, names)):
+            if any(rule.matches(name) for name in names):
                 return rule.policy
         return self.default
 
 
-class Verdict(NamedTuple):
+class PolicyResult(NamedTuple):
     """What the policy says of one change, and why, for the audit trail."""
 
     policy: Policy
@@ -65,18 +72,28 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def judge(policy: Policy, changes_in_window: int) -> Verdict:
-    """Ask the policy about a change, this one included in `changes_in_window`.
+def evaluate_policy(policy: Policy, changes_in_window: int) -> PolicyResult:
+    """Return what the policy says of a change, this one included in `changes_in_window`.
 
     They need not be counted any further than one more than it allows.
     """
     if policy.mode == "manual":
-        return Verdict(policy, automatic=False, reason=f"policy {policy.name}: manual")
+        return PolicyResult(policy, automatic=False, reason=f"policy {policy.name}: manual")
     if changes_in_window > policy.max_changes:
-        return Verdict(
+        return PolicyResult(
             policy,
             automatic=False,
             reason=f"policy {policy.name}: guard, more than {policy.max_changes} changes within "
             f"{policy.per_seconds:g} s",
         )
-    return Verdict(policy, automatic=True, reason=f"policy {policy.name}: auto")
+    return PolicyResult(policy, automatic=True, reason=f"policy {policy.name}: auto")
+
+
+def delay_seconds(tries: int, chance: float, cap: float = MAX_DELAY_SECONDS) -> float:
+    """Return the pause after so many tries: about 1, 2, 4 … s, at most `cap`.
+
+    `chance` between 0 and 1 spreads it by a fifth either way, so that work which failed
+    together does not come back together.
+    """
+    doubled = 2.0 ** min(max(tries, 1) - 1, 30)
+    return min(cap, doubled * (1 - JITTER + 2 * JITTER * chance))

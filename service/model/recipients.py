@@ -8,7 +8,7 @@ from service.model.numbers import Spelling, other_spellings
 from service.model.users import Link
 
 
-class HandBlock(NamedTuple):
+class ManualBlock(NamedTuple):
     """A person's block, since and until when (Unix ms), with the words of who blocked."""
 
     since: int
@@ -19,7 +19,7 @@ class HandBlock(NamedTuple):
 class Recipient(NamedTuple):
     """A user, as far as the gate goes by one.
 
-    `blocked` is a person's block, with its end; `heard_of` is false where that block is all that
+    `blocked` is a person's block, with its end; `is_known` is false where that block is all that
     is known. `unverified`: the client was not asked since a restore. `wa_id` is empty where only a
     user id is known. Times are Unix milliseconds.
     """
@@ -31,9 +31,9 @@ class Recipient(NamedTuple):
     blocked_since: int | None = None
     moved_to: Link | None = None
     wrote_at: int | None = None
-    heard_of: bool = True
+    is_known: bool = True
     unverified: bool = False
-    blocked: HandBlock | None = None
+    blocked: ManualBlock | None = None
     user_id: str | None = None
     hash: str | None = None
 
@@ -59,7 +59,7 @@ class LatestCheck(NamedTuple):
 
     @property
     def is_result(self) -> bool:
-        """Tell whether it says something: what is being checked, or failed to be, does not."""
+        """Whether it says something: what is being checked, or failed to be, does not."""
         return self.status in RESULTS
 
 
@@ -85,7 +85,7 @@ class RecipientData(NamedTuple):
         users: Mapping[str, Recipient],
         checks: Iterable[LatestCheck],
     ) -> "RecipientData":
-        """Sort checks by all that they are known by."""
+        """Return the data with the checks sorted by input, by canonical form and by wa_id."""
         by_input: dict[str, list[LatestCheck]] = {}
         by_form: dict[str, list[LatestCheck]] = {}
         by_wa_id: dict[str, list[LatestCheck]] = {}
@@ -98,41 +98,41 @@ class RecipientData(NamedTuple):
         return cls(country_of, spellings, users, by_input, by_form, by_wa_id)
 
 
-class Named(NamedTuple):
-    """A name that a text may call somebody, and who that is; `checks` are those of its wa_id."""
+class Candidate(NamedTuple):
+    """A name that a text may stand for, and whose it is; `checks` are those of its wa_id."""
 
     alias: str
     user: Recipient | None
     checks: Sequence[LatestCheck]
 
     @property
-    def is_heard_of(self) -> bool:
-        """Tell whether callbacks spoke of the user."""
-        return self.user is not None and self.user.heard_of
+    def has_known_user(self) -> bool:
+        """Whether callbacks were about the user."""
+        return self.user is not None and self.user.is_known
 
     @property
     def is_known(self) -> bool:
-        """Tell whether callbacks or checks spoke of the name."""
-        return self.is_heard_of or any(check.is_result for check in self.checks)
+        """Whether callbacks or checks were about the name."""
+        return self.has_known_user or any(check.is_result for check in self.checks)
 
 
 class Meaning(NamedTuple):
     """Whom a text may mean.
 
     `first` is whom it is about: `named` hold those that it names by itself, by an alias, by its
-    digits, or by what a check of the number told; `others` are users who are found by another
+    digits, or by what a check of the number found; `others` are users who are found by another
     spelling alone. `is_other`: it names nobody that is known by itself, so that `first` is one of
     the others. `checks` are those of the number itself.
     """
 
-    first: Named
-    named: Sequence[Named]
-    others: Sequence[Named]
+    first: Candidate
+    named: Sequence[Candidate]
+    others: Sequence[Candidate]
     checks: Sequence[LatestCheck] = ()
 
     @property
     def is_other(self) -> bool:
-        """Tell whether the first is found by another spelling alone."""
+        """Whether the first is found by another spelling alone."""
         return self.first in self.others
 
     @property
@@ -145,7 +145,7 @@ class Meaning(NamedTuple):
         return list(found.values())
 
 
-NOBODY = Named("", None, ())
+NOBODY = Candidate("", None, ())
 
 
 def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
@@ -158,9 +158,11 @@ def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
         checks = _checks_of(data, spelling.completed)
         named = _by_itself(text, spelling, checks, data, now)
     others = _others(_computed(spelling, checks, data, now), named, data)
-    # What was told by no result, such as a check that failed, makes nobody known.
-    hearsay = [check.wa_id for check in checks if check.wa_id is not None and not check.is_result]
-    doubtful = _others(hearsay, [*named, *others], data) if hearsay else []
+    # A wa_id without a result, such as that of a check that failed, makes nobody known.
+    without_result = [
+        check.wa_id for check in checks if check.wa_id is not None and not check.is_result
+    ]
+    doubtful = _others(without_result, [*named, *others], data)
     first = named[0] if named else NOBODY
     names_somebody = first.user or first.is_known or any(check.is_result for check in checks)
     if others and not names_somebody:
@@ -170,30 +172,30 @@ def meaning_of(text: str, data: RecipientData, now: int) -> Meaning:
 
 def _by_itself(
     text: str, spelling: Spelling, checks: Sequence[LatestCheck], data: RecipientData, now: int
-) -> list[Named]:
-    """Return whom a text names by itself, and by what checks of the number told."""
-    told = told_by(checks, now)
-    names = dict.fromkeys((*told, *spelling.names))
-    return sorted((_named(name, data) for name in names), key=lambda name: _rank(name, text, told))
+) -> list[Candidate]:
+    """Return whom a text names by itself, and by what checks of the number found."""
+    checked = wa_ids_of(checks, now)
+    names = dict.fromkeys((*checked, *spelling.names))
+    found = [_candidate(name, data) for name in names]
+    return sorted(found, key=lambda candidate: _rank(candidate, text, checked))
 
 
 def _computed(
     spelling: Spelling, checks: Sequence[LatestCheck], data: RecipientData, now: int
 ) -> list[str]:
-    """Return the names that are computed from a text, and what checks of those told."""
-    computed = [other for wa_id in told_by(checks, now) for other in other_spellings(wa_id)]
-    if spelling.others:
-        computed += (*spelling.others, *told_by(_checks_of(data, spelling.others), now))
-    return computed
+    """Return the names that are computed from a text, and what checks of those found."""
+    computed = [other for wa_id in wa_ids_of(checks, now) for other in other_spellings(wa_id)]
+    of_others = wa_ids_of(_checks_of(data, spelling.others), now)
+    return [*computed, *spelling.others, *of_others]
 
 
-def _others(computed: Sequence[str], named: Sequence[Named], data: RecipientData) -> list[Named]:
+def _others(
+    computed: Sequence[str], named: Sequence[Candidate], data: RecipientData
+) -> list[Candidate]:
     """Return the users who are found by these names, and not named already."""
-    if not computed:
-        return []
     names = {name.alias for name in named}
     ids = {name.user.id for name in named if name.user is not None}
-    found = [_named(name, data) for name in dict.fromkeys(computed) if name not in names]
+    found = [_candidate(name, data) for name in dict.fromkeys(computed) if name not in names]
     return [name for name in found if name.user is not None and name.user.id not in ids]
 
 
@@ -201,18 +203,15 @@ def _checks_of(
     data: RecipientData, forms: Iterable[str], literal: Sequence[LatestCheck] = ()
 ) -> list[LatestCheck]:
     """Return the checks of a number, each once: as it was asked, and in other spellings."""
-    found = [*literal]
-    for form in forms:
-        found += data.alike.get(form, ())
-    return found if len(found) <= 1 else list(dict.fromkeys(found))
+    in_form = [check for form in forms for check in data.alike.get(form, ())]
+    return list(dict.fromkeys([*literal, *in_form]))
 
 
-def told_by(checks: Iterable[LatestCheck], now: int) -> list[str]:
-    """Return the wa_ids that results of checks tell, the one to go by first."""
-    told = [check for check in checks if check.wa_id is not None and check.is_result]
-    if len(told) > 1:
-        told.sort(key=lambda check: weight(check, now), reverse=True)
-    return list(dict.fromkeys(check.wa_id for check in told if check.wa_id is not None))
+def wa_ids_of(checks: Iterable[LatestCheck], now: int) -> list[str]:
+    """Return the wa_ids that results of checks name, the one to go by first."""
+    results = [check for check in checks if check.is_result]
+    results.sort(key=lambda check: weight(check, now), reverse=True)
+    return list(dict.fromkeys(check.wa_id for check in results if check.wa_id is not None))
 
 
 def weight(check: LatestCheck, now: int) -> tuple[bool, int]:
@@ -221,16 +220,16 @@ def weight(check: LatestCheck, now: int) -> tuple[bool, int]:
     return answered_at is not None and now < answered_at + FRESH_MS, check.checked_at
 
 
-def _named(name: str, data: RecipientData) -> Named:
+def _candidate(name: str, data: RecipientData) -> Candidate:
     user = data.users.get(name)
-    return Named(name, user, data.newest.get(name if user is None else user.wa_id, ()))
+    return Candidate(name, user, data.newest.get(name if user is None else user.wa_id, ()))
 
 
-def _rank(name: Named, text: str, told: Sequence[str]) -> int:
-    """Rank the names of a text: whoever is called just so, and was heard of, is meant."""
-    if name.is_heard_of:
+def _rank(name: Candidate, text: str, checked: Sequence[str]) -> int:
+    """Rank the names of a text: whoever is called just so, and is known, is meant."""
+    if name.has_known_user:
         return 0 if name.alias == text else 1
-    if name.alias in told:
+    if name.alias in checked:
         return 2
     if name.is_known:
         return 3

@@ -1,33 +1,87 @@
-"""A user's changes in the order of their event times, whatever the order of arrival.
+"""When hashes were seen, and a user's changes in the order of their event times.
 
 A *change* is a hash over the span of the moments at which it was seen. Two changes that follow
 each other have different hashes: the same hash again only grows the span. A sighting that falls
-between two sightings of another hash parts them, for then the hash came, went and came again.
-The timeline is therefore the same for every order in which the same sightings arrive.
+between two sightings of another hash splits them, for then the hash came, went and came again.
+The timeline is therefore the same for every order in which the same sightings arrive, which is
+what delivery requires: callbacks come at least once, and in any order.
 """
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from itertools import islice
+from typing import NamedTuple
 
-from service.model.moments import SECOND_MS, Moment, Precision
-
+SECOND_MS = 1000
+MAX_SKEW_MS = 5 * 60 * SECOND_MS
+"""An event time that lies further ahead of its arrival is not believed."""
+LATEST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: what RFC 3339 can still write."""
 MAX_SIGHTINGS = 32
-"""Sightings kept of a change, to part it rightly should another hash turn out to lie within."""
+"""Sightings kept of a change, to split it rightly should another hash turn out to lie within.
 
+`created_timestamp` makes nearly all sightings of a change equal, so that there are one or two.
+"""
 MAX_NEAR = 64
 """Changes that are looked at for one that began earlier and is not over: a bound, for a user who is
 flooded with them."""
 
 
+class Precision(IntEnum):
+    """How well a moment is known; of the same change the smaller is kept."""
+
+    EXACT = 0
+    """To the millisecond: from the message id or `created_timestamp`."""
+    SECOND = 1
+    """To the whole second that a `timestamp` stands for."""
+    ARRIVAL = 2
+    """Only that it was before the callback arrived."""
+
+
+class Moment(NamedTuple):
+    """A time in Unix milliseconds, and its precision."""
+
+    at: int
+    precision: Precision = Precision.EXACT
+
+    @property
+    def until(self) -> int:
+        """The last millisecond that the moment may stand for."""
+        return self.at + SECOND_MS - 1 if self.precision is Precision.SECOND else self.at
+
+    def after(self, other: "Moment") -> bool:
+        """Return whether this was surely later than the other."""
+        return self.at > other.until
+
+    def better(self, other: "Moment") -> bool:
+        """Return whether this says better when a change came: more precise, else earlier."""
+        return (self.precision, self.at) < (other.precision, other.at)
+
+
+class Dating(NamedTuple):
+    """The moment to go by, and the claimed time (ms) where the claim is not believed."""
+
+    moment: Moment
+    claimed_ahead: int | None = None
+
+
+def date_event(claimed: Moment | None, arrived: int) -> Dating:
+    """Return when something happened: as claimed, unless that is too far ahead of the arrival."""
+    if claimed is None:
+        return Dating(Moment(arrived, Precision.ARRIVAL))
+    if claimed.at > arrived + MAX_SKEW_MS:
+        return Dating(Moment(arrived, Precision.ARRIVAL), claimed.at)
+    return Dating(claimed)
+
+
 @dataclass(slots=True)
 class Change:
-    """This user has this hash, since this time; and what became of it.
+    """This user has this hash, since this time; and what was decided about it.
 
     `seen` are the moments at which the hash was seen, in their order; `claims` the event times
-    (ms) that lay too far ahead to be believed, to know a repeat by. The hash is None where the
-    Cloud API said that there is another one, and not which.
+    (ms) that lay too far ahead to be believed, by which a repeat is recognized. The hash is None
+    where the Cloud API said that there is another one, and not which.
     """
 
     hash: str | None
@@ -52,18 +106,32 @@ class Change:
         """The sighting that the span ends with."""
         return self.seen[-1]
 
+    @property
+    def is_decided_by_policy(self) -> bool:
+        """Whether a policy decided about the change, and neither a person nor the client."""
+        return self.decided_by is not None and self.decided_by["kind"] == "policy"
+
+    @property
+    def is_decided_by_somebody(self) -> bool:
+        """Whether a person or the client decided about the change, and not a policy."""
+        return self.decided_by is not None and self.decided_by["kind"] != "policy"
+
+    def forget_decision(self) -> None:
+        """Forget who decided about the change, and that it was acknowledged."""
+        self.decided_by = self.decided_at = self.acknowledged_at = None
+        self.touched = True
+
     def spans(self, moment: Moment) -> bool:
-        """Tell whether the moment lies in the span, or within a second of it."""
+        """Return whether the moment lies in the span, or within a second of it."""
         return _touch(self.first.at, self.last.until, moment) or _touch(
             self.changed.at, self.changed.until, moment
         )
 
     def absorb(self, moment: Moment) -> None:
-        """Take a further sighting of the same change; of the same second the exact one stays."""
-        if moment in self.seen or self._knows_better(moment):
+        """Add a sighting of the same change; of the same second only the exact one is kept."""
+        if moment in self.seen or any(_is_second_of(moment, m) for m in self.seen):
             return
-        if moment.precision is Precision.EXACT:
-            self.seen = [m for m in self.seen if not _vaguer(m, moment)]
+        self.seen = [m for m in self.seen if not _is_second_of(m, moment)]
         insort(self.seen, moment)
         if len(self.seen) > MAX_SIGHTINGS:
             del self.seen[1]
@@ -71,12 +139,9 @@ class Change:
             self.changed = moment
         self.touched = True
 
-    def _knows_better(self, moment: Moment) -> bool:
-        return any(_vaguer(moment, m) for m in self.seen)
 
-
-def _vaguer(moment: Moment, exact: Moment) -> bool:
-    """Tell whether the moment is the whole second that the exact one lies in."""
+def _is_second_of(moment: Moment, exact: Moment) -> bool:
+    """Return whether the moment is the whole second that the exact one lies in."""
     return (
         moment.precision is Precision.SECOND
         and exact.precision is Precision.EXACT
@@ -94,14 +159,17 @@ class Order(Enum):
     EARLIER = auto()
     """It lies before the end of the latest's span: a matter of history."""
     AMBIGUOUS = auto()
-    """It can't be told from the end of the latest's span."""
+    """Whether it lies before or after the end of the latest's span is unknown."""
 
 
 def locate(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> Order:
-    """Tell where a sighting falls. `history` is sorted by the first sighting."""
+    """Return where a sighting falls. `history` is sorted by the first sighting."""
     if latest.hash == hash_:
-        return _locate_again(latest, history, moment)
-    if any(c.spans(moment) for c in _near(history, hash_, moment)):
+        # A change of its own only if another hash lies in between.
+        if latest.spans(moment) or moment.at >= latest.first.at or not history:
+            return Order.REPEAT
+        return Order.EARLIER if history[-1].last.at > moment.at else Order.REPEAT
+    if any(change.spans(moment) for change in _near(history, hash_, moment)):
         return Order.REPEAT
     if moment.after(latest.last):
         return Order.LATER
@@ -110,15 +178,8 @@ def locate(latest: Change, history: list[Change], hash_: str | None, moment: Mom
     return Order.AMBIGUOUS
 
 
-def _locate_again(latest: Change, history: list[Change], moment: Moment) -> Order:
-    """Place the latest hash seen again: a change of its own if another lies in between."""
-    if latest.spans(moment) or moment.at >= latest.first.at or not history:
-        return Order.REPEAT
-    return Order.EARLIER if history[-1].last.at > moment.at else Order.REPEAT
-
-
-def repeat(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> None:
-    """Take a repeat: the latest's span grows; one in the history is only told more precisely."""
+def record_repeat(latest: Change, history: list[Change], hash_: str | None, moment: Moment) -> None:
+    """Record a repeat: the latest's span grows; one in the history only becomes more precise."""
     if latest.hash == hash_:
         latest.absorb(moment)
         return
@@ -129,7 +190,11 @@ def repeat(latest: Change, history: list[Change], hash_: str | None, moment: Mom
 
 
 def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> list[Change]:
-    """Place an earlier sighting among the changes; give the entries that history gained."""
+    """Place an earlier sighting among the changes, and return the entries that history gained.
+
+    Where it lies within the span of another hash there are two: the sighting, after what that hash
+    was seen at before.
+    """
     moment = sighted.first
     index = bisect_right(history, moment.at, key=start_of)
     neighbours = [*history[max(0, index - 1) : index + 1], latest]
@@ -138,7 +203,7 @@ def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> li
     gained = [sighted]
     inside = before is not None and before.first.at < moment.at < before.last.at
     if before is not None and inside and before.hash != sighted.hash:
-        gained.insert(0, _part(before, moment))
+        gained.insert(0, _split(before, moment))
     else:
         for neighbour in (before, after):
             if neighbour is not None and neighbour.hash == sighted.hash:
@@ -152,7 +217,7 @@ def insert_earlier(latest: Change, history: list[Change], sighted: Change) -> li
 def count_within(
     latest: Change, history: list[Change], per_seconds: float, most: int | None = None
 ) -> int:
-    """Count the changes in the window that ends with the latest, the latest included.
+    """Return how many changes lie in the window that ends with the latest, the latest included.
 
     A change whose hash was not known is the same one as that which brought the hash. `history` is
     sorted by the first sighting; `most` is where to stop counting, so that a flood of changes costs
@@ -168,23 +233,31 @@ def count_within(
     return 1 + sum(1 for _ in islice(counted, None if most is None else max(0, most - 1)))
 
 
+def just_after(latest: Change, dating: Dating) -> Dating:
+    """Return the dating of a sighting right behind the latest, for one whose own time is not used.
+
+    So it is when the client says which hash is the latest: its answer outranks every timestamp.
+    """
+    return dating._replace(moment=Moment(latest.last.until + 1, Precision.ARRIVAL))
+
+
+def start_of(change: Change) -> int:
+    """Return what a history is sorted by."""
+    return change.seen[0].at
+
+
 def _touch(first: int, last: int, moment: Moment) -> bool:
     return first - SECOND_MS <= moment.until and moment.at <= last + SECOND_MS
 
 
-def start_of(change: Change) -> int:
-    """Give what a history is sorted by."""
-    return change.seen[0].at
-
-
 def _near(history: list[Change], hash_: str | None, moment: Moment) -> list[Change]:
-    """Give the changes to this hash whose span may hold the moment."""
+    """Return the changes to this hash whose span may hold the moment."""
     end = bisect_right(history, moment.until + SECOND_MS, key=start_of)
     return [c for c in history[max(0, end - MAX_NEAR) : end] if c.hash == hash_]
 
 
-def _part(change: Change, moment: Moment) -> Change:
-    """Cut off what was seen before the moment; the change itself keeps what came after."""
+def _split(change: Change, moment: Moment) -> Change:
+    """Cut off and return what was seen before the moment; the change keeps what came after."""
     left = [m for m in change.seen if m.at < moment.at]
     change.seen = [m for m in change.seen if m.at >= moment.at]
     change.changed = _best(change.seen)

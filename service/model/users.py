@@ -1,16 +1,48 @@
-"""A user of an account, as the rules see one: the latest identity, its history, its work."""
+"""A user of an account: the names, the latest identity, its history and its work.
 
+The classes hold the data; the rules that change it are in the other modules of `service.model`.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from service.model.moments import Moment
 from service.model.policy import Policies
-from service.model.timeline import Change
+from service.model.timeline import Change, Moment
 
 LEASE_MS = 10_000
 """How long work is leased; it is renewed long before."""
+MAX_ALIAS_CHARACTERS = 140
+MAX_HASH_CHARACTERS = 1024
+
+_USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9.]{1,128}")
+_ALIAS = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ALIAS_CHARACTERS - 1}}}")
+
+
+def usable_alias(text: str) -> bool:
+    """Return whether the text can name a user: a wa_id, or on the Cloud API a user id."""
+    return _ALIAS.fullmatch(text) is not None
+
+
+def is_user_id(alias: str) -> bool:
+    """Return whether an alias has the form of a Cloud API user id, such as `US.1349`."""
+    return _USER_ID.fullmatch(alias) is not None
+
+
+def usable_hash(text: str) -> bool:
+    """Return whether the text can be an identity hash: opaque, printable, of bounded length."""
+    return 0 < len(text) <= MAX_HASH_CHARACTERS and text.isprintable()
+
+
+def storable(text: str) -> bool:
+    """Return whether a database can hold the text: a lone surrogate or NUL matches nothing."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 class State(StrEnum):
@@ -23,11 +55,11 @@ class State(StrEnum):
     HELD = "held"
     FAILED = "failed"
     AWAITING_HASH = "awaiting_hash"
-    """Cloud API: one message without a hash is approved; the status about it tells the new hash."""
+    """Cloud API: one message without a hash is approved; the status about it has the new hash."""
 
 
-By = dict[str, str]
-"""Who decided: `kind` is policy, key or client; `name` where there is one; `on_behalf_of`."""
+OPEN_STATES = frozenset({State.ACKNOWLEDGED, State.AWAITING_HASH})
+"""The states of an identity that let messages through."""
 
 
 class Kind(StrEnum):
@@ -35,10 +67,6 @@ class Kind(StrEnum):
 
     ACKNOWLEDGE = "acknowledge"
     ASK = "ask"
-
-
-OPEN = frozenset({State.ACKNOWLEDGED, State.AWAITING_HASH})
-"""The states of an identity that let messages through."""
 
 
 @dataclass(slots=True)
@@ -62,15 +90,15 @@ class Work:
     lease_until: int | None = None
 
     def under_way(self, now: int) -> bool:
-        """Tell whether somebody holds an unexpired lease on it."""
+        """Return whether somebody holds an unexpired lease on it."""
         return self.holder is not None and self.lease_until is not None and self.lease_until > now
 
     def held_by(self, holder: str, now: int) -> bool:
-        """Tell whether this holder may still write its result."""
+        """Return whether this holder may still write its result."""
         return self.holder == holder and self.under_way(now)
 
     def later(self, due_at: int) -> None:
-        """Give the work back, to be tried again."""
+        """End the lease after a try, and have it tried again at this time."""
         self.attempts += 1
         self.due_at = due_at
         self.release()
@@ -87,12 +115,13 @@ class Identity:
 
     It exists before any hash is known: the client may be asked (`ask`) about a user of whom nothing
     is known yet, and a failed message may close the gate (`blocked_since`). `latest` is None until
-    a hash, or a change to an unknown one, was seen; then there is a `state` too.
-    `version` counts the changes, so that an answer to an older question can be told. `work` is the
-    acknowledging that is under way, `due_at` when a scheduled one begins; `attempts` and
-    `last_error` are those of the last one. `after_hold` says that the identity before was held,
-    `disputed` that the order of the two latest hashes can't be told. The client has confirmed the
-    hash at `confirmed_at`, and was asked at `checked_at`. Times are Unix milliseconds.
+    a hash, or a change to an unknown one, was seen; from then on there is a `state` too.
+    `version` counts the changes, so that an answer to an older question can be recognized. `work`
+    is the acknowledging that is under way, `due_at` when a scheduled one begins; `attempts` and
+    `last_error` are those of the last one. `after_hold` says that an identity before was held and
+    nobody has decided since, `disputed` that the order of the two latest hashes is unknown. The
+    client has confirmed the hash at `confirmed_at`, and was asked at `checked_at`. Times are Unix
+    milliseconds.
     """
 
     latest: Change | None = None
@@ -110,6 +139,15 @@ class Identity:
     work: Work | None = None
     ask: Work | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a person chose to keep the block, and nobody decided otherwise since.
+
+        That goes beyond the state: after a held identity every later change waits for a person.
+        Otherwise two quick changes would undo a person's hold.
+        """
+        return self.state is State.HELD or self.after_hold
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -124,6 +162,22 @@ class Link:
     alias: str
     relation: Literal["successor", "predecessor", "former_owner", "next_owner"]
     since: Moment
+
+
+By = dict[str, str]
+"""Who decided: `kind` is policy, key or client; `name` where there is one; `on_behalf_of`."""
+BY_CLIENT: By = {"kind": "client"}
+
+
+def by_policy(name: str) -> By:
+    """Return a policy, or a rule of it, as the decider."""
+    return {"kind": "policy", "name": name}
+
+
+def by_key(name: str, on_behalf_of: str | None = None) -> By:
+    """Return an API key as the decider, and the person it speaks for."""
+    by = {"kind": "key", "name": name}
+    return by if on_behalf_of is None else by | {"on_behalf_of": on_behalf_of}
 
 
 class AuditEntry(NamedTuple):
@@ -159,11 +213,12 @@ class User:
     The rules change it in memory; the ledger loads and saves it, and keeps for itself what it
     found (`is_new`, `history_count`, `had_work`, `had_ask`). `renewed` says that a lease was
     prolonged, which is no news to anybody, unlike all else that is `changed`. `history` holds the
-    newest thousand entries at most. `blocked_ids` are the failed messages (480, 137000) that have
-    been heeded, `restored` are history entries that are part of another change again, `audit` the
-    entries to be added. On the Cloud API there may be a `user_id`, or that alone; `named_at` is
-    when both were last used together, `merged_into` the user that this one turned out to be. Since
-    `owner_since` it is known who has the number, see `moved_to`. Times are Unix milliseconds.
+    newest thousand entries at most: so a user who is flooded with changes does not slow the others
+    down. `blocked_ids` are the failed messages (480, 137000) that have taken effect, `restored` are
+    history entries that are part of another change again, `audit` the entries to be added. On the
+    Cloud API there may be a `user_id`, or that alone; `named_at` is when both were last used
+    together, `merged_into` the user that this one turned out to be. Since `owner_since` it is known
+    who has the number, see `moved_to`. Times are Unix milliseconds.
     """
 
     id: int
@@ -215,36 +270,23 @@ class User:
 
 
 def moved_to(links: Sequence[Link], owner_since: int | None) -> Link | None:
-    """Give the number that a user has now; None where it is still the same.
+    """Return the number that a user has now; None where it is still the same.
 
-    A callback that says that somebody has this number again is not enough to forget it, and nor is
-    a policy: a person or the client must have acknowledged an identity that came after the move.
-    `owner_since` (Unix ms) is when the newest such identity came.
+    A callback that says that somebody has this number again does not end a move, and nor does a
+    policy: a person or the client must have acknowledged an identity that came after the move.
+    `owner_since` (Unix ms) is when the newest such identity came, so that it does not matter when
+    the move itself is reported.
     """
-    return newest(standing(links, owner_since), "successor")
+    return newest_link(standing_moves(links, owner_since), "successor")
 
 
-def standing(links: Sequence[Link], owner_since: int | None) -> list[Link]:
-    """Give the moves to another number after which nobody is known to have this one."""
+def standing_moves(links: Sequence[Link], owner_since: int | None) -> list[Link]:
+    """Return the moves to another number after which nobody is known to have this one."""
     known = -1 if owner_since is None else owner_since
     return [x for x in links if x.relation == "successor" and known <= x.since.until]
 
 
-def newest(links: Sequence[Link], relation: str) -> Link | None:
-    """Give the newest link of a kind."""
+def newest_link(links: Sequence[Link], relation: str) -> Link | None:
+    """Return the newest link of a kind."""
     found = [link for link in links if link.relation == relation]
     return max(found, key=lambda link: link.since.at, default=None)
-
-
-def by_policy(name: str) -> By:
-    """Name a policy, or a rule of it, as the decider."""
-    return {"kind": "policy", "name": name}
-
-
-def by_key(name: str, on_behalf_of: str | None = None) -> By:
-    """Name an API key as the decider, and the person it speaks for."""
-    by = {"kind": "key", "name": name}
-    return by if on_behalf_of is None else by | {"on_behalf_of": on_behalf_of}
-
-
-BY_CLIENT: By = {"kind": "client"}

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, delete, insert, select
 
-from service.model.blocks import Block
+from service.model.decisions import Block
 from service.store.mapping import dump, load
 from service.store.tables import blocks
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Protocol
 
-from service.model.names import storable
 from service.model.numbers import Spelling, other_spellings, spell
 from service.model.recipients import LatestCheck, Recipient, RecipientData
+from service.model.users import storable
 from service.store.database import RecipientQuery, UnavailableError
 
 MAX_QUESTIONS = 64

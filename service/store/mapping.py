@@ -6,9 +6,8 @@ from typing import Any
 import orjson
 
 from service.model.contacts import Check, Contact, OptIn
-from service.model.moments import Moment, Precision
-from service.model.recipients import HandBlock, Recipient
-from service.model.timeline import Change
+from service.model.recipients import ManualBlock, Recipient
+from service.model.timeline import Change, Moment, Precision
 from service.model.users import (
     AuditEntry,
     Identity,
@@ -309,7 +308,7 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
     if links is not None:
         moved = moved_to([_link_of(item) for item in orjson.loads(links)], owner_since)
     if since is not None:
-        blocked = HandBlock(since, until, reason)
+        blocked = ManualBlock(since, until, reason)
     signs = (state, blocked_since, wrote_at, links, checked_at)
     return Recipient(
         id_,

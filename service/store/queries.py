@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from service.model.contacts import Contact
-from service.model.retries import MAX_DELAY_SECONDS
+from service.model.policy import MAX_DELAY_SECONDS
 from service.model.timeline import Change
 from service.model.users import LEASE_MS, AuditEntry, Kind, State, User
 from service.store.mapping import (

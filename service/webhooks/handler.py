@@ -13,7 +13,9 @@ from aiohttp import web
 from service.ledger.callbacks import MAX_SLICE, RecordCallback
 from service.ledger.ledger import FullError, Ledger
 from service.ledger.messages import Messages
+from service.model.account_checks import IdentityCheck
 from service.model.events import (
+    AliasesSeen,
     ContactChecked,
     Event,
     Fault,
@@ -21,13 +23,11 @@ from service.model.events import (
     HashUnreadable,
     IdentitySeen,
     MessageSent,
-    Named,
     NumberChanged,
     Reading,
     SendBlocked,
     UserWrote,
 )
-from service.model.identity_check import IdentityCheck
 from service.observability.metrics import Metrics
 from service.settings import AppSettings, Settings
 from service.store.database import APP_MARK, UnavailableError
@@ -58,7 +58,7 @@ EVENT_NAMES: Mapping[type[Event], str] = {
     NumberChanged: "number_changed",
     UserWrote: "user_wrote",
     ContactChecked: "contact_checked",
-    Named: "aliases_seen",
+    AliasesSeen: "aliases_seen",
     MessageSent: "message_sent",
 }
 """What metrics call each event."""
@@ -259,7 +259,7 @@ def _together(slices: Sequence[RecordCallback]) -> Iterator[list[RecordCallback]
 
 
 def _is_unknown_number(fault: Fault) -> bool:
-    return fault.why.startswith(UNKNOWN_NUMBER)
+    return fault.reason.startswith(UNKNOWN_NUMBER)
 
 
 def _nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from service.model.cloud_settings import CloudSettings
+from service.model.account_checks import CloudSettings
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings
 from service.whatsapp.http import (

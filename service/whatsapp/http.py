@@ -18,7 +18,7 @@ import structlog
 from prometheus_client import Gauge
 from yarl import URL
 
-from service.dialects.bodies import UnreadableError, parse
+from service.dialects.common import UnreadableError, parse
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings
 

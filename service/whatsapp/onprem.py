@@ -16,11 +16,11 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
-from service.dialects.fields import FieldError, identity_hash, millisecond, table, truth
+from service.dialects.common import FieldError, boolean, identity_hash, json_object, millisecond
 from service.dialects.onprem import read_checks
-from service.model.answers import Answer
-from service.model.client_settings import ClientSettings
+from service.model.account_checks import ClientSettings
 from service.model.events import ContactChecked
+from service.model.outcomes import Answer
 from service.observability.metrics import Metrics
 from service.settings import OnPremAccountSettings
 from service.whatsapp.http import (
@@ -239,11 +239,11 @@ def _identity_path(wa_id: str) -> str:
 def _answer(payload: Any) -> Answer:
     """Read Meta's "Retrieve the latest identity hash for a user"; `contacts` is an object here."""
     try:
-        found = table(_table(payload), "contacts", "contacts")
+        found = json_object(_table(payload), "contacts", "contacts")
         hash_ = identity_hash(found, "hash", "hash")
     except FieldError as error:
         raise NoReplyError(f"GET identity was answered with no identity: {error}") from None
-    acknowledged = truth(found.get("acknowledged"))
+    acknowledged = boolean(found.get("acknowledged"))
     if acknowledged is None:
         raise NoReplyError("GET identity did not say whether it is acknowledged")
     return Answer(hash_, millisecond(found.get("created_timestamp")), acknowledged)
@@ -267,12 +267,12 @@ def settings_of(
     if not isinstance(application, dict):
         return None
     webhooks = _table(application.get("webhooks"))
-    by_message = truth(_table(webhooks.get("message")).get("sent"))
+    by_message = boolean(_table(webhooks.get("message")).get("sent"))
     return ClientSettings(
-        security_notifications=truth(application.get("show_security_notifications")),
-        number_notifications=truth(application.get("notify_user_change_number")),
-        callback_persist=truth(application.get("callback_persist")),
-        sent_status=truth(application.get("sent_status")) if by_message is None else by_message,
+        security_notifications=boolean(application.get("show_security_notifications")),
+        number_notifications=boolean(application.get("notify_user_change_number")),
+        callback_persist=boolean(application.get("callback_persist")),
+        sent_status=boolean(application.get("sent_status")) if by_message is None else by_message,
         sent_setting="sent_status" if by_message is None else "webhooks.message.sent",
         webhook_url=_text(webhooks.get("url")),
         max_concurrent_requests=_number(webhooks.get("max_concurrent_requests")),

@@ -30,11 +30,10 @@ from service.ledger.contact_checks import (
 from service.ledger.ledger import Ledger
 from service.ledger.messages import Messages
 from service.model.budget import Budget, Usage
-from service.model.checks import Asking, Number, patience_after
-from service.model.contacts import DAY_MS, FRESH_MS
-from service.model.names import usable_alias
+from service.model.contacts import DAY_MS, FRESH_MS, CheckOptions, Number, patience_after
 from service.model.numbers import canonical
-from service.model.retries import delay_seconds
+from service.model.policy import delay_seconds
+from service.model.users import usable_alias
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import ContactsSettings
@@ -87,7 +86,7 @@ class _Call:
     force: bool
     task: asyncio.Task[None]
 
-    def covers(self, asking: Asking) -> bool:
+    def covers(self, asking: CheckOptions) -> bool:
         return self.wait >= asking.wait and self.force >= asking.force
 
 
@@ -130,7 +129,7 @@ class Checker:
         Nothing is asked where the plan is not Planned. Raises CallError where a part was not
         answered; what was answered is kept all the same, and the rest is asked again.
         """
-        asking = Asking(wait, force, self.patience_ms)
+        asking = CheckOptions(wait, force, self.patience_ms)
         limits = Limits(self.budget, self.settings.require_opt_in, self.unwritten)
         failpoints.reached("check.before_plan")
         planned = await self._ledger.submit(PlanChecks(self.account, numbers, asking, limits, key))
@@ -141,10 +140,12 @@ class Checker:
 
     async def ask_again(self, inputs: Sequence[str], *, force: bool) -> None:
         """Ask about inputs whose check is open. Raises CallError as `check` does."""
-        asking = Asking(wait=False, force=force, patience_ms=self.patience_ms)
+        asking = CheckOptions(wait=False, force=force, patience_ms=self.patience_ms)
         await self._finish(self._begin(inputs, asking, "again"))
 
-    def _begin(self, inputs: Iterable[str], asking: Asking, reason: str) -> set[asyncio.Task[None]]:
+    def _begin(
+        self, inputs: Iterable[str], asking: CheckOptions, reason: str
+    ) -> set[asyncio.Task[None]]:
         """Begin the calls for inputs that no call under way asks about; return all that matter."""
         calls = {
             input_: call.task
@@ -176,7 +177,7 @@ class Checker:
         if errors:
             raise errors[0]
 
-    async def _ask(self, batch: Sequence[str], asking: Asking, reason: str) -> None:
+    async def _ask(self, batch: Sequence[str], asking: CheckOptions, reason: str) -> None:
         try:
             failpoints.reached("check.before_post")
             results = await self.client.check_contacts(

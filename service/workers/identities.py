@@ -12,12 +12,12 @@ from service.ledger.leases import Lease, SweepIdentities
 from service.ledger.ledger import Ledger
 from service.model.outcomes import (
     Accepted,
+    Answered,
     GetOutcome,
     Gone,
     NoEffect,
     NotTried,
     PutOutcome,
-    Told,
     Unknown,
 )
 from service.observability import failpoints
@@ -42,7 +42,7 @@ async def acknowledge(client: Client, lease: Lease) -> PutOutcome:
     if lease.begun:
         found = await _outcome_by_get(client, lease, "an earlier try may have taken effect")
         unacknowledged = (
-            isinstance(found, Told)
+            isinstance(found, Answered)
             and found.answer.hash == lease.hash
             and not found.answer.acknowledged
         )
@@ -85,7 +85,7 @@ async def _outcome_by_get(
     failpoints.reached("acknowledge.after_get")
     if answer is None:
         return Gone(f"{reason}; GET identity was answered with 404")
-    return Told(answer, refused, reason)
+    return Answered(answer, refused, reason)
 
 
 async def ask(client: Client, lease: Lease) -> GetOutcome:
@@ -98,7 +98,7 @@ async def ask(client: Client, lease: Lease) -> GetOutcome:
     except CallError as error:
         return Unknown(str(error))
     failpoints.reached("ask.after_get")
-    return Gone() if answer is None else Told(answer)
+    return Gone() if answer is None else Answered(answer)
 
 
 async def sweep(account: str, ledger: Ledger, *, after_seconds: float, per_second: float) -> None:

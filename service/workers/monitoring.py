@@ -11,12 +11,15 @@ from typing import NamedTuple
 import structlog
 
 from service.ledger.ledger import Ledger
-from service.model.client_settings import Expected, wrong_settings
-from service.model.cloud_settings import wrong_cloud_settings
-from service.model.downtime import catching_up
-from service.model.gate import Reason
-from service.model.identity_check import IdentityCheck
-from service.model.issues import NOTICES, Issue
+from service.model.account_checks import (
+    NOTICES,
+    ExpectedSettings,
+    IdentityCheck,
+    Issue,
+    wrong_cloud_settings,
+    wrong_settings,
+)
+from service.model.gate import Reason, catching_up
 from service.settings import Settings
 from service.store.database import APP_MARK, Database, UnavailableError
 from service.store.queries import alive_at, note_alive
@@ -146,7 +149,7 @@ class Subject:
 class ClientSubject(Subject):
     """The settings of one account's client."""
 
-    def __init__(self, client: Client, expected: Expected) -> None:
+    def __init__(self, client: Client, expected: ExpectedSettings) -> None:
         self.account = client.name
         self.check = f"settings:{client.name}"
         self._client = client
@@ -298,7 +301,7 @@ class Inspector:
         return [*self._found.values(), *self.subject.noticed()]
 
 
-def expected_of(settings: Settings, account: str) -> Expected:
+def expected_of(settings: Settings, account: str) -> ExpectedSettings:
     """Return how the client of an account must be set up.
 
     Raises OSError or ValueError where the file of `server.public_ca_file` can't be read.
@@ -307,7 +310,7 @@ def expected_of(settings: Settings, account: str) -> Expected:
     authorities: frozenset[str] = frozenset()
     if server.public_ca_file is not None:
         authorities = fingerprints(server.public_ca_file.read_text())
-    return Expected(
+    return ExpectedSettings(
         settings.webhook_url(account, server.public_url) if server.public_url else None,
         authorities,
         server.max_queue,

@@ -9,7 +9,7 @@ import structlog
 
 from service.ledger.decisions import CompleteVerification, RecordAnswer
 from service.ledger.ledger import Ledger
-from service.model.retries import delay_seconds
+from service.model.policy import delay_seconds
 from service.store.database import Database, UnavailableError
 from service.store.unverified import next_unverified, unverified_user
 from service.whatsapp.http import CallError

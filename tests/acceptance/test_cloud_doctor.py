@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.model.identity_check import ENOUGH
+from service.model.account_checks import ENOUGH
 from tests.acceptance.cloud import (
     NUMBER,
     OTHER_NUMBER,

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from service.model.identity_check import ENOUGH
+from service.model.account_checks import ENOUGH
 from service.webhooks.signatures import signed
 from service.workers import monitoring
 from tests.acceptance.cloud import (

@@ -16,17 +16,17 @@ from service.ledger.ledger import Ledger
 from service.ledger.moves import MoveToCloud
 from service.model.decisions import Decision, Verb
 from service.model.events import (
+    AliasesSeen,
     Event,
     HashRefused,
     HashUnreadable,
     IdentitySeen,
     MessageSent,
-    Named,
     NumberChanged,
     UserWrote,
 )
-from service.model.moments import Moment, Precision
 from service.model.policy import Policies, Policy
+from service.model.timeline import Moment, Precision
 from service.model.users import State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.blocks import find_block
@@ -114,7 +114,7 @@ async def count(database: SQLiteDatabase, table: object) -> int:
 async def test_a_user_is_found_by_each_name_and_knows_them(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
-    await take(ledger, Named(ID, WA_ID, PARENT, at(1)), IdentitySeen(ID, "A", at(1)))
+    await take(ledger, AliasesSeen(ID, WA_ID, PARENT, at(1)), IdentitySeen(ID, "A", at(1)))
     for alias in (ID, WA_ID, PARENT):
         known = await find(database, alias)
         assert known is not None
@@ -137,16 +137,16 @@ async def test_a_wa_id_that_gets_a_user_id_stays_the_same_user(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
-    await take(ledger, Named(ID, WA_ID, None, at(2)), IdentitySeen(ID, "B", at(2)))
+    await take(ledger, AliasesSeen(ID, WA_ID, None, at(2)), IdentitySeen(ID, "B", at(2)))
     known = await find(database, WA_ID)
     assert known is not None
     assert (known.hash, known.identity.state, known.user_id) == ("B", State.PENDING, ID)
     assert await count(database, users) == 1
 
 
-def in_status(user_id: str, wa_id: str, second: int) -> Named:
+def in_status(user_id: str, wa_id: str, second: int) -> AliasesSeen:
     """Name a user as a status does, which is no reason to keep one."""
-    return Named(user_id, wa_id, None, at(second), creates=False)
+    return AliasesSeen(user_id, wa_id, None, at(second), creates=False)
 
 
 async def test_a_status_links_the_names_of_who_was_known_by_one(
@@ -169,7 +169,7 @@ async def test_a_status_of_a_stranger_keeps_nobody(
 async def test_a_status_that_says_nothing_new_leaves_its_user_alone(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
-    await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
+    await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     before = await find(database, ID)
     await take(ledger, in_status(ID, WA_ID, 2))
     await take(ledger, in_status(ID, WA_ID, 0))
@@ -180,10 +180,10 @@ async def test_names_in_statuses_are_heeded_in_the_batch_that_tells_more_of_thei
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
     """The number goes from one to another, and back by the word of a status alone."""
-    await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
+    await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     await take(
         ledger,
-        Named(OTHER_ID, WA_ID, None, at(5)),
+        AliasesSeen(OTHER_ID, WA_ID, None, at(5)),
         IdentitySeen(OTHER_ID, "B", at(5)),
         in_status(ID, WA_ID, 9),
     )
@@ -195,7 +195,7 @@ async def test_names_in_statuses_are_heeded_in_the_batch_that_tells_more_of_thei
 async def test_one_status_that_says_something_has_the_others_of_its_batch_heeded(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
-    await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
+    await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     await take(ledger, in_status(ID, "16505550000", 5), in_status(ID, WA_ID, 9))
     known = await find(database, ID)
     assert known is not None
@@ -206,9 +206,11 @@ async def test_one_status_that_says_something_has_the_others_of_its_batch_heeded
 async def test_a_number_that_changes_hands_leads_to_who_has_it_now(
     ledger: Ledger, database: SQLiteDatabase
 ) -> None:
-    await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
-    await take(ledger, Named(OTHER_ID, WA_ID, None, at(9)), IdentitySeen(OTHER_ID, "B", at(9)))
-    await take(ledger, Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
+    await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
+    await take(
+        ledger, AliasesSeen(OTHER_ID, WA_ID, None, at(9)), IdentitySeen(OTHER_ID, "B", at(9))
+    )
+    await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     before, now = await find(database, ID), await find(database, WA_ID)
     assert before is not None
     assert now is not None
@@ -225,7 +227,7 @@ async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
     await take(ledger, IdentitySeen(ID, "C", at(3)))
     merged = await find(database, WA_ID)
     assert merged is not None
-    await take(ledger, Named(ID, WA_ID, None, at(4)))
+    await take(ledger, AliasesSeen(ID, WA_ID, None, at(4)))
     known = await find(database, WA_ID)
     assert known is not None
     assert known.id != merged.id
@@ -246,7 +248,7 @@ async def test_both_may_be_new_in_the_callback_that_tells_that_they_are_one(
         ledger,
         IdentitySeen(WA_ID, "A", at(1)),
         IdentitySeen(ID, "A", at(2)),
-        Named(ID, WA_ID, PARENT, at(3)),
+        AliasesSeen(ID, WA_ID, PARENT, at(3)),
     )
     known = await find(database, WA_ID)
     assert known is not None
@@ -415,9 +417,9 @@ async def test_an_unknown_number_is_dismissed_up_to_the_newest_callback(
 
 
 STORY: list[list[Event]] = [
-    [Named(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1))],
-    [Named(OTHER_ID, WA_ID, None, at(9)), IdentitySeen(OTHER_ID, "B", at(9))],
-    [Named("US.3", WA_ID, None, at(19)), UserWrote("US.3", at(19))],
+    [AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1))],
+    [AliasesSeen(OTHER_ID, WA_ID, None, at(9)), IdentitySeen(OTHER_ID, "B", at(9))],
+    [AliasesSeen("US.3", WA_ID, None, at(19)), UserWrote("US.3", at(19))],
     [IdentitySeen("US.3", "B", at(29))],
     [NumberChanged(ID, "16505550000", at(5))],
 ]
@@ -470,7 +472,7 @@ async def test_who_turns_out_to_be_somebody_who_turns_out_to_be_a_third_is_the_t
         await take(ledger, IdentitySeen(f"US.{number}", "A", at(number)))
     await ledger.submit(BlockUser("shop", "US.1", "a person said so", by_key("crm")))
     for number in range(1, 5):
-        named = Named(f"US.{number}", WA_ID, None, at(10 + number))
+        named = AliasesSeen(f"US.{number}", WA_ID, None, at(10 + number))
         await take(ledger, named, IdentitySeen(f"US.{number}", "A", at(10 + number)))
     found = [await find(database, alias) for alias in (WA_ID, "US.1", "US.2", "US.3", "US.4")]
     assert found[0] is not None

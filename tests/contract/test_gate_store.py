@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert
 
-from service.model.blocks import Block
 from service.model.contacts import Contact
-from service.model.moments import Moment
-from service.model.recipients import HandBlock, LatestCheck, Recipient, RecipientData
-from service.model.timeline import Change
+from service.model.decisions import Block
+from service.model.recipients import LatestCheck, ManualBlock, Recipient, RecipientData
+from service.model.timeline import Change, Moment
 from service.model.users import Identity, Link, State, User, by_key
 from service.store.blocks import find_block, put_block
 from service.store.database import RecipientQuery, Transaction, UnavailableError
@@ -103,7 +102,7 @@ async def test_a_user_comes_with_all_that_the_gate_goes_by(database: SQLiteDatab
     assert (recipient.id, recipient.wa_id, recipient.state) == (user.id, WA_ID, State.HELD)
     assert (recipient.received_at, recipient.blocked_since) == (NOW - 8, NOW - 6)
     assert (recipient.moved_to, recipient.wrote_at) == (user.links[0], NOW - 5)
-    assert recipient.heard_of
+    assert recipient.is_known
     assert not recipient.unverified
     assert recipient.blocked is None
 
@@ -113,7 +112,7 @@ async def test_each_state_is_told(database: SQLiteDatabase, state: State | None)
     await save_plain(database, state=state)
     found = (await known(database, WA_ID)).users[WA_ID]
     assert (found.state, found.received_at) == (state, None if state is None else NOW - 8)
-    assert found.heard_of
+    assert found.is_known
 
 
 @pytest.mark.parametrize("state", [None, State.ACKNOWLEDGED])
@@ -135,7 +134,7 @@ async def test_of_a_user_whose_identity_is_settled_all_else_is_told(
     assert {name: user._replace(**rest) for name, user in found.items()} == {
         "1": Recipient(blocked, "1", None, blocked_since=NOW - 6, wrote_at=NOW - 5),
         "2": Recipient(moved, "2", None, moved_to=link, wrote_at=NOW - 5),
-        "3": Recipient(stopped, "3", None, wrote_at=NOW - 5, blocked=HandBlock(NOW, None, "x")),
+        "3": Recipient(stopped, "3", None, wrote_at=NOW - 5, blocked=ManualBlock(NOW, None, "x")),
         "4": Recipient(doubtful, "4", None, wrote_at=NOW - 5, unverified=True),
         "5": Recipient(plain, "5", None, wrote_at=NOW - 5),
     }
@@ -168,7 +167,7 @@ async def test_a_block_is_kept_in_the_place_of_the_one_before_until_it_is_ended(
         await database.write(lambda c, block=block: put_block(c, user.id, block))  # type: ignore[misc] # mypy infers no lambda with a default
         assert await database.read(lambda c: find_block(c, user.id)) == block
     recipient = (await known(database, WA_ID)).users[WA_ID]
-    assert recipient.blocked == HandBlock(NOW + 1, NOW + 9, "fraud")
+    assert recipient.blocked == ManualBlock(NOW + 1, NOW + 9, "fraud")
     await database.write(lambda c: put_block(c, user.id, None))
     assert await database.read(lambda c: find_block(c, user.id)) is None
     assert (await known(database, WA_ID)).users[WA_ID].blocked is None

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, func, insert, select
 
 from service.model.contacts import Contact
-from service.model.moments import LATEST_MS, Moment, Precision
-from service.model.timeline import Change
+from service.model.timeline import LATEST_MS, Change, Moment, Precision
 from service.model.users import AuditEntry, Identity, Kind, Link, State, User, Work, by_key
 from service.store import schema
 from service.store.database import (

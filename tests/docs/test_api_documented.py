@@ -14,11 +14,10 @@ from service.api.auth import ROLES
 from service.api.journal import STATES as JOURNAL_STATES
 from service.api.params import MAX_BODY_BYTES, MAX_LIMIT
 from service.api.routes import API, COMPAT, OPEN, PREFIX, Route
+from service.model.account_checks import CURES, NOTICES
 from service.model.contacts import Contact
 from service.model.gate import CLEARS_WHEN
-from service.model.issues import CURES, NOTICES
-from service.model.moments import Moment
-from service.model.timeline import Change
+from service.model.timeline import Change, Moment
 from service.model.users import AuditEntry, State, User
 from service.webhooks.handler import WebhookHandler
 from tests.docs.conftest import ROOT, Block, bare, blocks, read, sections, spans, table

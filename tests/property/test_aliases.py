@@ -12,10 +12,10 @@ from service.ledger.callbacks import RecordCallback
 from service.ledger.decisions import TakeDecision
 from service.ledger.unit_of_work import UnitOfWork
 from service.model.decisions import Decision, Result, Verb
-from service.model.events import Event, IdentitySeen, Named, NumberChanged, UserWrote
-from service.model.moments import Moment, Precision
+from service.model.events import AliasesSeen, Event, IdentitySeen, NumberChanged, UserWrote
 from service.model.policy import Policies, Policy
-from service.model.users import OPEN, State, User, by_key
+from service.model.timeline import Moment, Precision
+from service.model.users import OPEN_STATES, State, User, by_key
 
 thorough = settings(max_examples=300, deadline=None)
 START = 1_700_000_000_000
@@ -74,7 +74,9 @@ class People:
         """Give why nobody may write to whom a name leads to."""
         user = self.of(alias)
         found = (
-            set() if user.identity.state in {None, *OPEN} else {f"identity_{user.identity.state}"}
+            set()
+            if user.identity.state in {None, *OPEN_STATES}
+            else {f"identity_{user.identity.state}"}
         )
         if user.moved_to is not None:
             found.add("number_changed")
@@ -117,7 +119,7 @@ class Said:
     def events(self) -> list[Event]:
         told: list[Event] = []
         if self.user_id is not None:
-            told.append(Named(self.user_id, self.wa_id, self.parent, self.at))
+            told.append(AliasesSeen(self.user_id, self.wa_id, self.parent, self.at))
         alias = self.user_id or self.wa_id or ""
         if self.hash is not None:
             told.append(IdentitySeen(alias, self.hash, self.at, self.at))

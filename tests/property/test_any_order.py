@@ -14,15 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.model.contacts import write
-from service.model.doubts import block
+from service.model.contacts import record_user_message
 from service.model.events import HashRefused, IdentitySeen, NumberChanged, SendBlocked, UserWrote
-from service.model.identities import record_sighting
-from service.model.links import link
-from service.model.moments import Moment, Precision
+from service.model.merges import link_users
 from service.model.policy import Policies, Policy
-from service.model.refusals import refuse
-from service.model.timeline import Change
+from service.model.send_blocks import record_refusal, record_send_block
+from service.model.sightings import record_sighting
+from service.model.timeline import Change, Moment, Precision
 from service.model.users import BY_CLIENT, Context, Kind, State, User, Work, by_key
 
 thorough = settings(max_examples=300, deadline=None)
@@ -99,15 +97,15 @@ def apply(users: Users, events: Iterable[Event], policies: Policies) -> Users:
         who = users[event.user or ""]
         match event:
             case HashRefused():
-                refuse(who, event, context)
+                record_refusal(who, event, context)
             case IdentitySeen():
                 record_sighting(who, event, context)
             case UserWrote():
-                write(who, event, context)
+                record_user_message(who, event, context)
             case SendBlocked():
-                block(who, event, context)
+                record_send_block(who, event, context)
             case NumberChanged():
-                link(who, users[event.new_user], event, context)
+                link_users(who, users[event.new_user], event, context)
     return users
 
 

@@ -9,22 +9,22 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.dialects import cloud, onprem, wamid
+from service.dialects import cloud, cloud_users, onprem
 from service.model.events import (
+    AliasesSeen,
     ContactChecked,
     Event,
     HashRefused,
     HashUnreadable,
     IdentitySeen,
     MessageSent,
-    Named,
     NumberChanged,
     Reading,
     SendBlocked,
     UserWrote,
 )
-from service.model.moments import LATEST_MS, Moment, Precision
-from service.model.names import is_user_id, usable_alias, usable_hash
+from service.model.timeline import LATEST_MS, Moment, Precision
+from service.model.users import is_user_id, usable_alias, usable_hash
 
 # The tables of Unicode that hypothesis builds at first take long on a busy machine.
 thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -153,7 +153,7 @@ def keepable(event: Event) -> bool:
             moments: list[Moment | None] = []
         case NumberChanged():
             texts, aliases, moments = [], [event.user, event.new_user], [event.at]
-        case Named():
+        case AliasesSeen():
             assert event.creates or event.wa_id
             assert is_user_id(event.user_id)
             assert event.parent is None or is_user_id(event.parent)
@@ -592,7 +592,7 @@ def test_a_message_on_the_cloud_says_who_wrote_and_with_which_hash(
         assert (reading.events, len(reading.faults)) == ((), 1)
         return
     at = Moment(sent * 1000, Precision.SECOND)
-    named = () if user_id is None else (Named(user_id, wa_id, parent, at),)
+    named = () if user_id is None else (AliasesSeen(user_id, wa_id, parent, at),)
     assert reading == Reading((*named, IdentitySeen(user, hash_, at, at), UserWrote(user, at)))
 
 
@@ -611,7 +611,7 @@ def test_a_status_says_who_has_which_hash_and_whether_a_message_was_refused_for_
     }
     moment = Moment(at * 1000, Precision.SECOND)
     refused = status == "failed"
-    named = () if user_id is None else (Named(user_id, wa_id, None, moment, not refused),)
+    named = () if user_id is None else (AliasesSeen(user_id, wa_id, None, moment, not refused),)
     told: Event = IdentitySeen(user_id or wa_id, hash_, moment, moment)
     if refused:
         told = HashRefused(user_id or wa_id, moment, None, hash_)
@@ -619,7 +619,7 @@ def test_a_status_says_who_has_which_hash_and_whether_a_message_was_refused_for_
 
 
 @thorough
-@given(phones | user_ids.filter(lambda one: len(one) <= wamid.MAX_ALIAS_BYTES), st.binary())
+@given(phones | user_ids.filter(lambda one: len(one) <= cloud_users.MAX_ALIAS_BYTES), st.binary())
 def test_a_refused_message_is_led_to_its_user_by_its_id(alias: str, rest: bytes) -> None:
     raw = b"\x1c\x18" + bytes([len(alias)]) + alias.encode() + b"\x15" + rest[:40]
     id_ = f"wamid.{base64.b64encode(raw).decode()}"
@@ -632,7 +632,7 @@ def test_a_refused_message_is_led_to_its_user_by_its_id(alias: str, rest: bytes)
 @given(any_text | st.binary(max_size=200).map(lambda raw: base64.b64encode(raw).decode()))
 def test_any_message_id_of_the_cloud_tells_a_usable_alias_or_nothing(text: str) -> None:
     for id_ in (text, f"wamid.{text}"):
-        told = wamid.recipient(id_)
+        told = cloud_users.recipient_in_id(id_)
         assert told is None or usable_alias(told)
 
 

@@ -19,8 +19,7 @@ from typer.testing import CliRunner, Result
 
 import service
 from service.cli import app
-from service.model.moments import Moment
-from service.model.timeline import Change
+from service.model.timeline import Change, Moment
 from service.model.users import Identity, Link, State, User
 from service.store import maintenance, schema
 from service.store.database import StoreError

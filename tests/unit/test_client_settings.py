@@ -5,20 +5,22 @@ from typing import Any
 
 import pytest
 
-from service.model.client_settings import (
+from service.model.account_checks import (
+    CURES,
+    NOTICES,
     ClientSettings,
-    Expected,
-    Wrong,
+    ExpectedSettings,
+    Issue,
+    WrongSetting,
     origin,
     patch_of,
     same_url,
     wrong_settings,
 )
-from service.model.issues import CURES, NOTICES, Issue
 
 TOKEN = "a-token-nobody-may-see"
 DOOR = f"https://hooks.example.com/webhooks/main/{TOKEN}"
-EXPECTED = Expected(DOOR, frozenset({"aa"}), 100)
+EXPECTED = ExpectedSettings(DOOR, frozenset({"aa"}), 100)
 RIGHT = ClientSettings(
     security_notifications=True,
     number_notifications=True,
@@ -34,11 +36,11 @@ RIGHT = ClientSettings(
 )
 
 
-def codes(told: ClientSettings, expected: Expected = EXPECTED) -> list[str]:
+def codes(told: ClientSettings, expected: ExpectedSettings = EXPECTED) -> list[str]:
     return [each.code for each in wrong_settings(told, expected)]
 
 
-def the(told: ClientSettings, expected: Expected = EXPECTED) -> Wrong:
+def the(told: ClientSettings, expected: ExpectedSettings = EXPECTED) -> WrongSetting:
     [found] = wrong_settings(told, expected)
     return found
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from service.dialects import cloud, wamid
+from service.dialects import cloud, cloud_users
 from service.model.events import (
+    AliasesSeen,
     Event,
     Fault,
     HashRefused,
     HashUnreadable,
     IdentitySeen,
     MessageSent,
-    Named,
     NumberChanged,
     Reading,
     UserWrote,
 )
-from service.model.moments import Moment, Precision
+from service.model.timeline import Moment, Precision
 
 PAYLOADS = Path(__file__).parent.parent / "payloads" / "cloud"
 NUMBER_ID, OTHER_NUMBER_ID = "106540352242922", "106540352242923"
@@ -103,7 +103,7 @@ def seen(user: str, hash_: str = HASH, at: Moment | None = AT) -> IdentitySeen:
 
 PAYLOAD_READINGS = {
     "message-with-hash": Reading((seen(WA_ID), UserWrote(WA_ID, AT))),
-    "message-user-id-only": Reading((Named(USER_ID, None, None, AT), UserWrote(USER_ID, AT))),
+    "message-user-id-only": Reading((AliasesSeen(USER_ID, None, None, AT), UserWrote(USER_ID, AT))),
     "number-changed": Reading(
         (NumberChanged(WA_ID, NEW_WA_ID, Moment(1_750_269_342_000, Precision.SECOND)),)
     ),
@@ -252,7 +252,7 @@ class TestMessage:
     def test_the_user_id_is_the_stronger_alias_and_both_are_named_first(self) -> None:
         element = message(from_user_id=USER_ID, from_parent_user_id=PARENT, **{"from": WA_ID})
         assert events_of(messages=[element]) == (
-            Named(USER_ID, WA_ID, PARENT, AT),
+            AliasesSeen(USER_ID, WA_ID, PARENT, AT),
             UserWrote(USER_ID, AT),
         )
 
@@ -260,7 +260,7 @@ class TestMessage:
         element = message(from_user_id=USER_ID, **{"from": WA_ID})
         events = events_of(messages=[element, element | {"timestamp": "1749416384"}])
         assert events == (
-            Named(USER_ID, WA_ID, None, AT),
+            AliasesSeen(USER_ID, WA_ID, None, AT),
             UserWrote(USER_ID, AT),
             UserWrote(USER_ID, LATER),
         )
@@ -278,7 +278,7 @@ class TestMessage:
 
     def test_a_user_id_in_the_place_of_the_number_is_a_user_id(self) -> None:
         assert events_of(messages=[message(**{"from": USER_ID})]) == (
-            Named(USER_ID, None, None, AT),
+            AliasesSeen(USER_ID, None, None, AT),
             UserWrote(USER_ID, AT),
         )
 
@@ -293,7 +293,7 @@ class TestMessage:
     @pytest.mark.parametrize("parent", ["a/b", "7099", "us.abd", 7099, [PARENT]])
     def test_a_parent_of_another_form_costs_nothing_else(self, parent: Any) -> None:
         element = message(from_user_id=USER_ID, from_parent_user_id=parent)
-        assert events_of(messages=[element])[0] == Named(USER_ID, None, None, AT)
+        assert events_of(messages=[element])[0] == AliasesSeen(USER_ID, None, None, AT)
 
     @pytest.mark.parametrize(
         ("key", "value", "why"),
@@ -337,8 +337,8 @@ class TestHashInContacts:
             messages=[message(from_user_id=USER_ID, **{"from": WA_ID})],
         )
         assert events == (
-            Named(USER_ID, WA_ID, None, AT),
-            Named(USER_ID, NEW_WA_ID, None, AT),
+            AliasesSeen(USER_ID, WA_ID, None, AT),
+            AliasesSeen(USER_ID, NEW_WA_ID, None, AT),
             seen(USER_ID),
             UserWrote(USER_ID, AT),
         )
@@ -357,7 +357,7 @@ class TestHashInContacts:
             contacts=[contact(identity_key_hash=HASH, **card)], messages=[message(**sender)]
         )
         assert events == (
-            Named(USER_ID, WA_ID, None, AT),
+            AliasesSeen(USER_ID, WA_ID, None, AT),
             seen(USER_ID),
             UserWrote(USER_ID, AT),
         )
@@ -368,7 +368,7 @@ class TestHashInContacts:
             messages=[message(from_user_id=USER_ID, from_parent_user_id=PARENT)],
         )
         assert events == (
-            Named(USER_ID, None, PARENT, AT),
+            AliasesSeen(USER_ID, None, PARENT, AT),
             seen(USER_ID),
             UserWrote(USER_ID, AT),
         )
@@ -426,7 +426,7 @@ class TestHashInContacts:
         )
         assert events == (
             UserWrote(WA_ID, AT),
-            Named(USER_ID, NEW_WA_ID, None, AT),
+            AliasesSeen(USER_ID, NEW_WA_ID, None, AT),
             seen(USER_ID),
         )
 
@@ -521,7 +521,7 @@ class TestHashInContacts:
     def test_of_nobody_it_is_a_fault(self, card: Json) -> None:
         reading = read_value(contacts=[contact(identity_key_hash=HASH, **card)])
         assert reading.events == ()
-        assert [fault.why for fault in reading.faults] == ["no user is named"]
+        assert [fault.reason for fault in reading.faults] == ["no user is named"]
 
     @pytest.mark.parametrize("card", [{}, {"wa_id": WA_ID}, {"identity_key_hash": ""}])
     def test_a_contact_that_says_nothing_is_let_pass(self, card: Json) -> None:
@@ -529,7 +529,7 @@ class TestHashInContacts:
 
     def test_a_contact_alone_only_links_its_two_aliases(self) -> None:
         assert events_of(contacts=[contact(wa_id=WA_ID, user_id=USER_ID)]) == (
-            Named(USER_ID, WA_ID, None, None, creates=False),
+            AliasesSeen(USER_ID, WA_ID, None, None, creates=False),
         )
         assert events_of(contacts=[contact(user_id=USER_ID)]) == ()
 
@@ -597,7 +597,7 @@ class TestFormOfUserIds:
                 | {"recipient_parent_user_id": parent}
             ],
         }
-        named = [event for event in events_of(**parts) if isinstance(event, Named)]
+        named = [event for event in events_of(**parts) if isinstance(event, AliasesSeen)]
         assert [(event.user_id, event.parent) for event in named] == [
             (USER_ID, None),
             (NEW_USER_ID, None),
@@ -634,7 +634,7 @@ class TestIdentityBesideAMessage:
 
     def test_of_nobody_it_is_a_fault(self) -> None:
         reading = read_value(messages=[message(identity={"hash": HASH})])
-        assert [fault.why for fault in reading.faults] == ["no user is named"]
+        assert [fault.reason for fault in reading.faults] == ["no user is named"]
 
 
 class TestNumberChanged:
@@ -658,8 +658,8 @@ class TestNumberChanged:
         }
         element = system("user_changed_number", told=told, **{"from": WA_ID})
         assert events_of(messages=[element]) == (
-            Named(USER_ID, WA_ID, "US.ENT.1", AT),
-            Named(NEW_USER_ID, NEW_WA_ID, PARENT, AT),
+            AliasesSeen(USER_ID, WA_ID, "US.ENT.1", AT),
+            AliasesSeen(NEW_USER_ID, NEW_WA_ID, PARENT, AT),
             NumberChanged(USER_ID, NEW_USER_ID, AT),
         )
 
@@ -703,8 +703,8 @@ class TestUserIdChanged:
     def test_it_says_which_user_id_followed_which(self) -> None:
         told = {"previous_user_id": USER_ID, "user_id": NEW_USER_ID}
         assert events_of(messages=[system("user_changed_user_id", told=told)]) == (
-            Named(USER_ID, None, None, AT),
-            Named(NEW_USER_ID, None, None, AT),
+            AliasesSeen(USER_ID, None, None, AT),
+            AliasesSeen(NEW_USER_ID, None, None, AT),
             NumberChanged(USER_ID, NEW_USER_ID, AT),
         )
 
@@ -712,15 +712,15 @@ class TestUserIdChanged:
         told = {"previous_user_id": USER_ID, "user_id": NEW_USER_ID, "wa_id": WA_ID}
         element = system("user_changed_user_id", told=told, **{"from": WA_ID})
         assert events_of(messages=[element]) == (
-            Named(USER_ID, None, None, AT),
-            Named(NEW_USER_ID, WA_ID, None, AT),
+            AliasesSeen(USER_ID, None, None, AT),
+            AliasesSeen(NEW_USER_ID, WA_ID, None, AT),
             NumberChanged(USER_ID, NEW_USER_ID, AT),
         )
 
     def test_without_the_one_before_the_number_leads_to_the_new_one(self) -> None:
         told = {"user_id": NEW_USER_ID, "wa_id": WA_ID}
         element = system("user_changed_user_id", told=told, **{"from": WA_ID})
-        assert events_of(messages=[element]) == (Named(NEW_USER_ID, WA_ID, None, AT),)
+        assert events_of(messages=[element]) == (AliasesSeen(NEW_USER_ID, WA_ID, None, AT),)
 
     def test_without_the_one_before_and_a_number_it_is_a_fault(self) -> None:
         element = system("user_changed_user_id", told={"user_id": NEW_USER_ID})
@@ -758,7 +758,7 @@ class TestIdentityChanged:
     def test_user_ids_are_named(self) -> None:
         told = {"identity": HASH, "user_id": USER_ID, "customer": WA_ID}
         assert events_of(messages=[system("customer_identity_changed", told=told)]) == (
-            Named(USER_ID, WA_ID, None, AT),
+            AliasesSeen(USER_ID, WA_ID, None, AT),
             seen(USER_ID),
         )
 
@@ -774,7 +774,9 @@ class TestIdentityChanged:
         element = system("customer_identity_changed", told=told | {"identity": HASH}, **sender)
         reading = read_value(messages=[element])
         assert reading.events == ()
-        assert [fault.why for fault in reading.faults] == ["system and from name different users"]
+        assert [fault.reason for fault in reading.faults] == [
+            "system and from name different users"
+        ]
 
     @pytest.mark.parametrize("told", [{}, {"identity": ""}, {"identity": 7}, {"identity": {}}])
     def test_without_a_usable_hash_it_is_a_fault(self, told: Json) -> None:
@@ -785,7 +787,7 @@ class TestIdentityChanged:
 
     def test_of_nobody_it_is_a_fault(self) -> None:
         reading = read_value(messages=[system("user_identity_changed", told={"identity": HASH})])
-        assert [fault.why for fault in reading.faults] == ["no user is named"]
+        assert [fault.reason for fault in reading.faults] == ["no user is named"]
 
 
 class TestOtherSystemMessages:
@@ -796,7 +798,7 @@ class TestOtherSystemMessages:
     @pytest.mark.parametrize("inner", [None, "", [], "x", 7])
     def test_without_its_system_object_it_is_a_fault(self, inner: Any) -> None:
         reading = read_value(messages=[system("x") | {"system": inner}, message(**{"from": WA_ID})])
-        assert [fault.why for fault in reading.faults] == [
+        assert [fault.reason for fault in reading.faults] == [
             "a system message without its system object"
         ]
         assert len(reading.events) == 1
@@ -901,7 +903,10 @@ class TestStatus:
             recipient_parent_user_id=PARENT,
             recipient_identity_key_hash=HASH,
         )
-        assert events_of(statuses=[element]) == (Named(USER_ID, WA_ID, PARENT, AT), seen(USER_ID))
+        assert events_of(statuses=[element]) == (
+            AliasesSeen(USER_ID, WA_ID, PARENT, AT),
+            seen(USER_ID),
+        )
 
     @pytest.mark.parametrize("kind", ["sent", "delivered", "read", "failed", "brand_new", None, []])
     def test_whatever_the_status_is(self, kind: Any) -> None:
@@ -913,15 +918,20 @@ class TestStatus:
             seen(WA_ID),
         )
         element = status("read", id=id_of(USER_ID), recipient_identity_key_hash=HASH)
-        assert events_of(statuses=[element]) == (Named(USER_ID, None, None, AT), seen(USER_ID))
+        assert events_of(statuses=[element]) == (
+            AliasesSeen(USER_ID, None, None, AT),
+            seen(USER_ID),
+        )
 
     def test_a_hash_of_nobody_is_a_fault(self) -> None:
         reading = read_value(statuses=[status("read", id="x", recipient_identity_key_hash=HASH)])
-        assert [fault.why for fault in reading.faults] == ["no user is named"]
+        assert [fault.reason for fault in reading.faults] == ["no user is named"]
 
     def test_a_plain_one_links_the_two_aliases_and_is_no_reason_to_keep_a_user(self) -> None:
         element = status("read", recipient_id=WA_ID, recipient_user_id=USER_ID)
-        assert events_of(statuses=[element]) == (Named(USER_ID, WA_ID, None, AT, creates=False),)
+        assert events_of(statuses=[element]) == (
+            AliasesSeen(USER_ID, WA_ID, None, AT, creates=False),
+        )
 
     @pytest.mark.parametrize("named", [{"recipient_id": WA_ID}, {"recipient_user_id": USER_ID}, {}])
     def test_a_plain_one_with_one_alias_is_let_pass(self, named: Json) -> None:
@@ -931,8 +941,8 @@ class TestStatus:
         element = status("read", recipient_id=WA_ID, recipient_user_id=USER_ID)
         hashed = element | {"recipient_identity_key_hash": HASH}
         assert events_of(statuses=[element, hashed, element]) == (
-            Named(USER_ID, WA_ID, None, AT, creates=False),
-            Named(USER_ID, WA_ID, None, AT),
+            AliasesSeen(USER_ID, WA_ID, None, AT, creates=False),
+            AliasesSeen(USER_ID, WA_ID, None, AT),
             seen(USER_ID),
         )
 
@@ -941,14 +951,14 @@ class TestStatus:
             contacts=[contact(wa_id=WA_ID, user_id=USER_ID)],
             statuses=[status("read", recipient_id=WA_ID)],
         )
-        assert events == (Named(USER_ID, WA_ID, None, AT, creates=False),)
+        assert events == (AliasesSeen(USER_ID, WA_ID, None, AT, creates=False),)
 
     def test_a_message_to_the_parent_id_is_for_the_user_of_the_contact(self) -> None:
         events = events_of(
             contacts=[contact(user_id=USER_ID, parent_user_id=PARENT)],
             statuses=[status("read", recipient_user_id=PARENT, recipient_identity_key_hash=HASH)],
         )
-        assert events == (Named(USER_ID, None, PARENT, AT), seen(USER_ID))
+        assert events == (AliasesSeen(USER_ID, None, PARENT, AT), seen(USER_ID))
 
     def test_to_whom_messages_were_sent_and_delivered_is_counted(self) -> None:
         reading = read_value(
@@ -1022,7 +1032,7 @@ class TestHashRefused:
         names = {"recipient_id": WA_ID, "recipient_user_id": USER_ID}
         element = refused(recipient_identity_key_hash=hash_, **names)
         assert events_of(statuses=[element]) == (
-            Named(USER_ID, WA_ID, None, AT, creates=False),
+            AliasesSeen(USER_ID, WA_ID, None, AT, creates=False),
             HashRefused(USER_ID, AT, id_of(WA_ID), hash_),
         )
 
@@ -1082,7 +1092,7 @@ class TestMessageId:
         ],
     )
     def test_it_tells_the_number_or_the_user_id_that_it_holds(self, id_: str, alias: str) -> None:
-        assert wamid.recipient(id_) == alias
+        assert cloud_users.recipient_in_id(id_) == alias
 
     @pytest.mark.parametrize(
         "id_",
@@ -1105,7 +1115,7 @@ class TestMessageId:
         ],
     )
     def test_it_tells_nothing_that_it_does_not_surely_hold(self, id_: str) -> None:
-        assert wamid.recipient(id_) is None
+        assert cloud_users.recipient_in_id(id_) is None
 
 
 class TestValue:
@@ -1180,4 +1190,4 @@ class TestValue:
         cards += [card | {"wa_id": f"1650555{i}"} for i in range(1000, 1100)]
         events = events_of(contacts=cards, messages=[message(from_user_id=NEW_USER_ID)])
         assert [event for event in events if isinstance(event, IdentitySeen)] == [seen(USER_ID)]
-        assert sum(isinstance(event, Named) for event in events) == 102
+        assert sum(isinstance(event, AliasesSeen) for event in events) == 102

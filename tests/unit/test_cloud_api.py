@@ -9,7 +9,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from service.model.cloud_settings import CloudSettings
+from service.model.account_checks import CloudSettings
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings
 from service.whatsapp.cloud import FIELDS, Graph

@@ -4,16 +4,22 @@ from typing import Any
 
 import pytest
 
-from service.model.aliases import HELD_BEFORE, IN_OTHER_HANDS, Known, Namer, Naming
+from service.model.aliases import (
+    HELD_BEFORE,
+    IN_OTHER_HANDS,
+    AliasOwners,
+    AliasResolver,
+    Resolution,
+)
 from service.model.decisions import Decision, Result, Verb, decide
-from service.model.doubts import block
-from service.model.events import HashRefused, IdentitySeen, Named, NumberChanged, SendBlocked
-from service.model.identities import come_due, record_sighting
-from service.model.links import link
-from service.model.moments import Moment, Precision
-from service.model.moves import BLOCKED, move
+from service.model.events import AliasesSeen, HashRefused, IdentitySeen, NumberChanged, SendBlocked
+from service.model.identity import come_due
+from service.model.merges import link_users
+from service.model.outcomes import BLOCKED, migrate_to_cloud
 from service.model.policy import Policies, Policy
-from service.model.refusals import refuse
+from service.model.send_blocks import record_refusal, record_send_block
+from service.model.sightings import record_sighting
+from service.model.timeline import Moment, Precision
 from service.model.users import Context, State, User, by_key, by_policy
 
 T = 1_700_000_000_000
@@ -49,7 +55,7 @@ def trusted(hash_: str = "A", at: int = 10) -> User:
 
 
 def refused(known: User, at: int, message_id: str | None = None) -> None:
-    refuse(known, HashRefused(WA_ID, second(at), message_id), context())
+    record_refusal(known, HashRefused(WA_ID, second(at), message_id), context())
 
 
 def acknowledge(known: User, hash_: str | None) -> Result:
@@ -165,7 +171,7 @@ class TestARefusedMessage:
 
     def test_waits_for_a_person_whatever_the_policy_is(self) -> None:
         known = trusted()
-        refuse(known, HashRefused(WA_ID, second(20), None), context(AUTO))
+        record_refusal(known, HashRefused(WA_ID, second(20), None), context(AUTO))
         assert known.identity.state is State.PENDING
 
     def test_says_nothing_that_is_older_than_the_acknowledgement(self) -> None:
@@ -207,24 +213,24 @@ class TestARefusedMessage:
 
     def test_that_tells_the_new_hash_is_a_change_to_it(self) -> None:
         known = trusted()
-        refuse(known, HashRefused(WA_ID, second(20), None, "B"), context())
+        record_refusal(known, HashRefused(WA_ID, second(20), None, "B"), context())
         assert (known.hash, known.identity.state) == ("B", State.PENDING)
 
     def test_that_tells_a_hash_and_is_older_than_the_acknowledgement_says_nothing(self) -> None:
         known = trusted("A", 30)
-        refuse(known, HashRefused(WA_ID, second(20), None, "B"), context())
+        record_refusal(known, HashRefused(WA_ID, second(20), None, "B"), context())
         assert (known.hash, known.identity.state, known.history) == ("A", State.ACKNOWLEDGED, [])
 
     def test_that_tells_the_trusted_hash_says_nothing(self) -> None:
         known = trusted()
-        refuse(known, HashRefused(WA_ID, second(20), None, "A"), context())
+        record_refusal(known, HashRefused(WA_ID, second(20), None, "A"), context())
         assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
 
     def test_that_tells_the_hash_that_was_awaited_is_what_was_waited_for(self) -> None:
         known = trusted()
         refused(known, 20)
         acknowledge(known, None)
-        refuse(known, HashRefused(WA_ID, second(30), None, "B"), context())
+        record_refusal(known, HashRefused(WA_ID, second(30), None, "B"), context())
         assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_is_the_same_change_for_the_guard_as_the_hash_that_follows(self) -> None:
@@ -339,12 +345,12 @@ class TestNames:
         policy: Policy = MANUAL,
         hash_: str | None = None,
         parent: User | None = None,
-    ) -> Naming | None:
-        named = Named(ID, WA_ID, PARENT if parent else None, second(at), creates)
+    ) -> Resolution | None:
+        named = AliasesSeen(ID, WA_ID, PARENT if parent else None, second(at), creates)
         leads = {ID: by_user_id, WA_ID: by_wa_id, OTHER_ID: by_wa_id}
-        namer = Namer(named, hash_, leads.get, context(policy))
-        known = Known(by_user_id, by_wa_id, parent)
-        return namer.name(known, lambda id_: User(9, "shop", None, NOW, user_id=id_))
+        namer = AliasResolver(named, hash_, leads.get, context(policy))
+        known = AliasOwners(by_user_id, by_wa_id, parent)
+        return namer.resolve_aliases(known, lambda id_: User(9, "shop", None, NOW, user_id=id_))
 
     def test_a_wa_id_without_user_id_gets_one(self) -> None:
         known = user()
@@ -448,7 +454,7 @@ class TestNames:
     def test_nobody_is_told_to_write_to_the_number_that_the_user_has(self) -> None:
         by_number = User(1, "shop", WA_ID, NOW)
         by_id = User(2, "shop", None, NOW, user_id=ID)
-        link(by_id, by_number, NumberChanged(ID, WA_ID, second(10)), context())
+        link_users(by_id, by_number, NumberChanged(ID, WA_ID, second(10)), context())
         self.naming(by_id, by_number)
         assert (by_id.links, by_id.moved_to) == ([], None)
 
@@ -463,13 +469,13 @@ class TestNames:
 
     def test_a_user_is_not_linked_to_itself(self) -> None:
         known = trusted()
-        link(known, known, NumberChanged(WA_ID, ID, second(20)), context())
+        link_users(known, known, NumberChanged(WA_ID, ID, second(20)), context())
         assert (known.links, known.moved_to) == ([], None)
 
     def test_a_link_speaks_of_the_number_where_there_is_one(self) -> None:
         old = User(1, "shop", WA_ID, NOW, user_id=ID)
         new = User(2, "shop", None, NOW, user_id=OTHER_ID)
-        link(old, new, NumberChanged(ID, OTHER_ID, second(10)), context())
+        link_users(old, new, NumberChanged(ID, OTHER_ID, second(10)), context())
         assert [x.alias for x in old.links] == [OTHER_ID]
         assert [x.alias for x in new.links] == [WA_ID]
 
@@ -574,7 +580,7 @@ class TestANumberInOtherHands:
 
     def test_is_in_the_same_hands_where_a_user_id_is_told_to_follow_the_other(self) -> None:
         former, new = self.former(), User(2, "shop", None, NOW, user_id=ID)
-        link(former, new, NumberChanged(OTHER_ID, ID, second(12)), context())
+        link_users(former, new, NumberChanged(OTHER_ID, ID, second(12)), context())
         naming = self.naming(new, former)
         assert naming is not None
         assert naming.merged == [former]
@@ -590,7 +596,7 @@ class TestANumberInOtherHands:
         self,
     ) -> None:
         former, new = self.former(), User(3, "shop", "16505550000", NOW)
-        link(former, new, NumberChanged(OTHER_ID, "16505550000", second(15)), context())
+        link_users(former, new, NumberChanged(OTHER_ID, "16505550000", second(15)), context())
         owner = self.owner(former)
         sight(owner, "B", 20, context(AUTO))
         assert owner.identity.state is State.PENDING
@@ -612,17 +618,17 @@ class TestAnAccountThatMoves:
     def test_what_was_decided_is_in_effect_and_the_decider_stays(self) -> None:
         known = self.onprem(AUTO)
         assert known.identity.state is State.ACKNOWLEDGING
-        move(known, context())
+        migrate_to_cloud(known, context())
         assert known.identity.latest is not None
         assert (known.identity.state, known.identity.work) == (State.ACKNOWLEDGED, None)
         assert known.identity.latest.decided_by == by_policy("default")
 
     def test_what_a_blocked_message_left_open_a_person_decides(self) -> None:
         known = self.onprem(AUTO)
-        move(known, context())
-        block(known, SendBlocked(WA_ID, second(20), None), context())
+        migrate_to_cloud(known, context())
+        record_send_block(known, SendBlocked(WA_ID, second(20), None), context())
         known.audit.clear()
-        move(known, context())
+        migrate_to_cloud(known, context())
         assert (known.identity.state, known.identity.blocked_since, known.identity.ask) == (
             State.PENDING,
             None,
@@ -633,9 +639,9 @@ class TestAnAccountThatMoves:
     def test_nobody_is_blocked_of_whom_no_identity_is_known(self) -> None:
         known = user()
         around = Context(NOW, Policies((), MANUAL), NOW)
-        block(known, SendBlocked(WA_ID, second(20), None), around)
+        record_send_block(known, SendBlocked(WA_ID, second(20), None), around)
         assert known.identity.ask is not None
-        move(known, context())
+        migrate_to_cloud(known, context())
         assert (known.identity.state, known.identity.blocked_since, known.identity.ask) == (
             None,
             None,
@@ -646,11 +652,11 @@ class TestAnAccountThatMoves:
     def test_what_waits_keeps_waiting(self, policy: Policy) -> None:
         known = self.onprem(policy)
         before = (known.identity.state, known.identity.due_at, known.identity.work)
-        move(known, context())
+        migrate_to_cloud(known, context())
         assert (known.identity.state, known.identity.due_at, known.identity.work) == before
 
     def test_a_hash_known_before_is_not_a_first_one(self) -> None:
         known = self.onprem()
-        move(known, context())
+        migrate_to_cloud(known, context())
         sight(known, "B", 30)
         assert (known.hash, known.identity.state) == ("B", State.PENDING)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from service.model.cloud_settings import IDENTITY_CHECK, CloudSettings, wrong_cloud_settings
-from service.model.issues import CURES
+from service.model.account_checks import CURES, IDENTITY_CHECK, CloudSettings, wrong_cloud_settings
 
 DOOR = "https://hooks.example.com/webhooks/meta"
 

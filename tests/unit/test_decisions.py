@@ -3,9 +3,8 @@
 import pytest
 
 from service.model.decisions import Decision, Result, Verb, decide
-from service.model.moments import Moment
 from service.model.policy import Policies, Policy
-from service.model.timeline import Change
+from service.model.timeline import Change, Moment
 from service.model.users import Context, Identity, Kind, State, User, Work, by_key, by_policy
 
 NOW = 1_600_000_000_000

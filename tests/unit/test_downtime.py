@@ -4,12 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.model.downtime import (
-    LONGEST_SECONDS,
-    MARGIN_SECONDS,
-    catching_up,
-    next_try_seconds,
-)
+from service.model.gate import LONGEST_SECONDS, MARGIN_SECONDS, catching_up, next_try_seconds
 
 NOW = 1_600_000_000_000
 

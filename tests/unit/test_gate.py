@@ -6,9 +6,9 @@ import pytest
 
 from service.model.contacts import DAY_MS
 from service.model.gate import CLEARS_WHEN, AccountStatus, Reason, Rules, Verdict, judge
-from service.model.moments import Moment
 from service.model.numbers import spell
-from service.model.recipients import HandBlock, LatestCheck, Recipient, RecipientData
+from service.model.recipients import LatestCheck, ManualBlock, Recipient, RecipientData
+from service.model.timeline import Moment
 from service.model.users import Link, State
 
 NOW = 1_600_000_000_000
@@ -202,7 +202,7 @@ def test_whom_nobody_ever_heard_of_is_not_blocked_by_a_restore() -> None:
 
 
 def blocked(until: int | None) -> Recipient:
-    return user(State.ACKNOWLEDGED, blocked=HandBlock(NOW - 9, until, "asked us to stop"))
+    return user(State.ACKNOWLEDGED, blocked=ManualBlock(NOW - 9, until, "asked us to stop"))
 
 
 def test_a_person_s_block_blocks_until_it_ends_by_itself() -> None:
@@ -213,7 +213,7 @@ def test_a_person_s_block_blocks_until_it_ends_by_itself() -> None:
 
 
 def test_who_is_known_by_a_block_alone_is_still_unknown() -> None:
-    stranger = blocked(NOW)._replace(state=None, heard_of=False)
+    stranger = blocked(NOW)._replace(state=None, is_known=False)
     verdict = answer(WA_ID, stranger)
     assert (verdict.known, codes(verdict.warnings)) == (False, ["contact_unknown"])
     assert answer(WA_ID, stranger, **of_number(check())).known
@@ -261,7 +261,7 @@ def test_by_several_names_every_reason_counts_once_and_says_of_whom_it_is() -> N
 def test_the_hash_to_send_along_is_the_trusted_one_and_none_while_anything_blocks() -> None:
     known = user(State.ACKNOWLEDGED)
     assert answer(WA_ID, known).hash == "A"
-    assert answer(WA_ID, known._replace(blocked=HandBlock(NOW, None, ""))).hash is None
+    assert answer(WA_ID, known._replace(blocked=ManualBlock(NOW, None, ""))).hash is None
     for state in set(State) - {State.ACKNOWLEDGED}:
         assert answer(WA_ID, known._replace(state=state)).hash is None
 

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.model.answers import Answer, apply_client_answer, unknown_there
-from service.model.contacts import write
+from service.model.contacts import record_user_message
 from service.model.decisions import Decision, Verb, decide
-from service.model.doubts import MAX_BLOCKED_IDS, block, want_answer
 from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
-from service.model.identities import come_due, finish, record_sighting, start
-from service.model.links import MAX_LINKS, add_link, link
-from service.model.moments import Moment, Precision
+from service.model.identity import ask_client, come_due, mark_acknowledged, start_acknowledging
+from service.model.merges import MAX_LINKS, add_link, link_users
+from service.model.outcomes import Answer, apply_client_answer, apply_not_found
 from service.model.policy import Policies, Policy
+from service.model.send_blocks import MAX_BLOCKED_IDS, record_send_block
+from service.model.sightings import record_sighting
+from service.model.timeline import Moment, Precision
 from service.model.users import BY_CLIENT, Context, Kind, Link, State, User, by_key, by_policy
 
 T = 1_600_000_000_000
@@ -157,7 +158,7 @@ class TestALaterChange:
         known = user()
         sight(known, "A", exact(10))
         assert known.identity.latest is not None
-        start(known, known.identity.latest, by_key("crm"), context())
+        start_acknowledging(known, known.identity.latest, by_key("crm"), context())
         sight(known, "B", exact(30))
         assert (known.identity.state, known.identity.work, known.identity.attempts) == (
             State.PENDING,
@@ -169,7 +170,7 @@ class TestALaterChange:
 
     def test_the_questions_about_the_old_one_are_cancelled(self) -> None:
         known = acknowledged()
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         sight(known, "B", exact(30))
         assert (known.identity.ask, known.identity.blocked_since) == (None, None)
 
@@ -223,7 +224,7 @@ class TestAnEarlierChange:
         known = user()
         sight(known, "Z", exact(90), AUTO)
         assert known.identity.latest is not None
-        start(known, known.identity.latest, by_key("crm"), context())
+        start_acknowledging(known, known.identity.latest, by_key("crm"), context())
         for n, hash_ in enumerate("ABCD"):
             sight(known, hash_, exact(n * 10), AUTO)
         assert known.identity.state is State.ACKNOWLEDGING
@@ -314,7 +315,7 @@ class TestABlockedSend:
     @pytest.mark.parametrize("state", UNSETTLED)
     def test_it_is_nothing_while_the_identity_is_not_acknowledged(self, state: State) -> None:
         known = in_state(state)
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         assert (known.identity.state, known.identity.blocked_since, known.identity.ask) == (
             state,
             None,
@@ -324,7 +325,7 @@ class TestABlockedSend:
 
     @pytest.mark.parametrize("known", [user(), acknowledged()], ids=["none", "acknowledged"])
     def test_else_it_closes_the_gate_and_asks_the_client(self, known: User) -> None:
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         assert known.identity.blocked_since == NOW
         assert known.identity.ask is not None
         assert (known.identity.ask.kind, known.identity.ask.reason, known.identity.ask.due_at) == (
@@ -336,7 +337,7 @@ class TestABlockedSend:
     def test_one_question_at_a_time_is_asked(self) -> None:
         known = acknowledged()
         for n in range(5):
-            block(known, SendBlocked(WA_ID, exact(20), f"m{n}"), context(now=NOW + n))
+            record_send_block(known, SendBlocked(WA_ID, exact(20), f"m{n}"), context(now=NOW + n))
         assert known.identity.blocked_since == NOW
         assert known.identity.ask is not None
         assert known.identity.ask.due_at == NOW
@@ -344,28 +345,28 @@ class TestABlockedSend:
 
     def test_the_same_message_does_not_ask_again_once_answered(self) -> None:
         known = acknowledged()
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert (known.identity.state, known.identity.blocked_since) == (State.ACKNOWLEDGED, None)
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         assert (known.identity.blocked_since, known.identity.ask) == (None, None)
-        block(known, SendBlocked(WA_ID, exact(21), "m2"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(21), "m2"), context())
         assert known.identity.blocked_since is not None
 
     def test_a_message_without_an_id_asks_too(self) -> None:
         known = acknowledged()
-        block(known, SendBlocked(WA_ID, exact(20), None), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), None), context())
         assert known.identity.ask is not None
 
     def test_only_so_many_messages_are_remembered(self) -> None:
         known = acknowledged()
         for n in range(100):
-            block(known, SendBlocked(WA_ID, None, f"m{n}"), context())
+            record_send_block(known, SendBlocked(WA_ID, None, f"m{n}"), context())
         assert known.blocked_ids == [f"m{n}" for n in range(100 - MAX_BLOCKED_IDS, 100)]
 
     def test_acknowledged_there_clears_it(self) -> None:
         known = acknowledged()
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert (known.identity.state, known.identity.blocked_since, known.identity.ask) == (
             State.ACKNOWLEDGED,
@@ -375,14 +376,14 @@ class TestABlockedSend:
 
     def test_another_hash_there_is_a_change(self) -> None:
         known = acknowledged()
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         apply_client_answer(known, Answer("B", exact(15), acknowledged=False), context(AUTO))
         assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGING)
         assert history(known) == [("A", "superseded")]
 
     def test_the_first_hash_there_is_a_change(self) -> None:
         known = user()
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         apply_client_answer(known, Answer("A", exact(15), acknowledged=False), context(AUTO))
         assert (known.hash, known.identity.state, known.identity.blocked_since) == (
             "A",
@@ -392,7 +393,7 @@ class TestABlockedSend:
 
     def test_the_acknowledged_hash_now_unacknowledged_waits_for_a_person(self) -> None:
         known = acknowledged()
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
         apply_client_answer(known, Answer("A", None, acknowledged=False), context(AUTO))
         assert (known.identity.state, known.identity.work, known.identity.blocked_since) == (
             State.PENDING,
@@ -408,8 +409,8 @@ class TestABlockedSend:
 
     def test_an_identity_unknown_there_clears_it(self) -> None:
         known = user()
-        block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
-        unknown_there(known, context())
+        record_send_block(known, SendBlocked(WA_ID, exact(20), "m1"), context())
+        apply_not_found(known, context())
         assert (known.identity.state, known.identity.blocked_since, known.identity.ask) == (
             None,
             None,
@@ -479,7 +480,7 @@ class TestANumberChange:
     def moved(self, known: User, other: User | None = None, at: Moment | None = None) -> User:
         new = other or user(NEW)
         change = NumberChanged(known.wa_id, new.wa_id, at or exact(30))
-        link(known, new, change, context(DELAYED))
+        link_users(known, new, change, context(DELAYED))
         return new
 
     def test_old_and_new_are_linked_and_each_stays_itself(self) -> None:
@@ -522,7 +523,7 @@ class TestANumberChange:
         new = self.moved(known, at=second(30))
         self.moved(known, new, exact(30.5))
         self.moved(known, new, second(30))
-        link(known, new, NumberChanged(WA_ID, NEW, None), context())
+        link_users(known, new, NumberChanged(WA_ID, NEW, None), context())
         assert known.links == [Link(NEW, "successor", exact(30.5))]
         assert new.links == [Link(WA_ID, "predecessor", exact(30.5))]
         assert events(new) == ["number_changed"]
@@ -532,7 +533,7 @@ class TestANumberChange:
     ) -> None:
         known = acknowledged()
         new = self.moved(known)
-        link(new, known, NumberChanged(NEW, WA_ID, exact(90)), context())
+        link_users(new, known, NumberChanged(NEW, WA_ID, exact(90)), context())
         assert new.moved_to == Link(WA_ID, "successor", exact(90))
         assert known.moved_to == Link(NEW, "successor", exact(30))
         apply_client_answer(known, Answer("A", None, acknowledged=True), context())
@@ -545,7 +546,7 @@ class TestANumberChange:
         sight(known, "A", exact(50), AUTO)
         apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         self.moved(known, at=exact(60))
-        link(user("third"), known, NumberChanged("third", WA_ID, exact(70)), context())
+        link_users(user("third"), known, NumberChanged("third", WA_ID, exact(70)), context())
         assert known.moved_to == Link(NEW, "successor", exact(60))
 
     def decided(self, known: User, verb: Verb = Verb.ACKNOWLEDGE) -> None:
@@ -577,7 +578,7 @@ class TestANumberChange:
         self.decided(known)
         assert known.moved_to is not None, "the client has not accepted it"
         assert known.identity.latest is not None
-        finish(known, known.identity.latest, context())
+        mark_acknowledged(known, known.identity.latest, context())
         assert (known.moved_to, known.owner_since) == (None, exact(50).at)
 
     def test_it_stands_for_who_came_after_it_and_was_held(self) -> None:
@@ -591,7 +592,7 @@ class TestANumberChange:
         known = user()
         sight(known, "A", exact(50), AUTO)
         assert known.identity.latest is not None
-        finish(known, known.identity.latest, context())
+        mark_acknowledged(known, known.identity.latest, context())
         self.moved(known)
         apply_client_answer(known, Answer("A", None, acknowledged=True), context())
         assert (known.identity.state, known.moved_to is None) == (State.ACKNOWLEDGED, False)
@@ -623,7 +624,7 @@ class TestANumberChange:
     def test_only_so_many_number_changes_are_kept_the_newest(self) -> None:
         known = user()
         for n in range(100):
-            link(known, user(f"new{n}"), NumberChanged(WA_ID, f"new{n}", exact(n)), context())
+            link_users(known, user(f"new{n}"), NumberChanged(WA_ID, f"new{n}", exact(n)), context())
         assert [x.alias for x in known.links] == [f"new{n}" for n in range(100 - MAX_LINKS, 100)]
 
 
@@ -769,22 +770,22 @@ class TestTheGuard:
 
 def test_a_user_who_wrote_is_remembered_to_the_hour() -> None:
     known = user()
-    write(known, UserWrote(WA_ID, exact(10)), context())
+    record_user_message(known, UserWrote(WA_ID, exact(10)), context())
     assert known.wrote_at == T - T % 3_600_000
     assert known.changed
     known.changed = False
-    write(known, UserWrote(WA_ID, exact(11)), context())
-    write(known, UserWrote(WA_ID, exact(-90_000)), context())
+    record_user_message(known, UserWrote(WA_ID, exact(11)), context())
+    record_user_message(known, UserWrote(WA_ID, exact(-90_000)), context())
     assert not known.changed
-    write(known, UserWrote(WA_ID, None), context(now=NOW + 7_200_000))
+    record_user_message(known, UserWrote(WA_ID, None), context(now=NOW + 7_200_000))
     assert known.wrote_at == (NOW + 7_200_000) // 3_600_000 * 3_600_000
 
 
 def test_what_waits_for_an_answer_waits_for_one() -> None:
     known = user()
-    want_answer(known, "first", context())
+    ask_client(known, "first", context())
     first = known.identity.ask
-    want_answer(known, "second", context(now=NOW + 5))
+    ask_client(known, "second", context(now=NOW + 5))
     assert known.identity.ask is first
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.model.events import Event, HashUnreadable, IdentitySeen, Named, UserWrote
-from service.model.identity_check import ENOUGH, IdentityCheck
+from service.model.account_checks import ENOUGH, IdentityCheck
+from service.model.events import AliasesSeen, Event, HashUnreadable, IdentitySeen, UserWrote
 
 USER, OTHER = "US.1", "US.2"
 
@@ -40,7 +40,7 @@ def test_messages_of_one_callback_count_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "last", [[seen(), wrote()], [seen()], [Named(USER, None, None, None), seen(), wrote()]]
+    "last", [[seen(), wrote()], [seen()], [AliasesSeen(USER, None, None, None), seen(), wrote()]]
 )
 def test_one_hash_shows_that_it_is_on(last: list[Event]) -> None:
     check = after(*[[wrote()]] * ENOUGH, last)
@@ -69,4 +69,4 @@ def test_a_hash_of_one_user_is_none_of_another() -> None:
 
 
 def test_what_is_no_message_of_a_user_does_not_count() -> None:
-    assert after(*[[Named(USER, None, None, None)]] * ENOUGH).without == 0
+    assert after(*[[AliasesSeen(USER, None, None, None)]] * ENOUGH).without == 0

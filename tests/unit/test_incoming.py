@@ -9,18 +9,18 @@ from service.dialects import onprem
 from service.ledger.callbacks import MAX_SLICE, RecordCallback, Replay, together
 from service.ledger.ledger import Ledger
 from service.model.events import (
+    AliasesSeen,
     ContactChecked,
     Event,
     Fault,
     HashRefused,
     MessageSent,
-    Named,
     NumberChanged,
     Reading,
     UserWrote,
 )
-from service.model.moments import Moment
 from service.model.policy import Policies, Policy
+from service.model.timeline import Moment
 from service.model.users import by_key
 from service.observability.metrics import Metrics
 from service.store.sqlite import SQLiteDatabase
@@ -168,7 +168,7 @@ def test_of_a_large_callback_what_shares_a_name_is_put_together_in_its_order() -
         UserWrote("1", Moment(4)),
         NumberChanged("5", "2", Moment(5)),
         HashRefused(None, Moment(6), "message"),
-        Named("US.1", "5", "US.ENT.1", Moment(7)),
+        AliasesSeen("US.1", "5", "US.ENT.1", Moment(7)),
         ContactChecked("+4", "invalid", None),
         UserWrote("US.ENT.1", Moment(8)),
     ]

@@ -26,7 +26,6 @@ from service.ledger.decisions import RecordAnswer, TakeDecision
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
 from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
 from service.ledger.unit_of_work import Required, UnitOfWork
-from service.model.answers import Answer
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
     ContactChecked,
@@ -37,9 +36,9 @@ from service.model.events import (
     Reading,
     UserWrote,
 )
-from service.model.moments import Moment
-from service.model.outcomes import Accepted, NoEffect, NotTried, Settled, Told
+from service.model.outcomes import Accepted, Answer, Answered, NoEffect, NotTried, Settled
 from service.model.policy import Policies, Policy
+from service.model.timeline import Moment
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.database import (
@@ -720,7 +719,7 @@ class TestLeases:
         await ledger.submit(callback(claim))
         (task,) = await ledger.submit(LeaseWork("main", Kind.ASK, ["a"]))
         assert (task.kind, task.reason) == (Kind.ASK, "claimed")
-        told = Told(Answer("A", None, acknowledged=True))
+        told = Answered(Answer("A", None, acknowledged=True))
         assert await ledger.submit(RecordOutcome(task, told)) is Settled.TAKEN
         user = await user_of(database)
         assert user is not None

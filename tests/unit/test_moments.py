@@ -1,6 +1,6 @@
 """When something happened: what is believed, and how well it is known."""
 
-from service.model.moments import LATEST_MS, MAX_SKEW_MS, Dating, Moment, Precision, date
+from service.model.timeline import LATEST_MS, MAX_SKEW_MS, Dating, Moment, Precision, date_event
 
 ARRIVED = 1_600_000_000_000
 
@@ -31,22 +31,24 @@ def test_the_more_precise_moment_is_the_better_one_and_then_the_earlier() -> Non
 
 
 def test_without_an_event_time_the_arrival_counts() -> None:
-    assert date(None, ARRIVED) == Dating(Moment(ARRIVED, Precision.ARRIVAL))
+    assert date_event(None, ARRIVED) == Dating(Moment(ARRIVED, Precision.ARRIVAL))
 
 
 def test_an_event_time_up_to_five_minutes_ahead_of_the_arrival_is_believed() -> None:
     claimed = Moment(ARRIVED + MAX_SKEW_MS)
     assert MAX_SKEW_MS == 300_000
-    assert date(claimed, ARRIVED) == Dating(claimed)
+    assert date_event(claimed, ARRIVED) == Dating(claimed)
 
 
 def test_an_event_time_more_than_five_minutes_ahead_gives_way_to_the_arrival() -> None:
     claimed = ARRIVED + MAX_SKEW_MS + 1
-    assert date(Moment(claimed), ARRIVED) == Dating(Moment(ARRIVED, Precision.ARRIVAL), claimed)
+    assert date_event(Moment(claimed), ARRIVED) == Dating(
+        Moment(ARRIVED, Precision.ARRIVAL), claimed
+    )
 
 
 def test_an_old_event_time_is_believed_however_late_it_arrives() -> None:
-    assert date(second(1_000), ARRIVED) == Dating(second(1_000))
+    assert date_event(second(1_000), ARRIVED) == Dating(second(1_000))
 
 
 def test_the_latest_moment_is_the_last_that_rfc_3339_can_write() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.model.names import usable_alias, usable_hash
+from service.model.users import usable_alias, usable_hash
 
 
 @pytest.mark.parametrize("alias", ["1", "16315553601", "user.name_x-1", "A" * 140, "0-"])

@@ -18,7 +18,7 @@ from service.model.events import (
     SendBlocked,
     UserWrote,
 )
-from service.model.moments import Moment, Precision
+from service.model.timeline import Moment, Precision
 
 PAYLOADS = Path(__file__).parent.parent / "payloads" / "onprem"
 WA_ID, NEW = "16315553601", "16315553602"

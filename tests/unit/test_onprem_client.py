@@ -12,8 +12,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from service.model.answers import Answer
-from service.model.moments import Moment
+from service.model.outcomes import Answer
+from service.model.timeline import Moment
 from service.observability.metrics import Metrics
 from service.settings import OnPremAccountSettings
 from service.whatsapp import http, session

@@ -2,22 +2,21 @@
 
 import pytest
 
-from service.model.answers import Answer
-from service.model.moments import Moment
 from service.model.outcomes import (
     Accepted,
+    Answer,
+    Answered,
     Gone,
     NoEffect,
     NotTried,
     PutOutcome,
     Settled,
-    Told,
     Unknown,
-    answered,
-    settle,
+    settle_get,
+    settle_put,
 )
 from service.model.policy import Policies, Policy
-from service.model.timeline import Change
+from service.model.timeline import Change, Moment
 from service.model.users import BY_CLIENT, Context, Identity, Kind, State, User, Work, by_key
 
 NOW = 1_600_000_000_000
@@ -45,12 +44,12 @@ def lease(work: Work | None, until: int = NOW + 10_000) -> None:
     work.holder, work.lease_until = "holder", until
 
 
-def told(hash_: str = "A", *, acknowledged: bool = False, refused: bool = False) -> Told:
-    return Told(Answer(hash_, None, acknowledged), refused, "PUT was answered with 4xx")
+def told(hash_: str = "A", *, acknowledged: bool = False, refused: bool = False) -> Answered:
+    return Answered(Answer(hash_, None, acknowledged), refused, "PUT was answered with 4xx")
 
 
 def put(known: User, outcome: PutOutcome, now: int = NOW, policy: Policy = MANUAL) -> Settled:
-    return settle(known, "holder", "A", outcome, context(now, policy))
+    return settle_put(known, "holder", "A", outcome, context(now, policy))
 
 
 def events(known: User) -> list[str]:
@@ -212,7 +211,7 @@ class TestWhoMayWriteAResult:
     @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda o: type(o).__name__)
     def test_not_who_holds_no_lease(self, outcome: PutOutcome) -> None:
         known = user()
-        assert settle(known, "other", "A", outcome, context()) is Settled.NOT_OURS
+        assert settle_put(known, "other", "A", outcome, context()) is Settled.NOT_OURS
         assert (known.identity.state, known.audit, known.changed) == (
             State.ACKNOWLEDGING,
             [],
@@ -230,7 +229,7 @@ class TestWhoMayWriteAResult:
 
     def test_not_for_another_hash_than_was_leased(self) -> None:
         known = user()
-        assert settle(known, "holder", "B", Accepted(), context()) is Settled.NOT_OURS
+        assert settle_put(known, "holder", "B", Accepted(), context()) is Settled.NOT_OURS
 
     def test_not_when_another_hash_is_the_latest_meanwhile(self) -> None:
         known = user()
@@ -261,14 +260,14 @@ class TestAfterAGet:
     def test_an_answer_is_heeded_and_ends_the_question(self) -> None:
         known = self.asked()
         outcome = told(acknowledged=True)
-        assert answered(known, "holder", 1, outcome, context()) is Settled.TAKEN
+        assert settle_get(known, "holder", 1, outcome, context()) is Settled.TAKEN
         assert (known.identity.ask, known.identity.blocked_since) == (None, None)
         assert known.identity.state is State.ACKNOWLEDGED
 
     def test_no_answer_is_tried_again_with_growing_pauses(self) -> None:
         known = self.asked()
         for pause in (1_000, 2_000, 4_000):
-            assert answered(known, "holder", 1, Unknown("cut"), context()) is Settled.TAKEN
+            assert settle_get(known, "holder", 1, Unknown("cut"), context()) is Settled.TAKEN
             assert known.identity.ask is not None
             assert (known.identity.ask.due_at, known.identity.ask.holder) == (NOW + pause, None)
             lease(known.identity.ask)
@@ -276,7 +275,7 @@ class TestAfterAGet:
 
     def test_an_identity_unknown_there_ends_the_question_and_clears_the_block(self) -> None:
         known = self.asked(None)
-        assert answered(known, "holder", 1, Gone(), context()) is Settled.TAKEN
+        assert settle_get(known, "holder", 1, Gone(), context()) is Settled.TAKEN
         assert (known.identity.ask, known.identity.blocked_since, known.identity.state) == (
             None,
             None,
@@ -285,7 +284,7 @@ class TestAfterAGet:
 
     def test_a_refused_login_gives_the_question_back_as_it_was(self) -> None:
         known = self.asked()
-        assert answered(known, "holder", 1, NotTried(), context()) is Settled.TAKEN
+        assert settle_get(known, "holder", 1, NotTried(), context()) is Settled.TAKEN
         assert known.identity.ask is not None
         assert (
             known.identity.ask.holder,
@@ -295,11 +294,11 @@ class TestAfterAGet:
 
     @pytest.mark.parametrize("outcome", [told(acknowledged=True), told("B"), Gone()])
     def test_an_answer_from_before_the_identity_changed_is_asked_for_again(
-        self, outcome: Told | Gone
+        self, outcome: Answered | Gone
     ) -> None:
         known = self.asked()
         known.identity.version = 2
-        assert answered(known, "holder", 1, outcome, context()) is Settled.CHANGED
+        assert settle_get(known, "holder", 1, outcome, context()) is Settled.CHANGED
         assert known.identity.ask is not None
         assert (known.identity.ask.holder, known.identity.ask.due_at) == (None, NOW - 5)
         assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
@@ -308,10 +307,10 @@ class TestAfterAGet:
     def test_an_answer_after_the_lease_ended_does_not_count(self) -> None:
         known = self.asked()
         late = context(NOW + 10_000)
-        assert answered(known, "holder", 1, Gone(), late) is Settled.NOT_OURS
-        assert answered(known, "other", 1, Gone(), context()) is Settled.NOT_OURS
+        assert settle_get(known, "holder", 1, Gone(), late) is Settled.NOT_OURS
+        assert settle_get(known, "other", 1, Gone(), context()) is Settled.NOT_OURS
         assert known.identity.blocked_since is not None
 
     def test_an_answer_to_nothing_does_not_count(self) -> None:
         known = user()
-        assert answered(known, "holder", 1, Gone(), context()) is Settled.NOT_OURS
+        assert settle_get(known, "holder", 1, Gone(), context()) is Settled.NOT_OURS

@@ -1,34 +1,34 @@
 """Which changes are acknowledged without a person, and the guard against users who flap."""
 
-from service.model.policy import Policies, Policy, Rule, judge
+from service.model.policy import Policies, Policy, Rule, evaluate_policy
 
 MANUAL, AUTO = Policy("default"), Policy("default", "auto")
 
 
 def test_the_default_waits_for_a_person() -> None:
     assert Policy("default") == Policy("default", "manual", 0, 3, 86_400)
-    assert not judge(MANUAL, 1).automatic
+    assert not evaluate_policy(MANUAL, 1).automatic
 
 
 def test_an_automatic_policy_needs_nobody() -> None:
-    verdict = judge(AUTO, 1)
+    verdict = evaluate_policy(AUTO, 1)
     assert verdict.automatic
     assert verdict.reason == "policy default: auto"
 
 
 def test_the_fourth_change_in_the_window_waits_for_a_person_and_says_why() -> None:
-    assert judge(AUTO, 3).automatic
-    verdict = judge(AUTO, 4)
+    assert evaluate_policy(AUTO, 3).automatic
+    verdict = evaluate_policy(AUTO, 4)
     assert not verdict.automatic
     assert verdict.reason == "policy default: guard, more than 3 changes within 86400 s"
 
 
 def test_no_change_at_all_may_be_allowed() -> None:
-    assert not judge(Policy("none", "auto", max_changes=0), 1).automatic
+    assert not evaluate_policy(Policy("none", "auto", max_changes=0), 1).automatic
 
 
 def test_manual_stays_manual_whatever_the_guard_says() -> None:
-    assert judge(MANUAL, 9).reason == "policy default: manual"
+    assert evaluate_policy(MANUAL, 9).reason == "policy default: manual"
 
 
 def test_a_rule_names_users_by_whatsapp_id_or_by_first_digits() -> None:

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, func, select
 from service.ledger.callbacks import RecordCallback
 from service.ledger.ledger import Ledger
 from service.model.events import IdentitySeen
-from service.model.moments import Moment
 from service.model.policy import Policies, Policy
+from service.model.timeline import Moment
 from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
 from service.store.database import JournalRow

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.model.retries import MAX_DELAY_SECONDS, delay_seconds
+from service.model.policy import MAX_DELAY_SECONDS, delay_seconds
 
 
 @pytest.mark.parametrize(("tries", "about"), [(1, 1), (2, 2), (3, 4), (4, 8), (8, 128)])

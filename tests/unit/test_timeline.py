@@ -2,15 +2,16 @@
 
 import pytest
 
-from service.model.moments import Moment, Precision
 from service.model.timeline import (
     MAX_SIGHTINGS,
     Change,
+    Moment,
     Order,
+    Precision,
     count_within,
     insert_earlier,
     locate,
-    repeat,
+    record_repeat,
 )
 
 
@@ -201,19 +202,19 @@ class TestEarlier:
 class TestRepeat:
     def test_the_latest_grows_with_whatever_is_seen_of_it(self) -> None:
         latest = change("A", exact(10))
-        repeat(latest, [], "A", exact(99))
+        record_repeat(latest, [], "A", exact(99))
         assert latest.last == exact(99)
 
     def test_one_in_the_history_is_told_more_precisely_but_does_not_grow(self) -> None:
         latest, history = change("B", exact(50)), [change("A", second(10), second(20))]
-        repeat(latest, history, "A", exact(10.25))
+        record_repeat(latest, history, "A", exact(10.25))
         assert history[0].changed == exact(10.25)
-        repeat(latest, history, "A", exact(21.5))
+        record_repeat(latest, history, "A", exact(21.5))
         assert history[0].last == second(20)
 
     def test_what_is_in_nobodys_span_changes_nothing(self) -> None:
         latest, history = change("B", exact(50)), [change("A", exact(10))]
-        repeat(latest, history, "A", exact(9.5))
+        record_repeat(latest, history, "A", exact(9.5))
         assert history[0].seen == [exact(10)]
 
 

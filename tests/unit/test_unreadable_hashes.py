@@ -4,14 +4,17 @@ from itertools import permutations
 
 import pytest
 
-from service.model.answers import Answer, apply_client_answer
 from service.model.decisions import Decision, Verb, decide
-from service.model.doubts import doubt
 from service.model.events import HashRefused, HashUnreadable, IdentitySeen
-from service.model.identities import record_sighting
-from service.model.moments import Moment, Precision
+from service.model.outcomes import Answer, apply_client_answer
 from service.model.policy import Policies, Policy
-from service.model.refusals import misread, refuse
+from service.model.send_blocks import (
+    ask_about_unreadable_hash,
+    place_unreadable_hash,
+    record_refusal,
+)
+from service.model.sightings import record_sighting
+from service.model.timeline import Moment, Precision
 from service.model.users import Context, State, User, by_key
 
 T = 1_700_000_000_000
@@ -39,10 +42,8 @@ class TestOnTheCloudApi:
     def sight(self, known: User, hash_: str, at: int, policy: Policy = MANUAL) -> None:
         record_sighting(known, IdentitySeen(WA_ID, hash_, second(at)), self.context(policy))
 
-    def misread(
-        self, known: User, at: int, id_: str | None = None, policy: Policy = MANUAL
-    ) -> None:
-        misread(known, HashUnreadable(WA_ID, second(at), id_), self.context(policy))
+    def place(self, known: User, at: int, id_: str | None = None, policy: Policy = MANUAL) -> None:
+        place_unreadable_hash(known, HashUnreadable(WA_ID, second(at), id_), self.context(policy))
 
     def decide(self, known: User, verb: Verb, hash_: str | None) -> None:
         decide(known, Decision(verb, hash_, by_key("crm")), self.context())
@@ -60,7 +61,7 @@ class TestOnTheCloudApi:
     @pytest.mark.parametrize("policy", [MANUAL, AUTO, DELAYED])
     def test_the_trusted_one_gives_way_to_one_that_nobody_knows(self, policy: Policy) -> None:
         known = self.trusted()
-        self.misread(known, 20, policy=policy)
+        self.place(known, 20, policy=policy)
         assert (known.hash, known.identity.state, known.identity.work) == (
             None,
             State.PENDING,
@@ -74,12 +75,12 @@ class TestOnTheCloudApi:
         self.sight(known, "A", 10)
         assert known.identity.latest is not None
         assert known.identity.latest.acknowledged_at == NOW
-        self.misread(known, 20)
+        self.place(known, 20)
         assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     def test_in_the_very_second_of_the_trusted_one_is_another(self) -> None:
         known = self.trusted()
-        self.misread(known, 10)
+        self.place(known, 10)
         assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     @pytest.mark.parametrize("at", [20, 100_000])
@@ -89,7 +90,7 @@ class TestOnTheCloudApi:
             self.sight(known, "B", 15, policy)
             if verb is not None:
                 self.decide(known, verb, "B")
-            self.misread(known, at)
+            self.place(known, at)
             assert (known.hash, known.identity.state, known.identity.work) == (
                 None,
                 State.PENDING,
@@ -101,37 +102,37 @@ class TestOnTheCloudApi:
         known = self.trusted()
         self.sight(known, "B", 15)
         self.decide(known, Verb.HOLD, "B")
-        self.misread(known, 20)
+        self.place(known, 20)
         self.sight(known, "C", 20, AUTO)
         assert (known.hash, known.identity.state) == ("C", State.PENDING)
 
     def test_of_a_user_without_an_identity_it_says_nothing(self) -> None:
         known = user()
-        self.misread(known, 20, "wamid.1")
+        self.place(known, 20, "wamid.1")
         assert (known.identity.state, known.identity.latest, known.audit) == (None, None, [])
 
     def test_from_before_the_trusted_one_says_nothing(self) -> None:
         known = self.trusted()
-        self.misread(known, 5)
+        self.place(known, 5)
         assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
 
     def test_the_same_message_says_nothing_twice(self) -> None:
         known = self.trusted()
-        self.misread(known, 20, "wamid.1")
+        self.place(known, 20, "wamid.1")
         self.decide(known, Verb.ACKNOWLEDGE, None)
         self.sight(known, "B", 900)
         assert known.identity.state is State.ACKNOWLEDGED
         for at in (20, 1_100):
-            self.misread(known, at, "wamid.1")
+            self.place(known, at, "wamid.1")
         assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_while_the_hash_is_awaited_another_send_is_not_approved(self) -> None:
         known = self.trusted()
-        self.misread(known, 20, "wamid.1")
+        self.place(known, 20, "wamid.1")
         self.decide(known, Verb.ACKNOWLEDGE, None)
-        self.misread(known, 30, "wamid.2")
+        self.place(known, 30, "wamid.2")
         assert known.identity.state is State.AWAITING_HASH, "it is from before the approval"
-        self.misread(known, 1_000, "wamid.3")
+        self.place(known, 1_000, "wamid.3")
         assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     def test_between_two_sightings_of_the_trusted_one_a_person_is_to_decide(self) -> None:
@@ -139,7 +140,7 @@ class TestOnTheCloudApi:
             known = self.trusted()
             for hash_ in order:
                 if hash_ is None:
-                    self.misread(known, 20)
+                    self.place(known, 20)
                 else:
                     self.sight(known, hash_, 30)
             assert (known.hash, known.identity.state) == ("A", State.PENDING)
@@ -149,7 +150,7 @@ class TestOnTheCloudApi:
         self.sight(known, "A", 10)
         self.sight(known, "A", 30)
         assert known.identity.state is State.ACKNOWLEDGED
-        self.misread(known, 20)
+        self.place(known, 20)
         assert (known.hash, known.identity.state) == ("A", State.PENDING)
 
     def test_what_a_person_decided_after_it_came_again_stands(self) -> None:
@@ -157,12 +158,12 @@ class TestOnTheCloudApi:
         self.sight(known, "B", 15)
         self.sight(known, "B", 25)
         self.decide(known, Verb.ACKNOWLEDGE, "B")
-        self.misread(known, 20)
+        self.place(known, 20)
         assert (known.hash, known.identity.state) == ("B", State.ACKNOWLEDGED)
 
     def test_a_time_far_ahead_is_still_later(self) -> None:
         known = self.trusted(at=1_000)
-        self.misread(known, 90_000)
+        self.place(known, 90_000)
         assert (known.hash, known.identity.state) == (None, State.PENDING)
 
     @pytest.mark.parametrize(
@@ -172,14 +173,14 @@ class TestOnTheCloudApi:
         self, policy: Policy, state: State
     ) -> None:
         known = self.trusted()
-        self.misread(known, 20, "wamid.1", policy)
+        self.place(known, 20, "wamid.1", policy)
         self.sight(known, "B", 20, policy)
         assert (known.hash, known.identity.state) == ("B", state)
         assert self.history(known) == ["A"]
 
     def test_once_a_later_one_is_known_it_is_filled_in_between(self) -> None:
         known = self.trusted()
-        self.misread(known, 20, "wamid.1")
+        self.place(known, 20, "wamid.1")
         self.sight(known, "C", 30)
         self.decide(known, Verb.ACKNOWLEDGE, "C")
         self.sight(known, "B", 20)
@@ -189,9 +190,9 @@ class TestOnTheCloudApi:
     def test_beside_a_refusal_from_before_the_trust_it_counts(self) -> None:
         known = user()
         self.sight(known, "A", 10)
-        refuse(known, HashRefused(WA_ID, second(20), "wamid.1"), self.context())
+        record_refusal(known, HashRefused(WA_ID, second(20), "wamid.1"), self.context())
         assert known.identity.state is State.ACKNOWLEDGED
-        self.misread(known, 20)
+        self.place(known, 20)
         assert (known.hash, known.identity.state) == (None, State.PENDING)
 
 
@@ -201,8 +202,8 @@ class TestOnTheOnPremisesApi:
     def context(self, policy: Policy = MANUAL) -> Context:
         return Context(NOW, Policies((), policy), NOW)
 
-    def doubt(self, known: User, id_: str | None = None) -> None:
-        doubt(known, HashUnreadable(WA_ID, second(20), id_), self.context())
+    def ask(self, known: User, id_: str | None = None) -> None:
+        ask_about_unreadable_hash(known, HashUnreadable(WA_ID, second(20), id_), self.context())
 
     def known_as(self, state: State | None) -> User:
         known = user()
@@ -221,7 +222,7 @@ class TestOnTheOnPremisesApi:
     @pytest.mark.parametrize("state", [None, State.ACKNOWLEDGED])
     def test_the_gate_closes_and_the_client_is_asked(self, state: State | None) -> None:
         known = self.known_as(state)
-        self.doubt(known)
+        self.ask(known)
         assert known.identity.blocked_since == NOW
         assert known.identity.ask is not None
         assert known.audit[-1].event == "send_blocked"
@@ -232,7 +233,7 @@ class TestOnTheOnPremisesApi:
     )
     def test_where_it_is_closed_already_the_client_is_asked(self, state: State) -> None:
         known = self.known_as(state)
-        self.doubt(known)
+        self.ask(known)
         assert (known.identity.state, known.hash, known.identity.blocked_since) == (
             state,
             "A",
@@ -243,17 +244,17 @@ class TestOnTheOnPremisesApi:
     def test_an_answer_that_is_under_way_does_not_count(self) -> None:
         for state in (None, State.ACKNOWLEDGED, State.ACKNOWLEDGING):
             known = self.known_as(state)
-            self.doubt(known, "m1")
+            self.ask(known, "m1")
             assert known.identity.ask is not None
             known.identity.ask.holder, version = "worker", known.identity.version
-            self.doubt(known, "m2")
+            self.ask(known, "m2")
             assert known.identity.version == version + 1
 
     def test_the_same_message_asks_nothing_twice(self) -> None:
         known = self.known_as(None)
-        self.doubt(known, "m1")
+        self.ask(known, "m1")
         apply_client_answer(known, Answer("B", None, acknowledged=True), self.context())
-        self.doubt(known, "m1")
+        self.ask(known, "m1")
         assert (known.identity.state, known.identity.ask, known.identity.blocked_since) == (
             State.ACKNOWLEDGED,
             None,
@@ -262,7 +263,7 @@ class TestOnTheOnPremisesApi:
 
     def test_the_hash_once_it_can_be_read_is_a_change_like_any(self) -> None:
         known = self.known_as(State.ACKNOWLEDGED)
-        self.doubt(known, "m1")
+        self.ask(known, "m1")
         record_sighting(known, IdentitySeen(WA_ID, "B", second(20)), self.context())
         assert (known.hash, known.identity.state, known.identity.blocked_since) == (
             "B",
