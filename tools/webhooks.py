@@ -5,6 +5,20 @@ from service.simulator.cloud.bodies import Style, Update
 from service.simulator.cloud.options import Number
 from service.simulator.cloud.users import CloudUser
 
+__all__ = [
+    "BOTH",
+    "BY_NUMBER",
+    "CloudUser",
+    "Number",
+    "Style",
+    "Update",
+    "delivered",
+    "refused",
+    "signature",
+    "webhook",
+    "wrote",
+]
+
 TEXT = "Does it come in another color?"
 BY_NUMBER = Style(user_ids=False)
 """Users have their numbers alone, as before 2026."""

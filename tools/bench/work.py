@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 
-from service.simulator.cloud.bodies import Update, envelope
-from service.simulator.cloud.options import Number
-from service.simulator.cloud.users import CloudUser
 from tools import bodies, webhooks
 from tools.bodies import FIRST_SEEN_MS, hash_of, wa_id
+from tools.webhooks import CloudUser, Number, Update
 
 STATUSES, MESSAGES, CHANGES = 0.60, 0.38, 0.01
 """The everyday mix; the rest are contact checks."""
@@ -106,7 +104,8 @@ def _template(update: Update) -> str:
     element |= {"id": "%(id)s", "timestamp": "%(at)d"}
     if "status" in element:
         element["status"] = "%(state)s"
-    return json.dumps(envelope([update])["entry"][0]["changes"][0], separators=(",", ":"))
+    [entry] = json.loads(webhooks.webhook(update))["entry"]
+    return json.dumps(entry["changes"][0], separators=(",", ":"))
 
 
 _LINE, _USER = Number(), CloudUser(wa_id="%(wa_id)s", user_id="%(user_id)s", hash="%(hash)s")

@@ -10,20 +10,23 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from service.simulator.cloud.bodies import Style, Update
-from service.simulator.cloud.options import Number
-from service.simulator.cloud.users import CloudUser
 from tools import webhooks
 from tools.soak.api import Api
 from tools.soak.cloud_model import ACCOUNTS, Kind, Life, Step
 from tools.soak.delivery import Callback
 from tools.soak.record import Record
 from tools.soak.service import CLOUD, CLOUD_AUTOMATIC
+from tools.webhooks import CloudUser, Number, Style, Update
 
 AGO_SECONDS = 3000
 """How long ago lives begin: their times must grow, and are whole seconds."""
 STEP_SECONDS = 2
-LINES = {account.name: Number(phone_number_id=account.phone_number_id) for account in CLOUD}
+LINES = {
+    account.name: Number(
+        phone_number_id=account.phone_number_id, display_phone_number=f"1555078388{n}"
+    )
+    for n, account in enumerate(CLOUD, start=1)
+}
 MANUAL = "1641"
 """How wa_ids begin whose other hashes wait for a person."""
 CROWD, LARGE_CROWD = 40, 400
