@@ -1,4 +1,5 @@
 # Ackgate in a container: docker run --read-only --stop-timeout 15 -v ackgate:/var/lib/ackgate …
+# Without the extra `ackgate[simulator]`: a simulator in it serves with --no-tls alone.
 # The stop time-out covers drain_seconds and shutdown_seconds. Everything comes from the locks, as
 # they are. Python 3.13 is the newest that .ci/run tries; it has security fixes until October 2029,
 # Debian trixie until August 2028.

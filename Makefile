@@ -72,6 +72,8 @@ format: install ## ruff, mending what it can
 requirements: ## compiles the locks anew (needs uv)
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra simulator --constraints requirements/dev.txt \
+		--output-file requirements/simulator.txt
 	$(COMPILE) --group bench --constraints requirements/dev.txt --output-file benchmarks/requirements.txt
 
 clean: ## the virtual environments, dist/, var/ and every cache

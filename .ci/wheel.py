@@ -1,8 +1,9 @@
 """Build the sdist, a wheel from it alone, and try the wheel in a new virtual environment.
 
 What is tried is what somebody has who installs Ackgate without a checkout: the locked dependencies
-and the wheel. The simulator and the service run in a folder of their own, the demonstration shows
-the main job with both, and SIGTERM ends them.
+and the wheel. Without the simulator's extra the service runs, and the simulator says what it lacks.
+With it, the simulator and the service run in a folder of their own, the demonstration shows the
+main job with both, and SIGTERM ends them.
 """
 
 import os
@@ -44,7 +45,7 @@ mode = "manual"
 
 
 def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """Run a command to its end, and give what it says; what fails ends all."""
+    """Run a command to its end, and return what it prints; one that fails ends all."""
     ran = subprocess.run(
         command,
         cwd=cwd,
@@ -60,7 +61,7 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> s
 
 
 def build(folder: Path) -> tuple[Path, Path, Path]:
-    """Build the sdist from the checkout and the wheel from the sdist; give them, and the source."""
+    """Build the sdist from the checkout, the wheel from the sdist; return both and the source."""
     hatchling = (
         sys.executable,
         "-m",
@@ -79,8 +80,8 @@ def build(folder: Path) -> tuple[Path, Path, Path]:
     return sdist, wheel, source
 
 
-def see_that_all_is_there(source: Path) -> None:
-    """See that the sdist holds what the repository tracks, and nothing else."""
+def check_completeness(source: Path) -> None:
+    """Check that the sdist holds what the repository tracks, and nothing else."""
     listed = run("git", "ls-files", cwd=ROOT)
     held = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     differing = held.symmetric_difference({*listed.splitlines(), "PKG-INFO"})
@@ -88,22 +89,19 @@ def see_that_all_is_there(source: Path) -> None:
         sys.exit(f"sdist and repository differ in {', '.join(sorted(differing)[:9])}")
 
 
+def install_locked(commands: Path, lock: Path) -> None:
+    """Install what a lock holds, as it is."""
+    pip = (commands / "pip", "install", "--no-deps", "--require-hashes", "--requirement")
+    run(*pip, lock, cwd=commands)
+    run(commands / "pip", "check", cwd=commands)
+
+
 def install(wheel: Path, source: Path, folder: Path) -> Path:
-    """Install the locked dependencies and the wheel; give the folder of the commands."""
+    """Install the wheel with the runtime's lock; return the folder of the commands."""
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     commands = folder / "venv/bin"
-    locked = source / "requirements/runtime.txt"
-    run(
-        commands / "pip",
-        "install",
-        "--no-deps",
-        "--require-hashes",
-        "--requirement",
-        locked,
-        cwd=folder,
-    )
     run(commands / "pip", "install", "--no-deps", "--no-index", wheel, cwd=folder)
-    run(commands / "pip", "check", cwd=folder)
+    install_locked(commands, source / "requirements/runtime.txt")
     return commands
 
 
@@ -129,21 +127,21 @@ def started(
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody listens on a port."""
+    """Return whether somebody listens on a port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
 
 
 def is_ready(port: int) -> bool:
-    """Tell whether the service takes callbacks."""
+    """Return whether the service takes callbacks."""
     with (
         suppress(OSError),
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as answer,
@@ -152,8 +150,8 @@ def is_ready(port: int) -> bool:
     return False
 
 
-def try_out(commands: Path, folder: Path) -> None:
-    """Run the simulator, the service and the demonstration."""
+def prepare(folder: Path, config: str) -> tuple[int, int, dict[str, str]]:
+    """Write the configuration; return the two ports and the environment of the commands."""
     service, simulator = free_port(), free_port()
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     env |= {
@@ -161,8 +159,34 @@ def try_out(commands: Path, folder: Path) -> None:
         "ACKGATE_SIMULATOR_URL": f"https://127.0.0.1:{simulator}",
     }
     folder.mkdir()
-    (folder / "ackgate.toml").write_text(CONFIG.format(service=service, simulator=simulator))
-    ackgate = str(commands / "ackgate")
+    (folder / "ackgate.toml").write_text(config.format(service=service, simulator=simulator))
+    return service, simulator, env
+
+
+def try_without_simulator(ackgate: str, folder: Path) -> None:
+    """Check that the service runs without the extra, and that the simulator names it."""
+    config = CONFIG.replace('ca_file = "var/simulator-ca.pem"', "verify_tls = false")
+    service, _, env = prepare(folder, config)
+    run(ackgate, "--help", cwd=folder, env=env)
+    run(ackgate, "simulate", "--help", cwd=folder, env=env)
+    serve = [ackgate, "serve", "--config", "ackgate.toml"]
+    with started(serve, lambda: is_ready(service), folder, env):
+        pass
+    refused = subprocess.run(
+        [ackgate, "simulate", "serve", "--port", "0"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if refused.returncode != 1 or "ackgate[simulator]" not in refused.stderr:
+        sys.exit(f"simulate without its extra: exit {refused.returncode}\n{refused.stderr}")
+
+
+def try_out(ackgate: str, folder: Path) -> None:
+    """Run the simulator, the service and the demonstration."""
+    service, simulator, env = prepare(folder, CONFIG)
     webhook = f"http://127.0.0.1:{service}/webhooks/main/development-webhook-token"
     simulate = [ackgate, "simulate", "serve", "--port", str(simulator), "--webhook", webhook]
     serve = [ackgate, "serve", "--config", "ackgate.toml"]
@@ -179,9 +203,13 @@ def main() -> None:
         folder = Path(name)
         sdist, wheel, source = build(folder)
         if (ROOT / ".git").exists():
-            see_that_all_is_there(source)
-        print(f"trying {wheel.name} with the locked dependencies alone", flush=True)
-        try_out(install(wheel, source, folder), folder / "run")
+            check_completeness(source)
+        print(f"trying {wheel.name} with the locked dependencies", flush=True)
+        commands = install(wheel, source, folder)
+        ackgate = str(commands / "ackgate")
+        try_without_simulator(ackgate, folder / "service")
+        install_locked(commands, source / "requirements/simulator.txt")
+        try_out(ackgate, folder / "simulator")
         for made in (sdist, wheel):
             (ROOT / "dist").mkdir(exist_ok=True)
             shutil.copy(made, ROOT / "dist")

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from service.simulator import acting
+from service.simulator.certificate import MissingExtraError
 from service.simulator.cloud import command as cloud
 from service.simulator.demo import Business, demonstrate
 from service.simulator.faults import parse
@@ -117,7 +118,7 @@ def serve(
         asyncio.run(serve_until_told(options, typer.echo))
     except ValidationError as error:
         fail(why(error))
-    except OSError as error:
+    except (OSError, MissingExtraError) as error:
         fail(f"The simulator can't start: {error}")
 
 

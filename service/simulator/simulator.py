@@ -69,7 +69,11 @@ class Simulator(Acts):
         return certificate.Files(self.options.var).ca
 
     async def start(self) -> None:
-        """Listen, and deliver what is pending; OSError when the port is taken."""
+        """Listen, and deliver what is pending.
+
+        Raise OSError when the port is taken, and MissingExtraError when TLS needs a certificate and
+        the extra that makes one isn't installed.
+        """
         self.client.closing.clear()
         runner = web.AppRunner(
             self._application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
@@ -77,7 +81,7 @@ class Simulator(Acts):
         await runner.setup()
         try:
             await self._listen(runner)
-        except OSError:
+        except (OSError, certificate.MissingExtraError):
             await runner.cleanup()
             raise
         self._runner = runner

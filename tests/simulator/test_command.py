@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -194,3 +195,16 @@ async def test_an_option_that_can_not_be_is_one_line_and_exit_1(
     assert result.exit_code == 1
     assert line in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_without_the_extra_the_certificate_is_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    words = ["serve", "--port", "0", "--var", str(tmp_path)]
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "The simulator can't start: its certificate needs trustme, which is in the extra "
+        "ackgate[simulator]; install that, or serve with --no-tls\n"
+    )
