@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from service.simulator.cloud.bodies import Style, Update
-from service.simulator.cloud.options import Number
-from service.simulator.cloud.users import CloudUser
+from service.simulator.options import Number
+from service.simulator.users import CloudUser
 from soak import webhooks
 from soak.api import Api
 from soak.command import LATER

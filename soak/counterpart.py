@@ -15,7 +15,7 @@ import uvloop
 
 from benchmarks.counterpart import lines_of_input, say
 from service.simulator import Options, Simulator
-from service.simulator.calls import Call
+from service.simulator.api import Call
 
 ACTS = frozenset(
     {"change_identity", "fault", "clear_faults", "expire_tokens", "change_password"},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import bodies
-from service.simulator import callback_bodies, message_ids
+from service.simulator.onprem import bodies as callback_bodies
 from service.simulator.users import User
 from soak.client import Client
 from soak.door import Callback
@@ -93,7 +93,7 @@ class World:
 
     def failed(self, person: Person) -> Callback:
         """Write that a message to a user failed with 480."""
-        message_id = message_ids.outbound_id(person.wa_id)
+        message_id = callback_bodies.outbound_id(person.wa_id)
         now_ms = time.time_ns() // 1_000_000
         return Callback(_json(callback_bodies.blocked(message_id, person.wa_id, now_ms)))
 

@@ -23,8 +23,8 @@ import pytest
 
 from service.ledger.ledger import wall_clock
 from service.simulator import Options, Simulator
-from service.simulator.cloud.options import Number
-from service.simulator.cloud.users import CloudUser
+from service.simulator.options import Number
+from service.simulator.users import CloudUser
 from soak import webhooks
 from soak.webhooks import signature
 from tests.acceptance.conftest import (

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from service.ledger.ledger import wall_clock
-from service.simulator.cloud.users import CloudUser
+from service.simulator.users import CloudUser
 from soak import webhooks
 from tests.crash.conftest import COMMITS_AT_START, OUTLET, SHOP, Callback, Load, Start
 

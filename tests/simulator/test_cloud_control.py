@@ -190,7 +190,7 @@ async def test_settings_are_changed_and_shown_without_secrets(cloud: Cloud, act:
     assert "app_secret" not in shown
     assert cloud.options.app_secret == "new"
     await act("PATCH", "/settings", {"identity_check": True})
-    assert cloud.lines.numbers[NUMBER].identity_check is True
+    assert cloud.business.numbers[NUMBER].identity_check is True
     for wrong in ({"batch": 1001}, {"colour": "red"}, {"numbers": []}, {"statuses": ["lost"]}):
         assert (await act("PATCH", "/settings", wrong, expected=400))["error"]
 
@@ -206,7 +206,7 @@ async def test_a_reset_begins_again_as_it_was_started(
     await cloud.settled()
     assert len(endpoint.statuses_told) == 2
     assert cloud.options.batch == 1
-    assert cloud.lines.numbers[NUMBER].identity_check is False
+    assert cloud.business.numbers[NUMBER].identity_check is False
     assert (await act("GET", "/state"))["callbacks"]["updates"] == 2
 
 

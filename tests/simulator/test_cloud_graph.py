@@ -301,7 +301,7 @@ async def test_one_setting_is_changed_a_call(
 ) -> None:
     status, body = await graph.call("POST", f"/{NUMBER}/settings", wrong)
     assert (status, body["error"]["code"]) == (400, 100)
-    assert cloud.lines.numbers[NUMBER].identity_check is False
+    assert cloud.business.numbers[NUMBER].identity_check is False
 
 
 async def test_the_identity_check_can_not_be_read_back(graph: Graph) -> None:
@@ -315,7 +315,7 @@ async def test_the_identity_check_can_not_be_read_back(graph: Graph) -> None:
 async def test_other_settings_are_taken(cloud: Cloud, graph: Graph) -> None:
     body = {"calling": {"status": "ENABLED"}}
     assert await graph.call("POST", f"/{NUMBER}/settings", body) == (200, {"success": True})
-    assert cloud.lines.numbers[NUMBER].identity_check is False
+    assert cloud.business.numbers[NUMBER].identity_check is False
 
 
 async def test_a_number_is_described_by_the_fields_asked_for(
@@ -358,7 +358,7 @@ async def test_a_webhook_of_a_number_is_set_after_its_handshake_and_taken_away(
     assert len(endpoint.handshakes) == 1
     gone = {"webhook_configuration": {"override_callback_uri": ""}}
     assert await graph.call("POST", f"/{NUMBER}", gone) == (200, {"success": True})
-    assert cloud.lines.numbers[NUMBER].webhook_url is None
+    assert cloud.business.numbers[NUMBER].webhook_url is None
     assert len(endpoint.handshakes) == 1
 
 
@@ -385,8 +385,8 @@ async def test_a_webhook_that_does_not_shake_hands_right_is_not_set(
         status, answer = await graph.call("POST", path, body)
         assert (status, answer["error"]["code"]) == (400, 2200)
         assert "verification failed" in answer["error"]["message"]
-    assert cloud.lines.numbers[NUMBER].webhook_url is None
-    assert cloud.lines.accounts[WABA].webhook_url is None
+    assert cloud.business.numbers[NUMBER].webhook_url is None
+    assert cloud.business.accounts[WABA].webhook_url is None
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ async def test_faults_take_effect_hang_drop_and_strike_one_user_alone(
     cloud.fault("settings", drop="after", times=1)
     with pytest.raises(aiohttp.ClientConnectionError):
         await graph.check(is_on=True)
-    assert cloud.lines.numbers[NUMBER].identity_check is True
+    assert cloud.business.numbers[NUMBER].identity_check is True
     cloud.fault("any", hang=True, times=1)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(graph.send(), 0.1)

@@ -14,7 +14,7 @@ import pytest
 from service.simulator import Number, Simulator, certificate
 from service.simulator.cloud import bodies
 from service.simulator.cloud.cloud import Cloud
-from service.simulator.cloud.webhooks import HandshakeError
+from service.simulator.cloud.webhooks import VerificationError
 from tests.simulator.conftest import (
     NUMBER,
     SECRET,
@@ -419,7 +419,7 @@ async def test_the_app_dashboard_shakes_hands_before_it_takes_a_url(
     cloud: Cloud, endpoint: Endpoint
 ) -> None:
     cloud.webhook_url = None
-    with pytest.raises(HandshakeError, match="403"):
+    with pytest.raises(VerificationError, match="403"):
         await cloud.register(endpoint.url, "wrong")
     assert cloud.webhook_url is None
     await cloud.register(endpoint.url, VERIFY_TOKEN)
@@ -438,7 +438,7 @@ async def test_another_certificate_than_the_given_authoritys_is_refused(tmp_path
         Simulator(options(tmp_path, tls=True)) as https,
         Simulator(options(tmp_path, cloud=chosen)) as sim,
     ):
-        with pytest.raises(HandshakeError, match="Certificate"):
+        with pytest.raises(VerificationError, match="Certificate"):
             await sim.cloud.register(f"{https.base_url}/webhooks/meta", VERIFY_TOKEN)
 
 
@@ -450,7 +450,7 @@ async def test_a_handshake_that_never_ends_is_cut(tmp_path: Path, endpoint: Endp
     ):
         deaf.cloud.fault("any", hang=True)
         began = time.monotonic()
-        with pytest.raises(HandshakeError):
+        with pytest.raises(VerificationError):
             await sim.cloud.register(f"{deaf.graph_url}/{NUMBER}", VERIFY_TOKEN)
         assert time.monotonic() - began < 5
     assert not endpoint.handshakes

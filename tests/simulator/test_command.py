@@ -78,7 +78,7 @@ async def test_faults_are_switched_on_listed_and_cleared(sim: Simulator, run: Ru
     assert "status=500" in listed
     assert "without end" in listed
     assert (await run("clear")).exit_code == 0
-    assert len(sim.client.faults) == 0
+    assert len(sim.faults) == 0
 
 
 @pytest.mark.parametrize(

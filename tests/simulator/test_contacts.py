@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from service.simulator import Simulator
-from service.simulator.contact_checks import is_always_valid
-from service.simulator.phone_numbers import international
+from service.simulator.onprem.contact_checks import international, is_always_valid
 from tests.simulator.conftest import Business, Webhook
 
 
@@ -458,9 +457,9 @@ async def test_twenty_thousand_numbers_are_all_answered_although_callbacks_go_as
     for start in range(0, len(left), 1000):
         answers = await check(business, *left[start : start + 1000])
         found |= {each["input"]: each for each in answers}
-    assert found == {number: sim.contacts.find(number).of(number) for number in numbers}
+    assert found == {number: sim.contacts.find(number).as_json(number) for number in numbers}
     assert Counter(each["status"] for each in found.values()) == {"valid": 17_142, "invalid": 2_858}
     assert found[next(islice(numbers, 10_001, None))]["wa_id"] == "7"
     assert sim.contacts.counts["limited"] == 0
     assert sim.contacts.counts["looked_up"] == 20_000
-    assert sim.client.delivery.counts["lost"] > 100
+    assert sim.delivery.counts["lost"] > 100

@@ -131,11 +131,11 @@ async def test_a_fault_strikes_its_operation_alone(sim: Simulator, business: Bus
 async def test_cleared_faults_strike_no_more(sim: Simulator, business: Business) -> None:
     number = sim.fault("any", status=500)
     sim.fault("health", status=404)
-    assert sim.client.faults.remove(number)
-    assert not sim.client.faults.remove(number)
+    assert sim.faults.remove(number)
+    assert not sim.faults.remove(number)
     assert (await business.call("GET", "/v1/health"))[0] == 404
     sim.clear_faults()
-    assert len(sim.client.faults) == 0
+    assert len(sim.faults) == 0
     assert (await business.call("GET", "/v1/health"))[0] == 200
 
 
@@ -152,7 +152,7 @@ async def test_a_lost_callback_is_never_delivered(sim: Simulator, webhook: Webho
     hash_ = sim.change_identity(WA_ID)
     await sim.settled()
     assert [body["messages"][0]["system"]["identity"] for body in webhook.bodies] == [hash_]
-    assert sim.client.delivery.counts["lost"] == 1
+    assert sim.delivery.counts["lost"] == 1
 
 
 async def test_a_callback_is_repeated_so_often_in_all(sim: Simulator, webhook: Webhook) -> None:

@@ -152,7 +152,7 @@ async def test_pywa_sets_the_check_and_the_webhooks(
     assert await asyncio.to_thread(
         whatsapp.update_business_phone_number_settings, user_identity_change=check
     )
-    assert cloud.lines.numbers[NUMBER].identity_check is True
+    assert cloud.business.numbers[NUMBER].identity_check is True
     own = f"{endpoint.url}-2"
     await asyncio.to_thread(
         whatsapp.override_phone_callback_url, callback_url=own, verify_token=VERIFY_TOKEN
@@ -163,8 +163,8 @@ async def test_pywa_sets_the_check_and_the_webhooks(
         verify_token=VERIFY_TOKEN,
         waba_id=WABA,
     )
-    assert cloud.lines.numbers[NUMBER].webhook_url == own
-    assert cloud.lines.accounts[WABA].webhook_url == own
+    assert cloud.business.numbers[NUMBER].webhook_url == own
+    assert cloud.business.accounts[WABA].webhook_url == own
     number = await asyncio.to_thread(whatsapp.get_business_phone_number)
     assert number.display_phone_number == "15550783881"
 
