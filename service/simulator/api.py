@@ -163,9 +163,10 @@ class Api:
         self.faults.clear()
         self.delivery.release()
 
-    def retry_now(self) -> None:
-        """Try every pending callback now rather than at its time."""
+    def retry_now(self) -> int:
+        """Try every pending callback now rather than at its time; return how many there are."""
         self.delivery.hurry()
+        return len(self.delivery.pending)
 
     async def settled(self, timeout: float = 10) -> None:  # noqa: ASYNC109 - what tests call it
         """Wait until every callback is delivered; TimeoutError after so many seconds."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -135,6 +136,41 @@ def serve(
 
 
 @app.command()
+def demo(
+    url: Url = URL,
+    ca_file: CaFile = CA_FILE,
+    username: Username = DEFAULTS.username,
+    password: Password = DEFAULTS.password,
+    ackgate_url: Annotated[
+        str, typer.Option(envvar="ACKGATE_URL", help="Where Ackgate is.")
+    ] = "http://127.0.0.1:8080",
+    key: Annotated[str, typer.Option(envvar="ACKGATE_KEY", help="Its API key, if any.")] = "",
+    account: Annotated[
+        str | None, typer.Option(help="The account at Ackgate; else one of each kind.")
+    ] = None,
+    access_token: AccessToken = DEFAULTS.cloud.access_token,
+    on: On = None,
+    seconds: Annotated[float, typer.Option(help="The time limit of each step.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the main job with Ackgate: a change, the block, its end, the next message."""
+    walk = Walk(seconds, (lambda _: None) if as_json else typer.echo)
+    business = BusinessLogin(username, password, access_token, on)
+
+    try:
+        remotely(
+            url,
+            ca_file,
+            lambda remote: demonstrate(walk, remote, business, ackgate_url, key, account),
+        )
+    except DemoError as error:
+        fail(f"That was not as promised: {error}")
+    finally:
+        if as_json:
+            typer.echo(json.dumps({"steps": walk.lines}))
+
+
+@app.command()
 def change(
     user: User,
     hash_: Annotated[str | None, typer.Option("--hash", help="Else a random one.")] = None,
@@ -184,8 +220,7 @@ def send(
 
     sent = remotely(url, ca_file, act)
     outcome = f"accepted {sent.id}" if sent.accepted else f"refused {sent.code}: {sent.title}"
-    answer = {"accepted": sent.accepted, "id": sent.id, "code": sent.code, "title": sent.title}
-    show(answer, outcome, as_json=as_json)
+    show(asdict(sent), outcome, as_json=as_json)
     if not sent.accepted:
         raise typer.Exit(1)
 
@@ -240,48 +275,10 @@ def print_state(state: Shown) -> None:
 add_shared(
     app,
     "",
-    (
-        "Show everything that it knows: users, calls, acknowledgements, messages, callbacks.",
-        print_state,
-    ),
-    (
-        "Show the application settings, after changing some, or how it behaves.",
-        "blocked_send=fail",
-    ),
+    print_state,
+    state_help="Show everything that it knows: users, calls, acknowledgements, messages, "
+    "callbacks.",
+    settings_help="Show the application settings, after changing some, or how it behaves.",
+    example="blocked_send=fail",
 )
 app.add_typer(cloud.app)
-
-
-@app.command()
-def demo(
-    url: Url = URL,
-    ca_file: CaFile = CA_FILE,
-    username: Username = DEFAULTS.username,
-    password: Password = DEFAULTS.password,
-    ackgate_url: Annotated[
-        str, typer.Option(envvar="ACKGATE_URL", help="Where Ackgate is.")
-    ] = "http://127.0.0.1:8080",
-    key: Annotated[str, typer.Option(envvar="ACKGATE_KEY", help="Its API key, if any.")] = "",
-    account: Annotated[
-        str | None, typer.Option(help="The account at Ackgate; else one of each kind.")
-    ] = None,
-    access_token: AccessToken = DEFAULTS.cloud.access_token,
-    on: On = None,
-    seconds: Annotated[float, typer.Option(help="The time limit of each step.")] = 20,
-    as_json: AsJson = False,
-) -> None:
-    """Show the main job with Ackgate: a change, the block, its end, the next message."""
-    walk = Walk(seconds, (lambda _: None) if as_json else typer.echo)
-    business = BusinessLogin(username, password, access_token, on)
-
-    try:
-        remotely(
-            url,
-            ca_file,
-            lambda remote: demonstrate(walk, remote, business, ackgate_url, key, account),
-        )
-    except DemoError as error:
-        fail(f"That was not as promised: {error}")
-    finally:
-        if as_json:
-            typer.echo(json.dumps({"steps": walk.lines}))

@@ -8,14 +8,19 @@ bodies, errors, and the routes of faults, retries and resets. Those of one API a
 
 import ipaddress
 import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from inspect import isawaitable, signature
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError, create_model
 
 from service.simulator.api import Api
-from service.simulator.delivery import Delivery
+from service.simulator.delivery import Callback, Delivery
+from service.simulator.users import CloudUser, User
 
 API = web.AppKey("api", Api)
 SHOWN = 1000
@@ -23,12 +28,6 @@ SHOWN = 1000
 COUNTS = ("accepted", "delivered", "failed_attempts", "lost", "given_up")
 
 routes = web.RouteTableDef()
-
-
-class Body(BaseModel):
-    """A body of which every key is known."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 async def read(request: web.Request) -> dict[str, Any]:
@@ -40,9 +39,35 @@ async def read(request: web.Request) -> dict[str, Any]:
     return body
 
 
-async def read_as(request: web.Request, model: type[Body]) -> dict[str, Any]:
-    """Read a JSON object of a known shape, defaults filled in; ValidationError for any other."""
-    return model.model_validate(await read(request)).model_dump()
+def action_routes(table: Iterable[tuple[str, str, str, str | None]]) -> list[web.RouteDef]:
+    """Return the routes that perform an action each, by method, path, action and key.
+
+    The JSON object of a request has to fit the action's parameters; the first of these come from
+    the path. What the action returns is the answer's value at the key; without a key the answer is
+    the user that it returns, or empty.
+    """
+    return [web.route(method, path, _handler(name, key)) for method, path, name, key in table]
+
+
+def _handler(name: str, key: str | None) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        action = partial(getattr(request.app[API], name), *request.match_info.values())
+        fields: dict[str, Any] = {
+            each.name: (each.annotation, ... if each.default is each.empty else each.default)
+            for each in signature(action).parameters.values()
+        }
+        body = create_model("Body", __config__=ConfigDict(extra="forbid"), **fields)
+        given = body.model_validate(await read(request) if fields else {})
+        result = action(**given.model_dump())
+        if isawaitable(result):
+            result = await result
+        if key is None:
+            return shown(**(asdict(result) if isinstance(result, User | CloudUser) else {}))
+        result = result.number if isinstance(result, Callback) else result
+        wa_id = {name: text for name, text in request.match_info.items() if name == "wa_id"}
+        return shown(**wa_id, **{key: result})
+
+    return handle
 
 
 def shown(**values: Any) -> web.Response:
@@ -104,13 +129,6 @@ async def post_fault(request: web.Request) -> web.Response:
     return shown(id=request.app[API].fault(**{"operation": "", **await read(request)}))
 
 
-@routes.delete("/faults")
-async def delete_faults(request: web.Request) -> web.Response:
-    """Switch every fault off, and deliver what one of them held."""
-    request.app[API].clear_faults()
-    return shown()
-
-
 @routes.delete(r"/faults/{id:\d+}")
 async def delete_fault(request: web.Request) -> web.Response:
     """Switch one fault off."""
@@ -119,16 +137,13 @@ async def delete_fault(request: web.Request) -> web.Response:
     return shown()
 
 
-@routes.post("/callbacks/retry")
-async def post_retry(request: web.Request) -> web.Response:
-    """Send what is gathered, and try what is pending now rather than at its time."""
-    api = request.app[API]
-    api.retry_now()
-    return shown(pending=len(api.delivery.pending))
-
-
-@routes.post("/reset")
-async def post_reset(request: web.Request) -> web.Response:
-    """Forget everything, and begin again as it was started."""
-    await request.app[API].reset()
-    return shown()
+ROUTES = (
+    *routes,
+    *action_routes(
+        [
+            ("DELETE", "/faults", "clear_faults", None),
+            ("POST", "/callbacks/retry", "retry_now", "pending"),
+            ("POST", "/reset", "reset", None),
+        ]
+    ),
+)

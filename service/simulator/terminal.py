@@ -131,20 +131,23 @@ def _setting(word: str) -> tuple[str, Any]:
 
 
 def add_shared(
-    app: typer.Typer, at: str, state: tuple[str, Callable[[Shown], None]], settings: tuple[str, str]
+    app: typer.Typer,
+    at: str,
+    print_state: Callable[[Shown], None],
+    *,
+    state_help: str,
+    settings_help: str,
+    example: str,
 ) -> None:
-    """Add the commands that both APIs have, whose control routes begin with `at`.
+    """Add the commands that both APIs have, whose control routes begin with `at`."""
 
-    `state` is the help of that command and what prints it, `settings` a help and an example.
-    """
+    @app.command(help=state_help)
+    def state(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
+        show(call(url, ca_file, "GET", f"{at}/state"), print_state, as_json=as_json)
 
-    @app.command("state", help=state[0])
-    def show_state(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-        show(call(url, ca_file, "GET", f"{at}/state"), state[1], as_json=as_json)
-
-    @app.command("settings", help=settings[0])
-    def change_settings(
-        changes: Annotated[list[str] | None, typer.Argument(help=f"Such as {settings[1]}.")] = None,
+    @app.command(help=settings_help)
+    def settings(
+        changes: Annotated[list[str] | None, typer.Argument(help=f"Such as {example}.")] = None,
         url: Url = URL,
         ca_file: CaFile = CA_FILE,
         as_json: AsJson = False,

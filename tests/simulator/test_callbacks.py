@@ -40,7 +40,9 @@ def test_an_id_can_be_made_of_a_wa_id_that_is_no_number() -> None:
     assert raw.endswith(b"sys-US.abc@s.whatsapp.net-1-identity")
 
 
-async def test_an_identity_change_is_told_in_metas_json(sim: Simulator, webhook: Webhook) -> None:
+async def test_an_identity_change_is_reported_in_metas_json(
+    sim: Simulator, webhook: Webhook
+) -> None:
     sim.change_identity(WA_ID, "Rc/eg9Rl0JA=", 1602535356332)
     await sim.settled()
     assert webhook.bodies == [
@@ -63,7 +65,7 @@ async def test_an_identity_change_is_told_in_metas_json(sim: Simulator, webhook:
     assert webhook.headers[0]["Content-Type"] == "application/json"
 
 
-async def test_a_silent_change_is_told_to_nobody(sim: Simulator, webhook: Webhook) -> None:
+async def test_a_silent_change_is_reported_to_nobody(sim: Simulator, webhook: Webhook) -> None:
     sim.change_identity(WA_ID, notify=False)
     await sim.settled()
     assert webhook.bodies == []
@@ -87,7 +89,9 @@ async def test_what_a_user_writes_carries_the_latest_identity(
     assert (message["from"], message["type"]) == (WA_ID, "text")
 
 
-async def test_a_changed_number_is_told_from_the_old_one(sim: Simulator, webhook: Webhook) -> None:
+async def test_a_changed_number_is_reported_from_the_old_one(
+    sim: Simulator, webhook: Webhook
+) -> None:
     sim.change_number("16315558889", "16315558890")
     await sim.settled()
     (message,) = webhook.bodies[0]["messages"]
@@ -100,7 +104,7 @@ async def test_a_changed_number_is_told_from_the_old_one(sim: Simulator, webhook
     assert "16315558890" in sim.users
 
 
-async def test_a_changed_number_is_told_to_nobody_when_that_is_off(
+async def test_a_changed_number_is_reported_to_nobody_when_that_is_off(
     sim: Simulator, webhook: Webhook
 ) -> None:
     sim.change_settings(notify_user_change_number=False)

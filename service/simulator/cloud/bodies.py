@@ -18,7 +18,6 @@ from service.simulator.options import Number
 from service.simulator.users import CloudUser
 
 Body = dict[str, Any]
-Spelling = Literal["user", "customer", "sibling"]
 
 MISMATCH_CODE = 137000
 UNDELIVERABLE_CODE = 131026
@@ -149,7 +148,9 @@ def customer_changed_number(before: CloudUser, now: CloudUser, at: float) -> Bod
     return _system(before, at, Style(user_ids=False), system)
 
 
-def customer_identity_changed(user: CloudUser, at: float, spelling: Spelling) -> Body:
+def customer_identity_changed(
+    user: CloudUser, at: float, spelling: Literal["customer", "sibling"]
+) -> Body:
     """Return the message about another identity in an older spelling: in `system`, or beside it."""
     system = {"body": f"{user.name}'s security code changed", "type": "customer_identity_changed"}
     if spelling != "sibling":

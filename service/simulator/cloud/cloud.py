@@ -3,11 +3,11 @@
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from service.simulator.api import KEPT_MESSAGES, Api
 from service.simulator.cloud import bodies
-from service.simulator.cloud.bodies import Body, Spelling, Style, Update
+from service.simulator.cloud.bodies import Body, Style, Update
 from service.simulator.cloud.webhooks import Business, PhoneNumber, Webhooks
 from service.simulator.delivery import Callback
 from service.simulator.options import CloudOptions
@@ -113,7 +113,7 @@ class Cloud(Api):
         *,
         number: str | None = None,
         at: float | None = None,
-        spelling: Spelling = "user",
+        spelling: Literal["user", "customer"] = "user",
     ) -> CloudUser:
         """Let a user take another number, and with it another user id and another identity.
 
@@ -134,7 +134,7 @@ class Cloud(Api):
     def _change(
         self,
         user: CloudUser,
-        spelling: Spelling,
+        spelling: Literal["user", "customer"],
         number: str | None,
         at: float | None,
         **aliases: str,
@@ -157,7 +157,7 @@ class Cloud(Api):
         self,
         alias: str,
         *,
-        spelling: Spelling = "customer",
+        spelling: Literal["customer", "sibling"] = "customer",
         number: str | None = None,
         at: float | None = None,
     ) -> str:
@@ -172,7 +172,9 @@ class Cloud(Api):
         self._send("identity", to, user, {"messages": [message]})
         return user.hash
 
-    def report_error(self, code: int, title: str, details: str, number: str | None = None) -> None:
+    def report_error(
+        self, code: int, title: str, details: str = "", number: str | None = None
+    ) -> None:
         """Report an error that belongs to no message."""
         lists = {"errors": [bodies.error(code, title, details)]}
         self._send("errors", self.business.number(number), None, lists)
@@ -237,10 +239,11 @@ class Cloud(Api):
             )
         )
 
-    async def register(self, url: str, verify_token: str) -> None:
+    async def register(self, url: str, verify_token: str) -> str:
         """Make a URL the app's, as the App Dashboard does; VerificationError when it fails."""
         await self.webhooks.verify(url, verify_token)
         self.webhook_url = url
+        return url
 
     def change_settings(self, **values: Any) -> None:
         """Change options; ValueError for unknown ones and for values that can't be."""
@@ -254,10 +257,10 @@ class Cloud(Api):
                 number.identity_check = self.options.identity_check
         self.delivery.hurry()
 
-    def retry_now(self) -> None:
-        """Send the gathered updates, and try every pending webhook now."""
+    def retry_now(self) -> int:
+        """Send the gathered updates, and try every pending webhook now; return how many."""
         self.webhooks.flush()
-        super().retry_now()
+        return super().retry_now()
 
     async def settled(self, timeout: float = 10) -> None:  # noqa: ASYNC109 - what tests call it
         """Wait until every webhook is delivered; TimeoutError after so many seconds."""

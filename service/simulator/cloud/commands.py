@@ -184,6 +184,8 @@ def print_state(state: Shown) -> None:
 add_shared(
     app,
     "/cloud",
-    ("Show everything that it knows: users, numbers, calls, messages, callbacks.", print_state),
-    ("Show how it behaves, after changing some of it.", "batch=1000"),
+    print_state,
+    state_help="Show everything that it knows: users, numbers, calls, messages, callbacks.",
+    settings_help="Show how it behaves, after changing some of it.",
+    example="batch=1000",
 )

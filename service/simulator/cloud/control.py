@@ -5,15 +5,15 @@ default the first, and the time `at` in Unix seconds, by default now.
 """
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.simulator import control
 from service.simulator.cloud.answers import CLOUD
 from service.simulator.cloud.cloud import Cloud
-from service.simulator.control import API, COUNTS, SHOWN, Body, pending_of, read, read_as, shown
+from service.simulator.control import API, COUNTS, SHOWN, action_routes, pending_of, read, shown
 
 SECRETS = {"app_secret", "access_token"}
 MESSAGE_COUNTS = ("accepted", "refused", "delivered", "mismatch", "undeliverable")
@@ -21,7 +21,9 @@ MESSAGE_COUNTS = ("accepted", "refused", "delivered", "mismatch", "undeliverable
 routes = web.RouteTableDef()
 
 
-class _User(Body):
+class _User(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     wa_id: str | None = None
     user_id: str = Field(default="", min_length=1)
     parent_user_id: str | None = None
@@ -31,45 +33,23 @@ class _User(Body):
     hidden: bool = False
 
 
-class _Context(Body):
-    number: str | None = None
-    at: float | None = None
-
-
-class _Text(_Context):
-    text: str
-
-
-class _Hash(Body):
-    hash: str | None = None
-
-
-class _Number(_Context):
-    new: str
-    spelling: Literal["user", "customer"] = "user"
-
-
-class _Announced(_Context):
-    spelling: Literal["customer", "sibling"] = "customer"
-
-
-class _Error(Body):
-    code: int
-    title: str
-    details: str = ""
-    number: str | None = None
-
-
-class _Webhook(Body):
-    url: str
-    verify_token: str
+ACTIONS = (
+    ("POST", "/users/{user}/write", "write", None),
+    ("POST", "/users/{user}/reinstall", "reinstall", "hash"),
+    ("POST", "/users/{user}/number", "change_number", None),
+    ("POST", "/users/{user}/user-id", "change_user_id", None),
+    ("POST", "/users/{user}/announce", "announce_identity", "hash"),
+    ("POST", "/errors", "report_error", None),
+    ("PUT", "/webhook", "register", "url"),
+)
+"""The actions of `Cloud` that have a route: method, path, action, and the key of its result."""
 
 
 def application(cloud: Cloud) -> web.Application:
     """Return the application that is mounted under `/control/cloud`."""
     app = web.Application()
     app[CLOUD] = app[API] = cloud
-    app.add_routes([*routes, *control.routes])
+    app.add_routes([*routes, *action_routes(ACTIONS), *control.ROUTES])
     return app
 
 
@@ -126,63 +106,12 @@ async def delete_user(request: web.Request) -> web.Response:
     return shown()
 
 
-@routes.post("/users/{user}/write")
-async def post_write(request: web.Request) -> web.Response:
-    """Let the user write to the business: `text`."""
-    values = await read_as(request, _Text)
-    return shown(**asdict(request.app[CLOUD].write(request.match_info["user"], **values)))
-
-
-@routes.post("/users/{user}/reinstall")
-async def post_reinstall(request: web.Request) -> web.Response:
-    """Give the user another identity, by default a random `hash`; no webhook reports it."""
-    values = await read_as(request, _Hash)
-    return shown(hash=request.app[CLOUD].reinstall(request.match_info["user"], **values))
-
-
-@routes.post("/users/{user}/number")
-async def post_number(request: web.Request) -> web.Response:
-    """Let the user take the number `new`; `spelling`."""
-    values = await read_as(request, _Number)
-    return shown(**asdict(request.app[CLOUD].change_number(request.match_info["user"], **values)))
-
-
-@routes.post("/users/{user}/user-id")
-async def post_user_id(request: web.Request) -> web.Response:
-    """Let the user get another user id."""
-    values = await read_as(request, _Context)
-    return shown(**asdict(request.app[CLOUD].change_user_id(request.match_info["user"], **values)))
-
-
-@routes.post("/users/{user}/announce")
-async def post_announce(request: web.Request) -> web.Response:
-    """Report the identity that the user has in an older `spelling`."""
-    values = await read_as(request, _Announced)
-    user = request.match_info["user"]
-    return shown(hash=request.app[CLOUD].announce_identity(user, **values))
-
-
 @routes.post("/callbacks")
 async def post_callback(request: web.Request) -> web.Response:
     """Deliver this very body, whatever it is, signed unless `?signed=false`."""
     signed = request.query.get("signed") != "false"
     callback = request.app[CLOUD].send_callback(await request.read(), signed=signed)
     return shown(callback=callback.number)
-
-
-@routes.post("/errors")
-async def post_error(request: web.Request) -> web.Response:
-    """Report an error that belongs to no message: `code`, `title`, `details`."""
-    request.app[CLOUD].report_error(**await read_as(request, _Error))
-    return shown()
-
-
-@routes.put("/webhook")
-async def put_webhook(request: web.Request) -> web.Response:
-    """Make `url` the app's, as the App Dashboard does, after its verification."""
-    values = await read_as(request, _Webhook)
-    await request.app[CLOUD].register(**values)
-    return shown(url=values["url"])
 
 
 @routes.patch("/settings")

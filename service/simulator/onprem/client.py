@@ -170,12 +170,13 @@ class Client(Api):
         body = bodies.text_message(user, text, name, now_ms, with_identity=with_identity)
         return self.call_back("message", body, wa_id)
 
-    def change_number(self, old: str, new: str) -> None:
-        """Let a user take another number, which has an identity of its own at the client."""
+    def change_number(self, old: str, new: str) -> str:
+        """Let a user take another number, and return it; it has an identity of its own."""
         now_ms = self.now_ms()
         self.users.get_or_add(new, now_ms)
         if self.settings.notify_user_change_number:
             self.call_back("number", bodies.number_changed(old, new, now_ms), old)
+        return new
 
     def report_error(self, code: int, title: str, details: str | None = None) -> Callback:
         """Report an error that belongs to no call."""

@@ -84,14 +84,9 @@ class ContactChecks:
             return {text: self._valid(text) for text in texts}
         if forced:
             return {}
-        cached = ((text, self.cached(text)) for text in texts)
-        return {text: result for text, result in cached if result is not None}
-
-    def cached(self, text: str) -> Result | None:
-        """Return the result of the last seven days for a number, in whatever spelling."""
-        checked_at, result = self._cache.get(self._key(text), (0.0, None))
-        age = self.options.clock() - checked_at
-        return result if age < self.options.contact_cache_seconds else None
+        since = self.options.clock() - self.options.contact_cache_seconds
+        cached = ((text, self._cache.get(self._key(text))) for text in texts)
+        return {text: found[1] for text, found in cached if found and found[0] > since}
 
     def keep(self, results: dict[str, Result]) -> None:
         """Remember the outcomes of checks for later; a check that failed has none."""

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from aiohttp import web
 
 from service.simulator import control
-from service.simulator.control import API, COUNTS, SHOWN, Body, pending_of, read, read_as, shown
+from service.simulator.control import API, COUNTS, SHOWN, action_routes, pending_of, read, shown
 from service.simulator.onprem import contact_checks
 from service.simulator.onprem.answers import CLIENT
 from service.simulator.onprem.client import Client
@@ -13,50 +13,25 @@ from service.simulator.onprem.client import Client
 routes = web.RouteTableDef()
 
 
-class _User(Body):
-    hash: str | None = None
-    acknowledged: bool = True
-    created_timestamp: int | None = None
-
-
-class _Change(Body):
-    hash: str | None = None
-    at_ms: int | None = None
-    notify: bool = True
-
-
-class _Text(Body):
-    text: str
-    name: str = "A user"
-
-
-class _Number(Body):
-    new: str
-
-
-class _Error(Body):
-    code: int
-    title: str
-    details: str | None = None
-
-
-class _Contacts(Body):
-    unknown: set[str] | None = None
-    failing: set[str] | None = None
-    stuck: set[str] | None = None
-    wa_ids: dict[str, str] | None = None
-
-
-class _Password(Body):
-    password: str
-    expire_tokens: bool = True
+ACTIONS = (
+    ("PUT", "/users/{wa_id}", "set_user", None),
+    ("POST", "/users/{wa_id}/change", "change_identity", "hash"),
+    ("POST", "/users/{wa_id}/acknowledge", "acknowledge_elsewhere", "hash"),
+    ("POST", "/users/{wa_id}/write", "write", "callback"),
+    ("POST", "/users/{wa_id}/number", "change_number", "new"),
+    ("POST", "/errors", "report_error", "callback"),
+    ("PUT", "/contacts", "set_contacts", None),
+    ("POST", "/tokens/expire", "expire_tokens", "expired"),
+    ("PUT", "/password", "change_password", None),
+)
+"""The actions of `Client` that have a route: method, path, action, and the key of its result."""
 
 
 def application(client: Client) -> web.Application:
     """Return the application that is mounted under `/control`."""
     app = web.Application(middlewares=[control.loopback_only, control.explained])
     app[CLIENT] = app[API] = client
-    app.add_routes([*routes, *control.routes])
+    app.add_routes([*routes, *action_routes(ACTIONS), *control.ROUTES])
     return app
 
 
@@ -99,48 +74,12 @@ def _contact_counts(client: Client) -> dict[str, int]:
     return {key: client.contacts.counts[key] for key in contact_checks.COUNTS}
 
 
-@routes.put("/users/{wa_id}")
-async def put_user(request: web.Request) -> web.Response:
-    """Add or replace a user silently: `hash`, random by default, and the fields of `User`."""
-    values = await read_as(request, _User)
-    return shown(**asdict(request.app[CLIENT].set_user(request.match_info["wa_id"], **values)))
-
-
 @routes.delete("/users/{wa_id}")
 async def delete_user(request: web.Request) -> web.Response:
     """Forget a user, whose identity is then not found."""
     if request.app[CLIENT].users.pop(request.match_info["wa_id"], None) is None:
         raise web.HTTPNotFound(reason="no such user")
     return shown()
-
-
-@routes.post("/users/{wa_id}/change")
-async def post_change(request: web.Request) -> web.Response:
-    """Change the identity: `hash`, `at_ms`; `notify: false` is a lost notification."""
-    values, wa_id = await read_as(request, _Change), request.match_info["wa_id"]
-    return shown(wa_id=wa_id, hash=request.app[CLIENT].change_identity(wa_id, **values))
-
-
-@routes.post("/users/{wa_id}/acknowledge")
-async def post_acknowledge(request: web.Request) -> web.Response:
-    """Acknowledge the identity elsewhere."""
-    wa_id = request.match_info["wa_id"]
-    return shown(wa_id=wa_id, hash=request.app[CLIENT].acknowledge_elsewhere(wa_id))
-
-
-@routes.post("/users/{wa_id}/write")
-async def post_write(request: web.Request) -> web.Response:
-    """Let the user write to the business: `text`, `name`."""
-    values, wa_id = await read_as(request, _Text), request.match_info["wa_id"]
-    return shown(wa_id=wa_id, callback=request.app[CLIENT].write(wa_id, **values).number)
-
-
-@routes.post("/users/{wa_id}/number")
-async def post_number(request: web.Request) -> web.Response:
-    """Let the user take the number `new`."""
-    values, wa_id = await read_as(request, _Number), request.match_info["wa_id"]
-    request.app[CLIENT].change_number(wa_id, **values)
-    return shown(wa_id=wa_id, **values)
 
 
 @routes.post("/callbacks")
@@ -152,13 +91,6 @@ async def post_callback(request: web.Request) -> web.Response:
     callback = request.app[CLIENT].send_callback(
         await request.read(), wa_id=request.query.get("wa_id"), headers={"Content-Type": kind}
     )
-    return shown(callback=callback.number)
-
-
-@routes.post("/errors")
-async def post_error(request: web.Request) -> web.Response:
-    """Report an error that belongs to no call: `code`, `title`, `details`."""
-    callback = request.app[CLIENT].report_error(**await read_as(request, _Error))
     return shown(callback=callback.number)
 
 
@@ -176,28 +108,8 @@ async def get_contacts(request: web.Request) -> web.Response:
     return shown(**_contact_counts(request.app[CLIENT]))
 
 
-@routes.put("/contacts")
-async def put_contacts(request: web.Request) -> web.Response:
-    """Set which numbers are `unknown`, `failing`, `stuck`, or have other `wa_ids`."""
-    request.app[CLIENT].set_contacts(**await read_as(request, _Contacts))
-    return shown()
-
-
 @routes.put("/health")
 async def put_health(request: web.Request) -> web.Response:
     """Set the health of the client: the object itself, as the client would answer it."""
     request.app[CLIENT].set_health(await read(request))
-    return shown()
-
-
-@routes.post("/tokens/expire")
-async def post_expire(request: web.Request) -> web.Response:
-    """Let every token expire."""
-    return shown(expired=request.app[CLIENT].expire_tokens())
-
-
-@routes.put("/password")
-async def put_password(request: web.Request) -> web.Response:
-    """Change the `password`; the tokens expire unless `expire_tokens` is false."""
-    request.app[CLIENT].change_password(**await read_as(request, _Password))
     return shown()
