@@ -1,9 +1,9 @@
 """Webhooks of the Cloud API, made of the simulator's bodies; times are Unix seconds."""
 
-from service.simulator.cloud import bodies, wamids
+from service.simulator.cloud import bodies
 from service.simulator.cloud.bodies import Style, Update
-from service.simulator.cloud.options import Number
-from service.simulator.cloud.users import CloudUser
+from service.simulator.options import Number
+from service.simulator.users import CloudUser
 
 __all__ = [
     "BOTH",
@@ -36,7 +36,7 @@ def delivered(
     """Return that a message was delivered, with the hash where it was sent without one."""
     more = {"recipient_identity_key_hash": user.hash} if with_hash else {}
     recipient = style.names(user, user.shown, bodies.RECIPIENT)
-    message_id = wamids.outbound_id(user.shown or user.user_id)
+    message_id = bodies.outbound_id(user.shown or user.user_id)
     status = bodies.status(message_id, "delivered", at, recipient, {**more, **bodies.PRICING})
     return Update("status", line, {"statuses": [status]})
 
@@ -44,7 +44,7 @@ def delivered(
 def refused(line: Number, alias: str, at: int) -> Update:
     """Return that a message was refused with 137000: only its id says for whom it was."""
     reason = bodies.failed(bodies.MISMATCH_CODE, "The identity key has changed.")
-    status = bodies.status(wamids.outbound_id(alias), "failed", at, {}, reason)
+    status = bodies.status(bodies.outbound_id(alias), "failed", at, {}, reason)
     return Update("status", line, {"statuses": [status]})
 
 

@@ -1,11 +1,9 @@
-"""A WhatsApp Business API client for development and tests: the other side of the wire.
+"""A WhatsApp Business API client and the Cloud API for development and tests: the other side.
 
-It speaks both APIs: the On-Premises client's under `/v1`, and the Cloud API's under `/v25.0`, which
-is `sim.cloud`.
-
-It listens on a real socket, answers as Meta's pages on the On-Premises API say, delivers callbacks
-with the documented retries, and misbehaves on request. It imports nothing from the service, so that
-it stays an honest counterpart.
+It listens on a real socket, answers as Meta's pages say under `/v1` and `/v25.0` (`sim.cloud`),
+delivers callbacks with the documented retries, and fails on request. What Meta's side does belongs
+here, with the commands that make a running one act; nothing of the service does, and nothing is
+imported from it, so that it stays an honest counterpart.
 
 >>> from service.simulator import Options, Simulator
 >>> async with Simulator(Options(port=0, show_security_notifications=True)) as sim:
@@ -14,9 +12,8 @@ it stays an honest counterpart.
 ...     await sim.settled()
 """
 
-from service.simulator.cloud.options import CloudOptions, Number
 from service.simulator.faults import Fault
-from service.simulator.options import Options
+from service.simulator.options import CloudOptions, Number, Options
 from service.simulator.simulator import Simulator
 
 __all__ = ["CloudOptions", "Fault", "Number", "Options", "Simulator"]

@@ -8,8 +8,7 @@ them is in the extra `ackgate[simulator]`; files that are there already do witho
 import fcntl
 import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,10 +49,15 @@ def ensure(folder: Path) -> Files:
     """Return the files in a folder, made anew unless they are valid for more than a day."""
     files = Files(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        # Two simulators don't write into one folder at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         now = datetime.now(UTC)
         if not _are_valid_until(files, now + RENEWED_BEFORE):
             make(files, now)
+    finally:
+        os.close(lock)
     return files
 
 
@@ -84,17 +88,6 @@ def make(files: Files, now: datetime) -> None:
     _write(files.key, issued.private_key_pem.bytes(), mode=0o600)
     _write(files.cert, issued.cert_chain_pems[0].bytes(), mode=0o644)
     _write(files.ca, ca.cert_pem.bytes(), mode=0o644)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep two simulators from writing into one folder at once."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _are_valid_until(files: Files, at: datetime) -> bool:

@@ -2,32 +2,43 @@
 
 import asyncio
 import json
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from service.simulator import acting
+from service.simulator import simulator
 from service.simulator.certificate import MissingExtraError
-from service.simulator.cloud import command as cloud
-from service.simulator.demo import Business, demonstrate
+from service.simulator.cloud import commands as cloud
+from service.simulator.demo import BusinessLogin, Walk, demonstrate
 from service.simulator.faults import parse
-from service.simulator.options import Options
-from service.simulator.serving import serve_until_told
+from service.simulator.options import CloudOptions, Options
+from service.simulator.remote import DemoError, Remote, Sent, user_path
 from service.simulator.terminal import (
     CA_FILE,
     URL,
+    AccessToken,
     AsJson,
     CaFile,
+    On,
     Password,
+    Shown,
     Url,
     Username,
+    add_shared,
+    call,
+    explain,
     fail,
+    print_faults,
+    print_keys,
+    print_pairs,
+    print_table,
     remotely,
-    why,
+    show,
 )
-from service.simulator.walk import DemoError, Walk
 
 app = typer.Typer(
     name="simulate",
@@ -35,6 +46,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 DEFAULTS = Options()
+PUT_KEYS = ("wa_id", "hash", "outcome", "status", "request_id")
+MESSAGE_KEYS = ("to", "accepted", "code", "id")
+
+User = Annotated[str, typer.Argument(help="The user's wa_id.")]
 
 
 @app.command()
@@ -72,8 +87,8 @@ def serve(
     ] = None,
     cloud_app_secret: Annotated[
         str, typer.Option(envvar="ACKGATE_SIMULATOR_APP_SECRET", help="Signs webhooks.")
-    ] = cloud.DEFAULTS.app_secret,
-    cloud_access_token: cloud.AccessToken = cloud.DEFAULTS.access_token,
+    ] = DEFAULTS.cloud.app_secret,
+    cloud_access_token: AccessToken = DEFAULTS.cloud.access_token,
     cloud_identity_check: Annotated[
         bool, typer.Option("--cloud-identity-check/--no-cloud-identity-check")
     ] = False,
@@ -82,14 +97,6 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; security notifications are on, unlike at a new client."""
-    told = cloud.Given(
-        cloud_number,
-        cloud_webhook,
-        cloud_app_secret,
-        cloud_access_token,
-        cloud_identity_check,
-        cloud_fault,
-    )
     try:
         options = Options(
             host=host,
@@ -108,22 +115,24 @@ def serve(
             version=client_version,
             seed=seed,
             faults=tuple(map(parse, fault or ())),
-            cloud=told.options(
+            cloud=CloudOptions(
+                numbers=tuple(map(cloud.number_from, cloud_number or ())) or DEFAULTS.cloud.numbers,
+                webhook_url=cloud_webhook,
                 webhook_ca_file=webhook_ca_file,
+                app_secret=cloud_app_secret,
+                access_token=cloud_access_token,
+                identity_check=cloud_identity_check,
                 retry_base_seconds=retry_base,
                 retry_cap_seconds=retry_cap,
                 seed=seed,
+                faults=tuple(map(parse, cloud_fault or ())),
             ),
         )
-        asyncio.run(serve_until_told(options, typer.echo))
+        asyncio.run(simulator.serve(options, typer.echo))
     except ValidationError as error:
-        fail(why(error))
+        fail(explain(error))
     except (OSError, MissingExtraError) as error:
         fail(f"The simulator can't start: {error}")
-
-
-app.add_typer(acting.app)
-app.add_typer(cloud.app)
 
 
 @app.command()
@@ -139,14 +148,14 @@ def demo(
     account: Annotated[
         str | None, typer.Option(help="The account at Ackgate; else one of each kind.")
     ] = None,
-    access_token: cloud.AccessToken = cloud.DEFAULTS.access_token,
-    on: cloud.On = None,
+    access_token: AccessToken = DEFAULTS.cloud.access_token,
+    on: On = None,
     seconds: Annotated[float, typer.Option(help="The time limit of each step.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the main job with Ackgate: a change, the block, its end, the next message."""
     walk = Walk(seconds, (lambda _: None) if as_json else typer.echo)
-    business = Business(username, password, access_token, on)
+    business = BusinessLogin(username, password, access_token, on)
 
     try:
         remotely(
@@ -159,3 +168,117 @@ def demo(
     finally:
         if as_json:
             typer.echo(json.dumps({"steps": walk.lines}))
+
+
+@app.command()
+def change(
+    user: User,
+    hash_: Annotated[str | None, typer.Option("--hash", help="Else a random one.")] = None,
+    silent: Annotated[bool, typer.Option("--silent", help="A lost notification.")] = False,
+    url: Url = URL,
+    ca_file: CaFile = CA_FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Change a user's identity, which blocks messages to the user."""
+    body = {"hash": hash_, "notify": not silent}
+    answer = call(url, ca_file, "POST", user_path(user, "change"), body)
+    show(answer, f"{user} has the identity {answer['hash']} now", as_json=as_json)
+
+
+@app.command()
+def acknowledge(
+    user: User, url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False
+) -> None:
+    """Acknowledge a user's identity elsewhere, behind Ackgate's back."""
+    answer = call(url, ca_file, "POST", user_path(user, "acknowledge"))
+    show(answer, f"{user} is acknowledged with {answer['hash']}", as_json=as_json)
+
+
+@app.command()
+def write(
+    user: User, text: str, url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False
+) -> None:
+    """Let a user write to the business."""
+    answer = call(url, ca_file, "POST", user_path(user, "write"), {"text": text})
+    show(answer, f"{user} wrote: callback {answer['callback']}", as_json=as_json)
+
+
+@app.command()
+def send(
+    user: User,
+    text: str,
+    username: Username = DEFAULTS.username,
+    password: Password = DEFAULTS.password,
+    url: Url = URL,
+    ca_file: CaFile = CA_FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Send a message to a user as the business does; exit 1 when it is refused."""
+
+    async def act(remote: Remote) -> Sent:
+        return await remote.send(await remote.login(username, password), user, text)
+
+    sent = remotely(url, ca_file, act)
+    outcome = f"accepted {sent.id}" if sent.accepted else f"refused {sent.code}: {sent.title}"
+    show(asdict(sent), outcome, as_json=as_json)
+    if not sent.accepted:
+        raise typer.Exit(1)
+
+
+@app.command()
+def number(
+    old: User,
+    new: Annotated[str, typer.Argument(help="The wa_id that the user has from now on.")],
+    url: Url = URL,
+    ca_file: CaFile = CA_FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Let a user take another number."""
+    answer = call(url, ca_file, "POST", user_path(old, "number"), {"new": new})
+    show(answer, f"{old} has the number {new} now", as_json=as_json)
+
+
+@app.command()
+def callback(
+    file: Annotated[typer.FileBinaryRead, typer.Argument(help="The body; - is the input.")],
+    url: Url = URL,
+    ca_file: CaFile = CA_FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Deliver a file as a callback, as it is."""
+    answer = call(url, ca_file, "POST", "/callbacks", file.read())
+    show(answer, f"callback {answer['callback']} is on its way", as_json=as_json)
+
+
+def print_state(state: Shown) -> None:
+    """Print everything that the simulated client knows."""
+    users = [
+        (
+            user["wa_id"],
+            user["hash"],
+            user["acknowledged"],
+            datetime.fromtimestamp(user["created_timestamp"] / 1000, UTC).isoformat(" ", "seconds"),
+        )
+        for user in state["users"].values()
+    ]
+    print_table("Users", ("wa_id", "hash", "acknowledged", "since"), users)
+    print_pairs("Calls", state["calls"])
+    print_keys("Acknowledgements that came in", PUT_KEYS, state["puts"])
+    print_keys("Messages", MESSAGE_KEYS, state["messages"])
+    pending = state["callbacks"].pop("pending")
+    print_pairs("Callbacks", {**state["callbacks"], "pending": len(pending)})
+    print_pairs("Contact checks", state["contacts"]["counts"])
+    print_pairs("Logins", state["logins"])
+    print_faults(state["faults"])
+
+
+add_shared(
+    app,
+    "",
+    print_state,
+    state_help="Show everything that it knows: users, calls, acknowledgements, messages, "
+    "callbacks.",
+    settings_help="Show the application settings, after changing some, or how it behaves.",
+    example="blocked_send=fail",
+)
+app.add_typer(cloud.app)

@@ -12,12 +12,14 @@ import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import aiohttp
 
-from service.simulator.faults import Fault, Faults
+from service.simulator.faults import Faults
+from service.simulator.options import ApiOptions
 
 KEPT_CALLBACKS = 10_000
 LARGE_BYTES = 1024 * 1024
@@ -52,24 +54,8 @@ class Callback:
     """On the Cloud API: whether it has its signature."""
 
 
-class Limits(Protocol):
-    """The times of a delivery, in seconds."""
-
-    @property
-    def webhook_timeout_seconds(self) -> float:
-        """How long one attempt may take."""
-
-    @property
-    def give_up_seconds(self) -> float:
-        """How old a callback becomes before it is given up."""
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Unix seconds."""
-
-
-class Ways(Protocol):
-    """Where callbacks go, and how."""
+class Destination(Protocol):
+    """Where callbacks go, and how: what differs between the two APIs."""
 
     @property
     def concurrency(self) -> int:
@@ -86,11 +72,13 @@ class Ways(Protocol):
 
 
 class Delivery:
-    """Delivers callbacks where the ways lead; `resume` starts, `pause` stops it."""
+    """Delivers callbacks to their destination as it is now; `resume` starts, `pause` stops it."""
 
-    def __init__(self, limits: Limits, ways: Callable[[], Ways], faults: Faults) -> None:
-        self._limits = limits
-        self._ways = ways
+    def __init__(
+        self, options: ApiOptions, destination: Callable[[], Destination], faults: Faults
+    ) -> None:
+        self._options = options
+        self._destination = destination
         self._faults = faults
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,7 +91,7 @@ class Delivery:
         """Cleared while the Coreapps restart."""
         self.running.set()
         self.counts: Counter[str] = Counter()
-        """How many were delivered, lost and given_up, and how many attempts failed."""
+        """How many were accepted, delivered, lost and given_up, and how many attempts failed."""
         self.answers: Counter[str] = Counter()
         """How often each status was answered, or which error came instead of one."""
         self.pending: dict[int, Callback] = {}
@@ -112,15 +100,15 @@ class Delivery:
         """Verifies the webhook's certificate; None for the system's authorities."""
 
     def resume(self) -> None:
-        """Open the way, and start on all that is pending."""
+        """Start to deliver all that is pending."""
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._limits.webhook_timeout_seconds),
+            timeout=aiohttp.ClientTimeout(total=self._options.webhook_timeout_seconds),
             connector=aiohttp.TCPConnector(limit=0),
             skip_auto_headers=("User-Agent",),
         )
         for callback in self.pending.values():
             if callback not in self._held:
-                self._spawn(callback)
+                self._start(callback)
 
     async def pause(self) -> None:
         """Stop delivering; what is pending stays."""
@@ -131,41 +119,37 @@ class Delivery:
         if session is not None:
             await session.close()
 
-    def restarted(self, *, is_kept: bool) -> None:
-        """Begin again with what is kept on disk: all that is pending, or nothing."""
-        if is_kept:
-            return
+    def lose_pending(self) -> None:
+        """Lose all that is pending, as a restart does that keeps nothing on disk."""
         for task in self._tasks:
             task.cancel()
         for callback in list(self.pending.values()):
             self._finish(callback, "lost")
 
     def send(self, callback: Callback) -> Callback:
-        """Take on a callback, with whatever faults strike it."""
+        """Take on a callback, with the fault that applies to it, if any."""
         fault = self._faults.take(f"callback_{callback.kind}", callback.wa_id)
-        callback.created_at = self._limits.clock()
+        callback.created_at = self._options.clock()
         callback.delay += 0 if fault is None else fault.latency
         callback.due = time.monotonic() + callback.delay
         if fault is None:
-            self._enter(callback)
+            self._add(callback)
         elif fault.lose:
-            self._enter(callback, held=True)
+            self._add(callback, held=True)
             self._finish(callback, "lost")
         else:
-            self._send_faulty(callback, fault)
+            held = fault.reorder > 1
+            self._add(callback, held=held)
+            for _ in range(fault.repeat - 1):
+                self._add(replace(callback, tried=asyncio.Event()), held=held)
+            if fault.again:
+                delay, due = callback.delay + fault.again, callback.due + fault.again
+                self._add(replace(callback, tried=asyncio.Event(), delay=delay, due=due))
+            if held and len(self._held) >= fault.reorder:
+                self.release()
         return callback
 
-    def _send_faulty(self, callback: Callback, fault: Fault) -> None:
-        held = fault.reorder > 1
-        copies = [replace(callback, tried=asyncio.Event()) for _ in range(fault.repeat - 1)]
-        for each in (callback, *copies):
-            self._enter(each, held=held)
-        if fault.again:
-            self._enter(_later(callback, fault.again))
-        if held and len(self._held) >= fault.reorder:
-            self.release()
-
-    def _enter(self, callback: Callback, *, held: bool = False) -> None:
+    def _add(self, callback: Callback, *, held: bool = False) -> None:
         callback.number = self.counts["accepted"] = self.counts["accepted"] + 1
         self.pending[callback.number] = callback
         self.history.append(callback)
@@ -173,7 +157,7 @@ class Delivery:
         if held:
             self._held.append(callback)
         elif self._session is not None:
-            self._spawn(callback)
+            self._start(callback)
 
     def release(self) -> None:
         """Deliver what a fault holds: in reverse, each after the attempt before it."""
@@ -181,7 +165,7 @@ class Delivery:
         for before, callback in zip([None, *held], held, strict=False):
             callback.after = before
             if self._session is not None:
-                self._spawn(callback)
+                self._start(callback)
 
     def hurry(self) -> None:
         """Try everything that waits for its next attempt now."""
@@ -197,40 +181,49 @@ class Delivery:
             problems = Counter(callback.problem for callback in self.pending.values())
             raise TimeoutError(f"callbacks still pending: {dict(problems)}") from None
 
-    def _spawn(self, callback: Callback) -> None:
+    def _start(self, callback: Callback) -> None:
         task = asyncio.create_task(self._deliver(callback))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, callback: Callback) -> None:
+        """Attempt a callback until it is delivered, lost, or too old."""
         if callback.after is not None:
             await callback.after.tried.wait()
         if callback.delay and not callback.attempts:
             await asyncio.sleep(callback.due - time.monotonic())
         while callback.state == "pending":
             await self.running.wait()
-            async with self._slot():
+            # The semaphore is made anew when the setting has changed.
+            limit = self._destination().concurrency
+            if self._slots[0] != limit:
+                self._slots = (limit, asyncio.Semaphore(limit))
+            async with self._slots[1]:
                 callback.problem = await self._attempt(callback)
             callback.attempts += 1
             callback.tried.set()
-            await self._conclude(callback)
-
-    def _slot(self) -> asyncio.Semaphore:
-        limit = self._ways().concurrency
-        if self._slots[0] != limit:
-            self._slots = (limit, asyncio.Semaphore(limit))
-        return self._slots[1]
+            if callback.problem is None:
+                self._finish(callback, "delivered")
+                return
+            self.counts["failed_attempts"] += 1
+            if self._options.clock() - callback.created_at >= self._options.give_up_seconds:
+                self._finish(callback, "given_up")
+            else:
+                pause = self._destination().retry_seconds(callback.attempts)
+                await first_of(self._hurried.wait(), pause)
 
     async def _attempt(self, callback: Callback) -> str | None:
         """Post once; return what went wrong."""
-        url = self._ways().url_for(callback)
+        url = self._destination().url_for(callback)
         if url is None or self._session is None:
             return "no webhook URL"
-        own = self._ways().headers_for(callback)
+        own = self._destination().headers_for(callback)
+        # A large body goes as a file, which aiohttp sends in pieces.
+        is_large = len(callback.body) > LARGE_BYTES
         try:
             async with self._session.post(
                 url,
-                data=_data(callback.body),
+                data=io.BytesIO(callback.body) if is_large else callback.body,
                 headers={"Content-Type": "application/json", **own, **callback.headers},
                 allow_redirects=False,
                 ssl=True if self.tls is None else self.tls,
@@ -241,17 +234,6 @@ class Delivery:
             self.answers[type(error).__name__] += 1
             return f"{type(error).__name__}: {error}"
 
-    async def _conclude(self, callback: Callback) -> None:
-        if callback.problem is None:
-            self._finish(callback, "delivered")
-            return
-        self.counts["failed_attempts"] += 1
-        age = self._limits.clock() - callback.created_at
-        if age >= self._limits.give_up_seconds:
-            self._finish(callback, "given_up")
-        else:
-            await self._sleep(self._ways().retry_seconds(callback.attempts))
-
     def _finish(self, callback: Callback, state: str) -> None:
         callback.state = state
         self.counts[state] += 1
@@ -261,24 +243,8 @@ class Delivery:
         if not self.pending:
             self._idle.set()
 
-    async def _sleep(self, seconds: float) -> None:
-        await first_of(self._hurried.wait(), seconds)
-
-
-def _data(body: bytes) -> bytes | io.BytesIO:
-    """Return what is posted: a large body as a file, which aiohttp sends in pieces."""
-    return body if len(body) <= LARGE_BYTES else io.BytesIO(body)
-
-
-def _later(callback: Callback, seconds: float) -> Callback:
-    """Make the copy of a callback that comes so much later than it."""
-    due = callback.due + seconds
-    return replace(callback, tried=asyncio.Event(), delay=callback.delay + seconds, due=due)
-
 
 async def first_of(awaited: Awaitable[object], seconds: float | None) -> None:
     """Wait for something, but no longer than so many seconds."""
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(awaited, seconds)
-    except TimeoutError:
-        return

@@ -1,18 +1,13 @@
 """Faults: what the simulator does wrong on request, to one operation, some times, for one user."""
 
+import json
 import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 CallOperation = Literal[
     "login",
@@ -41,39 +36,39 @@ CallbackOperation = Literal[
 Operation = CallOperation | CallbackOperation
 OPERATIONS: tuple[str, ...] = (*get_args(CallOperation), *get_args(CallbackOperation))
 
-OF_CALLBACKS = frozenset({"lose", "repeat", "again", "reorder"})
 SCOPE = frozenset({"operation", "wa_id", "times", "rate"})
-OF_CALLS = frozenset({"status", "body", "drop", "hang", "effect"})
+CALLS_ONLY = frozenset({"status", "body", "drop", "hang", "effect"})
+CALLBACKS_ONLY = frozenset({"lose", "repeat", "again", "reorder"})
 
 
-def _seconds(value: object) -> object:
+def _read_seconds(value: object) -> object:
     """Read `true` or `forever` as a time without end."""
     return math.inf if value is True or value in ("true", "forever") else value
 
 
 class Fault(BaseModel):
-    """One fault. Times are seconds; `times` is how often it strikes, None without end."""
+    """One fault. Times are seconds; `times` is how often it applies, None without end."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     operation: Operation
-    """The operation that it strikes: `any` is every call, `callback` every callback."""
+    """The operation that it applies to: `any` is every call, `callback` every callback."""
     wa_id: str | None = None
-    """Strikes only what concerns this user."""
+    """Applies only to what concerns this user."""
     times: int | None = Field(default=None, ge=1)
     latency: float = Field(default=0, ge=0)
     """Waits so long before all else."""
     jitter: float = Field(default=0, ge=0)
     """Waits up to so much longer, by chance."""
     rate: float = Field(default=1, gt=0, le=1)
-    """Strikes this share of what it could strike, by chance."""
+    """Applies to this share of what it could, by chance."""
     status: int | None = Field(default=None, ge=200, le=599)
     """Answers this HTTP status instead of the true answer."""
     body: str | None = None
     """Answers this literal body, with `status` or 200."""
     drop: Literal["before", "after"] | None = None
     """Closes the socket without an answer, before or after the effect."""
-    hang: Annotated[float, BeforeValidator(_seconds)] = Field(default=0, ge=0)
+    hang: Annotated[float, BeforeValidator(_read_seconds)] = Field(default=0, ge=0)
     """Gives no answer for so long, then closes the socket."""
     effect: bool = False
     """With `status`, `body` or `hang`: the call takes effect all the same."""
@@ -91,33 +86,27 @@ class Fault(BaseModel):
         wanted = self.model_dump(exclude_defaults=True).keys() - SCOPE
         if not wanted:
             raise ValueError("a fault needs something to do, such as status=500")
-        foreign = wanted & (OF_CALLS if self.of_callbacks else OF_CALLBACKS)
+        foreign = wanted & (CALLS_ONLY if self.operation.startswith("callback") else CALLBACKS_ONLY)
         if foreign:
-            raise ValueError(f"{', '.join(sorted(foreign))} can't strike {self.operation}")
+            raise ValueError(f"{', '.join(sorted(foreign))} can't apply to {self.operation}")
         return self
 
     @property
-    def of_callbacks(self) -> bool:
-        """Whether it strikes callbacks going out rather than calls coming in."""
-        return self.operation.startswith("callback")
-
-    @property
     def takes_effect(self) -> bool:
-        """Whether the call that it strikes is carried out."""
-        return self.effect or self.drop == "after" or not self.answers_falsely
+        """Whether the call that it applies to is carried out."""
+        return self.effect or self.drop == "after" or not self.replaces_answer
 
     @property
-    def answers_falsely(self) -> bool:
+    def replaces_answer(self) -> bool:
         """Whether the true answer is withheld."""
         return bool(self.drop or self.hang or self.status or self.body is not None)
 
-    def strikes(self, operation: str, wa_id: str | None) -> bool:
-        """Tell whether it concerns this operation on this user."""
+    def applies_to(self, operation: str, wa_id: str | None) -> bool:
+        """Return whether it concerns this operation on this user."""
         if self.wa_id is not None and self.wa_id != wa_id:
             return False
-        if operation.startswith("callback"):
-            return self.operation in ("callback", operation)
-        return self.operation in ("any", operation)
+        every = "callback" if operation.startswith("callback") else "any"
+        return self.operation in (every, operation)
 
 
 def parse(spec: str) -> Fault:
@@ -136,66 +125,61 @@ def from_words(operation: str, words: list[str]) -> Fault:
 
 
 @dataclass(slots=True)
-class _Switched:
-    """A fault that is on, the times that it has left, and the row that its chances come from."""
+class _Active:
+    """A fault that is on, the times that it has left, and the source of its chances."""
 
     fault: Fault
     left: int | None
     chances: random.Random
 
-    def strikes(self, operation: str, wa_id: str | None) -> bool:
-        fault = self.fault
-        return fault.strikes(operation, wa_id) and self.chances.random() < fault.rate
-
-    def struck(self) -> Fault:
-        """Use up one of its times; its latency has its jitter in it."""
-        if self.left is not None:
-            self.left -= 1
-        if not self.fault.jitter:
-            return self.fault
-        latency = self.fault.latency + self.chances.uniform(0, self.fault.jitter)
-        return self.fault.model_copy(update={"latency": latency})
-
 
 class Faults:
-    """The faults switched on now, each with a number and the times that it has left.
+    """The faults that are on, each with a number and the times that it has left.
 
-    What they do by chance is the same for the same seed: each draws from a row of its own.
+    What they do by chance is the same for the same seed: each has a generator of its own.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
-        self._on: dict[int, _Switched] = {}
+        self._active: dict[int, _Active] = {}
         self._number = 0
 
-    def __iter__(self) -> Iterator[tuple[int, Fault, int | None]]:
-        for number, each in self._on.items():
-            yield number, each.fault, each.left
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Describe each as JSON: its `id`, the times `left`, and what differs from the defaults."""
+        for number, each in self._active.items():
+            fault = json.loads(each.fault.model_dump_json(exclude_defaults=True))
+            yield {"id": number, "left": each.left, **fault}
 
     def __len__(self) -> int:
-        return len(self._on)
+        return len(self._active)
 
     def add(self, fault: Fault) -> int:
         """Switch a fault on and return its number."""
         self._number += 1
         chances = random.Random(f"{self._seed}/{self._number}")  # noqa: S311 - repeatable by its seed
-        self._on[self._number] = _Switched(fault, fault.times, chances)
+        self._active[self._number] = _Active(fault, fault.times, chances)
         return self._number
 
     def take(self, operation: str, wa_id: str | None) -> Fault | None:
-        """Return the oldest fault that strikes here, using up one of its times."""
-        for number, each in self._on.items():
-            if each.strikes(operation, wa_id):
-                fault = each.struck()
-                if each.left == 0:
-                    self.remove(number)
+        """Return the oldest fault that applies here, its jitter in its latency; use one time up."""
+        for number, each in self._active.items():
+            fault = each.fault
+            if not fault.applies_to(operation, wa_id) or each.chances.random() >= fault.rate:
+                continue
+            if each.left is not None:
+                each.left -= 1
+            if each.left == 0:
+                self.remove(number)
+            if not fault.jitter:
                 return fault
+            latency = fault.latency + each.chances.uniform(0, fault.jitter)
+            return fault.model_copy(update={"latency": latency})
         return None
 
     def remove(self, number: int) -> bool:
-        """Switch one fault off; False when there is none of that number."""
-        return self._on.pop(number, None) is not None
+        """Switch one fault off; return whether there was one of that number."""
+        return self._active.pop(number, None) is not None
 
     def clear(self) -> None:
         """Switch every fault off."""
-        self._on.clear()
+        self._active.clear()

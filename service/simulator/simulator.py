@@ -1,26 +1,28 @@
-"""The simulator: a client and the Cloud API on a real socket, and the acts on them."""
+"""The simulator: a client and the Cloud API on a real socket, in this process or as its own."""
 
+import asyncio
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
 from service.simulator import certificate
-from service.simulator.acts import Acts
-from service.simulator.cloud.cloud import CLOUD, Cloud
-from service.simulator.cloud.control import add_cloud_control
-from service.simulator.cloud.routes import add_cloud_routes
-from service.simulator.control import add_control
+from service.simulator.cloud import control as cloud_control
+from service.simulator.cloud import routes as cloud_routes
+from service.simulator.cloud.answers import CLOUD
+from service.simulator.cloud.cloud import Cloud
+from service.simulator.onprem import control as onprem_control
+from service.simulator.onprem import routes as onprem_routes
+from service.simulator.onprem.client import Client
 from service.simulator.options import Options
-from service.simulator.wire.keys import ACTS
-from service.simulator.wire.routes import add_routes
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 SHUTDOWN_SECONDS = 1.0
 
 
-class Simulator(Acts):
+class Simulator(Client):
     """A WhatsApp Business API client that listens as its options say.
 
     `async with Simulator(options) as sim` starts and stops it; so do `start` and `stop`, between
@@ -39,12 +41,7 @@ class Simulator(Acts):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     @property
@@ -74,52 +71,60 @@ class Simulator(Acts):
         Raise OSError when the port is taken, and MissingExtraError when TLS needs a certificate and
         the extra that makes one isn't installed.
         """
-        self.client.closing.clear()
-        runner = web.AppRunner(
-            self._application(), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
-        )
-        await runner.setup()
-        try:
-            await self._listen(runner)
-        except (OSError, certificate.MissingExtraError):
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        self.client.delivery.resume()
-        self.cloud.start()
-
-    async def _listen(self, runner: web.AppRunner) -> None:
         tls = None
         if self.options.tls:
             tls = certificate.server_context(certificate.ensure(self.options.var))
-        site = web.TCPSite(runner, self.options.host, self._port, ssl_context=tls)
-        await site.start()
-        self._port = runner.addresses[0][1]
-
-    def _application(self) -> web.Application:
-        wire, control, cloud = web.Application(), web.Application(), web.Application()
-        wire[ACTS] = control[ACTS] = self
-        add_routes(wire)
-        add_control(control)
-        add_cloud_control(cloud)
-        control.add_subapp("/cloud", cloud)
         app = web.Application(client_max_size=MAX_BODY_BYTES)
-        app[CLOUD] = cloud[CLOUD] = self.cloud
-        add_cloud_routes(app)
-        app.add_subapp("/v1", wire)
+        app[CLOUD] = self.cloud
+        cloud_routes.add_routes(app)
+        control = onprem_control.application(self)
+        control.add_subapp("/cloud", cloud_control.application(self.cloud))
+        app.add_subapp("/v1", onprem_routes.application(self))
         app.add_subapp("/control", control)
-        return app
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        for api in (self, self.cloud):
+            api.closing.clear()
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.options.host, self._port, ssl_context=tls).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._port = runner.addresses[0][1]
+        self._runner = runner
+        for api in (self, self.cloud):
+            api.delivery.resume()
 
     async def stop(self) -> None:
-        """Close the door, end what hangs, stop delivering; what it knows stays.
+        """Stop listening, end what hangs, stop delivering; what it knows stays.
 
         Callbacks that are pending stay while `callback_persist` is on, as on the client's disk.
         """
         runner, self._runner = self._runner, None
-        self.client.closing.set()
-        self.cloud.closing.set()
+        for api in (self, self.cloud):
+            api.closing.set()
         if runner is not None:
             await runner.cleanup()
-        await self.client.delivery.pause()
-        self.client.delivery.restarted(is_kept=self.settings.callback_persist)
-        await self.cloud.stop()
+        await self.delivery.pause()
+        self.lose_unkept()
+        self.cloud.webhooks.flush()
+        await self.cloud.delivery.pause()
+
+
+async def serve(options: Options, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, and say where; raise as `Simulator.start` does."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with Simulator(options) as sim:
+        say(f"The simulator listens on {sim.base_url}")
+        if options.tls:
+            say(f"  its CA file is {sim.ca_file}")
+        say(f"  callbacks go to {sim.webhook_url or 'nowhere yet: give --webhook'}")
+        notified = "on" if sim.settings.show_security_notifications else "off"
+        say(f"  show_security_notifications is {notified}")
+        say(f"The Cloud API is at {sim.graph_url}")
+        cloud_url = sim.cloud.webhook_url or "nowhere yet: give --cloud-webhook"
+        say(f"  webhooks go to {cloud_url}")
+        await ended.wait()

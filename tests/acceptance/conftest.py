@@ -23,10 +23,11 @@ from yarl import URL
 from service.app import Service, running
 from service.model.users import Kind
 from service.settings import load
-from service.simulator import CloudOptions, Options, Simulator, callback_bodies, message_ids
+from service.simulator import CloudOptions, Options, Simulator
 from service.simulator.cloud import bodies as cloud_bodies
 from service.simulator.cloud.cloud import Cloud, CloudMessage
-from service.simulator.cloud.options import Number
+from service.simulator.onprem import bodies as callback_bodies
+from service.simulator.options import Number
 from service.simulator.users import User
 from service.store.database import ChangeSet, wall_clock
 
@@ -101,7 +102,7 @@ def notice(wa_id: str, hash_: str, at_ms: int) -> Json:
 def vague_notice(wa_id: str, hash_: str, at_ms: int | None) -> Json:
     """Write a notification whose id tells no time: the timestamp is of whole seconds, or none."""
     message = notice(wa_id, hash_, at_ms or 0)["messages"][0]
-    message["id"] = message_ids.inbound_id(wa_id)
+    message["id"] = callback_bodies.inbound_id(wa_id)
     if at_ms is None:
         del message["timestamp"]
     return {"messages": [message]}
@@ -127,7 +128,7 @@ def wrote(
 def blocked(wa_id: str, message_id: str | None = None) -> Json:
     """Write the status of a message that failed with 480."""
     return callback_bodies.blocked(
-        message_id or message_ids.outbound_id(wa_id), wa_id, wall_clock()
+        message_id or callback_bodies.outbound_id(wa_id), wa_id, wall_clock()
     )
 
 

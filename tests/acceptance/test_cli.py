@@ -470,10 +470,10 @@ async def test_a_check_of_a_file_goes_on_where_it_left_off(
     assert "run the command again to go on" in stopped.stderr
     await service.stop()
     await service.start(accounts={"main": {"contacts": {"free_checks": 300}}})
-    asked = service.sim.client.contacts.counts["numbers"]
+    asked = service.sim.contacts.counts["numbers"]
     await run(*command, url=service.base)
     assert len(results(tmp_path / "numbers.checked.csv")) == 301
-    assert service.sim.client.contacts.counts["numbers"] == asked + 100
+    assert service.sim.contacts.counts["numbers"] == asked + 100
 
 
 async def test_a_file_that_cannot_be_checked_is_named(install: Install, tmp_path: Path) -> None:

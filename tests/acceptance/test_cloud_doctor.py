@@ -122,7 +122,7 @@ async def test_a_token_that_is_refused_and_an_api_that_is_away_are_told_apart(
 
 
 async def test_callbacks_that_go_elsewhere_are_told(shop: Installation) -> None:
-    cloud_of(shop).lines.line(NUMBER).webhook_url = "https://elsewhere.example.com/"
+    cloud_of(shop).business.number(NUMBER).webhook_url = "https://elsewhere.example.com/"
     settings = (await examine(shop, expect=1))["settings", "shop"]
     assert "https://elsewhere.example.com" in settings["detail"]
     assert "ackgate accounts setup shop" in settings["cure"]
@@ -144,7 +144,7 @@ async def test_a_number_that_the_token_may_not_see_is_told(shop: Installation) -
 
 
 async def test_a_check_that_seems_off_is_told_by_the_newest_callbacks(shop: Installation) -> None:
-    cloud_of(shop).lines.line(NUMBER).identity_check = False
+    cloud_of(shop).business.number(NUMBER).identity_check = False
     for _ in range(ENOUGH):
         cloud_of(shop).write(USER, "Hello")
     await cloud_of(shop).settled()

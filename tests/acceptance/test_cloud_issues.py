@@ -167,7 +167,7 @@ async def test_another_webhook_url_than_the_door_is_an_issue(
 
 
 async def test_a_url_of_the_number_goes_before_that_of_the_app(shop: Installation) -> None:
-    cloud_of(shop).lines.line(NUMBER).webhook_url = "https://elsewhere.example.com/"
+    cloud_of(shop).business.number(NUMBER).webhook_url = "https://elsewhere.example.com/"
     await become(shop, "webhook_url")
 
 
@@ -177,7 +177,7 @@ async def test_an_account_that_no_app_is_subscribed_to_is_an_issue_where_it_is_k
     made = await prepared(prepare, accounts={"shop": {"waba_id": WABA}})
     cloud_of(made).webhook_url = door_of(made)
     await made.start()
-    cloud_of(made).lines.accounts[WABA].subscribed = False
+    cloud_of(made).business.accounts[WABA].subscribed = False
     await become(made, "webhook_unsubscribed")
 
 
@@ -202,7 +202,7 @@ async def test_a_token_that_lacks_the_permission_is_told_and_is_no_alarm(
 async def test_messages_that_bring_no_hash_show_that_the_check_is_off_until_one_does(
     shop: Installation,
 ) -> None:
-    line = cloud_of(shop).lines.line(NUMBER)
+    line = cloud_of(shop).business.number(NUMBER)
     line.identity_check = False
     for _ in range(ENOUGH - 1):
         cloud_of(shop).write(USER, "Hello")
@@ -395,7 +395,7 @@ async def _has(made: Installation, code: str) -> bool:
 async def test_a_check_that_seemed_off_is_dismissed_until_the_next_message_without_a_hash(
     shop: Installation,
 ) -> None:
-    line = cloud_of(shop).lines.line(NUMBER)
+    line = cloud_of(shop).business.number(NUMBER)
     line.identity_check = False
     for _ in range(ENOUGH):
         cloud_of(shop).write(USER, "Hello")

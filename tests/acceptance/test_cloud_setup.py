@@ -56,7 +56,7 @@ async def shop(prepare: Install) -> Installation:
 
 
 def line_of(made: Installation) -> Any:
-    return cloud_of(made).lines.line(NUMBER)
+    return cloud_of(made).business.number(NUMBER)
 
 
 async def test_after_a_yes_the_check_is_on_and_the_door_is_the_numbers_webhook(
@@ -145,7 +145,7 @@ async def test_where_the_waba_is_known_the_app_is_subscribed_to_it_before_the_ur
     result = await setup(made, "--yes")
     assert "no callback is sent at all" in result.stdout
     assert posts(made) == [CHECK_ON, f"POST /v25.0/{WABA}/subscribed_apps", REGISTERED]
-    assert cloud_of(made).lines.accounts[WABA].subscribed is True
+    assert cloud_of(made).business.accounts[WABA].subscribed is True
 
 
 async def test_a_subscription_that_is_there_is_left_alone(prepare: Install) -> None:

@@ -350,7 +350,7 @@ async def test_a_contact_in_use_is_checked_again_before_it_expires(service: Inst
 
     await until(renewed)
     assert (await known(service, unused))["checked_at"] == before[unused]
-    assert service.sim.client.contacts.counts["forced"] == 2
+    assert service.sim.contacts.counts["forced"] == 2
 
 
 def wrote_text(wa_id: str) -> Json:
@@ -375,7 +375,7 @@ async def test_of_two_spellings_one_is_renewed(service: Installation) -> None:
     await expire(service)
     await until(lambda: calls(service) == 3)
     await asyncio.sleep(0.2)
-    assert service.sim.client.contacts.counts["forced"] == 1
+    assert service.sim.contacts.counts["forced"] == 1
 
 
 async def test_renewals_stop_where_the_budget_ends(install: Install) -> None:
@@ -408,7 +408,7 @@ async def test_a_recheck_finds_who_left(service: Installation) -> None:
 
 async def test_a_check_is_passed_to_the_client_and_its_answer_kept(service: Installation) -> None:
     [item] = await ask(service, GERMAN, blocking="wait")
-    assert service.sim.client.contacts.counts["numbers"] == 1
+    assert service.sim.contacts.counts["numbers"] == 1
     assert await known(service, GERMAN) == item
     gate = await service.gate(item["wa_id"])
     assert (gate["known"], gate["sendable"], gate["warnings"]) == (True, True, [])
@@ -433,7 +433,7 @@ async def test_an_input_is_passed_on_literally_whatever_its_format(service: Inst
     texts = ["+1 (631) 555-1001", "631.555.1002", "tel:+49-1512-3456789", " 001 52 5566295500"]
     items = await ask(service, *texts, blocking="wait")
     assert [i["input"] for i in items] == texts
-    assert service.sim.client.contacts.counts["numbers"] == 4
+    assert service.sim.contacts.counts["numbers"] == 4
 
 
 async def test_a_failed_check_is_kept_as_failed(service: Installation) -> None:

@@ -80,7 +80,7 @@ async def whole(prepare: Install, tmp_path: Path) -> Installation:
     made.tls = ssl.create_default_context(cafile=files.ca)
     await started(made)
     made.sim.webhook_url = f"https://localhost:{port}/webhooks/main/{TOKEN}"
-    made.sim.client.trust_webhook(files.ca.read_text())
+    made.sim.trust_webhook(files.ca.read_text())
     await made.deliver(notice(WA_ID, HASH_A, hour_ago()))
     return made
 
@@ -247,7 +247,7 @@ async def test_a_certificate_that_is_about_to_expire_is_told(
     made = await prepare(server=server)
     await started(made)
     made.sim.webhook_url = f"https://localhost:{port}/webhooks/main/{TOKEN}"
-    made.sim.client.trust_webhook(files.ca.read_text())
+    made.sim.trust_webhook(files.ca.read_text())
     found = await examine(made, expect=int(status == "fail"))
     assert found["door certificate", "main"]["status"] == status
     assert found["last callback", "main"]["status"] == "warn"

@@ -208,7 +208,7 @@ async def test_a_webhook_authority_that_the_client_lacks_is_found(
     installed = await install(**{**OFTEN, **over})
     installed.sim.webhook_url = DOOR
     await become(installed, "webhook_ca")
-    installed.sim.client.trust_webhook((certificates / "simulator-ca.pem").read_text())
+    installed.sim.trust_webhook((certificates / "simulator-ca.pem").read_text())
     await become(installed)
 
 

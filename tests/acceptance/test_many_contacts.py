@@ -87,7 +87,7 @@ async def test_twenty_thousand_numbers_all_end_although_callbacks_go_astray(
             assert (item["status"], item["wa_id"]) == ("invalid", None), number
         else:
             assert (item["status"], item["wa_id"]) == ("valid", moved.get(wa_id, wa_id)), number
-    counts = Counter(sim.client.contacts.counts)
+    counts = Counter(sim.contacts.counts)
     assert counts["limited"] == 0
     assert counts["requests"] >= COUNT / 100
     _, shown = await service.api("GET", "/metrics")
@@ -103,8 +103,8 @@ async def test_the_rate_limit_of_the_client_is_never_exceeded(service: Installat
 
     numbers = [n for n in range(FIRST, FIRST + 170) if n % 10 != 9]
     assert Counter(await asyncio.gather(*map(one, numbers))) == {200: len(numbers)}
-    assert service.sim.client.contacts.counts["limited"] == 0
-    assert service.sim.client.contacts.counts["requests"] == len(numbers)
+    assert service.sim.contacts.counts["limited"] == 0
+    assert service.sim.contacts.counts["requests"] == len(numbers)
 
 
 async def test_who_would_wait_too_long_for_a_permit_is_told_so() -> None:

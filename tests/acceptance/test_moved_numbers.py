@@ -5,7 +5,7 @@ The same on the Cloud API stands in `test_cloud_users.py`.
 
 import pytest
 
-from service.simulator import callback_bodies
+from service.simulator.onprem import bodies as callback_bodies
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,

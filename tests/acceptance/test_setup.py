@@ -98,7 +98,7 @@ async def test_a_client_that_is_set_right_is_left_alone(fresh: Installation) -> 
 
 
 async def test_what_else_the_client_is_set_to_stays(fresh: Installation) -> None:
-    fresh.sim.client.settings = fresh.sim.settings.changed(
+    fresh.sim.settings = fresh.sim.settings.changed(
         {
             "callback_persist": False,
             "sent_status": False,
@@ -138,7 +138,7 @@ async def test_another_authority_gives_way_only_to_one_that_is_configured(
     fresh: Installation, tmp_path: Path
 ) -> None:
     other = certificate.ensure(tmp_path / "other").ca.read_text()
-    fresh.sim.client.trust_webhook(other)
+    fresh.sim.trust_webhook(other)
     await setup(fresh, "--yes")
     assert fresh.sim.webhook_ca == other
 

@@ -22,8 +22,8 @@ import aiohttp
 import pytest
 
 from service.simulator import Options, Simulator
-from service.simulator.cloud.options import Number
-from service.simulator.cloud.users import CloudUser
+from service.simulator.options import Number
+from service.simulator.users import CloudUser
 from service.store.database import wall_clock
 from tests.acceptance.conftest import (
     certificates,

@@ -8,7 +8,7 @@ import signal
 import aiohttp
 import pytest
 
-from service.simulator.cloud.users import CloudUser
+from service.simulator.users import CloudUser
 from service.store.database import wall_clock
 from tests.crash.conftest import COMMITS_AT_START, OUTLET, SHOP, Callback, Load, Start
 from tools import webhooks

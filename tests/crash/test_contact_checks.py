@@ -50,7 +50,7 @@ async def test_a_kill_while_contacts_are_checked(
     found = command.rows("SELECT status, count(*), count(DISTINCT wa_id) FROM contacts GROUP BY 1")
     assert found == [("valid", COUNT, COUNT)]
     assert command.rows("SELECT sum(checks) FROM contact_days") == [(COUNT,)]
-    assert simulator.client.contacts.counts["limited"] == 0
+    assert simulator.contacts.counts["limited"] == 0
 
 
 @pytest.mark.parametrize("name", [n for n in MATRIX if n.startswith("messages.")])

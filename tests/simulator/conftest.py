@@ -175,7 +175,7 @@ class Endpoint(Webhook):
         return [change["value"] for of_entry in changes for change in of_entry]
 
     @property
-    def statuses_told(self) -> list[Any]:
+    def status_updates(self) -> list[Any]:
         return [status for value in self.values for status in value.get("statuses", [])]
 
 

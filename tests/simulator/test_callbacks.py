@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.simulator import Simulator, certificate, message_ids
+from service.simulator import Simulator, certificate
+from service.simulator.onprem import bodies
 from tests.simulator.conftest import WA_ID, Business, Webhook, options
 
 META_IDENTITY_ID = (
@@ -23,23 +24,25 @@ META_CHANGE_ID = (
 
 
 def test_the_ids_of_system_messages_are_metas_own() -> None:
-    assert message_ids.system_id(WA_ID, 1602535356332, "identity") == META_IDENTITY_ID
-    assert message_ids.system_id("16315558889", 1574080102213, "change") == META_CHANGE_ID
+    assert bodies.system_id(WA_ID, 1602535356332, "identity") == META_IDENTITY_ID
+    assert bodies.system_id("16315558889", 1574080102213, "change") == META_CHANGE_ID
 
 
 def test_the_ids_of_messages_look_like_metas_own_and_differ() -> None:
-    assert re.fullmatch(r"ABGGFjFVU2AfAg[o-r][\w-]{13}", message_ids.inbound_id(WA_ID))
-    assert re.fullmatch(r"gBGGFjFVU2AfAg[k-n][\w-]{12}", message_ids.outbound_id(WA_ID))
-    assert len({message_ids.inbound_id(WA_ID) for _ in range(50)}) == 50
+    assert re.fullmatch(r"ABGGFjFVU2AfAg[o-r][\w-]{13}", bodies.inbound_id(WA_ID))
+    assert re.fullmatch(r"gBGGFjFVU2AfAg[k-n][\w-]{12}", bodies.outbound_id(WA_ID))
+    assert len({bodies.inbound_id(WA_ID) for _ in range(50)}) == 50
 
 
 def test_an_id_can_be_made_of_a_wa_id_that_is_no_number() -> None:
-    made = message_ids.system_id("US.abc", 1, "identity")
+    made = bodies.system_id("US.abc", 1, "identity")
     raw = base64.urlsafe_b64decode(made + "=" * (-len(made) % 4))
     assert raw.endswith(b"sys-US.abc@s.whatsapp.net-1-identity")
 
 
-async def test_an_identity_change_is_told_in_metas_json(sim: Simulator, webhook: Webhook) -> None:
+async def test_an_identity_change_is_reported_in_metas_json(
+    sim: Simulator, webhook: Webhook
+) -> None:
     sim.change_identity(WA_ID, "Rc/eg9Rl0JA=", 1602535356332)
     await sim.settled()
     assert webhook.bodies == [
@@ -62,7 +65,7 @@ async def test_an_identity_change_is_told_in_metas_json(sim: Simulator, webhook:
     assert webhook.headers[0]["Content-Type"] == "application/json"
 
 
-async def test_a_silent_change_is_told_to_nobody(sim: Simulator, webhook: Webhook) -> None:
+async def test_a_silent_change_is_reported_to_nobody(sim: Simulator, webhook: Webhook) -> None:
     sim.change_identity(WA_ID, notify=False)
     await sim.settled()
     assert webhook.bodies == []
@@ -86,7 +89,9 @@ async def test_what_a_user_writes_carries_the_latest_identity(
     assert (message["from"], message["type"]) == (WA_ID, "text")
 
 
-async def test_a_changed_number_is_told_from_the_old_one(sim: Simulator, webhook: Webhook) -> None:
+async def test_a_changed_number_is_reported_from_the_old_one(
+    sim: Simulator, webhook: Webhook
+) -> None:
     sim.change_number("16315558889", "16315558890")
     await sim.settled()
     (message,) = webhook.bodies[0]["messages"]
@@ -99,7 +104,7 @@ async def test_a_changed_number_is_told_from_the_old_one(sim: Simulator, webhook
     assert "16315558890" in sim.users
 
 
-async def test_a_changed_number_is_told_to_nobody_when_that_is_off(
+async def test_a_changed_number_is_reported_to_nobody_when_that_is_off(
     sim: Simulator, webhook: Webhook
 ) -> None:
     sim.change_settings(notify_user_change_number=False)
@@ -131,7 +136,7 @@ async def test_only_a_200_is_success_and_all_else_is_tried_again(
     assert len(webhook.raw) == 3
     assert len(set(webhook.raw)) == 1
     assert (callback.state, callback.attempts) == ("delivered", 3)
-    assert sim.client.delivery.counts["failed_attempts"] == 2
+    assert sim.delivery.counts["failed_attempts"] == 2
 
 
 def test_the_pause_grows_by_three_seconds_up_to_a_quarter_of_an_hour(tmp_path: Path) -> None:
@@ -159,7 +164,7 @@ async def test_a_webhook_url_that_is_set_later_gets_what_is_pending(
 ) -> None:
     sim.webhook_url = None
     sim.change_identity(WA_ID)
-    await sim.client.delivery.history[0].tried.wait()
+    await sim.delivery.history[0].tried.wait()
     await asyncio.sleep(0)
     sim.webhook_url = webhook.url
     await sim.settled()
@@ -171,7 +176,7 @@ async def test_a_callback_is_given_up_in_the_end(sim: Simulator, webhook: Webhoo
     webhook.statuses = [500] * 1000
     sim.change_identity(WA_ID)
     await sim.settled()
-    assert sim.client.delivery.counts["given_up"] == 1
+    assert sim.delivery.counts["given_up"] == 1
 
 
 async def test_six_callbacks_are_under_way_at_once_and_no_more(
@@ -254,7 +259,7 @@ async def test_the_webhooks_authority_can_be_given_at_the_start(
     ca = tmp_path / "webhook" / "simulator-ca.pem"
     chosen: Any = options(tmp_path, webhook_ca_file=ca, webhook_url=secure_webhook)
     async with Simulator(chosen) as sim:
-        assert isinstance(sim.client.delivery.tls, ssl.SSLContext)
+        assert isinstance(sim.delivery.tls, ssl.SSLContext)
         sim.change_identity(WA_ID)
         await sim.settled()
     assert len(webhook.raw) == 1

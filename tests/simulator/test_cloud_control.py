@@ -190,7 +190,7 @@ async def test_settings_are_changed_and_shown_without_secrets(cloud: Cloud, act:
     assert "app_secret" not in shown
     assert cloud.options.app_secret == "new"
     await act("PATCH", "/settings", {"identity_check": True})
-    assert cloud.lines.numbers[NUMBER].identity_check is True
+    assert cloud.business.numbers[NUMBER].identity_check is True
     for wrong in ({"batch": 1001}, {"colour": "red"}, {"numbers": []}, {"statuses": ["lost"]}):
         assert (await act("PATCH", "/settings", wrong, expected=400))["error"]
 
@@ -204,9 +204,9 @@ async def test_a_reset_begins_again_as_it_was_started(
     await act("POST", "/reset")
     assert (await graph.send())[0] == 200
     await cloud.settled()
-    assert len(endpoint.statuses_told) == 2
+    assert len(endpoint.status_updates) == 2
     assert cloud.options.batch == 1
-    assert cloud.lines.numbers[NUMBER].identity_check is False
+    assert cloud.business.numbers[NUMBER].identity_check is False
     assert (await act("GET", "/state"))["callbacks"]["updates"] == 2
 
 
@@ -229,14 +229,14 @@ async def test_commands_let_a_user_write_reinstall_and_get_messages(
     before = cloud.users[SHEENA].hash
     sent = await run("send", SHEENA, "Hello", "--hash", before)
     assert (sent.exit_code, sent.stdout.split()[0]) == (0, "delivered")
-    told = await run("reinstall", SHEENA, "--hash", "new")
-    assert told.stdout == f"{SHEENA} has the identity new now\n"
+    printed = await run("reinstall", SHEENA, "--hash", "new")
+    assert printed.stdout == f"{SHEENA} has the identity new now\n"
     refused = await run("send", SHEENA, "Hello", "--hash", before, "--json")
     assert (refused.exit_code, json.loads(refused.stdout)["outcome"]) == (1, "mismatch")
     user_id = cloud.users[SHEENA].user_id
     assert (await run("send", user_id, "Hello", "--on", NUMBER)).exit_code == 0
     await cloud.settled()
-    failed = [status for status in endpoint.statuses_told if status["status"] == "failed"]
+    failed = [status for status in endpoint.status_updates if status["status"] == "failed"]
     assert [status["errors"][0]["code"] for status in failed] == [137000]
 
 
@@ -328,8 +328,8 @@ async def test_one_process_serves_both_kinds(serve: Serve, run: Run, endpoint: E
     )
     assert process.stdout is not None
     url = (await process.stdout.readline()).decode().split()[-1]
-    told = (await process.stdout.readuntil(endpoint.url.encode())).decode()
-    assert f"The Cloud API is at {url}/v25.0" in told
+    printed = (await process.stdout.readuntil(endpoint.url.encode())).decode()
+    assert f"The Cloud API is at {url}/v25.0" in printed
     assert (await run("send", SHEENA, "Hello", "--on", "6", url=url)).exit_code == 0
     assert (await run("write", SHEENA, "Hello", url=url)).exit_code == 0
     while len(endpoint.raw) < 6:

@@ -68,7 +68,7 @@ async def test_both_apis_are_spoken_side_by_side(
     assert (await graph.send())[0] == 200
     await graph_sim.cloud.settled()
     assert graph_sim.calls["messages"] == graph_sim.cloud.calls["messages"] == 1
-    assert {status["recipient_id"] for status in endpoint.statuses_told} == {SHEENA}
+    assert {status["recipient_id"] for status in endpoint.status_updates} == {SHEENA}
     assert list(graph_sim.users) != [SHEENA]
 
 
@@ -93,10 +93,10 @@ async def test_a_message_to_a_number_is_accepted_and_delivered(
     contact = {"profile": profile, "wa_id": SHEENA, "user_id": user.user_id}
     assert sent["contacts"] == [contact]
     assert delivered["contacts"] == [{**contact, "profile": {**profile, "username": "@sheena"}}]
-    (told,) = sent["statuses"]
-    assert told.pop("timestamp").isdigit()
-    assert told.pop("pricing")["pricing_model"] == "PMP"
-    assert told == {
+    (status,) = sent["statuses"]
+    assert status.pop("timestamp").isdigit()
+    assert status.pop("pricing")["pricing_model"] == "PMP"
+    assert status == {
         "id": message["id"],
         "status": "sent",
         "recipient_id": SHEENA,
@@ -115,8 +115,8 @@ async def test_a_message_to_a_user_id_names_no_number_that_may_not_be_shown(
     _, body = await graph.send(recipient="US.ENT.1")
     assert body["contacts"] == [{"input": "US.ENT.1", "user_id": "US.ENT.1"}]
     await cloud.settled()
-    assert len(endpoint.statuses_told) == 4
-    for status in endpoint.statuses_told:
+    assert len(endpoint.status_updates) == 4
+    for status in endpoint.status_updates:
         assert "recipient_id" not in status
         assert status["recipient_user_id"] == user.user_id
         assert status["recipient_parent_user_id"] == "US.ENT.1"
@@ -172,7 +172,7 @@ async def test_a_message_that_nobody_can_get_fails_without_contacts(
     assert (await graph.send(recipient=USER_ID))[0] == 200
     await cloud.settled()
     number, user_id = sorted(
-        endpoint.statuses_told, key=lambda status: "recipient_id" not in status
+        endpoint.status_updates, key=lambda status: "recipient_id" not in status
     )
     assert {status["errors"][0]["code"] for status in (number, user_id)} == {131026}
     assert (number["recipient_id"], user_id["recipient_user_id"]) == (SHEENA, USER_ID)
@@ -189,14 +189,14 @@ async def test_statuses_repeat_the_businesss_own_data_and_end_where_told(
     cloud.change_settings(statuses=["sent", "delivered", "read"])
     await graph.send(to=SHEENA, biz_opaque_callback_data="invoice 5")
     await cloud.settled()
-    assert sorted(status["status"] for status in endpoint.statuses_told) == [
+    assert sorted(status["status"] for status in endpoint.status_updates) == [
         "delivered",
         "read",
         "sent",
     ]
-    told = {status["biz_opaque_callback_data"] for status in endpoint.statuses_told}
-    assert told == {"invoice 5"}
-    assert sum("pricing" in status for status in endpoint.statuses_told) == 2
+    status = {status["biz_opaque_callback_data"] for status in endpoint.status_updates}
+    assert status == {"invoice 5"}
+    assert sum("pricing" in status for status in endpoint.status_updates) == 2
 
 
 async def test_the_right_hash_is_delivered_and_the_wrong_one_fails_with_137000(
@@ -212,11 +212,11 @@ async def test_the_right_hash_is_delivered_and_the_wrong_one_fails_with_137000(
     await cloud.settled()
     assert cloud.counts == {"accepted": 2, "delivered": 1, "mismatch": 1}
     (failed,) = (value for value in endpoint.values if "contacts" not in value)
-    (told,) = failed["statuses"]
-    assert told["id"] == body["messages"][0]["id"]
-    assert (told["status"], told["recipient_id"]) == ("failed", SHEENA)
-    assert not {"recipient_user_id", "recipient_identity_key_hash"} & told.keys()
-    (error,) = told["errors"]
+    (status,) = failed["statuses"]
+    assert status["id"] == body["messages"][0]["id"]
+    assert (status["status"], status["recipient_id"]) == ("failed", SHEENA)
+    assert not {"recipient_user_id", "recipient_identity_key_hash"} & status.keys()
+    (error,) = status["errors"]
     assert error["code"] == 137000
     assert {"title", "message", "error_data", "href"} < error.keys()
 
@@ -228,10 +228,10 @@ async def test_a_failure_can_bring_the_new_hash(
     hash_ = cloud.reinstall(USER_ID)
     await graph.send("another", recipient=USER_ID)
     await cloud.settled()
-    (told,) = endpoint.statuses_told
-    assert told["recipient_identity_key_hash"] == hash_
-    assert told["recipient_user_id"] == USER_ID
-    assert "recipient_id" not in told
+    (status,) = endpoint.status_updates
+    assert status["recipient_identity_key_hash"] == hash_
+    assert status["recipient_user_id"] == USER_ID
+    assert "recipient_id" not in status
 
 
 async def test_a_failure_can_have_contacts(cloud: Cloud, graph: Graph, endpoint: Endpoint) -> None:
@@ -256,7 +256,8 @@ async def test_a_message_without_a_hash_is_delivered_and_its_statuses_bring_it(
     await cloud.settled()
     without, along = cloud.messages
     brought = {
-        status["id"]: status.get("recipient_identity_key_hash") for status in endpoint.statuses_told
+        status["id"]: status.get("recipient_identity_key_hash")
+        for status in endpoint.status_updates
     }
     assert brought == {without.id: hash_, along.id: None}
 
@@ -301,7 +302,7 @@ async def test_one_setting_is_changed_a_call(
 ) -> None:
     status, body = await graph.call("POST", f"/{NUMBER}/settings", wrong)
     assert (status, body["error"]["code"]) == (400, 100)
-    assert cloud.lines.numbers[NUMBER].identity_check is False
+    assert cloud.business.numbers[NUMBER].identity_check is False
 
 
 async def test_the_identity_check_can_not_be_read_back(graph: Graph) -> None:
@@ -315,7 +316,7 @@ async def test_the_identity_check_can_not_be_read_back(graph: Graph) -> None:
 async def test_other_settings_are_taken(cloud: Cloud, graph: Graph) -> None:
     body = {"calling": {"status": "ENABLED"}}
     assert await graph.call("POST", f"/{NUMBER}/settings", body) == (200, {"success": True})
-    assert cloud.lines.numbers[NUMBER].identity_check is False
+    assert cloud.business.numbers[NUMBER].identity_check is False
 
 
 async def test_a_number_is_described_by_the_fields_asked_for(
@@ -358,7 +359,7 @@ async def test_a_webhook_of_a_number_is_set_after_its_handshake_and_taken_away(
     assert len(endpoint.handshakes) == 1
     gone = {"webhook_configuration": {"override_callback_uri": ""}}
     assert await graph.call("POST", f"/{NUMBER}", gone) == (200, {"success": True})
-    assert cloud.lines.numbers[NUMBER].webhook_url is None
+    assert cloud.business.numbers[NUMBER].webhook_url is None
     assert len(endpoint.handshakes) == 1
 
 
@@ -385,8 +386,8 @@ async def test_a_webhook_that_does_not_shake_hands_right_is_not_set(
         status, answer = await graph.call("POST", path, body)
         assert (status, answer["error"]["code"]) == (400, 2200)
         assert "verification failed" in answer["error"]["message"]
-    assert cloud.lines.numbers[NUMBER].webhook_url is None
-    assert cloud.lines.accounts[WABA].webhook_url is None
+    assert cloud.business.numbers[NUMBER].webhook_url is None
+    assert cloud.business.accounts[WABA].webhook_url is None
 
 
 @pytest.mark.parametrize(
@@ -436,7 +437,7 @@ async def test_a_fault_answers_in_graphs_own_json(
     assert (await graph.send())[0] == 200
 
 
-async def test_faults_take_effect_hang_drop_and_strike_one_user_alone(
+async def test_faults_take_effect_hang_drop_and_apply_to_one_user_alone(
     cloud: Cloud, graph: Graph
 ) -> None:
     cloud.fault("messages", status=500, effect=True, times=1, wa_id=SHEENA)
@@ -446,7 +447,7 @@ async def test_faults_take_effect_hang_drop_and_strike_one_user_alone(
     cloud.fault("settings", drop="after", times=1)
     with pytest.raises(aiohttp.ClientConnectionError):
         await graph.check(is_on=True)
-    assert cloud.lines.numbers[NUMBER].identity_check is True
+    assert cloud.business.numbers[NUMBER].identity_check is True
     cloud.fault("any", hang=True, times=1)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(graph.send(), 0.1)

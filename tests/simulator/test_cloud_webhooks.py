@@ -14,7 +14,7 @@ import pytest
 from service.simulator import Number, Simulator, certificate
 from service.simulator.cloud import bodies
 from service.simulator.cloud.cloud import Cloud
-from service.simulator.cloud.webhooks import HandshakeError
+from service.simulator.cloud.webhooks import VerificationError
 from tests.simulator.conftest import (
     NUMBER,
     SECRET,
@@ -112,14 +112,14 @@ async def test_a_changed_user_id_names_no_number(cloud: Cloud, endpoint: Endpoin
     assert not {"from", "wa_id"} & (first | first["system"] | second | second["system"]).keys()
 
 
-async def test_the_older_spellings_are_told_on_demand(cloud: Cloud, endpoint: Endpoint) -> None:
+async def test_the_older_spellings_are_sent_on_demand(cloud: Cloud, endpoint: Endpoint) -> None:
     hash_ = cloud.announce_identity(SHEENA, at=5)
     cloud.announce_identity(SHEENA, spelling="sibling", at=6)
     cloud.change_number(SHEENA, "12195555358", spelling="customer")
     await cloud.settled()
-    told, sibling, moved = (value["messages"][0] for value in endpoint.values)
-    assert told["system"]["type"] == sibling["system"]["type"] == "customer_identity_changed"
-    assert (told["system"]["identity"], told["system"]["customer"]) == (hash_, SHEENA)
+    customer, sibling, moved = (value["messages"][0] for value in endpoint.values)
+    assert customer["system"]["type"] == sibling["system"]["type"] == "customer_identity_changed"
+    assert (customer["system"]["identity"], customer["system"]["customer"]) == (hash_, SHEENA)
     assert sibling["identity"] == {"acknowledged": False, "created_timestamp": "6", "hash": hash_}
     assert "identity" not in sibling["system"]
     assert moved["system"]["type"] == "customer_changed_number"
@@ -247,14 +247,14 @@ async def test_a_batch_has_an_entry_for_each_account_and_changes_with_several_up
     (body,) = endpoint.bodies
     assert body["object"] == "whatsapp_business_account"
     assert [entry["id"] for entry in body["entry"]] == [WABA, FOREIGN.waba_id]
-    told = [
+    reported = [
         [
             (change["value"]["metadata"]["phone_number_id"], len(change["value"]["messages"]))
             for change in entry["changes"]
         ]
         for entry in body["entry"]
     ]
-    assert told == [
+    assert reported == [
         [(NUMBER, 2), (NUMBER, 1), (OTHER.phone_number_id, 1)],
         [(FOREIGN.phone_number_id, 1), (FOREIGN.phone_number_id, 1)],
     ]
@@ -304,7 +304,7 @@ async def test_a_webhook_is_given_up_after_seven_days(cloud: Cloud, endpoint: En
     assert [callback.state for callback in cloud.callbacks] == ["given_up"]
 
 
-async def test_an_endpoint_that_is_away_is_told_by_its_error_and_reached_later(
+async def test_an_endpoint_that_is_away_is_reported_by_its_error_and_reached_later(
     cloud: Cloud, endpoint: Endpoint, unused_tcp_port: int
 ) -> None:
     cloud.webhook_url = f"http://127.0.0.1:{unused_tcp_port}/"
@@ -356,7 +356,7 @@ async def test_webhooks_are_delivered_in_reverse(cloud: Cloud, endpoint: Endpoin
 
 
 @pytest.mark.parametrize("graph_sim", [{"batch": 2}], indirect=True)
-async def test_a_fault_can_strike_batches_of_several_kinds_and_one_user_alone(
+async def test_a_fault_can_apply_to_batches_of_several_kinds_and_one_user_alone(
     cloud: Cloud, endpoint: Endpoint
 ) -> None:
     cloud.fault("callback_batch", lose=True)
@@ -364,7 +364,7 @@ async def test_a_fault_can_strike_batches_of_several_kinds_and_one_user_alone(
     cloud.write(SHEENA, "lost")
     cloud.announce_identity(SHEENA)
     for user in (SHEENA, SHEENA, USER_ID, USER_ID):
-        cloud.write(user, "told")
+        cloud.write(user, "reported")
     await cloud.settled()
     assert cloud.callbacks[0].kind == "batch"
     assert len(endpoint.raw) == 3
@@ -419,7 +419,7 @@ async def test_the_app_dashboard_shakes_hands_before_it_takes_a_url(
     cloud: Cloud, endpoint: Endpoint
 ) -> None:
     cloud.webhook_url = None
-    with pytest.raises(HandshakeError, match="403"):
+    with pytest.raises(VerificationError, match="403"):
         await cloud.register(endpoint.url, "wrong")
     assert cloud.webhook_url is None
     await cloud.register(endpoint.url, VERIFY_TOKEN)
@@ -438,7 +438,7 @@ async def test_another_certificate_than_the_given_authoritys_is_refused(tmp_path
         Simulator(options(tmp_path, tls=True)) as https,
         Simulator(options(tmp_path, cloud=chosen)) as sim,
     ):
-        with pytest.raises(HandshakeError, match="Certificate"):
+        with pytest.raises(VerificationError, match="Certificate"):
             await sim.cloud.register(f"{https.base_url}/webhooks/meta", VERIFY_TOKEN)
 
 
@@ -450,7 +450,7 @@ async def test_a_handshake_that_never_ends_is_cut(tmp_path: Path, endpoint: Endp
     ):
         deaf.cloud.fault("any", hang=True)
         began = time.monotonic()
-        with pytest.raises(HandshakeError):
+        with pytest.raises(VerificationError):
             await sim.cloud.register(f"{deaf.graph_url}/{NUMBER}", VERIFY_TOKEN)
         assert time.monotonic() - began < 5
     assert not endpoint.handshakes

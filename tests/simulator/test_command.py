@@ -78,7 +78,7 @@ async def test_faults_are_switched_on_listed_and_cleared(sim: Simulator, run: Ru
     assert "status=500" in listed
     assert "without end" in listed
     assert (await run("clear")).exit_code == 0
-    assert len(sim.client.faults) == 0
+    assert len(sim.faults) == 0
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,15 @@ async def test_a_simulator_that_another_ca_vouches_for_is_not_trusted(
     assert "isn't trusted" in result.stderr
 
 
-async def test_an_answer_that_is_no_json_is_told_by_its_status(webhook: Webhook, run: Run) -> None:
+async def test_an_answer_that_is_no_json_is_reported_by_its_status(
+    webhook: Webhook, run: Run
+) -> None:
     result = await run("state", url=webhook.url)
     assert result.stderr == "the simulator answered 405\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_serves_until_it_is_told_to_end_and_exits_0(
+async def test_it_serves_until_a_signal_ends_it_and_exits_0(
     serve: Serve, run: Run, webhook: Webhook, tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "password").write_text("from a file\n")
@@ -157,8 +159,8 @@ async def test_it_serves_until_it_is_told_to_end_and_exits_0(
     assert process.stdout is not None
     url = (await process.stdout.readline()).decode().split()[-1]
     assert url.startswith("https://127.0.0.1:")
-    told = (await process.stdout.readuntil(b"is on\n")).decode()
-    assert f"callbacks go to {webhook.url}" in told
+    printed = (await process.stdout.readuntil(b"is on\n")).decode()
+    assert f"callbacks go to {webhook.url}" in printed
     ca_file = str(tmp_path / "var" / "simulator-ca.pem")
     assert (await run("change", WA_ID, "--ca-file", ca_file, url=url)).exit_code == 0
     where = ("--ca-file", ca_file, "--password", "from a file")

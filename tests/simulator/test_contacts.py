@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from service.simulator import Simulator
-from service.simulator.contact_checks import is_always_valid
-from service.simulator.phone_numbers import international
+from service.simulator.onprem.contact_checks import international, is_always_valid
 from tests.simulator.conftest import Business, Webhook
 
 
@@ -78,7 +77,7 @@ async def test_a_check_that_waits_takes_as_long_as_the_check(business: Business)
     assert time.monotonic() - began < 0.2
 
 
-async def test_nobody_is_told_when_a_user_joins_or_leaves(
+async def test_nothing_is_reported_when_a_user_joins_or_leaves(
     sim: Simulator, business: Business, webhook: Webhook
 ) -> None:
     await check(business, "+16315551001", blocking="wait")
@@ -178,7 +177,7 @@ async def test_more_checks_than_the_burst_get_429_with_code_1015(business: Busin
 
 
 class Clock:
-    """A time that moves when it is told to."""
+    """A time that moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -279,7 +278,7 @@ async def test_a_check_that_is_stuck_is_never_answered_and_fails_who_waits(
 
 
 @pytest.mark.parametrize("sim", [{"contacts_per_callback": 1}], indirect=True)
-async def test_a_fault_can_strike_the_result_of_one_user_alone(
+async def test_a_fault_can_apply_to_the_result_of_one_user_alone(
     sim: Simulator, business: Business, webhook: Webhook
 ) -> None:
     sim.fault("callback_contacts", lose=True, wa_id="16315551001")
@@ -389,7 +388,7 @@ async def test_a_result_whose_callback_was_lost_is_in_the_clients_cache(
 ) -> None:
     sim.fault("callback_contacts", lose=True)
     await check(business, "+16315551001")
-    while sim.contacts.cached("+16315551001") is None:
+    while not sim.contacts.known(["+16315551001"], forced=False):
         await asyncio.sleep(0.01)
     (again,) = await check(business, "+16315551001")
     assert again["status"] == "valid"
@@ -441,7 +440,7 @@ def spelled(count: int) -> Iterator[str]:
 async def test_twenty_thousand_numbers_are_all_answered_although_callbacks_go_astray(
     sim: Simulator, business: Business, webhook: Webhook
 ) -> None:
-    """Asked again, the client's cache has what a lost callback would have told."""
+    """Asked again, the client's cache has what a lost callback would have reported."""
     numbers = list(spelled(20_000))
     users = {f"1631{500 + number // 10_000}{number % 10_000:04}" for number in range(20_000)}
     sim.set_contacts(unknown=set(islice(sorted(users), 0, None, 7)), wa_ids={"16315010001": "7"})
@@ -458,9 +457,9 @@ async def test_twenty_thousand_numbers_are_all_answered_although_callbacks_go_as
     for start in range(0, len(left), 1000):
         answers = await check(business, *left[start : start + 1000])
         found |= {each["input"]: each for each in answers}
-    assert found == {number: sim.contacts.find(number).of(number) for number in numbers}
+    assert found == {number: sim.contacts.find(number).as_json(number) for number in numbers}
     assert Counter(each["status"] for each in found.values()) == {"valid": 17_142, "invalid": 2_858}
     assert found[next(islice(numbers, 10_001, None))]["wa_id"] == "7"
     assert sim.contacts.counts["limited"] == 0
     assert sim.contacts.counts["looked_up"] == 20_000
-    assert sim.client.delivery.counts["lost"] > 100
+    assert sim.delivery.counts["lost"] > 100

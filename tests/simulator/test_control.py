@@ -103,7 +103,7 @@ async def test_faults_are_switched_on_listed_and_off(sim: Simulator, business: B
     await act(business, "DELETE", f"/faults/{made['id']}")
     await act(business, "DELETE", f"/faults/{made['id']}", expected=404)
     await act(business, "DELETE", "/faults")
-    assert len(sim.client.faults) == 0
+    assert len(sim.faults) == 0
 
 
 async def test_settings_and_behaviour_are_changed(sim: Simulator, business: Business) -> None:
@@ -132,7 +132,7 @@ async def test_pending_callbacks_can_be_tried_at_once(
     webhook.statuses = [500]
     sim.change_settings(max_callback_backoff_delay_ms=900_000)
     sim.change_identity(WA_ID)
-    while not sim.client.delivery.counts["failed_attempts"]:
+    while not sim.delivery.counts["failed_attempts"]:
         await act(business, "GET", "/state")
     assert (await act(business, "POST", "/callbacks/retry"))["pending"] == 1
     await sim.settled()
@@ -151,7 +151,7 @@ async def test_contacts_health_tokens_and_password_are_set(
     await act(business, "PATCH", "/settings", {"version": "v2.43.1", "contacts_per_callback": 10})
     assert sim.contacts.find("4").wa_id == "4"
     await act(business, "PUT", "/health", {"gateway_status": "connecting"})
-    assert sim.client.health == {"gateway_status": "connecting"}
+    assert sim.health == {"gateway_status": "connecting"}
     assert (await act(business, "POST", "/tokens/expire"))["expired"] == 1
     await act(business, "PUT", "/password", {"password": "new"})
     assert (await business.login("new")).status == 200

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from service.simulator import Simulator
 from service.simulator.command import app
-from service.simulator.walk import BY_A_PERSON, fresh_wa_id
+from service.simulator.demo import BY_A_PERSON, fresh_wa_id
 
 
 class StandIn:

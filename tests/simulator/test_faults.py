@@ -1,4 +1,4 @@
-"""Faults that strike calls and callbacks on request."""
+"""Faults of calls and callbacks on request."""
 
 import asyncio
 import time
@@ -112,7 +112,7 @@ async def test_latency_delays_a_true_answer(sim: Simulator, business: Business) 
     assert time.monotonic() - began >= 0.05
 
 
-async def test_a_fault_can_strike_one_user_alone(sim: Simulator, business: Business) -> None:
+async def test_a_fault_can_apply_to_one_user_alone(sim: Simulator, business: Business) -> None:
     sim.set_user(WA_ID)
     sim.set_user("16315550002")
     sim.fault("any", status=503, wa_id="16315550002")
@@ -122,20 +122,20 @@ async def test_a_fault_can_strike_one_user_alone(sim: Simulator, business: Busin
     assert (await business.send(WA_ID))[0] == 200
 
 
-async def test_a_fault_strikes_its_operation_alone(sim: Simulator, business: Business) -> None:
+async def test_a_fault_applies_to_its_operation_alone(sim: Simulator, business: Business) -> None:
     sim.fault("login", status=503, times=1)
     assert (await business.login()).status == 503
     assert (await business.login()).status == 200
 
 
-async def test_cleared_faults_strike_no_more(sim: Simulator, business: Business) -> None:
+async def test_cleared_faults_apply_no_more(sim: Simulator, business: Business) -> None:
     number = sim.fault("any", status=500)
     sim.fault("health", status=404)
-    assert sim.client.faults.remove(number)
-    assert not sim.client.faults.remove(number)
+    assert sim.faults.remove(number)
+    assert not sim.faults.remove(number)
     assert (await business.call("GET", "/v1/health"))[0] == 404
     sim.clear_faults()
-    assert len(sim.client.faults) == 0
+    assert len(sim.faults) == 0
     assert (await business.call("GET", "/v1/health"))[0] == 200
 
 
@@ -152,7 +152,7 @@ async def test_a_lost_callback_is_never_delivered(sim: Simulator, webhook: Webho
     hash_ = sim.change_identity(WA_ID)
     await sim.settled()
     assert [body["messages"][0]["system"]["identity"] for body in webhook.bodies] == [hash_]
-    assert sim.client.delivery.counts["lost"] == 1
+    assert sim.delivery.counts["lost"] == 1
 
 
 async def test_a_callback_is_repeated_so_often_in_all(sim: Simulator, webhook: Webhook) -> None:
@@ -228,7 +228,9 @@ async def test_a_callback_can_be_late(sim: Simulator, webhook: Webhook) -> None:
     assert [body["messages"][0]["type"] for body in webhook.bodies] == ["text", "system"]
 
 
-async def test_callback_faults_can_strike_one_user_alone(sim: Simulator, webhook: Webhook) -> None:
+async def test_callback_faults_can_apply_to_one_user_alone(
+    sim: Simulator, webhook: Webhook
+) -> None:
     sim.fault("callback", lose=True, wa_id=WA_ID)
     sim.write(WA_ID, "lost")
     sim.write("16315550002", "found")
@@ -236,20 +238,20 @@ async def test_callback_faults_can_strike_one_user_alone(sim: Simulator, webhook
     assert [body["messages"][0]["text"]["body"] for body in webhook.bodies] == ["found"]
 
 
-def strikes(seed: int, fault: Fault, count: int = 1000) -> list[bool]:
+def applications(seed: int, fault: Fault, count: int = 1000) -> list[bool]:
     faults = Faults(seed)
     faults.add(fault)
     return [faults.take("login", None) is not None for _ in range(count)]
 
 
-def test_a_fault_with_a_rate_strikes_that_share_the_same_ones_for_the_same_seed() -> None:
+def test_a_fault_with_a_rate_applies_to_that_share_the_same_ones_for_the_same_seed() -> None:
     fault = Fault(operation="login", status=500, rate=0.3)
-    assert 250 < sum(strikes(1, fault)) < 350
-    assert strikes(1, fault) == strikes(1, fault) != strikes(2, fault)
+    assert 250 < sum(applications(1, fault)) < 350
+    assert applications(1, fault) == applications(1, fault) != applications(2, fault)
 
 
-def test_a_fault_with_a_rate_counts_only_the_times_that_it_struck() -> None:
-    assert sum(strikes(1, Fault(operation="login", status=500, rate=0.1, times=3))) == 3
+def test_a_fault_with_a_rate_counts_only_the_times_that_it_applied() -> None:
+    assert sum(applications(1, Fault(operation="login", status=500, rate=0.1, times=3))) == 3
 
 
 def test_a_second_fault_draws_from_a_row_of_its_own() -> None:

@@ -160,7 +160,7 @@ async def test_a_blocked_message_can_be_accepted_and_fail_with_480(
     assert (failed["id"], failed["status"]) == (body["messages"][0]["id"], "failed")
 
 
-async def test_nothing_is_blocked_or_told_while_security_notifications_are_off(
+async def test_nothing_is_blocked_or_reported_while_security_notifications_are_off(
     sim: Simulator, business: Business, webhook: Webhook
 ) -> None:
     sim.change_settings(show_security_notifications=False, send_statuses=False)

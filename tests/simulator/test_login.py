@@ -39,7 +39,7 @@ async def test_a_login_answers_a_token_and_its_expiry_as_metas_page_shows_it(
 async def test_a_wrong_password_gets_401_without_a_body(sim: Simulator, business: Business) -> None:
     answer = await business.login("wrong")
     assert (answer.status, await answer.read()) == (401, b"")
-    assert (sim.client.logins.refused, sim.client.logins.succeeded) == (1, 0)
+    assert (sim.logins.refused, sim.logins.succeeded) == (1, 0)
     assert sim.calls.of("login")[0].outcome == "refused"
 
 
@@ -63,7 +63,7 @@ async def test_several_tokens_live_at_once(sim: Simulator, business: Business) -
     await business.identity()
     business.token = first
     await business.identity()
-    assert sim.client.logins.succeeded == 2
+    assert sim.logins.succeeded == 2
 
 
 @pytest.mark.parametrize("sim", [{"max_wrong_logins": 2, "clock": CLOCK}], indirect=True)
@@ -95,7 +95,7 @@ async def test_an_expired_token_gets_401_with_code_1005(sim: Simulator, business
         {"code": 1005, "title": "Access denied", "details": "Invalid credentials."}
     ]
     await business.login()
-    assert len(sim.client.logins.tokens) == 1
+    assert len(sim.logins.tokens) == 1
 
 
 async def test_a_call_without_a_token_or_with_an_unknown_one_gets_401(
@@ -140,4 +140,4 @@ async def test_an_unknown_path_or_method_gets_the_clients_envelope(business: Bus
 
 
 async def test_time_is_the_real_one_by_default(sim: Simulator) -> None:
-    assert abs(sim.client.now() - time.time()) < 5
+    assert abs(sim.now() - time.time()) < 5

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from service.simulator import Simulator, certificate
-from service.simulator.limits import RateLimit
+from service.simulator.onprem.state import RateLimit
 from tests.simulator.conftest import WA_ID, Business, Webhook, options
 
 CA = "/v1/certificates/webhooks/ca"
@@ -271,7 +271,7 @@ async def test_pending_callbacks_outlive_a_restart_only_when_they_are_kept_on_di
     webhook.statuses = [500] * 100
     await business.call("PATCH", "/v1/settings/application", {"callback_persist": is_kept})
     sim.change_identity(WA_ID)
-    while not sim.client.delivery.counts["failed_attempts"]:
+    while not sim.delivery.counts["failed_attempts"]:
         await asyncio.sleep(0.01)
     assert await upload(business, certificate.ensure(tmp_path).ca.read_text()) == 200
     await sim.stop()
@@ -280,4 +280,4 @@ async def test_pending_callbacks_outlive_a_restart_only_when_they_are_kept_on_di
     await sim.start()
     await sim.settled()
     assert len(webhook.raw) - before == (1 if is_kept else 0)
-    assert sim.client.delivery.counts["lost"] == (0 if is_kept else 1)
+    assert sim.delivery.counts["lost"] == (0 if is_kept else 1)

@@ -1,6 +1,6 @@
 """pywa, an independent implementation, checks what the simulator signs, reads it, and sends to it.
 
-pywa's own session is an `httpx.Client` that its user may bring along; this one is told where the
+pywa's own session is an `httpx.Client` that its user may bring along; this one is given where the
 simulator is. Nothing of pywa is replaced.
 """
 
@@ -98,12 +98,12 @@ async def test_pywa_sends_with_the_right_hash_and_is_refused_with_the_wrong_one(
     ]
     await cloud.settled()
     await hand_over(whatsapp, endpoint)
-    told = {update.id: update for update in updates}
-    assert told[right.id].status is types.MessageStatusType.SENT
-    assert told[without.id].status is types.MessageStatusType.SENT
-    assert told[wrong.id].status is types.MessageStatusType.FAILED
-    assert isinstance(told[wrong.id].error, RecipientIdentityKeyMismatch)
-    hashes = {s["id"]: s.get("recipient_identity_key_hash") for s in endpoint.statuses_told}
+    found = {update.id: update for update in updates}
+    assert found[right.id].status is types.MessageStatusType.SENT
+    assert found[without.id].status is types.MessageStatusType.SENT
+    assert found[wrong.id].status is types.MessageStatusType.FAILED
+    assert isinstance(found[wrong.id].error, RecipientIdentityKeyMismatch)
+    hashes = {s["id"]: s.get("recipient_identity_key_hash") for s in endpoint.status_updates}
     assert hashes == {right.id: None, wrong.id: None, without.id: hash_}
 
 
@@ -152,7 +152,7 @@ async def test_pywa_sets_the_check_and_the_webhooks(
     assert await asyncio.to_thread(
         whatsapp.update_business_phone_number_settings, user_identity_change=check
     )
-    assert cloud.lines.numbers[NUMBER].identity_check is True
+    assert cloud.business.numbers[NUMBER].identity_check is True
     own = f"{endpoint.url}-2"
     await asyncio.to_thread(
         whatsapp.override_phone_callback_url, callback_url=own, verify_token=VERIFY_TOKEN
@@ -163,13 +163,13 @@ async def test_pywa_sets_the_check_and_the_webhooks(
         verify_token=VERIFY_TOKEN,
         waba_id=WABA,
     )
-    assert cloud.lines.numbers[NUMBER].webhook_url == own
-    assert cloud.lines.accounts[WABA].webhook_url == own
+    assert cloud.business.numbers[NUMBER].webhook_url == own
+    assert cloud.business.accounts[WABA].webhook_url == own
     number = await asyncio.to_thread(whatsapp.get_business_phone_number)
     assert number.display_phone_number == "15550783881"
 
 
-async def test_pywa_is_told_of_a_wrong_token(whatsapp: WhatsApp, session: httpx.Client) -> None:
+async def test_pywa_learns_of_a_wrong_token(whatsapp: WhatsApp, session: httpx.Client) -> None:
     session.headers["Authorization"] = "Bearer wrong"
     with pytest.raises(WhatsAppError) as refused:
         await asyncio.to_thread(whatsapp.send_message, SHEENA, "Hello")

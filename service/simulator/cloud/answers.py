@@ -1,9 +1,14 @@
 """Graph's answers: the payload alone, or one error (Meta's pages on error handling)."""
 
+import json
 import secrets
 from typing import Any
 
 from aiohttp import web
+
+from service.simulator.cloud.cloud import Cloud
+
+CLOUD = web.AppKey("cloud", Cloud)
 
 INVALID = 100
 TOKEN = 190
@@ -49,18 +54,14 @@ def invalid(details: str) -> GraphError:
     return GraphError(400, INVALID, "(#100) Invalid parameter", details=details)
 
 
-def no_token() -> GraphError:
-    """Return the error for an access token that is missing or wrong."""
-    return GraphError(401, TOKEN, "Invalid OAuth access token - Cannot parse access token")
-
-
-def no_object(method: str, path_id: str) -> GraphError:
+def no_object(request: web.Request) -> GraphError:
     """Return the error for an id that nothing has, or nothing that the call can be made on."""
+    path_id = request.match_info["id"]
     return GraphError(
         400,
         INVALID,
-        f"Unsupported {method.lower()} request. Object with ID '{path_id}' does not exist, cannot "
-        "be loaded due to missing permissions, or does not support this operation.",
+        f"Unsupported {request.method.lower()} request. Object with ID '{path_id}' does not exist, "
+        "cannot be loaded due to missing permissions, or does not support this operation.",
         kind="GraphMethodException",
         subcode=NO_SUCH_OBJECT,
     )
@@ -69,9 +70,21 @@ def no_object(method: str, path_id: str) -> GraphError:
 def of_status(status: int) -> GraphError:
     """Return an error that goes with an HTTP status."""
     if status == 401:  # noqa: PLR2004 - HTTP's own numbers
-        return no_token()
+        return GraphError(status, TOKEN, "Invalid OAuth access token - Cannot parse access token")
     if status == 429:  # noqa: PLR2004
         return GraphError(status, THROTTLED, "(#4) Application request limit reached")
     if status >= 500:  # noqa: PLR2004
         return GraphError(status, UNAVAILABLE, "Service temporarily unavailable")
     return GraphError(status, UNKNOWN, "An unknown error occurred")
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """Read a JSON object; an empty body is an empty one."""
+    raw = await request.read()
+    try:
+        body = json.loads(raw) if raw else {}
+    except (ValueError, RecursionError):
+        raise invalid("The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise invalid("The body is not a JSON object.")
+    return body

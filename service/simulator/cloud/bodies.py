@@ -1,18 +1,23 @@
-"""The bodies of webhooks, in the exact JSON of Meta's pages, and how they become bytes."""
+"""The bodies of webhooks in the exact JSON of Meta's pages, the ids of messages, the signature.
 
+An id is `wamid.` and base64 of a self-describing text. The decoded bytes, as in Meta's examples:
+0x1c 0x18, a length and the user's alias, 0x15 0x02 0x00, 0x12 for a message from a user or 0x11 for
+one to a user, 0x18, a length and so many digits in hexadecimal, 0x00.
+"""
+
+import base64
 import hashlib
 import hmac
 import json
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.simulator.cloud import wamids
-from service.simulator.cloud.options import Number
-from service.simulator.cloud.users import CloudUser
+from service.simulator.options import Number
+from service.simulator.users import CloudUser
 
 Body = dict[str, Any]
-Spelling = Literal["user", "customer", "sibling"]
 
 MISMATCH_CODE = 137000
 UNDELIVERABLE_CODE = 131026
@@ -22,13 +27,35 @@ TITLES = {
 }
 ERRORS_PAGE = "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/"
 
+INBOUND, OUTBOUND = b"\x12", b"\x11"
+ID_DIGITS = 20
+LONGEST_ALIAS = 127
+
+
+def inbound_id(alias: str) -> str:
+    """Return the id of a message from a user."""
+    return _message_id(alias, INBOUND)
+
+
+def outbound_id(alias: str) -> str:
+    """Return the id of a message to a user."""
+    return _message_id(alias, OUTBOUND)
+
+
+def _message_id(alias: str, direction: bytes) -> str:
+    name = alias.encode()[:LONGEST_ALIAS]
+    digits = secrets.token_hex(ID_DIGITS // 2).upper().encode()
+    head = b"\x1c\x18" + bytes([len(name)]) + name
+    raw = head + b"\x15\x02\x00" + direction + b"\x18" + bytes([len(digits)]) + digits + b"\x00"
+    return "wamid." + base64.b64encode(raw).decode()
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
     """One update: what it is about, and the lists that it adds to a change of its number."""
 
     kind: str
-    """`message`, `status`, `number`, `identity` or `errors`; faults strike by it."""
+    """`message`, `status`, `number`, `identity` or `errors`, by which faults apply."""
     number: Number
     lists: dict[str, list[Body]]
     user: str | None = None
@@ -36,7 +63,10 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a user is told of: by a number alone, as before spring 2026, and what it lacks."""
+    """How webhooks name users: with user ids or, as before spring 2026, by numbers alone.
+
+    A number that may not be shown is missing, or `empty`.
+    """
 
     user_ids: bool = True
     empty: bool = False
@@ -62,7 +92,7 @@ RECIPIENT = ("recipient_id", "recipient_user_id", "recipient_parent_user_id")
 
 
 def contact(user: CloudUser, style: Style, shown: str | None, *, named: bool = True) -> Body:
-    """Describe a user; `named` tells whether the username may be told, which `sent` doesn't."""
+    """Return the contact of a user, with the username unless it isn't `named`, as in `sent`."""
     profile = {"name": user.name}
     if user.username is not None and named and style.user_ids:
         profile["username"] = user.username
@@ -72,13 +102,13 @@ def contact(user: CloudUser, style: Style, shown: str | None, *, named: bool = T
 def text_message(
     user: CloudUser, text: str, at: float, style: Style, *, with_hash: bool
 ) -> dict[str, list[Body]]:
-    """Pass on what a user wrote, with the hash when the identity change check is on."""
+    """Return what a user wrote, with the hash when the identity change check is on."""
     writer = contact(user, style, user.shown)
     if with_hash:
         writer["identity_key_hash"] = user.hash
     message = {
         **style.names(user, user.shown, FROM),
-        "id": wamids.inbound_id(user.shown or user.user_id),
+        "id": inbound_id(user.shown or user.user_id),
         "timestamp": _seconds(at),
         "type": "text",
         "text": {"body": text},
@@ -87,7 +117,7 @@ def text_message(
 
 
 def user_changed(before: CloudUser, now: CloudUser, at: float, style: Style) -> Body:
-    """Tell that a user has another number and so another user id, or, unseen, the latter alone.
+    """Return the message that a user has another number and user id, or, hidden, the latter alone.
 
     Meta's pages on system messages and on business-scoped user ids; there is no `contacts`.
     """
@@ -108,7 +138,7 @@ def user_changed(before: CloudUser, now: CloudUser, at: float, style: Style) -> 
 
 
 def customer_changed_number(before: CloudUser, now: CloudUser, at: float) -> Body:
-    """Tell of another number in the older spelling."""
+    """Return the message about another number in the older spelling."""
     system = {
         "body": f"User {now.name} changed from {before.wa_id} to {now.wa_id}",
         "new_wa_id": now.wa_id,
@@ -118,8 +148,10 @@ def customer_changed_number(before: CloudUser, now: CloudUser, at: float) -> Bod
     return _system(before, at, Style(user_ids=False), system)
 
 
-def customer_identity_changed(user: CloudUser, at: float, spelling: Spelling) -> Body:
-    """Tell of another identity in the older spellings: in `system`, or in a sibling of it."""
+def customer_identity_changed(
+    user: CloudUser, at: float, spelling: Literal["customer", "sibling"]
+) -> Body:
+    """Return the message about another identity in an older spelling: in `system`, or beside it."""
     system = {"body": f"{user.name}'s security code changed", "type": "customer_identity_changed"}
     if spelling != "sibling":
         return _system(
@@ -135,7 +167,7 @@ def customer_identity_changed(user: CloudUser, at: float, spelling: Spelling) ->
 def _system(user: CloudUser, at: float, style: Style, system: Body) -> Body:
     return {
         **style.number("from", user.shown),
-        "id": wamids.inbound_id(user.shown or user.user_id),
+        "id": inbound_id(user.shown or user.user_id),
         "timestamp": _seconds(at),
         "system": system,
         "type": "system",
@@ -169,13 +201,13 @@ PRICING: Body = {
 
 
 def status(message_id: str, state: str, at: float, recipient: Body, more: Body) -> Body:
-    """Tell what became of a message to a user: sent, delivered, read or failed."""
+    """Return the status of a message to a user: sent, delivered, read or failed."""
     head = {"id": message_id, "status": state, "timestamp": _seconds(at)}
     return {**head, **recipient, **more}
 
 
 def error(code: int, title: str, details: str) -> Body:
-    """Report an error that belongs to no message."""
+    """Return the report of an error that belongs to no message."""
     return {"code": code, "title": title, "message": title, "error_data": {"details": details}}
 
 
@@ -187,19 +219,16 @@ def envelope(updates: Iterable[Update], per_change: int = 1) -> Body:
         if not entries or entries[-1]["id"] != number.waba_id:
             entries.append({"id": number.waba_id, "changes": []})
         changes = entries[-1]["changes"]
-        if not (changes and _joined(changes[-1]["value"], update, per_change)):
-            changes.append({"field": "messages", "value": _value(update)})
+        if changes and _joined(changes[-1]["value"], update, per_change):
+            continue
+        metadata = {
+            "display_phone_number": number.display_phone_number,
+            "phone_number_id": number.phone_number_id,
+        }
+        lists = {key: list(elements) for key, elements in update.lists.items()}
+        value = {"messaging_product": "whatsapp", "metadata": metadata, **lists}
+        changes.append({"field": "messages", "value": value})
     return {"object": "whatsapp_business_account", "entry": entries}
-
-
-def _value(update: Update) -> Body:
-    number = update.number
-    metadata = {
-        "display_phone_number": number.display_phone_number,
-        "phone_number_id": number.phone_number_id,
-    }
-    lists = {key: list(elements) for key, elements in update.lists.items()}
-    return {"messaging_product": "whatsapp", "metadata": metadata, **lists}
 
 
 def _joined(value: Body, update: Update, per_change: int) -> bool:

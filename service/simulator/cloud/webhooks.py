@@ -1,19 +1,24 @@
-"""The app's webhooks: gathered updates, signed bytes, where they go, and the handshake before."""
+"""The business numbers, and the app's webhooks about them: gathered, signed, and sent to a URL.
+
+A webhook goes to the callback URL of its number, else of the number's account, else of the app,
+each of which is verified before it is taken.
+"""
 
 import asyncio
 import secrets
 import ssl
 from collections import Counter
+from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 
 import aiohttp
 
 from service.simulator.cloud import bodies
 from service.simulator.cloud.bodies import Update
-from service.simulator.cloud.lines import Line, Lines
-from service.simulator.cloud.options import CloudOptions
 from service.simulator.delivery import Callback, Delivery
 from service.simulator.faults import Faults
+from service.simulator.options import CloudOptions, Number
 
 USER_AGENT = "facebookexternalua"
 MOST_BYTES = 3 * 1024 * 1024
@@ -22,16 +27,63 @@ LONGEST_URL = 200
 """Characters of a callback URL of a number or an account (Meta's page on overrides)."""
 
 
-class HandshakeError(ValueError):
-    """A callback URL that did not answer the challenge: one line that says what came."""
+@dataclass(slots=True)
+class PhoneNumber:
+    """A business number as it is set up now."""
+
+    config: Number
+    identity_check: bool = False
+    webhook_url: str | None = None
+    """Its own callback URL, which goes before its account's and the app's."""
+
+
+@dataclass(slots=True)
+class Account:
+    """A WhatsApp Business Account as it is set up now."""
+
+    waba_id: str
+    subscribed: bool = True
+    """Whether the app gets its webhooks."""
+    webhook_url: str | None = None
+    """Its own callback URL, which goes before the app's."""
+
+
+class Business:
+    """The numbers by id, and the accounts by id."""
+
+    def __init__(self, options: CloudOptions) -> None:
+        self.numbers = {
+            number.phone_number_id: PhoneNumber(number, options.identity_check)
+            for number in options.numbers
+        }
+        self.accounts = {
+            number.waba_id: Account(number.waba_id, options.subscribed)
+            for number in options.numbers
+        }
+
+    def number(self, phone_number_id: str | None) -> PhoneNumber:
+        """Return a number, by default the first; ValueError when there is none of that id."""
+        if phone_number_id is None:
+            return next(iter(self.numbers.values()))
+        if phone_number_id not in self.numbers:
+            raise ValueError(f"no business number has the id {phone_number_id}")
+        return self.numbers[phone_number_id]
+
+    def account_of(self, number: PhoneNumber) -> Account:
+        """Return the account that a number belongs to."""
+        return self.accounts[number.config.waba_id]
+
+
+class VerificationError(ValueError):
+    """A callback URL did not answer the challenge: one line that says what came."""
 
 
 class Webhooks:
-    """Gathers updates, and delivers them by the ways of the Cloud API."""
+    """Gathers updates, and is the destination of their delivery."""
 
-    def __init__(self, options: CloudOptions, lines: Lines, faults: Faults) -> None:
+    def __init__(self, options: CloudOptions, business: Business, faults: Faults) -> None:
         self._options = options
-        self._lines = lines
+        self._business = business
         self._gathered: list[Update] = []
         self._timer: asyncio.TimerHandle | None = None
         self.counts: Counter[str] = Counter()
@@ -54,11 +106,12 @@ class Webhooks:
         )
 
     def url_for(self, callback: Callback) -> str | None:
-        """Return the callback URL of the number, else of its account, else of the app."""
-        return self._url(self._lines.line(callback.phone_number_id or None))
+        """Return the callback URL of the number that a webhook is about."""
+        return self._url(callback.phone_number_id or None)
 
-    def _url(self, line: Line) -> str | None:
-        own = line.webhook_url or self._lines.account_of(line).webhook_url
+    def _url(self, phone_number_id: str | None) -> str | None:
+        number = self._business.number(phone_number_id)
+        own = number.webhook_url or self._business.account_of(number).webhook_url
         return own or self._options.webhook_url
 
     def headers_for(self, callback: Callback) -> dict[str, str]:
@@ -71,8 +124,8 @@ class Webhooks:
 
     def send(self, update: Update) -> None:
         """Take on an update, which goes out once enough are gathered, or soon."""
-        line = self._lines.line(update.number.phone_number_id)
-        if not self._lines.account_of(line).subscribed:
+        number = self._business.number(update.number.phone_number_id)
+        if not self._business.account_of(number).subscribed:
             self.counts["unsubscribed"] += 1
             return
         self.counts["updates"] += 1
@@ -89,53 +142,43 @@ class Webhooks:
             self._timer.cancel()
             self._timer = None
         gathered, self._gathered = self._gathered, []
-        routes = {update.number.phone_number_id for update in gathered}
-        urls = {route: self._url(self._lines.line(route)) or "" for route in routes}
-        by_url = sorted(gathered, key=lambda update: urls[update.number.phone_number_id])
-        for _, updates in groupby(by_url, key=lambda update: urls[update.number.phone_number_id]):
-            self._deliver(list(updates))
+        with_urls = [(self._url(each.number.phone_number_id) or "", each) for each in gathered]
+        by_url = groupby(sorted(with_urls, key=itemgetter(0)), key=itemgetter(0))
+        for _, group in by_url:
+            self._deliver([update for _, update in group])
 
     def _deliver(self, updates: list[Update]) -> None:
         """Send updates in one webhook, or in several where they are too large for one."""
-        callback = self._callback(updates)
-        if len(callback.body) > MOST_BYTES and len(updates) > 1:
+        kinds, users = {update.kind for update in updates}, {update.user for update in updates}
+        body = bodies.escaped(bodies.envelope(updates, self._options.per_change))
+        if len(body) > MOST_BYTES and len(updates) > 1:
             half = len(updates) // 2
             self._deliver(updates[:half])
             self._deliver(updates[half:])
-        else:
-            self.delivery.send(callback)
-
-    def _callback(self, updates: list[Update]) -> Callback:
-        kinds = {update.kind for update in updates}
-        users = {update.user for update in updates}
-        return Callback(
-            kinds.pop() if len(kinds) == 1 else "batch",
-            bodies.escaped(bodies.envelope(updates, self._options.per_change)),
-            users.pop() if len(users) == 1 else None,
-            phone_number_id=updates[0].number.phone_number_id,
+            return
+        self.delivery.send(
+            Callback(
+                kinds.pop() if len(kinds) == 1 else "batch",
+                body,
+                users.pop() if len(users) == 1 else None,
+                phone_number_id=updates[0].number.phone_number_id,
+            )
         )
 
     async def verify(self, url: str, verify_token: str) -> None:
-        """Shake hands with a callback URL; HandshakeError when it isn't answered right.
+        """Verify a callback URL; VerificationError when it doesn't answer right.
 
         GET with `hub.mode`, `hub.challenge` and `hub.verify_token`, unsigned; right is 200 with the
         challenge as the whole body (Meta's page on creating an endpoint).
         """
         if len(url) > LONGEST_URL or not url.startswith(("https://", "http://")):
-            raise HandshakeError("the callback URL is no URL, or too long")
+            raise VerificationError("the callback URL is no URL, or too long")
         challenge = str(secrets.randbelow(10**10))
         params = {
             "hub.mode": "subscribe",
             "hub.challenge": challenge,
             "hub.verify_token": verify_token,
         }
-        status, reason, text = await self._get(url, params)
-        if status != 200:  # noqa: PLR2004 - success is 200 alone
-            raise HandshakeError(f"HTTP Status Code = {status}; HTTP Message = {reason}")
-        if text != challenge:
-            raise HandshakeError("Response does not match challenge")
-
-    async def _get(self, url: str, params: dict[str, str]) -> tuple[int, str | None, str]:
         timeout = aiohttp.ClientTimeout(total=self._options.webhook_timeout_seconds)
         tls = self.delivery.tls or True
         headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
@@ -144,6 +187,11 @@ class Webhooks:
                 aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
                 session.get(url, params=params, allow_redirects=False, ssl=tls) as response,
             ):
-                return response.status, response.reason, await response.text(errors="replace")
+                status, reason = response.status, response.reason
+                text = await response.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:
-            raise HandshakeError(type(error).__name__) from None
+            raise VerificationError(type(error).__name__) from None
+        if status != 200:  # noqa: PLR2004 - success is 200 alone
+            raise VerificationError(f"HTTP Status Code = {status}; HTTP Message = {reason}")
+        if text != challenge:
+            raise VerificationError("Response does not match challenge")

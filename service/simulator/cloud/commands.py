@@ -1,23 +1,26 @@
 """`ackgate simulate cloud`: the commands that make the Cloud API of a running simulator act."""
 
-import json
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from service.simulator import conditions, tables
-from service.simulator.cloud.options import CloudOptions, Number
-from service.simulator.faults import parse
-from service.simulator.remote import Remote
+from service.simulator.options import CloudOptions, Number
+from service.simulator.remote import user_path
 from service.simulator.terminal import (
     CA_FILE,
     URL,
+    AccessToken,
     AsJson,
     CaFile,
+    On,
+    Shown,
     Url,
+    add_shared,
+    call,
+    print_faults,
+    print_keys,
+    print_pairs,
     remotely,
-    setting_of,
     show,
 )
 
@@ -25,38 +28,14 @@ app = typer.Typer(
     name="cloud", help="Make the Cloud API of a running simulator act.", no_args_is_help=True
 )
 DEFAULTS = CloudOptions()
+USER_KEYS = ("wa_id", "user_id", "hash", "username")
+NUMBER_KEYS = ("phone_number_id", "waba_id", "identity_check", "webhook_url")
+MESSAGE_KEYS = ("to", "outcome", "hash", "id")
 
 User = Annotated[str, typer.Argument(help="The user's number or user id.")]
-On = Annotated[str | None, typer.Option("--on", help="The phone_number_id; else the first.")]
-AccessToken = Annotated[str, typer.Option(envvar="ACKGATE_SIMULATOR_ACCESS_TOKEN")]
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What `ackgate simulate serve` was told about the Cloud API."""
-
-    numbers: list[str] | None
-    webhook: str | None
-    app_secret: str
-    access_token: str
-    identity_check: bool
-    faults: list[str] | None
-
-    def options(self, **shared: Any) -> CloudOptions:
-        """Return the options; ValueError for what can't be."""
-        numbers = tuple(map(_number, self.numbers or ())) or DEFAULTS.numbers
-        return CloudOptions(
-            numbers=numbers,
-            webhook_url=self.webhook,
-            app_secret=self.app_secret,
-            access_token=self.access_token,
-            identity_check=self.identity_check,
-            faults=tuple(map(parse, self.faults or ())),
-            **shared,
-        )
-
-
-def _number(text: str) -> Number:
+def number_from(text: str) -> Number:
     """Read `phone_number_id`, `phone_number_id=number` or `phone_number_id=number@waba_id`."""
     phone_number_id, _, rest = text.partition("=")
     display, _, waba_id = rest.partition("@")
@@ -64,9 +43,8 @@ def _number(text: str) -> Number:
     return Number(phone_number_id=phone_number_id, **{k: v for k, v in given.items() if v})
 
 
-def _act(remote: Remote, user: str, act: str, **body: object) -> Any:
-    given = {key: value for key, value in body.items() if value is not None}
-    return remote.user(user, act, given, under="/cloud")
+def _path(user: str, action: str) -> str:
+    return "/cloud" + user_path(user, action)
 
 
 @app.command()
@@ -79,9 +57,7 @@ def write(
     as_json: AsJson = False,
 ) -> None:
     """Let a user write to a business number."""
-    answer = remotely(
-        url, ca_file, lambda remote: _act(remote, user, "write", text=text, number=on)
-    )
+    answer = call(url, ca_file, "POST", _path(user, "write"), {"text": text, "number": on})
     show(answer, f"{user} wrote", as_json=as_json)
 
 
@@ -94,7 +70,7 @@ def reinstall(
     as_json: AsJson = False,
 ) -> None:
     """Give a user another identity, of which no webhook tells by itself."""
-    answer = remotely(url, ca_file, lambda remote: _act(remote, user, "reinstall", hash=hash_))
+    answer = call(url, ca_file, "POST", _path(user, "reinstall"), {"hash": hash_})
     show(answer, f"{user} has the identity {answer['hash']} now", as_json=as_json)
 
 
@@ -112,7 +88,7 @@ def number(
 ) -> None:
     """Let a user take another number, and with it another user id and identity."""
     body = {"new": new, "number": on, "spelling": "customer" if old_spelling else "user"}
-    answer = remotely(url, ca_file, lambda remote: _act(remote, user, "number", **body))
+    answer = call(url, ca_file, "POST", _path(user, "number"), body)
     line = f"{user} has the number {new} and the user id {answer['user_id']} now"
     show(answer, line, as_json=as_json)
 
@@ -122,7 +98,7 @@ def user_id(
     user: User, on: On = None, url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False
 ) -> None:
     """Let a user get another user id, whose number isn't told."""
-    answer = remotely(url, ca_file, lambda remote: _act(remote, user, "user-id", number=on))
+    answer = call(url, ca_file, "POST", _path(user, "user-id"), {"number": on})
     show(answer, f"{user} has the user id {answer['user_id']} now", as_json=as_json)
 
 
@@ -139,7 +115,7 @@ def announce(
 ) -> None:
     """Tell of a user's identity in the older spelling, customer_identity_changed."""
     body = {"number": on, "spelling": "sibling" if sibling else "customer"}
-    answer = remotely(url, ca_file, lambda remote: _act(remote, user, "announce", **body))
+    answer = call(url, ca_file, "POST", _path(user, "announce"), body)
     show(answer, f"{user} is told to have the identity {answer['hash']}", as_json=as_json)
 
 
@@ -156,9 +132,7 @@ def send(
 ) -> None:
     """Send a message to a user as the business does; exit 1 when it isn't delivered."""
     answer = remotely(
-        url,
-        ca_file,
-        lambda remote: remote.deliver_cloud(access_token, on, user, text, hash_),
+        url, ca_file, lambda remote: remote.deliver_cloud(access_token, on, user, text, hash_)
     )
     show(answer, f"{answer['outcome']} {answer['id']}", as_json=as_json)
     if answer["outcome"] != "delivered":
@@ -175,7 +149,7 @@ def webhook(
 ) -> None:
     """Make a URL the app's webhook, after its handshake, as the App Dashboard does."""
     body = {"url": webhook_url, "verify_token": verify_token}
-    answer = remotely(url, ca_file, lambda remote: remote.control("PUT", "/cloud/webhook", body))
+    answer = call(url, ca_file, "PUT", "/cloud/webhook", body)
     show(answer, f"webhooks go to {webhook_url}", as_json=as_json)
 
 
@@ -188,36 +162,30 @@ def callback(
     as_json: AsJson = False,
 ) -> None:
     """Deliver a file as a webhook, as it is, signed."""
-    body = file.read()
     path = f"/cloud/callbacks?signed={'false' if unsigned else 'true'}"
-    answer = remotely(url, ca_file, lambda remote: remote.control("POST", path, body))
+    answer = call(url, ca_file, "POST", path, file.read())
     show(answer, f"callback {answer['callback']} is on its way", as_json=as_json)
 
 
-@app.command()
-def state(url: Url = URL, ca_file: CaFile = CA_FILE, as_json: AsJson = False) -> None:
-    """Show everything that it knows: users, numbers, calls, messages, callbacks."""
-    answer = remotely(url, ca_file, lambda remote: remote.control("GET", "/cloud/state"))
-    if as_json:
-        typer.echo(json.dumps(answer))
-    else:
-        tables.print_cloud_state(answer)
+def print_state(state: Shown) -> None:
+    """Print everything that the Cloud API of a simulator knows."""
+    print_keys("Users", USER_KEYS, state["users"])
+    print_keys("Numbers", NUMBER_KEYS, state["numbers"].values())
+    print_pairs("Calls", state["calls"])
+    print_keys("Latest messages", MESSAGE_KEYS, state["messages"].pop("latest"))
+    print_pairs("Messages", state["messages"])
+    callbacks = state["callbacks"]
+    pending, answers = len(callbacks.pop("pending")), callbacks.pop("answers")
+    print_pairs("Callbacks", {**callbacks, "pending": pending})
+    print_pairs("Answers to callbacks", answers)
+    print_faults(state["faults"])
 
 
-@app.command()
-def settings(
-    changes: Annotated[list[str] | None, typer.Argument(help="Such as batch=1000.")] = None,
-    url: Url = URL,
-    ca_file: CaFile = CA_FILE,
-    as_json: AsJson = False,
-) -> None:
-    """Show how it behaves, after changing some of it."""
-    body = dict(map(setting_of, changes or []))
-    answer = remotely(url, ca_file, lambda remote: remote.control("PATCH", "/cloud/settings", body))
-    if as_json:
-        typer.echo(json.dumps(answer))
-    else:
-        tables.print_pairs("Settings", answer)
-
-
-conditions.add_to(app, "/cloud")
+add_shared(
+    app,
+    "/cloud",
+    print_state,
+    state_help="Show everything that it knows: users, numbers, calls, messages, callbacks.",
+    settings_help="Show how it behaves, after changing some of it.",
+    example="batch=1000",
+)

@@ -1,8 +1,15 @@
 """The envelope of every answer: payload keys at the top, `meta`, and on failure `errors`."""
 
+import json
 from typing import Any
 
 from aiohttp import web
+
+from service.simulator.api import Call
+from service.simulator.onprem.client import Client
+
+CLIENT = web.AppKey("client", Client)
+CALL = web.RequestKey("call", Call)
 
 ERRORS = {
     401: (1005, "Access denied", "Invalid credentials."),
@@ -41,11 +48,6 @@ class WireError(Exception):
         return {"errors": [found]}
 
 
-def not_ready() -> WireError:
-    """Return the error for a call that needs the Coreapps while they restart."""
-    return WireError(503, 1011, "Service not ready")
-
-
 def required(name: str) -> WireError:
     """Return the error for a parameter that is missing."""
     return WireError(400, 1008, "Required parameter is missing", f"{name} is missing.")
@@ -61,7 +63,20 @@ def unreadable(why: str) -> WireError:
     return WireError(400, 1025, "Request is not valid", why)
 
 
-def answer(payload: dict[str, Any], version: str, status: int = 200) -> web.Response:
-    """Wrap a payload in the envelope."""
-    meta = {"api_status": "stable", "version": version}
+def answer(request: web.Request, payload: dict[str, Any], status: int = 200) -> web.Response:
+    """Answer a payload in the envelope."""
+    meta = {"api_status": "stable", "version": request.app[CLIENT].options.version}
     return web.json_response({**payload, "meta": meta}, status=status)
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """Read a JSON object, which needs its media type; WireError when there is none."""
+    if request.content_type != "application/json":
+        raise unreadable("Content-Type is not application/json.")
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise unreadable("The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise unreadable("The body is not a JSON object.")
+    return body
