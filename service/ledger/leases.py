@@ -84,7 +84,6 @@ class LeaseWork:
         work = _work(user, self.kind)
         if work is None or work.due_at > uow.now or work.under_way(uow.now):
             return None
-        user.changed = True
         if self.kind is Kind.ACKNOWLEDGE:
             if not come_due(user, uow.context(self.account)):
                 user.identity.work = None
@@ -110,7 +109,6 @@ def _put_off(user: User, kind: Kind, due_at: int) -> None:
     work = _work(user, kind)
     if work is not None:
         work.due_at = due_at
-        user.changed = True
 
 
 def _task(user: User, work: Work, holder: str) -> Lease:
@@ -186,7 +184,6 @@ def _prolong(uow: UnitOfWork, task: Lease) -> bool:
     if user is None or work is None or not work.held_by(task.holder, uow.now):
         return False
     work.lease_until = uow.now + LEASE_MS
-    user.renewed = True
     return True
 
 
@@ -220,7 +217,6 @@ class SweepIdentities:
             user = uow.find_by_id(user_id)
             if user is not None:
                 user.identity.checked_at = uow.now
-                user.changed = True
                 ask_client(user, "sweep", uow.context(self.account))
         return len(self.ids)
 

@@ -146,7 +146,6 @@ class AliasResolver:
             user.touch(context.now)
         elif user.wa_id == wa_id and at >= (user.named_at or 0) + NAMED_EVERY_MS:
             user.named_at = at
-            user.changed = True
 
     def _take_user_id(self, user: User) -> None:
         """Call the user by the user id that was used last."""

@@ -159,7 +159,6 @@ def record_user_message(user: User, wrote: UserWrote, context: Context) -> None:
     hour = at - at % HOUR_MS
     if user.wrote_at is None or hour > user.wrote_at:
         user.wrote_at = hour
-        user.changed = True
 
 
 # Checks that are asked for.

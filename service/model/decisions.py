@@ -120,7 +120,6 @@ def _confirm_owner(user: User, latest: Change, decision: Decision, context: Cont
     is_open = user.identity.state in OPEN_STATES
     if is_open and moved is not None and latest.first.after(moved.since):
         latest.decided_by, latest.decided_at = decision.by, context.now
-        latest.touched = True
         user.record(_entry("decided", decision, context))
         note_owner(user)
         user.touch(context.now)

@@ -69,7 +69,7 @@ def install_later(user: User, old: Change, change: Change, context: Context) -> 
 
 def retire(user: User, old: Change, outcome: str, context: Context) -> None:
     """Move what was the latest to the history."""
-    old.outcome, old.touched = outcome, True
+    old.outcome = outcome
     insort(user.history, old, key=start_of)
     user.record(AuditEntry(context.now, "superseded", old.hash, reason=outcome))
 
@@ -226,7 +226,6 @@ def start_acknowledging(user: User, change: Change, by: By, context: Context) ->
         return
     # Nobody knows the new hash: one message is approved that is sent without.
     identity.state, identity.work = State.AWAITING_HASH, None
-    change.touched = True
     note_owner(user)
     user.touch(context.now)
 
@@ -244,7 +243,6 @@ def _set_acknowledged(user: User, latest: Change, context: Context) -> None:
     identity.work, identity.due_at, identity.last_error = None, None, None
     identity.after_hold = False
     latest.acknowledged_at = context.now
-    latest.touched = True
     note_owner(user)
     unblock_sends(user, context)
     user.touch(context.now)
@@ -276,7 +274,6 @@ def note_owner(user: User) -> None:
         return
     if latest.first.at > (user.owner_since or 0):
         user.owner_since = latest.first.at
-        user.changed = True
 
 
 def leave_to_person(user: User, context: Context) -> None:
@@ -321,7 +318,6 @@ def ask_client(user: User, reason: str, context: Context) -> None:
     if identity.ask is None and not context.policies.local:
         request_id = context.request_id
         identity.ask = Work(Kind.ASK, context.now, reason=reason, request_id=request_id)
-        user.changed = True
 
 
 def ask_client_anew(user: User, reason: str, context: Context) -> None:
@@ -329,5 +325,4 @@ def ask_client_anew(user: User, reason: str, context: Context) -> None:
     ask = user.identity.ask
     if ask is not None and ask.holder is not None:
         user.identity.version += 1
-        user.changed = True
     ask_client(user, reason, context)

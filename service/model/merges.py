@@ -58,7 +58,6 @@ def add_link(user: User, new: Link, context: Context) -> bool:
         return True
     if new.since.better(same.since):
         user.links = [new if x is same else x for x in user.links]
-        user.changed = True
     return False
 
 
@@ -116,7 +115,6 @@ def merge_users(user: User, other: User, find: Find, context: Context) -> None:
     if _seen(other) > _seen(user):
         user.identity, other.identity = other.identity, user.identity
     latest, earlier, state = user.identity.latest, other.identity.latest, other.identity.state
-    user.history_count += other.history_count
     if latest is not None:
         changes = [*user.history, *other.history, latest, *([earlier] if earlier else [])]
         _join(user, latest, changes)
@@ -164,8 +162,7 @@ def _take_names(user: User, other: User, find: Find) -> None:
 def _join(user: User, latest: Change, changes: list[Change]) -> None:
     """Make one timeline of two: which hash was seen when, by whichever name it was seen.
 
-    Sightings of one hash that follow each other make one change again. An entry that is part of
-    another one then is `restored`: its row is to be deleted.
+    Sightings of one hash that follow each other make one change again.
     """
     sightings = [(moment, change) for change in changes for moment in change.seen]
     sightings.sort(key=lambda sighting: (sighting[0].at, sighting[1] is latest))
@@ -186,7 +183,6 @@ def _join(user: User, latest: Change, changes: list[Change]) -> None:
         _see_again(change, span)
         taken.add(id(change))
         user.history.append(change)
-    user.restored += [c for c in changes if c.id and id(c) not in taken]
 
 
 def _see_again(change: Change, span: list[tuple[Moment, Change]]) -> None:
@@ -195,7 +191,6 @@ def _see_again(change: Change, span: list[tuple[Moment, Change]]) -> None:
     change.changed = span[0][0]
     for moment, _ in span:
         change.absorb(moment)
-    change.touched = True
 
 
 def _decide_again(
@@ -254,6 +249,5 @@ def _empty(other: User, user: User) -> None:
     other.wa_id = other.user_id = None
     version, updated_at = other.identity.version + 1, other.identity.updated_at
     other.identity = Identity(version=version, updated_at=updated_at)
-    other.history, other.history_count, other.links = [], 0, []
+    other.history, other.links = [], []
     other.wrote_at = other.owner_since = None
-    other.changed = True

@@ -134,7 +134,6 @@ def settle_put(
         return Settled.NOT_OURS
     if not work.hash == hash_ == latest.hash:
         return Settled.NOT_OURS
-    user.changed = True
     match outcome:
         case NotTried(begun):
             work.begun = begun
@@ -203,7 +202,6 @@ def settle_get(
     ask = user.identity.ask
     if ask is None or not ask.held_by(holder, context.now):
         return Settled.NOT_OURS
-    user.changed = True
     match outcome:
         case NotTried():
             ask.release()
@@ -223,7 +221,6 @@ def apply_not_found(user: User, context: Context) -> None:
     """Apply the client's answer that it knows no identity of the user: none blocks anything."""
     user.identity.ask = None
     user.identity.checked_at = context.now
-    user.changed = True
     unblock_sends(user, context)
 
 
@@ -235,7 +232,6 @@ def apply_client_answer(user: User, answer: Answer, context: Context) -> None:
     """
     user.identity.ask = None
     user.identity.checked_at = context.now
-    user.changed = True
     latest = user.identity.latest
     if latest is None or latest.hash != answer.hash:
         latest = _replace(user, latest, answer, context)
@@ -285,7 +281,6 @@ def _settle_dispute(user: User, old: Change, change: Change, context: Context) -
     for entry in displaced[-1:]:
         change.changed, change.received_at = entry.changed, entry.received_at
         user.history.remove(entry)
-        user.restored.append(entry)
     retire(user, old, "disputed", context)
     _install_pending(user, change, "the client says that this is the latest", context)
     user.identity.after_hold = held
@@ -306,7 +301,7 @@ def migrate_to_cloud(user: User, context: Context) -> None:
     """
     identity, latest = user.identity, user.identity.latest
     was_blocked = identity.blocked_since is not None
-    identity.ask, user.changed = None, True
+    identity.ask = None
     unblock_sends(user, context)
     if latest is None:
         identity.work = None

@@ -56,7 +56,6 @@ def _is_repeat(user: User, message_id: str | None) -> bool:
     if message_id in user.blocked_ids:
         return True
     user.blocked_ids = [*user.blocked_ids, message_id][-MAX_BLOCKED_IDS:]
-    user.changed = True
     return False
 
 

@@ -102,7 +102,6 @@ def _record_earlier(user: User, latest: Change, sighted: Change, context: Contex
     """Record an earlier change: it becomes an entry of the history, and the guard counts it."""
     began = latest.first.at
     gained = insert_earlier(latest, user.history, sighted)
-    user.changed = True
     for change in gained:
         change.outcome = "superseded"
     # Where the latest was split it came, went and came again. If it came again only after its

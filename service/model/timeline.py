@@ -93,8 +93,6 @@ class Change:
     decided_by: dict[str, str] | None = None
     decided_at: int | None = None
     acknowledged_at: int | None = None
-    id: int | None = None
-    touched: bool = True
 
     @property
     def first(self) -> Moment:
@@ -119,7 +117,6 @@ class Change:
     def forget_decision(self) -> None:
         """Forget who decided about the change, and that it was acknowledged."""
         self.decided_by = self.decided_at = self.acknowledged_at = None
-        self.touched = True
 
     def spans(self, moment: Moment) -> bool:
         """Return whether the moment lies in the span, or within a second of it."""
@@ -137,7 +134,6 @@ class Change:
             del self.seen[1]
         if moment.better(self.changed):
             self.changed = moment
-        self.touched = True
 
 
 def _is_second_of(moment: Moment, exact: Moment) -> bool:
@@ -261,7 +257,6 @@ def _split(change: Change, moment: Moment) -> Change:
     left = [m for m in change.seen if m.at < moment.at]
     change.seen = [m for m in change.seen if m.at >= moment.at]
     change.changed = _best(change.seen)
-    change.touched = True
     return Change(change.hash, _best(left), change.received_at, left)
 
 

@@ -210,15 +210,13 @@ class Context(NamedTuple):
 class User:
     """One person at one WhatsApp account, with what is known of the identity.
 
-    The rules change it in memory; the ledger loads and saves it, and keeps for itself what it
-    found (`is_new`, `history_count`, `had_work`, `had_ask`). `renewed` says that a lease was
-    prolonged, which is no news to anybody, unlike all else that is `changed`. `history` holds the
+    The rules change it in memory, and the store finds out what they changed. `history` holds the
     newest thousand entries at most: so a user who is flooded with changes does not slow the others
-    down. `blocked_ids` are the failed messages (480, 137000) that have taken effect, `restored` are
-    history entries that are part of another change again, `audit` the entries to be added. On the
-    Cloud API there may be a `user_id`, or that alone; `named_at` is when both were last used
-    together, `merged_into` the user that this one turned out to be. Since `owner_since` it is known
-    who has the number, see `moved_to`. Times are Unix milliseconds.
+    down. `blocked_ids` are the failed messages (480, 137000) that have taken effect, `audit` the
+    entries to be added to the audit trail. On the Cloud API there may be a `user_id`, or that
+    alone; `named_at` is when both were last used together, `merged_into` the user that this one
+    turned out to be. Since `owner_since` it is known who has the number, see `moved_to`. Times are
+    Unix milliseconds.
     """
 
     id: int
@@ -234,14 +232,7 @@ class User:
     named_at: int | None = None
     merged_into: int | None = None
     owner_since: int | None = None
-    restored: list[Change] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
-    changed: bool = False
-    renewed: bool = False
-    is_new: bool = False
-    history_count: int = 0
-    had_work: bool = False
-    had_ask: bool = False
 
     @property
     def alias(self) -> str:
@@ -259,14 +250,12 @@ class User:
         return moved_to(self.links, self.owner_since)
 
     def touch(self, now: int) -> None:
-        """Mark a change that readers see."""
+        """Date a change that readers see."""
         self.identity.updated_at = now
-        self.changed = True
 
     def record(self, entry: AuditEntry) -> None:
         """Add an entry to the audit trail."""
         self.audit.append(entry)
-        self.changed = True
 
 
 def moved_to(links: Sequence[Link], owner_since: int | None) -> Link | None:

@@ -168,7 +168,7 @@ def second(slot: int) -> Moment:
 def sightings(
     draw: st.DrawFn, slot: int, wa_id: str, hashes: str, claims: st.SearchStrategy[Any]
 ) -> list[Event]:
-    """Return one change as it is reported: by a notification, by a message, exactly or to the second."""
+    """Return one change as it is reported: by notification or message, exactly or to the second."""
     hash_ = draw(st.sampled_from(hashes))
     moment = exact(slot, draw(st.integers(0, 999)))
     said = Moment(second(slot).at + 1_000 * draw(st.integers(0, 3)), Precision.SECOND)

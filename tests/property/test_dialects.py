@@ -428,7 +428,7 @@ def events_of(**value: Any) -> tuple[Event, ...]:
 
 
 def cloud_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return values of the wire page, old and new, each with any of its parts spoiled or missing."""
+    """Return values of the wire page, old and new, with any of their parts spoiled or missing."""
 
     def part(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         return good | good | good | spoiler
