@@ -212,11 +212,7 @@ class TestWhoMayWriteAResult:
     def test_not_who_holds_no_lease(self, outcome: PutOutcome) -> None:
         known = user()
         assert settle_put(known, "other", "A", outcome, context()) is Settled.NOT_OURS
-        assert (known.identity.state, known.audit, known.changed) == (
-            State.ACKNOWLEDGING,
-            [],
-            False,
-        )
+        assert known == user()
 
     @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda o: type(o).__name__)
     def test_not_whose_lease_has_expired(self, outcome: PutOutcome) -> None:
