@@ -11,8 +11,10 @@ from service.api.params import listed
 from service.api.problems import ProblemError
 from service.api.serializers import rfc3339
 from service.model.users import Kind
-from service.store.queries import Backlog, account_rows, backlogs, count_states, oldest_pending
-from service.store.unverified import count_unverified
+from service.store.accounts import account_rows
+from service.store.outbox import Backlog, backlogs
+from service.store.restore import count_unverified
+from service.store.users import count_states, oldest_pending
 from service.whatsapp.http import Reachability
 
 

@@ -17,7 +17,7 @@ from service.api.problems import ProblemError
 from service.api.serializers import identity
 from service.model.decisions import Verb
 from service.model.users import OPEN_STATES, State
-from service.store.queries import find_user
+from service.store.users import find_user
 
 WAIT_SECONDS = 10
 

@@ -22,12 +22,11 @@ from service.api.params import (
     read_body,
 )
 from service.api.problems import ProblemError, field_problem
-from service.ledger.contact_checks import AnotherRequest, Key, NoOptIn, OverBudget, Plan
+from service.ledger.contacts import AnotherRequest, Key, NoOptIn, OverBudget, Plan
 from service.model.contacts import Number, OptIn
 from service.model.numbers import canonical
 from service.model.users import storable
-from service.store.contact_checks import Repeat
-from service.store.queries import ContactFilter, find_contacts, list_contacts
+from service.store.contacts import ContactFilter, Repeat, find_contacts, list_contacts
 from service.whatsapp.http import BusyError, CallError
 from service.workers.contacts import Checker
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from aiohttp import web
 
+from service.ledger.contacts import Messages
 from service.ledger.ledger import Ledger
-from service.ledger.messages import Messages
 from service.model.account_checks import IdentityCheck
 from service.model.gate import Reason
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.store.accounts import free_reserve, write_reserve
 from service.store.database import ChangeSet, Database, UnavailableError
-from service.store.queries import free_reserve, write_reserve
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
 from service.workers.contacts import Checker

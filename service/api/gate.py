@@ -27,7 +27,7 @@ from service.api.params import (
     read_body,
 )
 from service.api.problems import ProblemError, field_problem
-from service.ledger.blocks import BlockUser, UnblockUser
+from service.ledger.identities import BlockUser, UnblockUser
 from service.model.gate import AccountStatus, Rules, Verdict, judge
 from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of

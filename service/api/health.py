@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 from service.api.context import LOW_DISK_BYTES, AppContext, app_context
 from service.model.budget import Usage
 from service.observability import metrics as prometheus
-from service.store.contact_checks import open_checks, usage
+from service.store.contacts import open_checks, usage
 from service.store.database import UnavailableError
-from service.store.queries import backlogs, count_states, oldest_pending
+from service.store.outbox import backlogs
+from service.store.restore import count_unverified
 from service.store.retention import oldest_entry
-from service.store.unverified import count_unverified
+from service.store.users import count_states, oldest_pending
 from service.whatsapp.http import Reachability
 from service.workers.monitoring import Inspector
 

@@ -25,17 +25,11 @@ from service.api.params import (
     read_body,
 )
 from service.api.problems import ProblemError, field_problem
-from service.ledger.decisions import RecordAnswer, TakeDecision
+from service.ledger.identities import RecordAnswer, TakeDecision
 from service.model.decisions import Decision, Result, Verb
 from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
 from service.observability.logging import request_id
-from service.store.queries import (
-    IdentityFilter,
-    audit_of,
-    find_user,
-    history_of,
-    list_identities,
-)
+from service.store.users import IdentityFilter, audit_of, find_user, history_of, list_identities
 from service.whatsapp.http import CallError
 
 MAX_ASKS = 3

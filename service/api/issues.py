@@ -9,7 +9,7 @@ from service.api.context import AppContext, app_context
 from service.api.params import listed
 from service.api.problems import ProblemError, field_problem
 from service.api.serializers import rfc3339
-from service.ledger.dismissals import DismissIssue
+from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
 from service.model.users import by_key
 from service.workers.monitoring import AppSubject

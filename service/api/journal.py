@@ -17,7 +17,8 @@ from service.api.serializers import audit_entry, rfc3339
 from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, state_of
 from service.model.users import by_key
 from service.store.database import APP_MARK, SYNTHETIC
-from service.store.queries import audit_entry_of, journal_entry, list_audit, list_journal
+from service.store.journal import journal_entry, list_journal
+from service.store.users import audit_entry_of, list_audit
 from service.webhooks.incoming import reader_of, replayed, united
 
 STATES = frozenset({APPLIED, QUARANTINED, SYNTHETIC})

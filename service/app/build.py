@@ -12,19 +12,18 @@ from prometheus_client import Counter
 
 from service.api.context import AppContext, Changes, StorageProbe
 from service.ledger.callbacks import APPLIED, QUARANTINED
+from service.ledger.contacts import Messages
+from service.ledger.identities import MoveToCloud
 from service.ledger.ledger import Ledger
-from service.ledger.messages import Messages
-from service.ledger.moves import MoveToCloud
 from service.model.account_checks import IdentityCheck
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
 from service.model.users import Kind
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.store.accounts import moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
-from service.store.moved import moved_back, need_cloud_release
-from service.store.queries import note_policies
-from service.store.unverified import unverified_accounts
+from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import EVENT_NAMES, OTHER, REFUSED, WebhookHandler, endpoints
 from service.webhooks.incoming import in_journal

@@ -24,8 +24,8 @@ from service.app.background import BackgroundTasks
 from service.app.build import build, webhook_handler
 from service.observability.logging import configure
 from service.settings import ServerSettings, Settings
+from service.store.accounts import account_rows
 from service.store.database import Database
-from service.store.queries import account_rows
 from service.store.sqlite import SQLiteDatabase
 from service.webhooks.incoming import in_journal
 from service.webhooks.listener import Listener, listen, take_address

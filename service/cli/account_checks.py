@@ -17,9 +17,9 @@ from service.model.account_checks import (
 )
 from service.settings import Settings
 from service.store import maintenance
+from service.store.accounts import account_rows
 from service.store.database import StoreError
-from service.store.evidence import newest_callbacks
-from service.store.queries import account_rows
+from service.store.journal import newest_callbacks
 from service.webhooks.incoming import in_journal, reader_of
 from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError, NotThereError
 from service.whatsapp.onprem import Client

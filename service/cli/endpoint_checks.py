@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.settings.types import host_of, is_loopback
 from service.store import maintenance
 from service.store.database import StoreError
-from service.store.evidence import is_kept, newest_entry
+from service.store.journal import is_kept, newest_entry
 from service.webhooks.incoming import in_journal
 from service.webhooks.signatures import signed
 

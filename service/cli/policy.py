@@ -15,7 +15,7 @@ from service.model.users import State, is_user_id, usable_alias
 from service.model.users import User as KnownUser
 from service.store.database import StoreError
 from service.store.maintenance import reading
-from service.store.queries import find_user, history_of
+from service.store.users import find_user, history_of
 
 TRUSTED = "trusted at once"
 """The effect of a user's first hash, where it has nothing to be compared with."""
@@ -38,7 +38,7 @@ class _Past:
 
 @app.command()
 def explain(account: Account, user: User, config: Config = None, as_json: AsJson = False) -> None:
-    """Tell which rule decides about a user's changes, and what would become of one now.
+    """Return which rule decides about a user's changes, and what would become of one now.
 
     What would become of it takes the changes into account that the database knows of, since too
     many of them make a change wait for a person. The service may run or not.

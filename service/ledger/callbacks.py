@@ -30,7 +30,7 @@ from service.model.send_blocks import (
 from service.model.sightings import record_sighting
 from service.model.users import AuditEntry, By, Context
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
-from service.store.queries import note_replay
+from service.store.journal import note_replay
 
 MAX_SLICE = 1000
 """Events of one callback that one transaction takes, so that neighbours are not held up."""
@@ -45,7 +45,7 @@ _OF_ONE = (IdentitySeen, UserWrote, SendBlocked, MessageSent, HashUnreadable)
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A journal entry is read again: by whom, and what came of it."""
+    """A journal entry is read again: by whom, and with which result."""
 
     journal_id: int
     by: By
@@ -181,14 +181,14 @@ class RecordCallback:
 
 
 def _hash_beside(named: AliasesSeen, following: Event | None) -> str | None:
-    """Give the hash that is told of a user beside the names: it may say who the user is."""
+    """Return the hash that is told of a user beside the names: it may say who the user is."""
     if isinstance(following, IdentitySeen) and following.user == named.user_id:
         return following.hash
     return None
 
 
 def _names_in(event: AliasesSeen | NumberChanged | HashRefused) -> Iterator[str]:
-    """Give every name in an event that may have more than one, or none."""
+    """Return every name in an event that may have more than one, or none."""
     match event:
         case AliasesSeen():
             names: tuple[str | None, ...] = (event.user_id, event.wa_id, event.parent)
@@ -265,7 +265,7 @@ def other_slices(first: RecordCallback, events: Sequence[Event]) -> list[RecordC
 def replays(
     account: str, arrived: int, body: bytes, reading: Reading, replay: Replay
 ) -> Iterator[RecordCallback]:
-    """Cut a callback that is read again; the last slice writes down what came of it."""
+    """Cut a callback that is read again; the last slice records the result."""
     whole = RecordCallback(account, arrived, body, ())
     events = together(reading.events)
     for start in range(0, len(events), MAX_SLICE):
@@ -279,7 +279,7 @@ def digest_of(body: bytes) -> str:
 
 
 def state_of(reading: Reading) -> tuple[str, str | None]:
-    """Give the journal state for what was read, and the reason where a part could not be."""
+    """Return the journal state for what was read, and the reason where a part could not be."""
     if not reading.faults:
         return (SYNTHETIC if reading.synthetic else APPLIED), None
     named = "; ".join(str(fault) for fault in reading.faults)

@@ -18,7 +18,7 @@ from service.model.outcomes import (
 )
 from service.model.users import LEASE_MS, Kind, User, Work
 from service.store.database import Transaction
-from service.store.queries import stale_unsettled
+from service.store.outbox import stale_unsettled
 
 PUT_OFF_MS = 60_000
 

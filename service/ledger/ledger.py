@@ -75,7 +75,7 @@ class Ledger:
 
     @property
     def full(self) -> bool:
-        """Tell whether a callback would be turned away."""
+        """Return whether a callback would be turned away."""
         return len(self._queue) >= self._max_waiting
 
     def check_room(self) -> None:

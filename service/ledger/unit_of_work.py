@@ -14,8 +14,8 @@ from service.model.merges import OWNERS, are_linked, has_hash, link_users, merge
 from service.model.policy import Policies, Policy
 from service.model.timeline import date_event
 from service.model.users import AuditEntry, Context, User, is_user_id
-from service.store.blocks import find_block, put_block
 from service.store.database import Alias, ChangeSet, JournalRow, Transaction
+from service.store.users import find_block, put_block
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -111,13 +111,13 @@ class UnitOfWork:
     def context(
         self, account: str, arrived: int | None = None, request_id: str | None = None
     ) -> Context:
-        """Give what the rules need besides a user of this account."""
+        """Return what the rules need besides a user of this account."""
         policies = self._policies.get(account, NO_POLICY)
         came = self.now if arrived is None else arrived
         return Context(self.now, policies, came, self._chance, request_id)
 
     def find(self, account: str, alias: str) -> User | None:
-        """Give a user that is known, and loaded."""
+        """Return a user that is known, and loaded."""
         user = self._users.get((account, alias))
         while user is not None and user.merged_into is not None:
             user = self._by_id.get(user.merged_into)
@@ -134,11 +134,11 @@ class UnitOfWork:
         return self.find(account, alias)
 
     def find_by_id(self, user_id: int) -> User | None:
-        """Give a user that was loaded by its id."""
+        """Return a user that was loaded by its id."""
         return self._by_id.get(user_id)
 
     def user(self, account: str, alias: str) -> User:
-        """Give a user, a new one if need be."""
+        """Return a user, a new one if need be."""
         known = self.find(account, alias)
         if known is None:
             id_ = self._transaction.new_user_id()
@@ -238,11 +238,11 @@ class UnitOfWork:
         self._recipients[account, message_id] = alias
 
     def recipient_of(self, account: str, message_id: str) -> str | None:
-        """Tell for whom a message was that an entry of this very batch tells of."""
+        """Return for whom a message was that an entry of this very batch tells of."""
         return self._recipients.get((account, message_id))
 
     def contact(self, account: str, input_: str) -> Contact | None:
-        """Give a contact that is known."""
+        """Return a contact that is known."""
         return self._contacts.get((account, input_))
 
     def put_contact(self, contact: Contact) -> None:
@@ -251,7 +251,7 @@ class UnitOfWork:
         self._contacts[key] = self._changed_contacts[key] = contact
 
     def block_of(self, user: User) -> Block | None:
-        """Give the block that a person has put on a user, in force or not."""
+        """Return the block that a person has put on a user, in force or not."""
         if user.id in self._blocks or user.id in self._created:
             return self._blocks.get(user.id)
         return find_block(self.connection, user.id)

@@ -12,12 +12,19 @@ from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from service.store import schema
+from service.store import upgrades
 from service.store.database import StoreError
-from service.store.sqlite_copies import Progress, beside, copy_to, sync
-from service.store.sqlite_files import FileLock, connect, prepare_file
-from service.store.tables import accounts, audit, changes, contacts, journal, outbox, users
-from service.store.unverified import mark
+from service.store.restore import mark
+from service.store.schema import accounts, audit, changes, contacts, journal, outbox, users
+from service.store.sqlite_files import (
+    FileLock,
+    Progress,
+    beside,
+    connect,
+    copy_to,
+    prepare_file,
+    sync,
+)
 
 COUNTED = (users, changes, audit, contacts, journal, outbox)
 
@@ -43,11 +50,11 @@ class Contents:
 
 
 def upgrade(path: Path) -> tuple[str | None, str | None]:
-    """Bring a file to this release, made where there is none; give its schema before and after."""
+    """Bring a file to this release, made where there is none; return its schema before and after."""
     prepare_file(path)
     with _explained(path), _locked(path):
         before = _schema_of(path)
-        schema.bring_up(path, migrate=True)
+        upgrades.bring_up(path, migrate=True)
         return before, _schema_of(path)
 
 
@@ -58,7 +65,7 @@ def check(path: Path, *, quick: bool = False) -> Report:
     agree with the tables.
     """
     with _explained(path), closing(_open(path)) as raw:
-        found, latest = schema.current(raw), schema.latest()
+        found, latest = upgrades.current(raw), upgrades.latest()
         faults = [*(_quick_damage(raw) if quick else _damage(raw)), *_unfit(raw)]
         if not faults and found is not None and found < latest:
             faults.append(
@@ -68,14 +75,14 @@ def check(path: Path, *, quick: bool = False) -> Report:
 
 
 def verify(backup: Path) -> tuple[Report, Contents | None]:
-    """Look at every page and every reference of a backup; tell what is in it where it is good.
+    """Look at every page and every reference of a backup; return what is in it where it is good.
 
     A backup that a restore would have to upgrade is good.
     """
     with _explained(backup), closing(_open(backup)) as raw:
         faults = (*_damage(raw), *_unfit(raw))
-        size, found = backup.stat().st_size, schema.current(raw)
-        report = Report(size, found, schema.latest(), faults)
+        size, found = backup.stat().st_size, upgrades.current(raw)
+        report = Report(size, found, upgrades.latest(), faults)
         return report, None if faults else _contents(raw)
 
 
@@ -99,7 +106,7 @@ def restore(path: Path, backup: Path, now: datetime, progress: Progress) -> Path
     """Put a backup in the place of a file, once it is found to be whole.
 
     What changed since the backup is unknown, so its accounts and users are unverified from then on.
-    Gives the name under which the file as it was is kept beside; None where there was none.
+    Returns the name under which the file as it was is kept beside; None where there was none.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +167,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _schema_of(path: Path) -> str | None:
     with closing(connect(path)) as raw:
-        return schema.current(raw)
+        return upgrades.current(raw)
 
 
 def _take_over(backup: Path, fresh: Path, progress: Progress) -> None:
@@ -209,14 +216,14 @@ def _damage(raw: sqlite3.Connection) -> Iterator[str]:
 
 
 def _unfit(raw: sqlite3.Connection) -> Iterator[str]:
-    if schema.current(raw) is None:
+    if upgrades.current(raw) is None:
         yield "not a database of Ackgate"
-    elif why_not := schema.unfit(raw):
+    elif why_not := upgrades.unfit(raw):
         yield why_not
 
 
 def _set_aside(path: Path, now: datetime) -> Path | None:
-    """Give a file a second name beside, and take away what belongs to it and not to the next."""
+    """Return a file a second name beside, and take away what belongs to it and not to the next."""
     kept = path.with_name(f"{path.name}.replaced-{now:%Y%m%dT%H%M%SZ}")
     existed = path.exists()
     if existed and os.path.lexists(kept):

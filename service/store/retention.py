@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, text
 
-from service.store.tables import journal, message_recipients
+from service.store.schema import journal, message_recipients
 
 QUARANTINED = "quarantined"
 
@@ -80,7 +80,7 @@ def _chunk(
 
 
 def delete_entries(connection: Connection, ids: Sequence[int], limits: Limits) -> int:
-    """Delete these entries, as far as they are still to go; give how many went."""
+    """Delete these entries, as far as they are still to go; return how many went."""
     old = journal.c.received_at
     is_quarantined = journal.c.state == QUARANTINED
     gone = or_(
@@ -90,7 +90,7 @@ def delete_entries(connection: Connection, ids: Sequence[int], limits: Limits) -
 
 
 def forget_recipients(connection: Connection, before: int, limit: int) -> int:
-    """Delete some notes of whom messages were for, those from before a time; tell how many."""
+    """Delete some notes of whom messages were for, those from before a time; return how many."""
     old = (
         select(message_recipients.c.account, message_recipients.c.message_id)
         .where(message_recipients.c.at < before)
@@ -110,20 +110,20 @@ def forget_recipients(connection: Connection, before: int, limit: int) -> int:
 
 
 def has_old_recipients(connection: Connection, before: int) -> bool:
-    """Tell whether there are notes of whom messages were for, from before a time."""
+    """Return whether there are notes of whom messages were for, from before a time."""
     query = select(exists().where(message_recipients.c.at < before))
     return bool(connection.execute(query).scalar())
 
 
 def oldest_entry(connection: Connection) -> int | None:
-    """Tell when (Unix ms) the oldest entry arrived; None where the journal is empty."""
+    """Return when (Unix ms) the oldest entry arrived; None where the journal is empty."""
     return connection.execute(
         select(journal.c.received_at).order_by(journal.c.id).limit(1)
     ).scalar()
 
 
 def give_back(connection: Connection, pages: int, kept: int) -> int:
-    """Give some free pages of a SQLite file back to the file system; tell how many are left.
+    """Return some free pages of a SQLite file back to the file system; return how many are left.
 
     Of all pages one in `kept` stays free, for what comes in next. Other databases see to this
     themselves.

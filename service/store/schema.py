@@ -1,108 +1,370 @@
-"""Bringing a database up to date, and refusing one that is too new for this release."""
+"""The tables, the same for every database."""
 
-import sqlite3
-from pathlib import Path
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.pool import StaticPool
+Big = BigInteger().with_variant(Integer(), "sqlite")
 
-from service.store.database import StoreError
-from service.store.sqlite_copies import beside, copy_to, sync
-from service.store.sqlite_files import connect
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
-OLDEST_KEY = "oldest_migration"
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("first_callback_at", Big),
+    Column("last_callback_at", Big),
+    Column("policy", Text),
+    Column("unverified_since", Big),
+)
+"""What is known of an account besides its configuration; `policy` as it was at the last start.
 
+`unverified_since` is set by a restore, until the client was asked about every user in `unverified`.
+"""
 
-def bring_up(path: Path, *, migrate: bool) -> None:
-    """Migrate a SQLite file to this release, after a backup; or only check it.
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("received_at", Big, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("content_type", Text, nullable=False),
+    Column("content_encoding", Text, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("replayed_at", Big),
+)
+"""Every callback, as it came over the wire."""
 
-    Raises StoreError where the file needs a newer release, or a migration that is not wanted.
-    """
-    raw = connect(path)
-    try:
-        found, head = current(raw), latest()
-        why_not = unfit(raw)
-        if why_not is not None:
-            raise StoreError(f"{path}: {why_not}")
-        if found is not None and found >= head:
-            return
-        if not migrate:
-            raise StoreError(
-                f"{path}: the schema is at {found or 'nothing'}, this release needs {head}: "
-                "run 'ackgate db upgrade'"
-            )
-        if found is not None:
-            back_up(raw, path.with_name(f"{path.name}.before-{head}"))
-        _run(raw, head)
-    finally:
-        raw.close()
+Index(
+    "ix_journal_quarantined",
+    journal.c.id,
+    sqlite_where=text("state = 'quarantined'"),
+    postgresql_where=text("state = 'quarantined'"),
+)
 
+users = Table(
+    "users",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("wa_id", Text, nullable=False),
+    Column("created_at", Big, nullable=False),
+    Column("wrote_at", Big),
+    Column("links", Text),
+    Column("blocked_since", Big),
+    Column("blocked_ids", Text),
+    Column("hash", Text),
+    Column("changed_at", Big),
+    Column("changed_precision", Integer),
+    Column("received_at", Big),
+    Column("seen", Text),
+    Column("claims", Text),
+    Column("state", Text),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", Big),
+    Column("due_at", Big),
+    Column("decided_by", Text),
+    Column("decided_at", Big),
+    Column("acknowledged_at", Big),
+    Column("confirmed_at", Big),
+    Column("checked_at", Big),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    Column("after_hold", Boolean, nullable=False),
+    Column("disputed", Boolean, nullable=False),
+    Column("history_count", Integer, nullable=False),
+    Column("has_work", Boolean, nullable=False),
+    Column("has_ask", Boolean, nullable=False),
+    Column("user_id", Text),
+    Column("named_at", Big),
+    Column("merged_into", Big),
+    Column("owner_since", Big),
+)
+"""The users of every account, each with its latest identity, where it has one.
 
-def latest() -> str:
-    """Give the newest migration that this release knows."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
-        raise StoreError("this installation has no migrations: install it again")
-    return head
+`wa_id` is empty where a user is known by a user id alone. An identity whose hash is not known yet
+(Cloud API) has a state and no hash; in the history its hash is empty.
+"""
 
+MERGED = "merged_into IS NOT NULL"
 
-def current(raw: sqlite3.Connection) -> str | None:
-    """Give the migration that a SQLite file is at; None for a new file."""
-    if not _has_table(raw, "alembic_version"):
-        return None
-    row = raw.execute("SELECT version_num FROM alembic_version").fetchone()
-    return None if row is None else str(row[0])
+Index(
+    "ix_users_merged",
+    users.c.merged_into,
+    sqlite_where=text(MERGED),
+    postgresql_where=text(MERGED),
+)
 
+Index("ix_users_state_changed_at", users.c.state, users.c.changed_at, users.c.id)
 
-def unfit(raw: sqlite3.Connection) -> str | None:
-    """Say why this release can't run on a SQLite file, not even after a migration."""
-    found, head = current(raw), latest()
-    if found is None:
-        return "not a database of Ackgate" if _has_table(raw, "%") else None
-    if found <= head:
-        return None
-    row = raw.execute("SELECT value FROM installation WHERE key = ?", (OLDEST_KEY,)).fetchone()
-    if row is not None and row[0] <= head:
-        return None
-    return f"newer database: it is at migration {found}, this release knows up to {head}"
+Index("ix_users_updated_at", users.c.updated_at, users.c.id)
 
+UNSETTLED = "state IN ('pending', 'held', 'failed')"
 
-def _has_table(raw: sqlite3.Connection, name: str) -> bool:
-    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
-    return raw.execute(sql, (name,)).fetchone() is not None
+Index(
+    "ix_users_unsettled",
+    users.c.account,
+    users.c.checked_at,
+    sqlite_where=text(UNSETTLED),
+    postgresql_where=text(UNSETTLED),
+)
 
+CLOSED = (
+    "state NOT IN ('acknowledged', 'awaiting_hash') "
+    "OR blocked_since IS NOT NULL OR links IS NOT NULL OR user_id IS NOT NULL "
+    "OR (state IS NULL AND wrote_at IS NULL AND checked_at IS NULL)"
+)
+"""Users of whom the gate may have more to tell than that they are known, by their wa_id.
 
-def back_up(raw: sqlite3.Connection, target: Path) -> None:
-    """Copy a SQLite file, as it stands at one moment, to a file that its owner alone can read.
+Release 0.1.0 names their index in a statement, so it stays for as long as that may run again.
+"""
 
-    It appears under its name when it is whole and on disk, in the place of one from an earlier try.
-    """
-    try:
-        with beside(target) as copy:
-            copy_to(raw, copy)
-            copy.rename(target)
-            sync(target.parent)
-    except OSError as error:
-        raise StoreError(f"{target}: {error.strerror}") from None
+Index("ix_users_closed", users.c.id, sqlite_where=text(CLOSED), postgresql_where=text(CLOSED))
 
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("user_id", Big, ForeignKey("users.id"), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What a user is called: a wa_id, on the Cloud API also user ids. Old ones stay."""
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+Index("ix_aliases_user_id", aliases.c.user_id)
 
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("user_id", Big, ForeignKey("users.id"), nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("first_at", Big, nullable=False),
+    Column("changed_at", Big, nullable=False),
+    Column("changed_precision", Integer, nullable=False),
+    Column("received_at", Big, nullable=False),
+    Column("seen", Text, nullable=False),
+    Column("claims", Text),
+    Column("outcome", Text, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", Big),
+    Column("acknowledged_at", Big),
+)
+"""The history: the changes that are not the latest."""
 
-def _run(raw: sqlite3.Connection, head: str) -> None:
-    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+Index("ix_changes_user_id_first_at", changes.c.user_id, changes.c.first_at)
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text),
+    Column("user_id", Big, ForeignKey("users.id")),
+    Column("at", Big, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("hash", Text),
+    Column("decided_by", Text),
+    Column("reason", Text),
+    Column("note", Text),
+    Column("evidence", Text),
+)
+"""The audit trail. Rows are only ever added."""
 
-    config = _config()
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, head)
+Index("ix_audit_user_id", audit.c.user_id)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("user_id", Big, ForeignKey("users.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("due_at", Big, nullable=False),
+    Column("hash", Text),
+    Column("reason", Text, nullable=False),
+    Column("request_id", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("refusals", Integer, nullable=False),
+    Column("begun", Boolean, nullable=False),
+    Column("holder", Text),
+    Column("lease_until", Big),
+    UniqueConstraint("user_id", "kind"),
+)
+"""Leased work: what is to be done with a WhatsApp client."""
+
+Index("ix_outbox_account_kind_due_at", outbox.c.account, outbox.c.kind, outbox.c.due_at)
+
+LEASED = "lease_until IS NOT NULL"
+
+Index(
+    "ix_outbox_leased",
+    outbox.c.account,
+    outbox.c.kind,
+    outbox.c.lease_until,
+    sqlite_where=text(LEASED),
+    postgresql_where=text(LEASED),
+)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("wa_id", Text),
+    Column("status", Text, nullable=False),
+    Column("checked_at", Big, nullable=False),
+    Column("digests", Text, nullable=False),
+    Column("canonical", Text),
+    Column("asked_at", Big),
+    Column("due_at", Big),
+    Column("attempts", Integer),
+    Column("forced", Boolean),
+    Column("opt_in_at", Big),
+    Column("opt_in_how", Text),
+    Column("written_at", Big),
+    Column("answered_at", Big),
+    UniqueConstraint("account", "input"),
+)
+"""The newest result of every contact check, by its literal input, and the check that is open.
+
+`canonical` is the number's one form, empty where it has none, null until somebody looked. From
+`due_at` to `forced` it is null while no check is open; `asked_at` then is when one was asked for in
+vain, since the result. `written_at` is when the business last
+wrote, to within some hours; `answered_at` when the client last answered a check that was asked for.
+"""
+
+Index(
+    "ix_contacts_newest",
+    contacts.c.account,
+    contacts.c.wa_id,
+    contacts.c.checked_at,
+    contacts.c.status,
+)
+
+Index("ix_contacts_account_canonical", contacts.c.account, contacts.c.canonical)
+
+OPEN_CHECK = "due_at IS NOT NULL"
+
+Index(
+    "ix_contacts_open",
+    contacts.c.account,
+    contacts.c.due_at,
+    sqlite_where=text(OPEN_CHECK),
+    postgresql_where=text(OPEN_CHECK),
+)
+
+VALID = "status = 'valid'"
+
+Index(
+    "ix_contacts_valid",
+    contacts.c.account,
+    contacts.c.checked_at,
+    contacts.c.id,
+    sqlite_where=text(VALID),
+    postgresql_where=text(VALID),
+)
+
+contact_days = Table(
+    "contact_days",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("checks", Integer, nullable=False),
+    Column("forced", Integer, nullable=False),
+    Column("sent", Integer, nullable=False),
+    Column("delivered", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What the budget of contact checks goes by: numbers checked and messages, by UTC day (of 1970)."""
+
+message_recipients = Table(
+    "message_recipients",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("alias", Text, nullable=False),
+    Column("at", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""For whom a message was, where its id does not tell: a later status may name nobody."""
+
+Index("ix_message_recipients_at", message_recipients.c.at)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("created_at", Big, nullable=False),
+    Column("answer", Text),
+)
+"""Requests that named an Idempotency-Key, and what they were answered."""
+
+Index("ix_idempotency_created_at", idempotency.c.created_at)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("user_id", Big, ForeignKey("users.id"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", Big, nullable=False),
+    Column("until", Big),
+    Column("decided_by", Text, nullable=False),
+)
+"""The users whom a person has blocked, with no identity change at hand; some until a time."""
+
+dismissals = Table(
+    "dismissals",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("journal_id", Big, nullable=False),
+    Column("at", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The issues that a person dismissed, up to a callback: what came after it is an issue again.
+
+`account` as the journal calls it; `subject` is empty where the issue has none.
+"""
+
+unverified = Table(
+    "unverified",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("user_id", Big, ForeignKey("users.id"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The users whom the client is still to be asked about, since the database was restored."""
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What the database says of itself: `oldest_migration`, which a release must know to run on it."""

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service.model.recipients import RecipientData
 from service.observability import failpoints
-from service.store import schema
+from service.store import upgrades
 from service.store.database import (
     Clock,
     ConflictError,
@@ -33,14 +33,8 @@ from service.store.database import (
 )
 from service.store.gate import Gate, Reads
 from service.store.sqlite_checkpoints import PASSIVE, Checkpoints
-from service.store.sqlite_files import (
-    BUSY_TIMEOUT_SECONDS,
-    FileLock,
-    pragmas,
-    prepare_file,
-)
-from service.store.sqlite_reads import SQLiteReads
-from service.store.sqlite_statements import SQLiteTransaction
+from service.store.sqlite_files import BUSY_TIMEOUT_SECONDS, FileLock, pragmas, prepare_file
+from service.store.sqlite_statements import SQLiteReads, SQLiteTransaction
 
 T = TypeVar("T")
 
@@ -84,7 +78,7 @@ class SQLiteDatabase:
         self._lock.take()
         try:
             failpoints.reached("start.before_migration")
-            await asyncio.to_thread(schema.bring_up, self._path, migrate=migrate)
+            await asyncio.to_thread(upgrades.bring_up, self._path, migrate=migrate)
             failpoints.reached("start.after_migration")
             await self._begin_anew()
         except (sqlite3.Error, DBAPIError) as error:

@@ -1,6 +1,6 @@
-"""The statements that every batch needs on SQLite, written for aiosqlite."""
+"""The statements that every batch and the gate need on SQLite, written for aiosqlite."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import aiosqlite
@@ -9,6 +9,7 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.model.contacts import Contact
+from service.model.recipients import LatestCheck, Recipient
 from service.model.timeline import Change
 from service.model.users import AuditEntry, Kind, User
 from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
@@ -17,12 +18,14 @@ from service.store.mapping import (
     CHANGE_COLUMNS,
     CONTACT_COLUMNS,
     OUTBOX_COLUMNS,
+    RECIPIENT_COLUMNS,
     USER_COLUMNS,
     audit_row,
     change_of,
     change_row,
     contact_of,
     contact_row,
+    recipient_of,
     user_of,
     user_row,
     work_of,
@@ -30,17 +33,20 @@ from service.store.mapping import (
 )
 
 T = TypeVar("T")
+
 Row = tuple[Any, ...]
 
 CHUNK = 500
 """Keys of one list in a statement."""
+
 MAX_HISTORY = 1000
 """Entries of one user's history that the rules look at: the newest."""
+
 MAX_HISTORY_OF_ALL = 20_000
 """Entries that are loaded for all users of a batch."""
 
 
-def _marks(values: Sequence[Any]) -> str:
+def _marks(values: Collection[Any]) -> str:
     return ",".join("?" * len(values))
 
 
@@ -54,40 +60,55 @@ def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
 
 
 _USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
+
 _HISTORY_COUNT = USER_COLUMNS.index("history_count")
+
 _HAS_WORK = USER_COLUMNS.index("has_work"), USER_COLUMNS.index("has_ask")
+
 _CHANGES = ",".join(("id", *CHANGE_COLUMNS))
 
 UPSERT_USER = _upsert("users", USER_COLUMNS, ("id",))
+
 INSERT_ALIAS = _insert("aliases", ("account", "alias", "user_id"))
+
 UPSERT_ALIAS = _upsert("aliases", ("account", "alias", "user_id"), ("account", "alias"))
+
 UPSERT_CHANGE = _upsert("changes", ("id", *CHANGE_COLUMNS), ("id",))
 DELETE_CHANGE = "DELETE FROM changes WHERE id = ?"
+
 INSERT_AUDIT = _insert("audit", AUDIT_COLUMNS)
+
 UPSERT_WORK = _upsert("outbox", OUTBOX_COLUMNS, ("user_id", "kind"))
 DELETE_WORK = "DELETE FROM outbox WHERE user_id = ? AND kind = ?"
+
 UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
+
 INSERT_JOURNAL = _insert("journal", JournalRow._fields)
+
 INSERT_RECIPIENT = (
     "INSERT INTO message_recipients (account, message_id, alias, at) VALUES (?, ?, ?, ?) "
     "ON CONFLICT DO NOTHING"
 )
+
 NOTE_CALLBACK = (
     "INSERT INTO accounts (name, first_callback_at, last_callback_at) VALUES (?, ?, ?) "
     "ON CONFLICT (name) DO UPDATE SET "
     "first_callback_at = coalesce(first_callback_at, excluded.first_callback_at), "
     "last_callback_at = excluded.last_callback_at"
 )
+
 MERGE = (
     "UPDATE changes SET user_id = ? WHERE user_id = ?",
     "UPDATE aliases SET user_id = ? WHERE user_id = ?",
     "UPDATE users SET merged_into = ? WHERE merged_into = ?",
 )
 """The history, the aliases, and those who turned out to be the one who is no more."""
+
 COUNT_HISTORY = (
     "UPDATE users SET history_count = (SELECT count(*) FROM changes WHERE user_id = users.id) "
     "WHERE id = ?"
 )
+
 DUE = (
     "SELECT user_id FROM outbox WHERE account = ? AND kind = ? AND due_at <= ? "
     "AND (lease_until IS NULL OR lease_until <= ?) ORDER BY due_at LIMIT ?"
@@ -364,3 +385,57 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     every = list(items)
     for start in range(0, len(every), CHUNK):
         yield every[start : start + CHUNK]
+
+
+_RECIPIENTS = (
+    f"SELECT a.alias, {', '.join(RECIPIENT_COLUMNS)} FROM aliases a "  # noqa: S608  names of ours only
+    "JOIN users u ON u.id = a.user_id "
+    "LEFT JOIN blocks b ON b.user_id = u.id "
+    "LEFT JOIN unverified v ON v.account = a.account AND v.user_id = u.id "
+    "WHERE a.account = ? AND a.alias IN ({})"
+)
+
+_CHECKS = f"SELECT {', '.join(LatestCheck._fields)} FROM contacts WHERE "  # noqa: S608  names of ours only
+
+
+class SQLiteReads:
+    """See `service.store.gate.Reads`."""
+
+    def __init__(self, driver: aiosqlite.Connection) -> None:
+        self._driver = driver
+
+    async def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
+        """Return the users by what they are called."""
+        wanted, found = list(aliases), {}
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start : start + CHUNK]
+            rows = await self._driver.execute_fetchall(
+                _RECIPIENTS.format(_marks(chunk)), (account, *chunk)
+            )
+            found.update({row[0]: recipient_of(row) for row in rows})
+        return found
+
+    async def checks(
+        self,
+        account: str,
+        inputs: Collection[str] = (),
+        forms: Collection[str] = (),
+        wa_ids: Collection[str] = (),
+    ) -> list[LatestCheck]:
+        """Return what the client last said of numbers, by input, by canonical form or by wa_id.
+
+        One of many may come more than once.
+        """
+        keys = {"input": list(inputs), "canonical": list(forms), "wa_id": list(wa_ids)}
+        found: list[LatestCheck] = []
+        for start in range(0, max(map(len, keys.values())), CHUNK):
+            chunks = {key: some[start : start + CHUNK] for key, some in keys.items()}
+            asked = {key: chunk for key, chunk in chunks.items() if chunk}
+            # Each alternative names the account, so that each is looked for by an index of its own.
+            where = " OR ".join(
+                f"account = ? AND {key} IN ({_marks(chunk)})" for key, chunk in asked.items()
+            )
+            bound = [value for chunk in asked.values() for value in (account, *chunk)]
+            rows = await self._driver.execute_fetchall(_CHECKS + where, bound)
+            found += map(LatestCheck._make, rows)
+        return found

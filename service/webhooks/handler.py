@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from service.ledger.callbacks import MAX_SLICE, RecordCallback
+from service.ledger.contacts import Messages
 from service.ledger.ledger import FullError, Ledger
-from service.ledger.messages import Messages
 from service.model.account_checks import IdentityCheck
 from service.model.events import (
     AliasesSeen,

@@ -13,12 +13,13 @@ from functools import partial
 
 import structlog
 
-from service.ledger.contact_checks import (
+from service.ledger.contacts import (
     KEPT_MS,
     CountMessages,
     KeepAnswer,
     Key,
     Limits,
+    Messages,
     Plan,
     PlanChecks,
     Planned,
@@ -28,7 +29,6 @@ from service.ledger.contact_checks import (
     TakeDueChecks,
 )
 from service.ledger.ledger import Ledger
-from service.ledger.messages import Messages
 from service.model.budget import Budget, Usage
 from service.model.contacts import DAY_MS, FRESH_MS, CheckOptions, Number, patience_after
 from service.model.numbers import canonical
@@ -37,7 +37,7 @@ from service.model.users import usable_alias
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import ContactsSettings
-from service.store.contact_checks import (
+from service.store.contacts import (
     WRITTEN_STEP_MS,
     Place,
     bring_checks_near,

@@ -21,9 +21,9 @@ from service.model.account_checks import (
 )
 from service.model.gate import Reason, catching_up
 from service.settings import Settings
+from service.store.accounts import alive_at, note_alive
 from service.store.database import APP_MARK, Database, UnavailableError
-from service.store.queries import alive_at, note_alive
-from service.store.strangers import strangers
+from service.store.journal import unknown_numbers
 from service.whatsapp.cloud import Graph
 from service.whatsapp.http import (
     BusyError,
@@ -222,7 +222,7 @@ class AppSubject(Subject):
 
     async def look(self) -> list[Finding]:
         """Look for such callbacks in the journal."""
-        unknown = await self._database.read(lambda c: strangers(c, self._app, self._names))
+        unknown = await self._database.read(lambda c: unknown_numbers(c, self._app, self._names))
         app = self._app.removeprefix(APP_MARK)
         findings = []
         for number, callbacks in unknown[:NAMED]:

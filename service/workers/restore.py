@@ -7,11 +7,11 @@ from functools import partial
 
 import structlog
 
-from service.ledger.decisions import CompleteVerification, RecordAnswer
+from service.ledger.identities import CompleteVerification, RecordAnswer
 from service.ledger.ledger import Ledger
 from service.model.policy import delay_seconds
 from service.store.database import Database, UnavailableError
-from service.store.unverified import next_unverified, unverified_user
+from service.store.restore import next_unverified, unverified_user
 from service.whatsapp.http import CallError
 from service.whatsapp.onprem import Client
 

@@ -16,7 +16,7 @@ from service.model.users import Kind
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.store.database import ChangeSet, Database, UnavailableError
-from service.store.queries import bring_near, next_due
+from service.store.outbox import bring_near, next_due
 
 RENEW_EVERY_SECONDS = 3.0
 DATABASE_PAUSE_SECONDS = 1.0

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select
 from yarl import URL
 
-from service.store.tables import journal as journal_table
+from service.store.schema import journal as journal_table
 from tests.acceptance.conftest import (
     HASH_A,
     TOKEN,

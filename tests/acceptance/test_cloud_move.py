@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from service.store import schema
+from service.store import upgrades
 from service.store.database import StoreError
-from service.store.schema import OLDEST_KEY
-from service.store.tables import outbox
+from service.store.schema import outbox
+from service.store.upgrades import OLDEST_KEY
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -309,9 +309,9 @@ async def test_an_older_release_runs_on_the_database_until_there_is_an_account_o
     assert oldest(made) == "0001"
     await move(made)
     await made.stop()
-    monkeypatch.setattr(schema, "latest", lambda: "0004")
+    monkeypatch.setattr(upgrades, "latest", lambda: "0004")
     with closing(sqlite3.connect(made.folder / "ackgate.db")) as raw:
-        assert "newer database" in str(schema.unfit(raw))
+        assert "newer database" in str(upgrades.unfit(raw))
 
 
 async def test_the_oldest_release_that_can_run_on_the_database_never_becomes_older(

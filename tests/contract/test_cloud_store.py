@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select
 
-from service.ledger.blocks import BlockUser
 from service.ledger.callbacks import RecordCallback
-from service.ledger.decisions import TakeDecision
-from service.ledger.dismissals import DismissIssue
+from service.ledger.identities import BlockUser, DismissIssue, MoveToCloud, TakeDecision
 from service.ledger.ledger import Ledger
-from service.ledger.moves import MoveToCloud
 from service.model.decisions import Decision, Verb
 from service.model.events import (
     AliasesSeen,
@@ -29,13 +26,13 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment, Precision
 from service.model.users import State, User, by_key
 from service.observability.metrics import Metrics
-from service.store.blocks import find_block
+from service.store.accounts import account_rows
 from service.store.database import JournalRow, RecipientQuery
-from service.store.queries import account_rows, audit_of, find_user, history_of
+from service.store.journal import unknown_numbers
 from service.store.retention import forget_recipients, has_old_recipients
+from service.store.schema import aliases, contacts, message_recipients, users
 from service.store.sqlite import SQLiteDatabase
-from service.store.strangers import strangers
-from service.store.tables import aliases, contacts, message_recipients, users
+from service.store.users import audit_of, find_block, find_user, history_of
 
 NOW = 1_700_000_000_000
 WA_ID, ID, OTHER_ID, PARENT = "16505551234", "US.1349", "US.2", "US.ENT.3"
@@ -394,7 +391,7 @@ async def test_an_unknown_number_is_dismissed_up_to_the_newest_callback(
             await ledger.submit(RecordCallback("@meta", NOW, b"{}", (), row))
 
     async def found(app: str = "@meta") -> list[tuple[str | None, int]]:
-        return [*await database.read(lambda c: strangers(c, app, ["@meta"]))]
+        return [*await database.read(lambda c: unknown_numbers(c, app, ["@meta"]))]
 
     async def dismiss(subject: str | None) -> None:
         await ledger.submit(DismissIssue("@meta", "unknown_number", subject, by_key("crm")))

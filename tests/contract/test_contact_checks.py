@@ -15,8 +15,8 @@ from sqlalchemy.pool import StaticPool
 from service.model.budget import Usage
 from service.model.contacts import DAY_MS, FRESH_MS, Check, Contact, OptIn
 from service.model.users import User
-from service.store import schema
-from service.store.contact_checks import (
+from service.store import upgrades
+from service.store.contacts import (
     WRITTEN_STEP_MS,
     Expiring,
     Known,
@@ -26,6 +26,7 @@ from service.store.contact_checks import (
     bring_checks_near,
     due_inputs,
     expiring,
+    find_contacts,
     find_request,
     forget_requests,
     form,
@@ -40,10 +41,9 @@ from service.store.contact_checks import (
     usage,
 )
 from service.store.database import Transaction
-from service.store.queries import find_contacts
+from service.store.schema import contacts
 from service.store.sqlite import SQLiteDatabase
 from service.store.sqlite_files import connect, prepare_file
-from service.store.tables import contacts
 from tests.storing import within
 
 NOW = 1_600_000_000_000
@@ -273,7 +273,7 @@ async def test_contacts_of_the_release_before_are_brought_along(tmp_path: Path) 
     prepare_file(path)
     with closing(connect(path)) as raw:
         engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        config = schema._config()
+        config = upgrades._config()
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "0001")
@@ -290,7 +290,7 @@ async def test_contacts_of_the_release_before_are_brought_along(tmp_path: Path) 
         assert found["+1"] == Contact("main", "+1", "valid", None, NOW, answered_at=NOW)
     finally:
         await opened.close()
-    assert path.with_name(f"ackgate.db.before-{schema.latest()}").exists()
+    assert path.with_name(f"ackgate.db.before-{upgrades.latest()}").exists()
     with closing(sqlite3.connect(path)) as raw:
         (oldest,) = raw.execute(
             "SELECT value FROM installation WHERE key = 'oldest_migration'"

@@ -16,10 +16,10 @@ from service.model.decisions import Block
 from service.model.recipients import LatestCheck, ManualBlock, Recipient, RecipientData
 from service.model.timeline import Change, Moment
 from service.model.users import Identity, Link, State, User, by_key
-from service.store.blocks import find_block, put_block
 from service.store.database import RecipientQuery, Transaction, UnavailableError
+from service.store.schema import aliases, unverified
 from service.store.sqlite import SQLiteDatabase
-from service.store.tables import aliases, unverified
+from service.store.users import find_block, put_block
 from tests.storing import opening, within
 
 NOW = 1_600_000_000_000

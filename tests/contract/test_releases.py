@@ -14,12 +14,12 @@ import pytest
 
 from service import __version__
 from service.model.users import State
-from service.store import maintenance, schema
-from service.store.blocks import find_block
+from service.store import maintenance, upgrades
+from service.store.contacts import find_contacts
 from service.store.database import RecipientQuery
-from service.store.queries import IdentityFilter, audit_of, find_contacts, list_identities
 from service.store.sqlite import SQLiteDatabase
 from service.store.sqlite_files import connect, prepare_file
+from service.store.users import IdentityFilter, audit_of, find_block, list_identities
 from tests.storing import opening
 
 RELEASES = sorted((Path(__file__).parent / "releases").glob("*.sql"))
@@ -62,7 +62,7 @@ async def test_its_schema_is_that_of_a_new_database(
     assert objects(path) == objects(new)
     assert not maintenance.check(path).faults
     with closing(sqlite3.connect(path)) as raw:
-        assert raw.execute("SELECT * FROM alembic_version").fetchone() == (schema.latest(),)
+        assert raw.execute("SELECT * FROM alembic_version").fetchone() == (upgrades.latest(),)
 
 
 async def test_who_was_closed_stays_closed_and_who_was_open_stays_open(

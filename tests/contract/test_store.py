@@ -23,7 +23,8 @@ from sqlalchemy import Connection, func, insert, select
 from service.model.contacts import Contact
 from service.model.timeline import LATEST_MS, Change, Moment, Precision
 from service.model.users import AuditEntry, Identity, Kind, Link, State, User, Work, by_key
-from service.store import schema
+from service.store import upgrades
+from service.store.accounts import account_rows
 from service.store.database import (
     ChangeSet,
     ConflictError,
@@ -32,19 +33,11 @@ from service.store.database import (
     Transaction,
     UnavailableError,
 )
-from service.store.evidence import is_kept, newest_entry
-from service.store.queries import (
-    account_rows,
-    audit_of,
-    find_user,
-    history_of,
-    journal_entry,
-    list_audit,
-    list_journal,
-)
+from service.store.journal import is_kept, journal_entry, list_journal, newest_entry
+from service.store.schema import accounts, aliases, metadata, users
 from service.store.sqlite import SQLiteDatabase
 from service.store.sqlite_statements import MAX_HISTORY
-from service.store.tables import accounts, aliases, metadata, users
+from service.store.users import audit_of, find_user, history_of, list_audit
 from tests.storing import opening, within
 
 NOW = 1_600_000_000_000
@@ -805,8 +798,8 @@ class TestSQLite:
     ) -> None:
         await self.closed(path)
         migrated: list[str] = []
-        monkeypatch.setattr(schema, "latest", lambda: "9000")
-        monkeypatch.setattr(schema, "_run", lambda _, head: migrated.append(head))
+        monkeypatch.setattr(upgrades, "latest", lambda: "9000")
+        monkeypatch.setattr(upgrades, "_run", lambda _, head: migrated.append(head))
         async with opening(SQLiteDatabase(path)):
             assert migrated == ["9000"]
         backup = path.with_name("ackgate.db.before-9000")
@@ -823,7 +816,7 @@ class TestSQLite:
     ) -> None:
         assert "run 'ackgate db upgrade'" in await self.refused(path, migrate=False)
         await self.closed(path)
-        monkeypatch.setattr(schema, "latest", lambda: "9000")
+        monkeypatch.setattr(upgrades, "latest", lambda: "9000")
         assert "this release needs 9000" in await self.refused(path, migrate=False)
 
     async def test_what_is_no_database_of_ours_is_refused(self, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from service.ledger.leases import Lease
 from service.simulator import Simulator
 from service.store import sqlite as store
 from service.store.database import Database, wall_clock
+from service.store.schema import journal, outbox, users
 from service.store.sqlite import SQLiteDatabase
-from service.store.tables import journal, outbox, users
 from service.workers.worker import Worker
 from tests.acceptance.conftest import (
     HASH_A,

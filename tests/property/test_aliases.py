@@ -7,9 +7,8 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.ledger.blocks import BlockUser
 from service.ledger.callbacks import RecordCallback
-from service.ledger.decisions import TakeDecision
+from service.ledger.identities import BlockUser, TakeDecision
 from service.ledger.unit_of_work import UnitOfWork
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import AliasesSeen, Event, IdentitySeen, NumberChanged, UserWrote

@@ -21,7 +21,7 @@ import service
 from service.cli import app
 from service.model.timeline import Change, Moment
 from service.model.users import Identity, Link, State, User
-from service.store import maintenance, schema
+from service.store import maintenance, upgrades
 from service.store.database import StoreError
 from service.store.mapping import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
 from service.store.sqlite_files import FileLock, connect
@@ -221,7 +221,7 @@ class TestCheckConfig:
 
 class TestDatabase:
     def test_an_upgrade_makes_it_and_then_finds_nothing_to_do(self) -> None:
-        head = schema.latest()
+        head = upgrades.latest()
         assert f"from nothing to {head}" in run("db", "upgrade").stdout
         assert "nothing to do" in run("db", "upgrade").stdout
         done = parsed(run("db", "upgrade", "--json"))

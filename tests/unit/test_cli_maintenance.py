@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from service.store import maintenance, schema
+from service.store import maintenance, upgrades
 from service.store.database import StoreError
-from service.store.queries import list_audit
+from service.store.restore import count_unverified, unverified_accounts
 from service.store.sqlite_files import FileLock, connect
-from service.store.unverified import count_unverified, unverified_accounts
+from service.store.users import list_audit
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 STAMP = "20260131T120000Z"
@@ -81,7 +81,9 @@ def spoil(path: Path) -> None:
 def at_migration(path: Path, number: str, oldest: str) -> None:
     with closing(connect(path)) as raw:
         raw.execute("UPDATE alembic_version SET version_num = ?", (number,))
-        raw.execute("UPDATE installation SET value = ? WHERE key = ?", (oldest, schema.OLDEST_KEY))
+        raw.execute(
+            "UPDATE installation SET value = ? WHERE key = ?", (oldest, upgrades.OLDEST_KEY)
+        )
 
 
 class TestUpgrade:
@@ -89,9 +91,9 @@ class TestUpgrade:
         self, tmp_path: Path
     ) -> None:
         file = tmp_path / "new folder/ackgate.db"
-        assert maintenance.upgrade(file) == (None, schema.latest())
+        assert maintenance.upgrade(file) == (None, upgrades.latest())
         assert file.stat().st_mode & 0o777 == 0o600
-        assert maintenance.upgrade(file) == (schema.latest(), schema.latest())
+        assert maintenance.upgrade(file) == (upgrades.latest(), upgrades.latest())
 
     def test_refuses_while_a_service_runs(self, locked: Path) -> None:
         with pytest.raises(StoreError, match="in use by another process"):
@@ -239,7 +241,7 @@ class TestVerify:
 
     def test_a_good_backup_tells_what_is_in_it(self, backup: Path) -> None:
         report, contents = maintenance.verify(backup)
-        assert (report.faults, report.schema) == ((), schema.latest())
+        assert (report.faults, report.schema) == ((), upgrades.latest())
         assert report.size == backup.stat().st_size
         assert contents is not None
         assert contents.last_callback_at == 1_600_000_000_000
@@ -288,8 +290,8 @@ class TestBeforeAMigration:
     @pytest.fixture
     def ahead(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A release whose migrations go further than the database."""
-        monkeypatch.setattr(schema, "latest", lambda: "9000")
-        monkeypatch.setattr(schema, "_run", lambda *_: None)
+        monkeypatch.setattr(upgrades, "latest", lambda: "9000")
+        monkeypatch.setattr(upgrades, "_run", lambda *_: None)
         return path.with_name("ackgate.db.before-9000")
 
     def test_a_backup_is_made_whole_for_its_owner_alone(self, path: Path, ahead: Path) -> None:
@@ -312,7 +314,7 @@ class TestBeforeAMigration:
             real(descriptor)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        monkeypatch.setattr(schema, "_run", lambda _, head: done.append(head))
+        monkeypatch.setattr(upgrades, "_run", lambda _, head: done.append(head))
         maintenance.upgrade(path)
         assert len(done) == 3
         assert done[0].startswith(f".{ahead.name}.")
@@ -334,8 +336,8 @@ class TestBeforeAMigration:
             raise OSError(28, "No space left on device")
 
         migrated: list[str] = []
-        monkeypatch.setattr(schema, "_run", lambda _, head: migrated.append(head))
-        monkeypatch.setattr(schema, "copy_to", full)
+        monkeypatch.setattr(upgrades, "_run", lambda _, head: migrated.append(head))
+        monkeypatch.setattr(upgrades, "copy_to", full)
         with pytest.raises(StoreError, match=r"before-9000: No space left on device"):
             maintenance.upgrade(path)
         assert (migrated, ahead.exists()) == ([], False)
@@ -367,7 +369,7 @@ class TestRestore:
         assert path.stat().st_mode & 0o777 == 0o600
         names = {file.name for file in path.parent.iterdir()}
         assert names == {"ackgate.db", "ackgate.db.lock", kept.name}
-        assert maintenance.upgrade(path) == (schema.latest(), schema.latest())
+        assert maintenance.upgrade(path) == (upgrades.latest(), upgrades.latest())
 
     def test_keeps_what_a_killed_service_had_only_in_its_log(
         self, path: Path, backup: Path

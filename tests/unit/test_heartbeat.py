@@ -8,8 +8,8 @@ import pytest
 from service.ledger.ledger import Ledger
 from service.model.gate import Reason
 from service.observability.metrics import Metrics
+from service.store.accounts import alive_at
 from service.store.database import UnavailableError
-from service.store.queries import alive_at
 from service.store.sqlite import SQLiteDatabase
 from service.workers.monitoring import Heartbeat
 

@@ -23,8 +23,8 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import by_key
 from service.observability.metrics import Metrics
+from service.store.schema import journal
 from service.store.sqlite import SQLiteDatabase
-from service.store.tables import journal
 from service.webhooks.incoming import (
     MAX_HEADER_BYTES,
     Envelope,

@@ -22,7 +22,7 @@ from service.ledger.callbacks import (
     replays,
     state_of,
 )
-from service.ledger.decisions import RecordAnswer, TakeDecision
+from service.ledger.identities import RecordAnswer, TakeDecision
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
 from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
 from service.ledger.unit_of_work import Required, UnitOfWork
@@ -41,6 +41,7 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
+from service.store.contacts import find_contacts
 from service.store.database import (
     ChangeSet,
     Clock,
@@ -49,9 +50,10 @@ from service.store.database import (
     Transaction,
     UnavailableError,
 )
-from service.store.queries import audit_of, find_contacts, find_user, find_users, journal_entry
+from service.store.journal import journal_entry
+from service.store.schema import journal, outbox, users
 from service.store.sqlite import SQLiteDatabase
-from service.store.tables import journal, outbox, users
+from service.store.users import audit_of, find_user, find_users
 
 T = TypeVar("T")
 

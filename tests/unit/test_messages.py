@@ -1,6 +1,6 @@
 """Messages that callbacks tell of, counted in memory until they are written."""
 
-from service.ledger.messages import MAX_WA_IDS, Messages
+from service.ledger.contacts import MAX_WA_IDS, Messages
 from service.model.budget import Usage
 from service.model.events import Reading
 

@@ -19,10 +19,10 @@ from service.model.timeline import Moment
 from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
 from service.store.database import JournalRow
-from service.store.queries import list_journal
+from service.store.journal import list_journal
 from service.store.retention import Limits, next_chunk, next_quarantined, oldest_entry
+from service.store.schema import audit, journal, users
 from service.store.sqlite import SQLiteDatabase
-from service.store.tables import audit, journal, users
 from service.workers import retention
 from service.workers.retention import Retention
 from tests.storing import within

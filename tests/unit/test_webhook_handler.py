@@ -13,12 +13,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.ledger.contacts import Messages
 from service.ledger.ledger import Ledger
-from service.ledger.messages import Messages
 from service.model.events import Reading
 from service.model.policy import Policies, Policy
 from service.observability.metrics import Metrics
-from service.store.queries import list_journal
+from service.store.journal import list_journal
 from service.store.sqlite import SQLiteDatabase
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OFF_LOOP_BYTES, Endpoint, WebhookHandler

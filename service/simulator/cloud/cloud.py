@@ -101,7 +101,7 @@ class Cloud(Api):
         return user
 
     def reinstall(self, alias: str, hash: str | None = None) -> str:  # noqa: A002 - the field's name
-        """Give a user another identity, which no webhook reports by itself; return its hash."""
+        """Return a user another identity, which no webhook reports by itself; return its hash."""
         user = self.users.get_or_add(alias)
         user.hash = hash or new_hash()
         return user.hash

@@ -69,7 +69,7 @@ def reinstall(
     ca_file: CaFile = CA_FILE,
     as_json: AsJson = False,
 ) -> None:
-    """Give a user another identity, of which no webhook tells by itself."""
+    """Return a user another identity, of which no webhook tells by itself."""
     answer = call(url, ca_file, "POST", _path(user, "reinstall"), {"hash": hash_})
     show(answer, f"{user} has the identity {answer['hash']} now", as_json=as_json)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, exists, func, insert, literal, not_, select, true, update
 
 from service.model.users import AuditEntry, Kind, State
-from service.store.tables import accounts, audit, outbox, unverified, users
+from service.store.schema import accounts, audit, outbox, unverified, users
 
 CHUNK = 500
 RESTORED = "restored from a backup; what came in since is unknown"
@@ -74,7 +74,7 @@ def _record(connection: Connection, account: str, entry: AuditEntry) -> None:
 
 
 def unverified_accounts(connection: Connection) -> dict[str, int]:
-    """Give the accounts that are unverified, each with the time of the restore (Unix ms)."""
+    """Return the accounts that are unverified, each with the time of the restore (Unix ms)."""
     since = accounts.c.unverified_since
     query = select(accounts.c.name, since).where(since.is_not(None))
     return {row[0]: row[1] for row in connection.execute(query)}
@@ -87,7 +87,7 @@ def count_unverified(connection: Connection) -> dict[str, int]:
 
 
 def next_unverified(connection: Connection, account: str, after: int, limit: int) -> list[int]:
-    """Give users still to be asked about, in the order of their ids."""
+    """Return users still to be asked about, in the order of their ids."""
     query = (
         select(unverified.c.user_id)
         .where(unverified.c.account == account, unverified.c.user_id > after)
@@ -98,7 +98,7 @@ def next_unverified(connection: Connection, account: str, after: int, limit: int
 
 
 def unverified_user(connection: Connection, account: str, user_id: int) -> tuple[str, int] | None:
-    """Give wa_id and version of a user who is still to be asked about."""
+    """Return wa_id and version of a user who is still to be asked about."""
     query = (
         select(users.c.wa_id, users.c.version)
         .join(unverified, unverified.c.user_id == users.c.id)
@@ -111,7 +111,7 @@ def unverified_user(connection: Connection, account: str, user_id: int) -> tuple
 def find_unverified(
     connection: Connection, account: str, user_ids: Sequence[int]
 ) -> frozenset[int]:
-    """Give those of some users who are still to be asked about."""
+    """Return those of some users who are still to be asked about."""
     found: set[int] = set()
     for start in range(0, len(user_ids), CHUNK):
         query = (
@@ -130,7 +130,7 @@ def verify_user(connection: Connection, account: str, user_id: int) -> None:
 
 
 def verify_account(connection: Connection, account: str, now: int) -> bool:
-    """Make an account verified again, once nobody is left to be asked about; tell whether it is."""
+    """Make an account verified again, once nobody is left to be asked about; return whether it is."""
     left = exists().where(unverified.c.account == account)
     changed = connection.execute(
         update(accounts)

@@ -1,6 +1,7 @@
-"""Contact checks that are asked for, as entries of the ledger."""
+"""Contact checks that are asked for, and the messages that their budget goes by, as commands."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -24,8 +25,8 @@ from service.model.contacts import (
     renew,
     without_opt_in,
 )
-from service.model.events import ContactChecked
-from service.store.contact_checks import (
+from service.model.events import ContactChecked, Reading
+from service.store.contacts import (
     Known,
     Repeat,
     add_usage,
@@ -387,3 +388,50 @@ class CountMessages(_OfContacts):
         if self.counted.sent or self.counted.delivered:
             add_usage(connection, self.account, uow.now // DAY_MS, self.counted)
         note_written(connection, self.account, self.wa_ids, uow.now)
+
+
+MAX_WA_IDS = 50_000
+"""Users kept between two times of writing: beyond them, messages are counted alone."""
+
+
+class _Counted:
+    """What is not yet written of one account."""
+
+    __slots__ = ("delivered", "sent", "wa_ids")
+
+    def __init__(self) -> None:
+        self.sent = self.delivered = 0
+        self.wa_ids: set[str] = set()
+
+
+class Messages:
+    """The messages that are not yet written, by account. It lives on the event loop alone."""
+
+    def __init__(self) -> None:
+        self._accounts: defaultdict[str, _Counted] = defaultdict(_Counted)
+
+    def note(self, account: str, reading: Reading) -> None:
+        """Count the messages that a callback told of, once it is kept."""
+        sent, delivered = reading.sent, reading.delivered
+        counted = self._accounts[account]
+        counted.sent += len(sent)
+        counted.delivered += len(delivered)
+        if len(counted.wa_ids) < MAX_WA_IDS:
+            counted.wa_ids.update(sent, delivered)
+
+    def counted(self, account: str) -> Usage:
+        """Return what is not yet written."""
+        counted = self._accounts[account]
+        return Usage(sent=counted.sent, delivered=counted.delivered)
+
+    def take(self, account: str) -> tuple[Usage, set[str]]:
+        """Return what is not yet written, and forget it."""
+        usage = self.counted(account)
+        return usage, self._accounts.pop(account, _Counted()).wa_ids
+
+    def give_back(self, account: str, counted: Usage, wa_ids: Iterable[str]) -> None:
+        """Take again what could not be written."""
+        known = self._accounts[account]
+        known.sent += counted.sent
+        known.delivered += counted.delivered
+        known.wa_ids.update(wa_ids)

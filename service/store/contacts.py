@@ -1,15 +1,104 @@
-"""Queries of contact checks: what is open, what is about to expire, what was spent."""
+"""Queries of contacts and of their checks: what is known, what is open, what was spent."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from service.model.budget import Usage
-from service.model.contacts import FAILED, FRESH_MS, INVALID, PROCESSING, VALID, OptIn
-from service.store.queries import CHUNK
-from service.store.tables import aliases, contact_days, contacts, idempotency, users
+from service.model.contacts import FAILED, FRESH_MS, INVALID, PROCESSING, VALID, Contact, OptIn
+from service.store.mapping import (
+    CONTACT_COLUMNS,
+    contact_of,
+)
+from service.store.schema import (
+    aliases,
+    contact_days,
+    contacts,
+    idempotency,
+    users,
+)
+from service.store.users import CHUNK
+
+_CONTACT = [contacts.c[name] for name in CONTACT_COLUMNS]
+
+
+def find_contacts(
+    connection: Connection, account: str, inputs: Sequence[str]
+) -> dict[str, Contact]:
+    """Return contacts by their literal input."""
+    found = {}
+    for start in range(0, len(inputs), CHUNK):
+        query = (
+            select(*_CONTACT)
+            .where(contacts.c.account == account)
+            .where(contacts.c.input.in_(inputs[start : start + CHUNK]))
+        )
+        for row in connection.execute(query):
+            contact = contact_of(row)
+            found[contact.input] = contact
+    return found
+
+
+def newest_contacts(
+    connection: Connection, account: str, wa_ids: Sequence[str]
+) -> dict[str, Contact]:
+    """Return for each wa_id the newest result of any number that led to it."""
+    found = {}
+    order = (contacts.c.checked_at.desc(), contacts.c.id.desc())
+    place = func.row_number().over(partition_by=contacts.c.wa_id, order_by=order)
+    for start in range(0, len(wa_ids), CHUNK):
+        ranked = (
+            select(*_CONTACT, place.label("place"))
+            .where(contacts.c.account == account)
+            .where(contacts.c.wa_id.in_(wa_ids[start : start + CHUNK]))
+            .subquery()
+        )
+        query = select(*(ranked.c[name] for name in CONTACT_COLUMNS)).where(ranked.c.place == 1)
+        for row in connection.execute(query):
+            contact = contact_of(row)
+            found[contact.wa_id or ""] = contact
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ContactFilter:
+    """Which contacts a list shows: of an account, and with one of these inputs or wa_ids."""
+
+    account: str
+    inputs: Sequence[str] = ()
+    wa_ids: Sequence[str] = ()
+
+
+def list_contacts(
+    connection: Connection, wanted: ContactFilter, after: int, limit: int
+) -> list[tuple[int, Contact]]:
+    """Return a page of contacts with their row ids."""
+    query = (
+        select(contacts.c.id, *_CONTACT)
+        .where(contacts.c.account == wanted.account, contacts.c.id > after)
+        .order_by(contacts.c.id)
+        .limit(limit)
+    )
+    if wanted.inputs or wanted.wa_ids:
+        query = query.where(
+            or_(contacts.c.input.in_(wanted.inputs), contacts.c.wa_id.in_(wanted.wa_ids))
+        )
+    return [(row[0], contact_of(row[1:])) for row in connection.execute(query)]
+
 
 WRITTEN_STEP_MS = 6 * 3_600_000
 """A contact's `written_at` is moved only when it is older than this: few rows are written."""
@@ -25,7 +114,7 @@ class Known(NamedTuple):
 def known_numbers(
     connection: Connection, account: str, forms: Sequence[str], now: int
 ) -> dict[str, Known]:
-    """Tell what is known of numbers by their canonical form."""
+    """Return what is known of numbers by their canonical form."""
     found: dict[str, Known] = {}
     fresh = and_(contacts.c.status.in_((VALID, INVALID)), contacts.c.checked_at > now - FRESH_MS)
     counted = or_(fresh, contacts.c.due_at.is_not(None))
@@ -48,7 +137,7 @@ def known_numbers(
 
 
 def due_inputs(connection: Connection, account: str, now: int, limit: int) -> list[str]:
-    """Give the inputs whose checks are due to be asked again, the longest due first."""
+    """Return the inputs whose checks are due to be asked again, the longest due first."""
     query = (
         select(contacts.c.input)
         .where(contacts.c.account == account, contacts.c.due_at <= now)
@@ -59,7 +148,7 @@ def due_inputs(connection: Connection, account: str, now: int, limit: int) -> li
 
 
 def next_due_check(connection: Connection, account: str) -> int | None:
-    """Tell when (Unix ms) the next check is to be asked again."""
+    """Return when (Unix ms) the next check is to be asked again."""
     query = select(func.min(contacts.c.due_at)).where(contacts.c.account == account)
     return connection.execute(query.where(contacts.c.due_at.is_not(None))).scalar()
 
@@ -77,7 +166,7 @@ def open_checks(connection: Connection) -> dict[str, int]:
 
 
 def end_checks(connection: Connection, account: str) -> None:
-    """Give up the checks that are open, for there is no client any more that could answer.
+    """Return up the checks that are open, for there is no client any more that could answer.
 
     A number that never had a result is `failed` then; what was known of the others stays.
     """
@@ -162,7 +251,7 @@ def _literal(value: str) -> object:
 
 
 def not_formed(connection: Connection, account: str, limit: int) -> list[str]:
-    """Give inputs whose canonical form nobody looked for yet."""
+    """Return inputs whose canonical form nobody looked for yet."""
     query = (
         select(contacts.c.input)
         .where(contacts.c.account == account, contacts.c.canonical.is_(None))
@@ -270,13 +359,13 @@ def keep_answer(connection: Connection, account: str, caller: str, key: str, ans
 
 
 def has_old_requests(connection: Connection, before: int) -> bool:
-    """Tell whether a request is older than this (Unix ms)."""
+    """Return whether a request is older than this (Unix ms)."""
     oldest = connection.execute(select(func.min(idempotency.c.created_at))).scalar()
     return oldest is not None and oldest < before
 
 
 def forget_requests(connection: Connection, before: int, limit: int) -> int:
-    """Forget some requests that are older than this (Unix ms); give how many."""
+    """Forget some requests that are older than this (Unix ms); return how many."""
     table = idempotency.c
     old = (
         select(table.account, table.caller, table.key).where(table.created_at < before).limit(limit)

@@ -1,0 +1,213 @@
+"""A person's decisions about users, and what a client answered, as commands of the ledger."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
+from service.model.decisions import Block, Decision, Result, block_user, decide, unblock_user
+from service.model.outcomes import Answer, apply_client_answer, apply_not_found, migrate_to_cloud
+from service.model.users import AuditEntry, By, User
+from service.store.contacts import end_checks
+from service.store.database import Transaction
+from service.store.journal import dismiss
+from service.store.outbox import left_to_client
+from service.store.restore import forgo_asking, verify_account, verify_user
+
+
+class OneUserCommand:
+    """An entry that concerns one user, and is of one event's weight."""
+
+    account: str
+    alias: str
+    weight = 1
+
+    async def required(self, _: Transaction) -> Required:
+        """Want that user."""
+        return Required(aliases=[(self.account, self.alias)])
+
+    def fallback(self, _: Exception) -> None:
+        """Pass the fault to who asked."""
+
+
+@dataclass(frozen=True)
+class TakeDecision(OneUserCommand):
+    """A decision about a user; answered with its result and the user as it is then."""
+
+    account: str
+    alias: str
+    decision: Decision
+    request_id: str | None = None
+
+    def apply(self, uow: UnitOfWork) -> tuple[Result, User | None]:
+        """Let the table of decisions decide."""
+        user = uow.find(self.account, self.alias)
+        if user is None:
+            return Result.NO_IDENTITY, None
+        context = uow.context(self.account, request_id=self.request_id)
+        return decide(user, self.decision, context), user
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """The user after the answer; `changed` where the identity changed meanwhile: ask again."""
+
+    user: User | None
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class RecordAnswer(OneUserCommand):
+    """What the client answered to a question asked now; `version` as it was when asked.
+
+    `answer` is None where the client knows no identity of the user.
+    """
+
+    account: str
+    alias: str
+    version: int
+    answer: Answer | None
+
+    def apply(self, uow: UnitOfWork) -> Refreshed:
+        """Let the answer take effect; a user who was unverified since a restore is verified by it."""
+        known = uow.find(self.account, self.alias)
+        if (known.identity.version if known is not None else 0) != self.version:
+            return Refreshed(known, changed=True)
+        context = uow.context(self.account)
+        if self.answer is not None:
+            known = uow.user(self.account, self.alias)
+            apply_client_answer(known, self.answer, context)
+        elif known is not None:
+            apply_not_found(known, context)
+        if known is not None:
+            verify_user(uow.connection, known.account, known.id)
+        return Refreshed(known)
+
+
+@dataclass(frozen=True)
+class CompleteVerification:
+    """Makes an account verified again once nobody is left to be asked about; answers whether."""
+
+    account: str
+    weight: int = 1
+
+    async def required(self, _: Transaction) -> Required:
+        """Want nobody."""
+        return NOTHING
+
+    def apply(self, uow: UnitOfWork) -> bool:
+        """Look whether somebody is left."""
+        return verify_account(uow.connection, self.account, uow.now)
+
+    def fallback(self, _: Exception) -> None:
+        """Pass the fault to the verifier."""
+
+
+@dataclass(frozen=True)
+class BlockUser(OneUserCommand):
+    """Blocks a user, also one that is not known, until a time (Unix ms) or for good.
+
+    `note` goes to the audit trail. Answered with the block as it is then.
+    """
+
+    account: str
+    alias: str
+    reason: str
+    by: By
+    until: int | None = None
+    note: str | None = None
+
+    def apply(self, uow: UnitOfWork) -> Block:
+        """Let the rules decide what is kept."""
+        user = uow.user(self.account, self.alias)
+        wanted = Block(self.reason, uow.now, self.by, self.until)
+        kept = block_user(user, uow.block_of(user), wanted, uow.context(self.account), self.note)
+        uow.put_block(user, kept)
+        moved = user.moved_to
+        other = None if moved is None else uow.fetch(self.account, moved.alias)
+        if moved is not None and other is not None:
+            # As far as anybody knows, it is the same person who has the other number now.
+            uow.copy_block(user, other, moved.since.at)
+        return kept
+
+
+@dataclass(frozen=True)
+class UnblockUser(OneUserCommand):
+    """Ends a block; answers whether there was one in force."""
+
+    account: str
+    alias: str
+    by: By
+
+    def apply(self, uow: UnitOfWork) -> bool:
+        """Let the rules decide whether there is one to end."""
+        user = uow.find(self.account, self.alias)
+        if user is None:
+            return False
+        ended = unblock_user(user, uow.block_of(user), self.by, uow.context(self.account))
+        if ended:
+            uow.put_block(user, None)
+        return ended
+
+
+BATCH = 500
+
+
+@dataclass(slots=True)
+class MoveToCloud:
+    """Settles some users of an account; answers with the last of them, None where there is none."""
+
+    account: str
+    after: int = 0
+    ids: list[int] = field(default_factory=list)
+    weight: int = 1 + BATCH
+
+    async def required(self, transaction: Transaction) -> Required:
+        """Want those whom a client was still to be asked or told about."""
+        self.ids = await transaction.run(
+            partial(left_to_client, account=self.account, after=self.after, limit=BATCH)
+        )
+        return Required(ids=self.ids)
+
+    def apply(self, uow: UnitOfWork) -> int | None:
+        """Let the rules settle each; nobody is unverified where there is nobody to ask.
+
+        Nor is a contact being checked.
+        """
+        context = uow.context(self.account)
+        for user_id in self.ids:
+            user = uow.find_by_id(user_id)
+            if user is not None:
+                migrate_to_cloud(user, context)
+        connection = uow.connection
+        forgo_asking(connection, self.account, uow.now)
+        end_checks(connection, self.account)
+        return self.ids[-1] if self.ids else None
+
+    def fallback(self, _: Exception) -> None:
+        """Pass the fault to the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class DismissIssue:
+    """Dismisses an issue of an account, or of an app, as the journal calls it."""
+
+    account: str
+    code: str
+    subject: str | None
+    by: By
+    weight: int = 1
+
+    async def required(self, _: Transaction) -> Required:
+        """Want nobody."""
+        return NOTHING
+
+    def apply(self, uow: UnitOfWork) -> None:
+        """Keep it, and who did so."""
+        connection = uow.connection
+        dismiss(connection, self.account, self.code, self.subject, uow.now)
+        reason = f"{self.code} {self.subject}" if self.subject else self.code
+        entry = AuditEntry(uow.now, "issue_dismissed", by=self.by, reason=reason)
+        uow.add_audit(self.account, entry)
+
+    def fallback(self, _: Exception) -> None:
+        """Pass the fault to who asked."""

@@ -1,0 +1,108 @@
+"""Queries of accounts and of the installation itself."""
+
+import json
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    or_,
+    select,
+    update,
+)
+
+from service.model.users import State
+from service.store.schema import (
+    accounts,
+    audit,
+    installation,
+    users,
+)
+from service.store.upgrades import OLDEST_KEY
+
+
+def account_rows(connection: Connection) -> dict[str, Row[Any]]:
+    """Return what is known of each account that ever had a callback or a policy."""
+    return {row.name: row for row in connection.execute(select(accounts))}
+
+
+def write_reserve(connection: Connection, size: int) -> None:
+    """Write a row of this size, to know whether the database has room for it."""
+    reserve = installation.c.key == "reserve"
+    connection.execute(installation.delete().where(reserve))
+    connection.execute(installation.insert().values(key="reserve", value="0" * size))
+
+
+def free_reserve(connection: Connection, now: int) -> None:
+    """Return the room back to the callbacks, and note when it was last tried."""
+    tried = installation.c.key.in_(("reserve", "probed_at"))
+    connection.execute(installation.delete().where(tried))
+    connection.execute(installation.insert().values(key="probed_at", value=str(now)))
+
+
+def alive_at(connection: Connection) -> int | None:
+    """Return when (Unix ms) the service last noted that it was alive."""
+    query = select(installation.c.value).where(installation.c.key == "alive_at")
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
+
+
+def note_alive(connection: Connection, now: int) -> None:
+    """Note that the service is alive."""
+    mine = installation.c.key == "alive_at"
+    changed = connection.execute(update(installation).where(mine).values(value=str(now)))
+    if changed.rowcount == 0:
+        connection.execute(installation.insert().values(key="alive_at", value=str(now)))
+
+
+def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], now: int) -> None:
+    """Keep each account's policy as it is now, and note in the audit trail which ones changed.
+
+    `now` is Unix milliseconds.
+    """
+    known = account_rows(connection)
+    for name, policy in policies:
+        if name not in known:
+            connection.execute(accounts.insert().values(name=name, policy=policy))
+            continue
+        before = known[name].policy
+        if before != policy:
+            mine = accounts.c.name == name
+            connection.execute(update(accounts).where(mine).values(policy=policy))
+        if before not in (policy, None):
+            connection.execute(
+                audit.insert().values(
+                    account=name, at=now, event="policy_changed", reason="configuration"
+                )
+            )
+
+
+CLOUD_MIGRATION = "0005"
+"""The first whose release reads users without a number, and identities without a hash."""
+
+
+def need_cloud_release(connection: Connection) -> None:
+    """Let no release open the database any more that does not know the Cloud API."""
+    older = (installation.c.key == OLDEST_KEY, installation.c.value < CLOUD_MIGRATION)
+    connection.execute(update(installation).where(*older).values(value=CLOUD_MIGRATION))
+
+
+def moved_back(connection: Connection, onprem: Collection[str]) -> str | None:
+    """Return an account with a client that holds users as only the Cloud API knows them.
+
+    Looks through the users only where the account was one of the Cloud API at its last start.
+    """
+    query = select(accounts.c.name, accounts.c.policy).where(accounts.c.name.in_(onprem))
+    rows = connection.execute(query)
+    back = [name for name, policy in rows if policy and json.loads(policy).get("local")]
+    if not back:
+        return None
+    only_there = or_(
+        users.c.wa_id == "",
+        users.c.state == State.AWAITING_HASH.value,
+        and_(users.c.state.is_not(None), users.c.hash.is_(None)),
+    )
+    found = select(users.c.account).where(users.c.account.in_(back), only_there).limit(1)
+    return connection.execute(found).scalar()

@@ -1,0 +1,202 @@
+"""Queries of users: identities, history, audit trail, and the blocks that a person put on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    union_all,
+)
+
+from service.model.decisions import Block
+from service.model.timeline import Change
+from service.model.users import AuditEntry, State, User
+from service.store.mapping import (
+    CHANGE_COLUMNS,
+    USER_COLUMNS,
+    change_of,
+    dump,
+    load,
+    user_of,
+)
+from service.store.schema import aliases, audit, blocks, changes, users
+
+CHUNK = 500
+
+Place = tuple[int, int]
+"""Where a page of a list begins: after this time (Unix ms) and this id."""
+
+_USER = [users.c[name] for name in USER_COLUMNS]
+
+
+def find_user(connection: Connection, account: str, alias: str) -> User | None:
+    """Return a user by what it is called, without history and work."""
+    return find_users(connection, account, [alias]).get(alias)
+
+
+def find_users(connection: Connection, account: str, names: Sequence[str]) -> dict[str, User]:
+    """Return users by what they are called, without history and work."""
+    found = {}
+    for start in range(0, len(names), CHUNK):
+        query = (
+            select(aliases.c.alias, *_USER)
+            .join(users, users.c.id == aliases.c.user_id)
+            .where(aliases.c.account == account)
+            .where(aliases.c.alias.in_(names[start : start + CHUNK]))
+        )
+        for row in connection.execute(query):
+            found[row[0]] = user_of(row[1:])
+    return found
+
+
+def history_of(connection: Connection, user_id: int, limit: int = 1000) -> list[Change]:
+    """Return the newest entries of a user's history, the newest first."""
+    query = (
+        select(changes.c.id, *(changes.c[name] for name in CHANGE_COLUMNS))
+        .where(changes.c.user_id == user_id)
+        .order_by(changes.c.first_at.desc(), changes.c.id.desc())
+        .limit(limit)
+    )
+    return [change_of(row) for row in connection.execute(query)]
+
+
+def audit_of(connection: Connection, user_id: int, limit: int = 1000) -> list[AuditEntry]:
+    """Return the newest entries of a user's audit trail, in their order.
+
+    What happened to those who turned out to be this user is part of it.
+    """
+    merged = select(users.c.id).where(users.c.merged_into == user_id)
+    whose = [user_id, *connection.execute(merged).scalars()]
+    query = select(audit).where(audit.c.user_id.in_(whose)).order_by(audit.c.id.desc()).limit(limit)
+    return [audit_entry_of(row) for row in reversed(connection.execute(query).all())]
+
+
+def audit_entry_of(row: Row[Any]) -> AuditEntry:
+    """Build an audit entry."""
+    return AuditEntry(
+        row.at,
+        row.event,
+        row.hash,
+        load(row.decided_by),
+        row.reason,
+        row.note,
+        load(row.evidence),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFilter:
+    """Which identities a list shows. `updated_since` is Unix milliseconds, and sorts by it."""
+
+    account: str | None = None
+    states: Sequence[State] = ()
+    updated_since: int | None = None
+
+
+def list_identities(
+    connection: Connection, wanted: IdentityFilter, after: Place | None, limit: int
+) -> list[User]:
+    """Return a page of identities, oldest change first, without history and work."""
+    if wanted.updated_since is not None:
+        query = _page(wanted, (), users.c.updated_at, after, limit)
+        query = query.where(users.c.updated_at >= wanted.updated_since)
+        if wanted.states:
+            # Within an expression, else SQLite takes the index of states and sorts all they have.
+            names = [str(state) for state in wanted.states]
+            query = query.where(func.coalesce(users.c.state, "").in_(names))
+        return [user_of(row) for row in connection.execute(query)]
+    # Each state's identities come in order from the index: a page of all is made of one of each.
+    states = dict.fromkeys(wanted.states or State)
+    pages = [_page(wanted, [state], users.c.changed_at, after, limit) for state in states]
+    together = union_all(*(select(page.subquery()) for page in pages)).subquery()
+    query = select(together).order_by(together.c.changed_at, together.c.id).limit(limit)
+    return [user_of(row) for row in connection.execute(query)]
+
+
+def _page(
+    wanted: IdentityFilter,
+    states: Sequence[State],
+    order: ColumnElement[Any],
+    after: Place | None,
+    limit: int,
+) -> Select[Any]:
+    query = select(*_USER).where(users.c.state.is_not(None))
+    if states:
+        query = query.where(users.c.state.in_([str(state) for state in states]))
+    if wanted.account is not None:
+        query = query.where(users.c.account == wanted.account)
+    if after is not None:
+        query = query.where(tuple_(order, users.c.id) > after)
+    return query.order_by(order, users.c.id).limit(limit)
+
+
+def count_states(connection: Connection) -> dict[State, int]:
+    """Count the identities in each state."""
+    query = select(users.c.state, func.count()).where(users.c.state.is_not(None))
+    rows = connection.execute(query.group_by(users.c.state))
+    counted: dict[str, int] = {row[0]: row[1] for row in rows}
+    return {state: counted.get(state.value, 0) for state in State}
+
+
+def oldest_pending(connection: Connection) -> int | None:
+    """Return since when (Unix ms) the longest pending identity has been."""
+    query = select(func.min(users.c.changed_at)).where(users.c.state == State.PENDING.value)
+    return connection.execute(query).scalar()
+
+
+def list_audit(
+    connection: Connection, account: str | None, event: str | None, after: int, limit: int
+) -> list[Row[Any]]:
+    """Return a page of the whole audit trail, oldest first.
+
+    Each with its user's names: `wa_id`, `known_as` (the user id). Who turned out to be another is
+    named as that one.
+    """
+    whose = users.alias()
+    query: Select[Any] = (
+        select(
+            audit,
+            func.nullif(whose.c.wa_id, "").label("wa_id"),
+            whose.c.user_id.label("known_as"),
+        )
+        .outerjoin(users, users.c.id == audit.c.user_id)
+        .outerjoin(whose, whose.c.id == func.coalesce(users.c.merged_into, users.c.id))
+        .where(audit.c.id > after)
+        .order_by(audit.c.id)
+        .limit(limit)
+    )
+    if account is not None:
+        query = query.where(audit.c.account == account)
+    if event is not None:
+        query = query.where(audit.c.event == event)
+    return list(connection.execute(query))
+
+
+def find_block(connection: Connection, user_id: int) -> Block | None:
+    """Return the block of a user, in force or not."""
+    row = connection.execute(select(blocks).where(blocks.c.user_id == user_id)).one_or_none()
+    return None if row is None else Block(row.reason, row.since, load(row.decided_by), row.until)
+
+
+def put_block(connection: Connection, user_id: int, block: Block | None) -> None:
+    """Keep the block of a user in the place of one before it, or none any more."""
+    connection.execute(delete(blocks).where(blocks.c.user_id == user_id))
+    if block is None:
+        return
+    row = {
+        "user_id": user_id,
+        "reason": block.reason,
+        "since": block.since,
+        "until": block.until,
+        "decided_by": dump(block.by),
+    }
+    connection.execute(insert(blocks).values(row))
