@@ -89,7 +89,7 @@ async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator[
         await service.stop()
 
 
-def application(parts: AppContext) -> web.Application:
+def _application(parts: AppContext) -> web.Application:
     """Make an application without routes."""
     middlewares = [counted, problems]
     if parts.settings.open_to_loopback_only:
@@ -105,7 +105,7 @@ def _add_api(app: web.Application) -> None:
     add_routes(app)
 
 
-def tls_of(server: ServerSettings) -> ssl.SSLContext | None:
+def _tls_of(server: ServerSettings) -> ssl.SSLContext | None:
     """Return what the service proves itself by; None behind a proxy that does."""
     if server.tls_cert_file is None:
         return None
@@ -130,7 +130,7 @@ class Service:
         """Take the addresses and the database, then take callbacks, then begin to work."""
         settings = self._settings
         server = settings.server
-        tls = tls_of(server)
+        tls = _tls_of(server)
         _raise_file_limit()
         outside = self._take_address("server", server.host, server.port)
         inside = None
@@ -144,14 +144,14 @@ class Service:
         background = self.background = BackgroundTasks(parts)
         await background.look_back()
         self._stack.push_async_callback(background.close)
-        app = application(parts)
+        app = _application(parts)
         webhook_handler(parts).add_routes(app)
         if inside is None:
             _add_api(app)
             await self._listen(app, outside, tls)
         else:
             await self._listen(app, outside, tls)
-            internal = application(parts)
+            internal = _application(parts)
             _add_api(internal)
             await self._listen(internal, inside, None)
         background.start()

@@ -65,6 +65,7 @@ async def test_a_check_is_answered_with_one_contact_an_input_in_their_order(
 
 
 async def test_what_is_processing_is_resolved_by_the_callback(service: Installation) -> None:
+    service.sim.fault("callback_contacts", latency=0.5, times=1)
     [item] = await ask(service, GERMAN)
     assert (item["status"], item["checking"], item["wa_id"]) == ("processing", True, None)
     path = "/accounts/main/recipients/lookup"
