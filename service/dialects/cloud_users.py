@@ -124,7 +124,8 @@ class ValueContacts:
     def add(self, entry: ContactEntry) -> None:
         """Add a contact, unless it repeats another; a third hash of its user is a fault."""
         user = entry.user.strongest or entry.user.parent
-        if any(entry.repeats(other) for other in self._by_alias.get(user or "", ())):
+        same = self._by_alias.get(user or "")
+        if same and any(entry.repeats(other) for other in same):
             return
         if entry.hash is not None:
             known = self._hashes.setdefault(user, set())
@@ -133,9 +134,9 @@ class ValueContacts:
             known.add(entry.hash)
         self._entries.append(entry)
         for alias in filter(None, entry.user):
-            same = self._by_alias.setdefault(alias, [])
-            if len(same) < MAX_ENTRIES:
-                same.append(entry)
+            found = self._by_alias.setdefault(alias, [])
+            if len(found) < MAX_ENTRIES:
+                found.append(entry)
 
     def entries_of(self, user: UserRef) -> Sequence[ContactEntry]:
         """Return the contacts of the user of a message or status: by user id, else by wa_id."""

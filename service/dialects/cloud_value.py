@@ -68,32 +68,29 @@ class Value:
 
     def read(self, value: dict[str, Any]) -> None:
         """Read the contacts first, for messages and statuses are completed by them."""
-        found = self._found
-        readers = {
-            "contacts": self._read_contact,
-            "messages": self._read_message,
-            "statuses": self._read_status,
-            "errors": _read_error,
-        }
-        given = {key: value[key] for key in readers if value.get(key) is not None}
-        for key, elements in given.items():
-            found.read_elements(key, elements, readers[key], self._where)
+        found, where = self._found, self._where
+        contacts, messages = value.get("contacts"), value.get("messages")
+        statuses, errors = value.get("statuses"), value.get("errors")
+        if contacts is not None:
+            found.read_elements("contacts", contacts, self._read_contact, where)
+        if messages is not None:
+            found.read_elements("messages", messages, self._read_message, where)
             found.events += self._contacts.remaining_sightings()
-        if not given:
+        if statuses is not None:
+            found.read_elements("statuses", statuses, self._read_status, where)
+            found.events += self._contacts.remaining_sightings()
+        if errors is not None:
+            found.read_elements("errors", errors, _read_error, where)
+        if contacts is None and messages is None and statuses is None and errors is None:
             found.others += 1
-        # Echoes are of messages of the business, and say nothing of a user but the time.
-        times = [value.get(key) for key in ("messages", "statuses", "message_echoes")]
-        self._read_unused_contacts(times)
-
-    def _read_unused_contacts(self, times: list[Any]) -> None:
-        """Read the contacts of users whom no message and no status is about."""
-        entries = self._contacts.unused_entries()
-        if not entries:
-            return
-        events, nameless = self._contacts.events_of_unused(entries, _earliest(times))
-        self._found.events += events
-        for _ in range(nameless):
-            self._found.add_fault(f"{self._where}contacts", "no user is named")
+        unused = self._contacts.unused_entries()
+        if unused:
+            # Echoes are of messages of the business, and say nothing of a user but the time.
+            at = _earliest(messages, statuses, value.get("message_echoes"))
+            events, nameless = self._contacts.events_of_unused(unused, at)
+            found.events += events
+            for _ in range(nameless):
+                found.add_fault(f"{where}contacts", "no user is named")
 
     def _read_contact(self, element: dict[str, Any]) -> list[Event] | None:
         user = read_user_ref(element, "user_id", "wa_id", "parent_user_id")
@@ -116,7 +113,8 @@ class Value:
             return self._read_system(element, sender, at)
         stamp, fault = _stamp_or_fault(element, at)
         entries = self._contacts.entries_of(sender)
-        sender = self._contacts.resolve_aliases(sender, entries)
+        if entries:
+            sender = self._contacts.resolve_aliases(sender, entries)
         user = sender.strongest
         if user is None:
             if fault is not None:
@@ -219,7 +217,8 @@ class Value:
         user = read_user_ref(element, user_id, wa_id, parent)
         hash_, fault = _hash_or_fault(element, "recipient_identity_key_hash")
         entries = self._contacts.entries_of(user)
-        user = self._contacts.resolve_aliases(user, entries)
+        if entries:
+            user = self._contacts.resolve_aliases(user, entries)
         refused = status == "failed" and has_code(element, HASH_REFUSED_CODE)
         if user.strongest is None and (refused or hash_ is not None or fault is not None):
             user = user_ref(None, _recipient_in_id(element), user.parent)
@@ -259,7 +258,7 @@ def _sending(
     return MessageSent(name, id_, at) if recipient is None or recipient not in user[:2] else None
 
 
-def _earliest(parts: list[Any]) -> Moment | None:
+def _earliest(*parts: Any) -> Moment | None:
     """Return the earliest time in messages and statuses: no hash beside them is surely newer."""
     times = (
         second(element.get("timestamp"))

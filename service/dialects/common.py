@@ -325,7 +325,9 @@ class Findings:
         What can't be read comes last: a hash beside it that can be must not be the first one that
         is ever seen of the user, for then it would be trusted.
         """
-        events = sorted(self.events, key=lambda event: isinstance(event, HashUnreadable))
+        events = self.events
+        if self.faults:
+            events = sorted(events, key=lambda event: isinstance(event, HashUnreadable))
         return Reading(
             tuple(events),
             tuple(self.faults),

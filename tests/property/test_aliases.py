@@ -68,7 +68,7 @@ class People:
         assert result is Result.TAKEN
 
     def reasons(self, alias: str) -> set[str]:
-        """Give why nobody may write to whom a name leads to."""
+        """Return why nobody may write to whom a name leads to."""
         user = self.of(alias)
         found = (
             set()
@@ -129,7 +129,7 @@ def at(slot: int) -> Moment:
 
 @st.composite
 def one_person(draw: st.DrawFn) -> tuple[list[Said], list[Said]]:
-    """Give messages of one person, each naming them by some of their names, and a delivery."""
+    """Return messages of one person, each naming them by some of their names, and a delivery."""
     names = [(FIRST, NUMBER, None), (FIRST, None, None), (None, NUMBER, None)]
     names += [(FIRST, NUMBER, PARENT), (FIRST, None, PARENT)]
     slots = draw(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True))
@@ -144,7 +144,7 @@ def one_person(draw: st.DrawFn) -> tuple[list[Said], list[Said]]:
 
 @st.composite
 def a_number_changes_hands(draw: st.DrawFn) -> tuple[list[Said], list[Said]]:
-    """Give messages of two people, one after the other under the same number, and a delivery."""
+    """Return messages of two people, one after the other under the same number, and a delivery."""
     handover = draw(st.integers(1, 8))
     slots = draw(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True))
     slots = sorted({*slots, 0, handover})
@@ -240,7 +240,7 @@ def test_a_number_belongs_to_who_had_it_last_and_brings_nothing_along(
 
 @st.composite
 def two_user_ids(draw: st.DrawFn, *, same: str | None) -> tuple[list[Said], list[Said]]:
-    """Give messages from one number, first with one user id, then with another, and a delivery.
+    """Return messages from one number, first with one user id, then with another, and a delivery.
 
     `same` is what both have in common: the hash, the parent id, or nothing. In some there is no
     hash, in some no number; but each user id is told with the number, at first.

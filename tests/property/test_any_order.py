@@ -72,7 +72,7 @@ def user(wa_id: str, number: int) -> User:
 
 
 def users_with(state: State | None, hash_: str, at: int) -> Users:
-    """Give the users as they were before; the first has an identity in that state."""
+    """Return the users as they were before; the first has an identity in that state."""
     users = {wa_id: user(wa_id, n) for n, wa_id in enumerate((OLD, NEW, OTHER), 1)}
     if state is None:
         return users
@@ -110,7 +110,7 @@ def apply(users: Users, events: Iterable[Event], policies: Policies) -> Users:
 
 
 def shown(users: Users) -> dict[str, Any]:
-    """Give what must not depend on the order; times of arrival and of decisions may."""
+    """Return what must not depend on the order; times of arrival and of decisions may."""
     return {wa_id: state_of(who) for wa_id, who in users.items()}
 
 
@@ -135,7 +135,7 @@ def state_of(who: User) -> dict[str, Any]:
 
 
 def everything(users: Users) -> dict[str, Any]:
-    """Give all that is kept of the users, but for the marks of what is to be written."""
+    """Return all that is kept of the users, but for the marks of what is to be written."""
     return {
         wa_id: (
             state_of(who),
@@ -168,7 +168,7 @@ def second(slot: int) -> Moment:
 def sightings(
     draw: st.DrawFn, slot: int, wa_id: str, hashes: str, claims: st.SearchStrategy[Any]
 ) -> list[Event]:
-    """Give one change as it is told: by a notification, by a message, exactly or to the second."""
+    """Return one change as it is reported: by a notification or a message, exactly or not."""
     hash_ = draw(st.sampled_from(hashes))
     moment = exact(slot, draw(st.integers(0, 999)))
     said = Moment(second(slot).at + 1_000 * draw(st.integers(0, 3)), Precision.SECOND)
@@ -190,7 +190,7 @@ def happenings(
     claims: st.SearchStrategy[Any],
     moves: tuple[tuple[str, str], ...],
 ) -> list[Event]:
-    """Give what happened within one slot of time."""
+    """Return what happened within one slot of time."""
     wa_id = draw(st.sampled_from([OLD, OLD, OLD, NEW]))
     kind = draw(st.sampled_from(["seen"] * 5 + ["blocked", "moved", "wrote"]))
     at = draw(st.sampled_from([exact(slot, 250), second(slot)]))
@@ -219,7 +219,7 @@ def stories(
     policies: tuple[str, ...] = tuple(POLICIES),
     cloud: bool = False,
 ) -> Story:
-    """Give a story whose events are far enough apart for hashes to come again."""
+    """Return a story whose events are far enough apart for hashes to come again."""
     slots = draw(st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=7, unique=True))
     first, *others = slots
     before = users_with(
@@ -246,7 +246,7 @@ def outcomes(story: Story) -> tuple[Users, Users]:
 
 @st.composite
 def dense_stories(draw: st.DrawFn) -> Story:
-    """Give a story of changes as close as a millisecond, each to a hash of its own."""
+    """Return a story of changes as close as a millisecond, each to a hash of its own."""
     offsets = draw(st.lists(st.integers(0, 40), min_size=1, max_size=8, unique=True))
     first, *others = offsets
     before = users_with(draw(st.sampled_from(STATES)), "before", START + first)
@@ -258,7 +258,7 @@ def dense_stories(draw: st.DrawFn) -> Story:
 
 
 def asked_where_due(users: Users, delivered: Iterable[Event]) -> bool:
-    """Tell whether the client will be asked wherever a callback left a doubt."""
+    """Return whether the client will be asked wherever a callback left a doubt."""
     for event in delivered:
         who = users[event.user or ""]
         if who.identity.blocked_since is not None and who.identity.ask is None:
@@ -295,7 +295,7 @@ def test_on_the_cloud_api_every_order_of_delivery_ends_in_the_same_state(story: 
 
 @st.composite
 def refused_stories(draw: st.DrawFn) -> Story:
-    """Give a story of a user whose hash was trusted, with messages that are refused with 137000."""
+    """Return a story of a user whose hash was trusted, with messages refused with 137000."""
     story: Story = draw(
         stories(before_hash="Z", states=(State.ACKNOWLEDGED,), policies=("manual",), cloud=True)
     )

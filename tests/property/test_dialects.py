@@ -69,7 +69,7 @@ def read(callback: Any) -> Reading:
 
 
 def shaped(spoiler: st.SearchStrategy[Any]) -> dict[str, st.SearchStrategy[dict[str, Any]]]:
-    """Give the shapes of the wire page, each with any of its parts spoiled or missing."""
+    """Return the shapes of the wire page, each with any of its parts spoiled or missing."""
 
     def part(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         return good | good | spoiler
@@ -129,7 +129,7 @@ def callbacks(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
 
 
 def elements_of(callback: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Give the elements in the order in which a callback is read."""
+    """Return the elements in the order in which a callback is read."""
     return [
         (key, element)
         for key in KEYS
@@ -139,13 +139,13 @@ def elements_of(callback: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def unreadable_last(readings: list[Reading]) -> tuple[Event, ...]:
-    """Give the events of several readings in the order in which one reading has them."""
+    """Return the events of several readings in the order in which one reading has them."""
     events = chain.from_iterable(reading.events for reading in readings)
     return tuple(sorted(events, key=lambda event: isinstance(event, HashUnreadable)))
 
 
 def keepable(event: Event) -> bool:
-    """Tell whether a database, a path and a log can bear all that the event carries."""
+    """Return whether a database, a path and a log can bear all that the event carries."""
     match event:
         case ContactChecked():
             texts = [event.input, event.status]
@@ -238,7 +238,7 @@ def test_every_element_alone_gives_the_same_events_as_among_its_neighbours(
 
 @st.composite
 def good_and_broken(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give a good callback, and the same with broken elements put between its own."""
+    """Return a good callback, and the same with broken elements put between its own."""
     good: dict[str, list[Any]] = {}
     mixed: dict[str, list[Any]] = {}
     for key in ("contacts", "messages", "statuses"):
@@ -428,7 +428,7 @@ def events_of(**value: Any) -> tuple[Event, ...]:
 
 
 def cloud_values(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give values of the wire page, old and new, each with any of its parts spoiled or missing."""
+    """Return values of the wire page, old and new, with any of their parts spoiled or missing."""
 
     def part(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         return good | good | good | spoiler

@@ -71,7 +71,7 @@ def test_what_is_no_object_is_not_read(body: bytes) -> None:
 
 
 def nested(depth: int) -> bytes:
-    """Give an object that is so many levels deep, itself the first."""
+    """Return an object that is so many levels deep, itself the first."""
     return b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)
 
 

@@ -1,4 +1,4 @@
-"""How a number of the Cloud API must be set up: what is wrong is told, and only that."""
+"""How a number of the Cloud API must be set up: what is wrong is found, and only that."""
 
 import pytest
 

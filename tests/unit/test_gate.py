@@ -38,7 +38,7 @@ def answer(
     now: int = NOW,
     **status: Any,
 ) -> Verdict:
-    """Give the gate's answer where so much is known; `checks` are of the text as it stands."""
+    """Return the gate's answer where so much is known; `checks` are of the text as it stands."""
     data = RecipientData(
         COUNTRY_OF,
         {text: spell(text, COUNTRY_OF)},

@@ -53,7 +53,7 @@ def claim(
 
 
 def acknowledged(hash_: str = "A", at: float = 10) -> User:
-    """Give a user whose identity the client said is acknowledged, five seconds after."""
+    """Return a user whose identity the client said is acknowledged, five seconds after."""
     known, then = user(), T + round(at * 1000)
     record_sighting(known, IdentitySeen(WA_ID, hash_, exact(at)), context(now=then + 100))
     apply_client_answer(known, Answer(hash_, None, acknowledged=True), context(now=then + 5_000))

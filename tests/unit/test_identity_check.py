@@ -1,4 +1,4 @@
-"""Whether the identity change check seems to be on is told by the messages that come."""
+"""Whether the identity change check seems to be on is seen in the messages that come."""
 
 import pytest
 

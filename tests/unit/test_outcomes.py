@@ -30,7 +30,7 @@ def context(now: int = NOW, policy: Policy = MANUAL) -> Context:
 
 
 def user() -> User:
-    """Give a user whose acknowledgement is under way."""
+    """Return a user whose acknowledgement is under way."""
     latest = Change("A", Moment(NOW - 500), NOW - 400, [Moment(NOW - 500)])
     latest.decided_by, latest.decided_at = CRM, NOW - 300
     work = Work(Kind.ACKNOWLEDGE, NOW - 300, "A", begun=True)

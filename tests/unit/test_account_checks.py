@@ -1,4 +1,4 @@
-"""What a client must be set to: each wrong setting is told, and only those."""
+"""What a client must be set to: each wrong setting is found, and only those."""
 
 from dataclasses import replace
 from typing import Any
