@@ -68,7 +68,7 @@ class RecordAnswer(OneUserCommand):
     answer: Answer | None
 
     def apply(self, uow: UnitOfWork) -> Refreshed:
-        """Let the answer take effect; a user who was unverified since a restore is verified by it."""
+        """Apply the answer; a user who was unverified since a restore is verified by it."""
         known = uow.find(self.account, self.alias)
         if (known.identity.version if known is not None else 0) != self.version:
             return Refreshed(known, changed=True)

@@ -138,7 +138,7 @@ def unknown_numbers(connection: Connection, app: str, names: Sequence[str]) -> l
 
 
 def dismissed_of(connection: Connection, account: str, code: str) -> dict[str, int]:
-    """Return up to which callback an account's issues of a code were dismissed, by their subject."""
+    """Return up to which callback issues of a code were dismissed, by their subject."""
     ours = dismissals.c
     query = select(ours.subject, ours.journal_id).where(ours.account == account, ours.code == code)
     return {row.subject: row.journal_id for row in connection.execute(query)}

@@ -50,7 +50,7 @@ class Contents:
 
 
 def upgrade(path: Path) -> tuple[str | None, str | None]:
-    """Bring a file to this release, made where there is none; return its schema before and after."""
+    """Bring a file, or a new one, to this release; return its schema before and after."""
     prepare_file(path)
     with _explained(path), _locked(path):
         before = _schema_of(path)

@@ -130,7 +130,7 @@ def verify_user(connection: Connection, account: str, user_id: int) -> None:
 
 
 def verify_account(connection: Connection, account: str, now: int) -> bool:
-    """Make an account verified again, once nobody is left to be asked about; return whether it is."""
+    """Make an account verified again, if nobody is left to be asked about; return whether it is."""
     left = exists().where(unverified.c.account == account)
     changed = connection.execute(
         update(accounts)

@@ -57,7 +57,7 @@ def current(raw: sqlite3.Connection) -> str | None:
 
 
 def unfit(raw: sqlite3.Connection) -> str | None:
-    """Return why this release can't run on a SQLite file, even after a migration; None if it can."""
+    """Return why this release can't run on a file, even after a migration; None if it can."""
     found, head = current(raw), latest()
     if found is None:
         return "not a database of Ackgate" if _has_table(raw, "%") else None

@@ -148,7 +148,7 @@ async def test_a_user_of_whom_nothing_is_known_was_never_heard_of(
         await transaction.save_users([user])
 
     await within(database, add)
-    assert not (await known(database, WA_ID)).users[WA_ID].heard_of
+    assert not (await known(database, WA_ID)).users[WA_ID].is_known
 
 
 async def test_each_account_has_its_own(database: SQLiteDatabase) -> None:
