@@ -54,7 +54,7 @@ class Replay:
 
 
 @dataclass(slots=True)
-class RecordCallback:
+class RecordCallback(Command[None]):
     """A callback, or a slice of a large one: only the first slice keeps the journal row.
 
     `digest` is of the whole callback's `body`, to know a byte-identical redelivery by; `recipients`
@@ -77,7 +77,7 @@ class RecordCallback:
         """One for the row, and one for each event."""
         return 1 + len(self.events)
 
-    async def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction, /) -> Required:
         """Want the users and contacts that the events speak of."""
         if not self.events:
             return NOTHING
@@ -168,7 +168,7 @@ class RecordCallback:
         if taken is not None:
             uow.put_contact(taken)
 
-    def fallback(self, error: Exception) -> "Command[None] | None":
+    def fallback(self, error: Exception, /) -> "Command[None] | None":
         """Keep the callback, quarantined, without its events."""
         reason = f"the rules failed: {type(error).__name__}"
         if self.replay is not None:

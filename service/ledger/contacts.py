@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
+from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model import contacts
 from service.model.budget import Budget, Usage
 from service.model.contacts import (
@@ -42,13 +42,6 @@ from service.store.database import Transaction
 
 KEPT_MS = DAY_MS
 """How long a request is known by its Idempotency-Key."""
-
-
-class _OfContacts:
-    """An entry whose faults are the asker's."""
-
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to who asked."""
 
 
 class Key(NamedTuple):
@@ -100,7 +93,7 @@ Plan = Planned | OverBudget | NoOptIn | AnotherRequest | Repeat
 
 
 @dataclass(slots=True)
-class PlanChecks(_OfContacts):
+class PlanChecks(Command[Plan]):
     """Decides what is to be asked for a request, opens the checks, and counts them."""
 
     account: str
@@ -116,8 +109,8 @@ class PlanChecks(_OfContacts):
         """Some for each input."""
         return 1 + 2 * len(self.numbers)
 
-    async def required(self, _: Transaction) -> Required:
-        """Want the inputs, literally."""
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to load."""
         return Required(inputs=[(self.account, number.input) for number in self.numbers])
 
     def apply(self, uow: UnitOfWork) -> Plan:
@@ -198,17 +191,12 @@ class PlanChecks(_OfContacts):
 
 
 @dataclass(frozen=True, slots=True)
-class KeepAnswer(_OfContacts):
+class KeepAnswer(Command[None]):
     """Keeps what a request was answered, to answer its repetitions."""
 
     account: str
     key: Key
     answer: str
-    weight: int = 2
-
-    async def required(self, _: Transaction) -> Required:
-        """Want nothing."""
-        return NOTHING
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it."""
@@ -217,7 +205,7 @@ class KeepAnswer(_OfContacts):
 
 
 @dataclass(frozen=True, slots=True)
-class RecordCheckResults(_OfContacts):
+class RecordCheckResults(Command[None]):
     """What the client answered to a check; nothing where its effect is unknown.
 
     What it did not answer stays open, and waits for a callback.
@@ -233,8 +221,8 @@ class RecordCheckResults(_OfContacts):
         """One for each input."""
         return 1 + len(self.asked)
 
-    async def required(self, _: Transaction) -> Required:
-        """Want the inputs, those asked and those answered."""
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to load."""
         inputs = {*self.asked, *(result.input for result in self.results)}
         return Required(inputs=[(self.account, input_) for input_ in inputs])
 
@@ -252,7 +240,7 @@ class RecordCheckResults(_OfContacts):
 
 
 @dataclass(frozen=True, slots=True)
-class PostponeChecks(_OfContacts):
+class PostponeChecks(Command[None]):
     """A check that did not reach the client: it is asked later, at `due_at` (Unix ms)."""
 
     account: str
@@ -264,8 +252,8 @@ class PostponeChecks(_OfContacts):
         """One for each input."""
         return 1 + len(self.asked)
 
-    async def required(self, _: Transaction) -> Required:
-        """Want the inputs."""
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to load."""
         return Required(inputs=[(self.account, input_) for input_ in self.asked])
 
     def apply(self, uow: UnitOfWork) -> None:
@@ -286,7 +274,7 @@ class Due:
 
 
 @dataclass(slots=True)
-class TakeDueChecks(_OfContacts):
+class TakeDueChecks(Command[Due]):
     """Takes checks that are due: to ask again, or to give up."""
 
     account: str
@@ -300,8 +288,8 @@ class TakeDueChecks(_OfContacts):
         """One for each input."""
         return 1 + self.limit
 
-    async def required(self, transaction: Transaction) -> Required:
-        """Want those that are due."""
+    async def required(self, transaction: Transaction, /) -> Required:
+        """Return what to load."""
         self.inputs = await transaction.run(
             partial(due_inputs, account=self.account, now=transaction.now, limit=self.limit)
         )
@@ -333,7 +321,7 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
-class RenewContacts(_OfContacts):
+class RenewContacts(Command[Renewed]):
     """Opens checks of contacts that are about to expire, as far as the budget suffices."""
 
     account: str
@@ -346,8 +334,8 @@ class RenewContacts(_OfContacts):
         """One for each input."""
         return 1 + len(self.inputs)
 
-    async def required(self, _: Transaction) -> Required:
-        """Want the inputs."""
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to load."""
         return Required(inputs=[(self.account, input_) for input_ in self.inputs])
 
     def apply(self, uow: UnitOfWork) -> Renewed:
@@ -366,7 +354,7 @@ class RenewContacts(_OfContacts):
 
 
 @dataclass(frozen=True, slots=True)
-class CountMessages(_OfContacts):
+class CountMessages(Command[None]):
     """Messages that callbacks told of: how many, and to whom the business wrote."""
 
     account: str
@@ -377,10 +365,6 @@ class CountMessages(_OfContacts):
     def weight(self) -> int:
         """One for each user."""
         return 1 + len(self.wa_ids)
-
-    async def required(self, _: Transaction) -> Required:
-        """Want nothing: the rows are written without being looked at."""
-        return NOTHING
 
     def apply(self, uow: UnitOfWork) -> None:
         """Count, and note."""

@@ -1,9 +1,10 @@
-"""A person's decisions about users, and what a client answered, as commands of the ledger."""
+"""Commands about users: a person's decisions, a client's answers, and a move to the Cloud API."""
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
-from service.ledger.unit_of_work import NOTHING, Required, UnitOfWork
+from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Block, Decision, Result, block_user, decide, unblock_user
 from service.model.outcomes import Answer, apply_client_answer, apply_not_found, migrate_to_cloud
 from service.model.users import AuditEntry, By, User
@@ -13,24 +14,22 @@ from service.store.journal import dismiss
 from service.store.outbox import left_to_client
 from service.store.restore import forgo_asking, verify_account, verify_user
 
+T = TypeVar("T")
 
-class OneUserCommand:
-    """An entry that concerns one user, and is of one event's weight."""
+
+class OneUserCommand(Command[T]):
+    """A command that concerns one user."""
 
     account: str
     alias: str
-    weight = 1
 
-    async def required(self, _: Transaction) -> Required:
-        """Want that user."""
+    async def required(self, _: Transaction, /) -> Required:
+        """Return that user."""
         return Required(aliases=[(self.account, self.alias)])
-
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to who asked."""
 
 
 @dataclass(frozen=True)
-class TakeDecision(OneUserCommand):
+class TakeDecision(OneUserCommand[tuple[Result, User | None]]):
     """A decision about a user; answered with its result and the user as it is then."""
 
     account: str
@@ -56,7 +55,7 @@ class Refreshed:
 
 
 @dataclass(frozen=True)
-class RecordAnswer(OneUserCommand):
+class RecordAnswer(OneUserCommand[Refreshed]):
     """What the client answered to a question asked now; `version` as it was when asked.
 
     `answer` is None where the client knows no identity of the user.
@@ -84,26 +83,18 @@ class RecordAnswer(OneUserCommand):
 
 
 @dataclass(frozen=True)
-class CompleteVerification:
+class CompleteVerification(Command[bool]):
     """Makes an account verified again once nobody is left to be asked about; answers whether."""
 
     account: str
-    weight: int = 1
-
-    async def required(self, _: Transaction) -> Required:
-        """Want nobody."""
-        return NOTHING
 
     def apply(self, uow: UnitOfWork) -> bool:
         """Look whether somebody is left."""
         return verify_account(uow.connection, self.account, uow.now)
 
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to the verifier."""
-
 
 @dataclass(frozen=True)
-class BlockUser(OneUserCommand):
+class BlockUser(OneUserCommand[Block]):
     """Blocks a user, also one that is not known, until a time (Unix ms) or for good.
 
     `note` goes to the audit trail. Answered with the block as it is then.
@@ -131,7 +122,7 @@ class BlockUser(OneUserCommand):
 
 
 @dataclass(frozen=True)
-class UnblockUser(OneUserCommand):
+class UnblockUser(OneUserCommand[bool]):
     """Ends a block; answers whether there was one in force."""
 
     account: str
@@ -153,16 +144,20 @@ BATCH = 500
 
 
 @dataclass(slots=True)
-class MoveToCloud:
+class MoveToCloud(Command[int | None]):
     """Settles some users of an account; answers with the last of them, None where there is none."""
 
     account: str
     after: int = 0
     ids: list[int] = field(default_factory=list)
-    weight: int = 1 + BATCH
 
-    async def required(self, transaction: Transaction) -> Required:
-        """Want those whom a client was still to be asked or told about."""
+    @property
+    def weight(self) -> int:
+        """One for each user."""
+        return 1 + BATCH
+
+    async def required(self, transaction: Transaction, /) -> Required:
+        """Return what to load."""
         self.ids = await transaction.run(
             partial(left_to_client, account=self.account, after=self.after, limit=BATCH)
         )
@@ -183,23 +178,15 @@ class MoveToCloud:
         end_checks(connection, self.account)
         return self.ids[-1] if self.ids else None
 
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to the start."""
-
 
 @dataclass(frozen=True, slots=True)
-class DismissIssue:
+class DismissIssue(Command[None]):
     """Dismisses an issue of an account, or of an app, as the journal calls it."""
 
     account: str
     code: str
     subject: str | None
     by: By
-    weight: int = 1
-
-    async def required(self, _: Transaction) -> Required:
-        """Want nobody."""
-        return NOTHING
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it, and who did so."""
@@ -208,6 +195,3 @@ class DismissIssue:
         reason = f"{self.code} {self.subject}" if self.subject else self.code
         entry = AuditEntry(uow.now, "issue_dismissed", by=self.by, reason=reason)
         uow.add_audit(self.account, entry)
-
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to who asked."""

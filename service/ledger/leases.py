@@ -1,11 +1,11 @@
-"""Leased work: taken, prolonged, and settled, as entries of the ledger."""
+"""Commands about leased work: taken, renewed, and settled."""
 
 from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 
-from service.ledger.unit_of_work import Required, UnitOfWork
+from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.identity import ask_client, come_due
 from service.model.outcomes import (
     Accepted,
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lease:
-    """A piece of leased work, as its holder sees it; each is itself alone.
+    """The right to do a piece of work, as its holder has it; no two are equal.
 
     `begun` says that an earlier PUT may have reached the client: a GET comes first.
     """
@@ -45,7 +45,7 @@ class Lease:
 
 
 @dataclass(slots=True)
-class LeaseWork:
+class LeaseWork(Command[list[Lease]]):
     """Takes work of one account that is due: one piece for each holder named, at most."""
 
     account: str
@@ -58,8 +58,8 @@ class LeaseWork:
         """One for each piece of work."""
         return 1 + len(self.holders)
 
-    async def required(self, transaction: Transaction) -> Required:
-        """Want the users whose work is due."""
+    async def required(self, transaction: Transaction, /) -> Required:
+        """Return what to load."""
         self.due = await transaction.due(self.account, self.kind, len(self.holders))
         return Required(ids=self.due)
 
@@ -67,7 +67,7 @@ class LeaseWork:
         """Lease what is still to be done; the policy is asked once more where it was scheduled."""
         pairs = zip(self.due, self.holders, strict=False)
         leased = [self._lease(uow, uow.find_by_id(user_id), holder) for user_id, holder in pairs]
-        return [task for task in leased if task is not None]
+        return [lease for lease in leased if lease is not None]
 
     def _lease(self, uow: UnitOfWork, user: User | None, holder: str) -> Lease | None:
         if user is None:
@@ -80,7 +80,7 @@ class LeaseWork:
             return None
 
     def _take(self, uow: UnitOfWork, user: User, holder: str) -> Lease | None:
-        """Lease it, if it is still due: an entry before in the batch may have changed that."""
+        """Lease it, if it is still due: a command before it in the batch may have changed that."""
         work = _work(user, self.kind)
         if work is None or work.due_at > uow.now or work.under_way(uow.now):
             return None
@@ -91,13 +91,10 @@ class LeaseWork:
             work = user.identity.work
         if work is None:
             return None
-        task = _task(user, work, holder)
+        lease = _lease_of(user, work, holder)
         work.begun = work.begun or self.kind is Kind.ACKNOWLEDGE
         work.holder, work.lease_until = holder, uow.now + LEASE_MS
-        return task
-
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to the worker."""
+        return lease
 
 
 def _work(user: User, kind: Kind) -> Work | None:
@@ -111,7 +108,7 @@ def _put_off(user: User, kind: Kind, due_at: int) -> None:
         work.due_at = due_at
 
 
-def _task(user: User, work: Work, holder: str) -> Lease:
+def _lease_of(user: User, work: Work, holder: str) -> Lease:
     return Lease(
         user.account,
         user.alias,
@@ -127,68 +124,61 @@ def _task(user: User, work: Work, holder: str) -> Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordOutcome:
-    """What a piece of leased work came to; counted only while the lease lasts."""
+class RecordOutcome(Command[Settled]):
+    """The outcome of a piece of leased work; it counts only while the lease lasts."""
 
-    task: Lease
+    lease: Lease
     outcome: PutOutcome | GetOutcome
-    weight: int = 1
 
-    async def required(self, _: Transaction) -> Required:
-        """Want the user."""
-        return Required(ids=[self.task.user_id])
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to load."""
+        return Required(ids=[self.lease.user_id])
 
     def apply(self, uow: UnitOfWork) -> Settled:
         """Let the rules settle it."""
-        task, outcome = self.task, self.outcome
-        user = uow.find_by_id(task.user_id)
+        lease, outcome = self.lease, self.outcome
+        user = uow.find_by_id(lease.user_id)
         if user is None:
             return Settled.NOT_OURS
-        context = uow.context(task.account)
-        if task.kind is Kind.ASK:
+        context = uow.context(lease.account)
+        if lease.kind is Kind.ASK:
             if isinstance(outcome, Accepted | NoEffect):
                 raise TypeError("a question is not answered like a PUT")
-            return settle_get(user, task.holder, task.version, outcome, context)
-        return settle_put(user, task.holder, task.hash or "", outcome, context)
-
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to the worker."""
+            return settle_get(user, lease.holder, lease.version, outcome, context)
+        return settle_put(user, lease.holder, lease.hash or "", outcome, context)
 
 
 @dataclass(frozen=True, slots=True)
-class RenewLeases:
+class RenewLeases(Command[list[Lease]]):
     """Prolongs the leases that their holders still have; answered with those."""
 
-    tasks: tuple[Lease, ...]
+    leases: tuple[Lease, ...]
 
     @property
     def weight(self) -> int:
         """One for each lease."""
-        return 1 + len(self.tasks)
+        return 1 + len(self.leases)
 
-    async def required(self, _: Transaction) -> Required:
-        """Want the users."""
-        return Required(ids=[task.user_id for task in self.tasks])
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to load."""
+        return Required(ids=[lease.user_id for lease in self.leases])
 
     def apply(self, uow: UnitOfWork) -> list[Lease]:
         """Prolong."""
-        return [task for task in self.tasks if _prolong(uow, task)]
-
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to the worker."""
+        return [lease for lease in self.leases if _prolong(uow, lease)]
 
 
-def _prolong(uow: UnitOfWork, task: Lease) -> bool:
-    user = uow.find_by_id(task.user_id)
-    work = None if user is None else _work(user, task.kind)
-    if user is None or work is None or not work.held_by(task.holder, uow.now):
+def _prolong(uow: UnitOfWork, lease: Lease) -> bool:
+    user = uow.find_by_id(lease.user_id)
+    work = None if user is None else _work(user, lease.kind)
+    if user is None or work is None or not work.held_by(lease.holder, uow.now):
         return False
     work.lease_until = uow.now + LEASE_MS
     return True
 
 
 @dataclass(slots=True)
-class SweepIdentities:
+class SweepIdentities(Command[int]):
     """Wants an answer about identities that stay unacknowledged and were not asked about lately.
 
     Answered with how many there were. `before` is Unix milliseconds.
@@ -204,8 +194,8 @@ class SweepIdentities:
         """One for each identity."""
         return 1 + self.limit
 
-    async def required(self, transaction: Transaction) -> Required:
-        """Want those users."""
+    async def required(self, transaction: Transaction, /) -> Required:
+        """Return what to load."""
         self.ids = await transaction.run(
             partial(stale_unsettled, account=self.account, before=self.before, limit=self.limit)
         )
@@ -219,6 +209,3 @@ class SweepIdentities:
                 user.identity.checked_at = uow.now
                 ask_client(user, "sweep", uow.context(self.account))
         return len(self.ids)
-
-    def fallback(self, _: Exception) -> None:
-        """Pass the fault to the worker."""

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 MAX_ENTRIES = 256
 MAX_WEIGHT = 1500
-"""What one transaction takes at most: entries, and events in them."""
+"""What one transaction takes at most: commands, and events in them."""
 QUIET_TURNS = 3
 
 MAX_TRIES = 3
@@ -34,14 +34,14 @@ class FullError(Exception):
 
 
 class _Waiting(NamedTuple):
-    entry: Command[Any]
+    command: Command[Any]
     future: asyncio.Future[Any]
 
 
 class Ledger:
-    """Writes entries in the order of their arrival, together, and answers each once committed.
+    """Writes commands in the order of their arrival, together, and answers each once committed.
 
-    `listeners` hear of every commit on the event loop, before the entries are answered. `refused`
+    `listeners` hear of every commit on the event loop, before the commands are answered. `refused`
     counts the transactions that the database did not do.
     """
 
@@ -70,7 +70,7 @@ class Ledger:
 
     @property
     def waiting(self) -> int:
-        """How many entries wait to be written."""
+        """How many commands wait to be written."""
         return len(self._queue)
 
     @property
@@ -83,16 +83,16 @@ class Ledger:
         if len(self._queue) >= self._max_waiting:
             raise FullError
 
-    def submit(self, entry: Command[T], *, bounded: bool = False) -> asyncio.Future[T]:
-        """Write an entry; the future tells what the rules made of it, once it is on disk.
+    def submit(self, command: Command[T], *, bounded: bool = False) -> asyncio.Future[T]:
+        """Write a command; the future tells what the rules made of it, once it is on disk.
 
         Raises FullError where `bounded` and too much waits; the future holds UnavailableError where
-        the database fails. In both cases nothing of the entry is in effect.
+        the database fails. In both cases nothing of the command is in effect.
         """
         if bounded:
             self.check_room()
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.append(_Waiting(entry, future))
+        self._queue.append(_Waiting(command, future))
         if self._task is None:
             self._task = self._loop.create_task(self._run())
         return future
@@ -124,9 +124,9 @@ class Ledger:
 
     def _take(self) -> list[_Waiting]:
         batch = [self._queue.popleft()]
-        weight = batch[0].entry.weight
+        weight = batch[0].command.weight
         while self._queue and len(batch) < MAX_ENTRIES:
-            weight += self._queue[0].entry.weight
+            weight += self._queue[0].command.weight
             if weight > MAX_WEIGHT:
                 break
             batch.append(self._queue.popleft())
@@ -136,10 +136,10 @@ class Ledger:
         """Write a batch; when the rules fail on it, one by one, so that one poisons only itself."""
         started = time.perf_counter()
         try:
-            results, commit = await self._transact([w.entry for w in batch])
+            results, commit = await self._transact([w.command for w in batch])
         except UnavailableError as error:
             self._fail(batch, error)
-        except Exception as error:  # noqa: BLE001  whatever the rules raise is that entry's fault
+        except Exception as error:  # noqa: BLE001  whatever the rules raise is that command's fault
             if len(batch) == 1:
                 await self._write_fallback(batch[0], error)
                 return
@@ -150,8 +150,8 @@ class Ledger:
             self._succeed(batch, results, commit)
 
     async def _write_fallback(self, waiting: _Waiting, error: Exception) -> None:
-        log.error("the rules failed on an entry", exc_info=error)
-        substitute = waiting.entry.fallback(error)
+        log.error("the rules failed on a command", exc_info=error)
+        substitute = waiting.command.fallback(error)
         if substitute is None:
             _answer(waiting.future, error=error)
             return

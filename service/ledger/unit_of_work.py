@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,7 +17,7 @@ from service.model.users import AuditEntry, Context, User, is_user_id
 from service.store.database import Alias, ChangeSet, JournalRow, Transaction
 from service.store.users import find_block, put_block
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 NO_POLICY = Policies((), Policy("default"))
 """For an account that was removed from the configuration: everything waits for a person."""
@@ -34,21 +34,28 @@ class Required(NamedTuple):
 NOTHING = Required()
 
 
-class Command(Protocol[T_co]):
-    """One thing to be written: a callback, a decision, a lease, an outcome."""
+class Command(Generic[T]):
+    """One thing to be written: a callback, a decision, a lease, an outcome.
+
+    A command may be applied again in a new transaction, where the one before was rolled back.
+    """
 
     @property
     def weight(self) -> int:
         """About how many events' worth of work it is."""
+        return 1
 
-    async def required(self, transaction: Transaction) -> Required:
+    async def required(self, _transaction: Transaction, /) -> Required:
         """Return what to load."""
+        return NOTHING
 
-    def apply(self, uow: "UnitOfWork") -> T_co:
-        """Let the rules decide, in memory; what they changed is saved afterwards."""
+    def apply(self, uow: "UnitOfWork") -> T:
+        """Let the rules decide, in memory, and return the result; what changed is saved later."""
+        raise NotImplementedError
 
-    def fallback(self, error: Exception) -> "Command[T_co] | None":
-        """Return what to write instead when the rules fail on this; None to pass the error on."""
+    def fallback(self, _error: Exception, /) -> "Command[T] | None":
+        """Return what to write instead if the rules fail on this; None to pass the error on."""
+        return None
 
 
 class UnitOfWork:

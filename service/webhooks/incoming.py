@@ -124,7 +124,7 @@ def kept_headers(headers: Mapping[str, str]) -> str:
 
 
 @dataclass(slots=True)
-class IncomingCallback:
+class IncomingCallback(Command[None]):
     """One callback, to be read and written. `arrived` is Unix milliseconds.
 
     `account` is what the journal calls it: by the endpoint that it came to, and once it is read by
@@ -184,7 +184,7 @@ class IncomingCallback:
         ]
         return first
 
-    async def required(self, transaction: Transaction) -> Required:
+    async def required(self, transaction: Transaction, /) -> Required:
         """Return what its events speak of."""
         return await (self.first or self.read()).required(transaction)
 
@@ -192,7 +192,7 @@ class IncomingCallback:
         """Keep it, and let its events take effect."""
         (self.first or self.read()).apply(uow)
 
-    def fallback(self, error: Exception) -> Command[None] | None:
+    def fallback(self, error: Exception, /) -> Command[None] | None:
         """Keep it, quarantined, without its events: whether it was read by then or not.
 
         What it holds for other accounts is written all the same.

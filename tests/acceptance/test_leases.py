@@ -131,7 +131,7 @@ class TestACallThatIsOpen:
         submit = ledger.submit
 
         async def late(command: Any, **more: Any) -> Any:
-            if isinstance(command, RecordOutcome) and command.task.wa_id == WA_ID:
+            if isinstance(command, RecordOutcome) and command.lease.wa_id == WA_ID:
                 await recorded.wait()
             return await submit(command, **more)
 
