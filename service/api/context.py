@@ -1,12 +1,10 @@
 """What the resources work with: the parts of the running service, waiters, the storage probe."""
 
 import asyncio
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from aiohttp import web
 
@@ -74,7 +72,6 @@ class StorageProbe:
 
     ledger: Ledger
     database: Database
-    path: Path
     reserve_bytes: int
     _resolved: int = 0
     _trying: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -95,10 +92,6 @@ class StorageProbe:
         except UnavailableError:
             return False
         return True
-
-    async def free_bytes(self) -> int:
-        """Return how many bytes are free on the file system of the database."""
-        return (await asyncio.to_thread(shutil.disk_usage, self.path.parent)).free
 
 
 @dataclass(slots=True)

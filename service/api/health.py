@@ -92,7 +92,7 @@ def _settings_check(inspector: Inspector) -> dict[str, Any]:
 
 
 async def _disk_check(context: AppContext) -> dict[str, Any]:
-    free = await context.storage.free_bytes()
+    free = await context.database.free_bytes()
     why = f"less than {LOW_DISK_BYTES // MEBIBYTE} MiB are free"
     return _check(free >= LOW_DISK_BYTES, why, otherwise="warn") | {"free_bytes": free}
 
@@ -142,7 +142,7 @@ async def metrics(request: web.Request) -> web.Response:
     shown = context.metrics
     now = context.ledger.clock()
     shown.write_queue.set(context.ledger.waiting)
-    shown.disk_free.set(await context.storage.free_bytes())
+    shown.disk_free.set(await context.database.free_bytes())
     _count_issues(context)
     with suppress(UnavailableError):
         await _count(context, now)

@@ -16,6 +16,7 @@ from service.ledger.contacts import Messages
 from service.ledger.identities import MoveToCloud
 from service.ledger.ledger import Ledger
 from service.model.account_checks import IdentityCheck
+from service.model.events import WIRE_NAMES
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
 from service.model.users import Kind
@@ -25,7 +26,7 @@ from service.store.accounts import moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
 from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
-from service.webhooks.handler import EVENT_NAMES, OTHER, REFUSED, WebhookHandler, endpoints
+from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
 from service.webhooks.incoming import in_journal
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
@@ -92,8 +93,7 @@ def _parts(settings: Settings, database: Database, policies: dict[str, Policies]
     metrics = Metrics()
     start_at_zero(metrics, settings)
     ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
-    path, reserve = settings.database.path, settings.server.max_body_bytes
-    storage = StorageProbe(ledger, database, path, reserve)
+    storage = StorageProbe(ledger, database, settings.server.max_body_bytes)
     messages = Messages()
     onprem = settings.onprem_accounts
     clients = {name: Client(name, account, metrics) for name, account in onprem.items()}
@@ -195,7 +195,10 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
     ]
     beginning: list[tuple[Counter, Iterable[tuple[str, ...]]]] = [
         (metrics.callbacks, [("", REFUSED), *product([*accounts, *apps], RESULTS)]),
-        (metrics.events, product([*accounts, ""], [*EVENT_NAMES.values(), OTHER])),
+        (
+            metrics.events,
+            product([*accounts, ""], [*WIRE_NAMES.values(), OTHER]),
+        ),
         (metrics.unknown_numbers, product(settings.apps)),
         (metrics.client_calls, calls),
         (metrics.outcomes, outcomes),

@@ -26,7 +26,7 @@ from service.observability.logging import configure
 from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
 from service.store.database import Database
-from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite import open_database
 from service.webhooks.incoming import in_journal
 from service.webhooks.listener import Listener, listen, take_address
 
@@ -137,8 +137,7 @@ class Service:
         if server.internal is not None:
             host, port = server.internal.host, server.internal.port
             inside = self._take_address("server.internal", host, port)
-        database = SQLiteDatabase(settings.database.path)
-        await database.open(migrate=migrate)
+        database = await open_database(settings.database.url, migrate=migrate)
         self._stack.push_async_callback(database.close)
         parts = self.parts = await build(settings, database, self._stack)
         background = self.background = BackgroundTasks(parts)

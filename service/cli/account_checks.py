@@ -20,6 +20,7 @@ from service.store import maintenance
 from service.store.accounts import account_rows
 from service.store.database import StoreError
 from service.store.journal import newest_callbacks
+from service.store.sqlite_files import path_of
 from service.webhooks.incoming import in_journal, reader_of
 from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError, NotThereError
 from service.whatsapp.onprem import Client
@@ -126,7 +127,7 @@ async def check_number(name: str, settings: Settings) -> list[Check]:
 def check_callbacks(settings: Settings) -> Iterator[Check]:
     """Check when each account had its last callback, and whether identity hashes come."""
     try:
-        with maintenance.reading(settings.database.path) as connection:
+        with maintenance.reading(path_of(settings.database.url)) as connection:
             rows = account_rows(connection)
             for name in settings.accounts:
                 at = rows[name].last_callback_at if name in rows else None

@@ -15,6 +15,7 @@ from service.cli.options import AsJson, Config, loaded
 from service.cli.output import confirm, fail, note, print_json, print_pairs, show
 from service.store import maintenance
 from service.store.database import StoreError
+from service.store.sqlite_files import path_of
 
 app = typer.Typer(
     name="db",
@@ -40,7 +41,7 @@ def upgrade(config: Config = None, as_json: AsJson = False) -> None:
 
     Not while the service runs. The service does the same when it starts, unless told --no-migrate.
     """
-    path = loaded(config).database.path
+    path = path_of(loaded(config).database.url)
     with _one_line_errors():
         before, after = maintenance.upgrade(path)
     done = {"file": str(path), "before": before, "after": after}
@@ -57,7 +58,7 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
 
     The service may run meanwhile. Exit 1: something is wrong with it.
     """
-    path = loaded(config).database.path
+    path = path_of(loaded(config).database.url)
     with _one_line_errors(), Console(stderr=True).status("checking"):
         report = maintenance.check(path)
     document = {
@@ -96,7 +97,7 @@ def backup(
     if verify:
         _verify(file, as_json=as_json)
         return
-    path = loaded(config).database.path
+    path = path_of(loaded(config).database.url)
     with _one_line_errors(), _bar("backing up") as progress:
         maintenance.back_up(path, file, progress)
     size = file.stat().st_size
@@ -142,7 +143,7 @@ def restore(
     backup is not in it, so every user of a WhatsApp client is unverified, and blocked at the gate,
     until the service has asked that client. The Cloud API can't be asked.
     """
-    path = loaded(config).database.path
+    path = path_of(loaded(config).database.url)
     if not yes:
         confirm(f"Put {file} in the place of {path}?")
     with _one_line_errors(), _bar("restoring") as progress:

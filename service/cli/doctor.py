@@ -19,6 +19,7 @@ from service.cli.setup import quiet_logs
 from service.settings import Settings
 from service.store import maintenance
 from service.store.database import StoreError
+from service.store.sqlite_files import path_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
@@ -39,7 +40,7 @@ def doctor(config: Config = None, as_json: AsJson = False) -> None:
     """
     settings = loaded(config)
     with quiet_logs(), Console(stderr=True).status("examining"):
-        checks = [*_check_database(settings.database.path)]
+        checks = [*_check_database(path_of(settings.database.url))]
         checks += asyncio.run(_check_accounts(settings))
     checks += check_callbacks(settings)
     failed = sum(check.status == "fail" for check in checks)

@@ -22,6 +22,7 @@ from service.settings.types import host_of, is_loopback
 from service.store import maintenance
 from service.store.database import StoreError
 from service.store.journal import is_kept, newest_entry
+from service.store.sqlite_files import path_of
 from service.webhooks.incoming import in_journal
 from service.webhooks.signatures import signed
 
@@ -138,7 +139,7 @@ async def _deliver(
     if (cloud := settings.cloud_accounts.get(account)) is not None:
         known_as = in_journal(cloud.app)
         headers |= signed(settings.apps[cloud.app].app_secret.get_secret_value().encode(), body)
-    path = settings.database.path
+    path = path_of(settings.database.url)
     before = _newest(path)
     answer = await _post(settings.webhook_url(account, at), body, tls, headers)
     if answer.status != HTTPStatus.OK:

@@ -15,6 +15,7 @@ from service.model.users import State, is_user_id, usable_alias
 from service.model.users import User as KnownUser
 from service.store.database import StoreError
 from service.store.maintenance import reading
+from service.store.sqlite_files import path_of
 from service.store.users import find_user, history_of
 
 TRUSTED = "trusted at once"
@@ -51,7 +52,7 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
             "USER must be a wa_id or a user id, as WhatsApp gives it: "
             "without plus sign, spaces and slashes"
         )
-    past, problem = _past(settings.database.path, account, user)
+    past, problem = _past(path_of(settings.database.url), account, user)
     policy = policies.of(past.user.alias if past and past.user else user)
     document = {
         "account": account,

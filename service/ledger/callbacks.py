@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import zip_longest
+from typing import assert_never
 
 from service.ledger.unit_of_work import NOTHING, Command, Required, UnitOfWork
 from service.model import contacts
@@ -117,40 +118,44 @@ class RecordCallback(Command[None]):
     def _apply_events(self, uow: UnitOfWork) -> None:
         context = uow.context(self.account, self.arrived, self.request_id)
         for event, following in zip_longest(self.events, self.events[1:]):
-            if isinstance(event, AliasesSeen):
-                uow.resolve_aliases(self.account, event, _hash_beside(event, following), context)
-            else:
-                self._apply_event(uow, event, context)
+            self._apply_event(uow, event, following, context)
 
-    def _apply_event(self, uow: UnitOfWork, event: Event, context: Context) -> None:
+    def _apply_event(
+        self, uow: UnitOfWork, event: Event, following: Event | None, context: Context
+    ) -> None:
         match event:
+            case AliasesSeen():
+                hash_ = _hash_in_next_event(event, following)
+                uow.resolve_aliases(self.account, event, hash_, context)
             case IdentitySeen():
-                user = uow.user(self.account, event.user)
+                user = uow.find_or_create(self.account, event.user)
                 uow.unite_by(event.hash, user, context)
                 record_sighting(user, event, context)
             case UserWrote():
-                record_user_message(uow.user(self.account, event.user), event, context)
+                record_user_message(uow.find_or_create(self.account, event.user), event, context)
             case ContactChecked():
-                self._check(uow, event)
+                self._record_check_result(uow, event)
             case SendBlocked():
-                record_send_block(uow.user(self.account, event.user), event, context)
+                record_send_block(uow.find_or_create(self.account, event.user), event, context)
             case NumberChanged():
                 uow.change_number(self.account, event, context)
             case MessageSent():
                 uow.note_recipient(self.account, event.message_id, event.user)
             case HashRefused():
-                self._refuse(uow, event, context)
+                self._record_refusal(uow, event, context)
             case HashUnreadable():
                 self._take_unreadable(uow, event, context)
+            case _:
+                assert_never(event)
 
     def _take_unreadable(self, uow: UnitOfWork, event: HashUnreadable, context: Context) -> None:
         """Ask the client; where there is none, nothing is to be lost of a stranger."""
         if not context.policies.local:
-            ask_about_unreadable_hash(uow.user(self.account, event.user), event, context)
+            ask_about_unreadable_hash(uow.find_or_create(self.account, event.user), event, context)
         elif (user := uow.find(self.account, event.user)) is not None:
             place_unreadable_hash(user, event, context)
 
-    def _refuse(self, uow: UnitOfWork, refused: HashRefused, context: Context) -> None:
+    def _record_refusal(self, uow: UnitOfWork, refused: HashRefused, context: Context) -> None:
         """Find the one whom the refused message was for; there is no message to a stranger."""
         key = self.account, refused.message_id or ""
         candidates = refused.user, uow.recipient_of(*key), self.recipients.get(key)
@@ -161,7 +166,7 @@ class RecordCallback(Command[None]):
         if user is not None:
             record_refusal(user, refused, context)
 
-    def _check(self, uow: UnitOfWork, event: ContactChecked) -> None:
+    def _record_check_result(self, uow: UnitOfWork, event: ContactChecked) -> None:
         known = uow.contact(self.account, event.input)
         self.digest = self.digest or digest_of(self.body)
         taken = contacts.apply_result(known, self.account, event, self.digest, self.arrived)
@@ -180,7 +185,7 @@ class RecordCallback(Command[None]):
         return replace(self, events=(), row=row, keeps_row=True)
 
 
-def _hash_beside(named: AliasesSeen, following: Event | None) -> str | None:
+def _hash_in_next_event(named: AliasesSeen, following: Event | None) -> str | None:
     """Return the hash that is told of a user beside the names: it may say who the user is."""
     if isinstance(following, IdentitySeen) and following.user == named.user_id:
         return following.hash

@@ -73,7 +73,7 @@ class RecordAnswer(OneUserCommand[Refreshed]):
             return Refreshed(known, changed=True)
         context = uow.context(self.account)
         if self.answer is not None:
-            known = uow.user(self.account, self.alias)
+            known = uow.find_or_create(self.account, self.alias)
             apply_client_answer(known, self.answer, context)
         elif known is not None:
             apply_not_found(known, context)
@@ -109,12 +109,12 @@ class BlockUser(OneUserCommand[Block]):
 
     def apply(self, uow: UnitOfWork) -> Block:
         """Let the rules decide what is kept."""
-        user = uow.user(self.account, self.alias)
+        user = uow.find_or_create(self.account, self.alias)
         wanted = Block(self.reason, uow.now, self.by, self.until)
         kept = block_user(user, uow.block_of(user), wanted, uow.context(self.account), self.note)
         uow.put_block(user, kept)
         moved = user.moved_to
-        other = None if moved is None else uow.fetch(self.account, moved.alias)
+        other = None if moved is None else uow.find_or_load(self.account, moved.alias)
         if moved is not None and other is not None:
             # As far as anybody knows, it is the same person who has the other number now.
             uow.copy_block(user, other, moved.since.at)

@@ -130,7 +130,7 @@ class UnitOfWork:
             user = self._by_id.get(user.merged_into)
         return user
 
-    def fetch(self, account: str, alias: str) -> User | None:
+    def find_or_load(self, account: str, alias: str) -> User | None:
         """Return a user that is known, and load it if need be: for what is rarely needed."""
         key = account, alias
         if key not in self._users:
@@ -144,7 +144,7 @@ class UnitOfWork:
         """Return a user that was loaded by its id."""
         return self._by_id.get(user_id)
 
-    def user(self, account: str, alias: str) -> User:
+    def find_or_create(self, account: str, alias: str) -> User:
         """Return a user, a new one if need be."""
         known = self.find(account, alias)
         if known is None:
@@ -167,8 +167,8 @@ class UnitOfWork:
             self.find(account, seen.wa_id) if seen.wa_id else None,
             self.find(account, seen.parent) if seen.parent else None,
         )
-        resolver = AliasResolver(seen, hash_, partial(self.fetch, account), context)
-        resolution = resolver.resolve_aliases(owners, lambda alias: self.user(account, alias))
+        resolver = AliasResolver(seen, hash_, partial(self.find_or_load, account), context)
+        resolution = resolver.resolve_aliases(owners, partial(self.find_or_create, account))
         if resolution is None:
             return
         user = resolution.user
@@ -189,7 +189,7 @@ class UnitOfWork:
         if not user.links or has_hash(user, hash_):
             return
         for known in [one for one in user.links if one.relation in OWNERS]:
-            other = self.fetch(user.account, known.alias)
+            other = self.find_or_load(user.account, known.alias)
             if other is not None and other is not user and has_hash(other, hash_):
                 self._merge(user, other, context)
 
@@ -198,15 +198,16 @@ class UnitOfWork:
 
         Where both have had the same number it is only the user id that changed: they are one.
         """
-        new = self.user(account, changed.new_user)
-        old = self.user(account, changed.user)
-        if are_linked(old, new, OWNERS, partial(self.fetch, account)):
+        new = self.find_or_create(account, changed.new_user)
+        old = self.find_or_create(account, changed.user)
+        if are_linked(old, new, OWNERS, partial(self.find_or_load, account)):
             self._merge(new, old, context)
         elif link_users(old, new, changed, context):
             since = date_event(changed.at, context.arrived).moment
             self.copy_block(old, new, since.at)
             for known in old.links:
-                owner = self.fetch(account, known.alias) if known.relation == "next_owner" else None
+                is_owner = known.relation == "next_owner"
+                owner = self.find_or_load(account, known.alias) if is_owner else None
                 if owner is not None:
                     inherit_moves(owner, old, known.since, context)
 
@@ -224,12 +225,12 @@ class UnitOfWork:
             self.put_block(one, block)
             for known_as in one.links:
                 if known_as.relation == "successor" and known_as.since.at > since:
-                    later = self.fetch(one.account, known_as.alias)
+                    later = self.find_or_load(one.account, known_as.alias)
                     if later is not None:
                         waiting.append((later, known_as.since.at))
 
     def _merge(self, user: User, other: User, context: Context) -> None:
-        merge_users(user, other, partial(self.fetch, user.account), context)
+        merge_users(user, other, partial(self.find_or_load, user.account), context)
         self._keep_merged(user, other)
 
     def _keep_merged(self, user: User, other: User) -> None:

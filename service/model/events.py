@@ -112,6 +112,19 @@ Event = (
     | ContactChecked
 )
 
+WIRE_NAMES: dict[type[Event], str] = {
+    IdentitySeen: "identity_seen",
+    HashUnreadable: "hash_unreadable",
+    SendBlocked: "send_blocked",
+    HashRefused: "hash_refused",
+    NumberChanged: "number_changed",
+    UserWrote: "user_wrote",
+    ContactChecked: "contact_checked",
+    AliasesSeen: "aliases_seen",
+    MessageSent: "message_sent",
+}
+"""What metrics call each event."""
+
 
 class Fault(NamedTuple):
     """A part of a callback that can't be read, and the reason, in words without its content."""

@@ -1,7 +1,6 @@
 """The tree of the configuration: every key with its type, its bounds and its default."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -76,11 +75,6 @@ class DatabaseSettings(Table):
     """Where everything is kept."""
 
     url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///var/ackgate.db"
-
-    @property
-    def path(self) -> Path:
-        """The SQLite file; a relative path counts from the working directory."""
-        return Path(self.url.removeprefix(_SQLITE))
 
 
 class ReconcilerSettings(Table):

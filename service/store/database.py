@@ -172,5 +172,8 @@ class Database(Protocol):
         Raises UnavailableError.
         """
 
+    async def free_bytes(self) -> int:
+        """Return what is free where the database lies, as far as this process may use it."""
+
     async def close(self) -> None:
         """Finish what was begun, and let go of the database."""

@@ -6,6 +6,7 @@ other queries are SQLAlchemy's, over the same connection.
 """
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +26,7 @@ from service.store import upgrades
 from service.store.database import (
     Clock,
     ConflictError,
+    Database,
     RecipientQuery,
     StoreError,
     Transaction,
@@ -33,7 +35,13 @@ from service.store.database import (
 )
 from service.store.gate import Gate, Reads
 from service.store.sqlite_checkpoints import PASSIVE, Checkpoints
-from service.store.sqlite_files import BUSY_TIMEOUT_SECONDS, FileLock, pragmas, prepare_file
+from service.store.sqlite_files import (
+    BUSY_TIMEOUT_SECONDS,
+    FileLock,
+    path_of,
+    pragmas,
+    prepare_file,
+)
 from service.store.sqlite_statements import SQLiteReads, SQLiteTransaction
 
 T = TypeVar("T")
@@ -48,6 +56,13 @@ _TAKEN = {
 }
 _FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 """Not the database fails here but what it was asked: trying again would not help."""
+
+
+async def open_database(url: str, *, migrate: bool = True) -> Database:
+    """Open the configured database. Raises StoreError, one line, where it can't be used."""
+    database = SQLiteDatabase(path_of(url))
+    await database.open(migrate=migrate)
+    return database
 
 
 class SQLiteDatabase:
@@ -149,6 +164,10 @@ class SQLiteDatabase:
                     yield SQLiteReads(driver)
                 finally:
                     await _roll_back(connection, driver)
+
+    async def free_bytes(self) -> int:
+        """Return what is free on the file system of the file."""
+        return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
 
     async def _copy_beside(self) -> tuple[int, int]:
         return await _copy(self._copier)

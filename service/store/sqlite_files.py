@@ -23,6 +23,11 @@ CHECKPOINT_PAGES = 72_000
 """At so many pages in the log a commit copies them itself: only where `Checkpoints` lag behind."""
 
 
+def path_of(url: str) -> Path:
+    """Return the file that a URL names; a relative path counts from the working directory."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
 class FileLock:
     """The lock that keeps a second process from the same file; it ends with the process."""
 

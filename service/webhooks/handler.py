@@ -14,20 +14,7 @@ from service.ledger.callbacks import MAX_SLICE, RecordCallback
 from service.ledger.contacts import Messages
 from service.ledger.ledger import FullError, Ledger
 from service.model.account_checks import IdentityCheck
-from service.model.events import (
-    AliasesSeen,
-    ContactChecked,
-    Event,
-    Fault,
-    HashRefused,
-    HashUnreadable,
-    IdentitySeen,
-    MessageSent,
-    NumberChanged,
-    Reading,
-    SendBlocked,
-    UserWrote,
-)
+from service.model.events import WIRE_NAMES, Fault, Reading
 from service.observability.metrics import Metrics
 from service.settings import AppSettings, Settings
 from service.store.database import APP_MARK, UnavailableError
@@ -50,18 +37,6 @@ What a body of 4 MiB is parsed into can take a dozen times as much.
 REFUSED = "refused"
 """What metrics call a callback whose account, token or signature is wrong."""
 
-EVENT_NAMES: Mapping[type[Event], str] = {
-    IdentitySeen: "identity_seen",
-    HashUnreadable: "hash_unreadable",
-    SendBlocked: "send_blocked",
-    HashRefused: "hash_refused",
-    NumberChanged: "number_changed",
-    UserWrote: "user_wrote",
-    ContactChecked: "contact_checked",
-    AliasesSeen: "aliases_seen",
-    MessageSent: "message_sent",
-}
-"""What metrics call each event."""
 OTHER = "other"
 """What metrics call what is normal and of no interest here."""
 
@@ -218,7 +193,7 @@ class WebhookHandler:
         self._metrics.count_callback(callback.account, callback.state)
         for account, reading in callback.readings.items():
             for event in reading.events:
-                self._metrics.count_events(account, EVENT_NAMES[type(event)])
+                self._metrics.count_events(account, WIRE_NAMES[type(event)])
             if reading.others:
                 self._metrics.count_events(account, OTHER, reading.others)
             if reading.sent or reading.delivered:
@@ -267,7 +242,7 @@ def _nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
 
 
 async def expect(request: web.Request) -> None:
-    """Let a sender go on that asks first; refuse any other expectation without repeating it."""
+    """Answer `Expect: 100-continue`; refuse any other expectation without repeating it."""
     if request.headers.get("Expect", "").lower() != "100-continue":
         raise web.HTTPExpectationFailed
     if request.transport is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from service.ledger.ledger import Ledger
-from service.store import sqlite_files
+from service.store import sqlite
 from service.webhooks import listener
 from tests.acceptance.conftest import (
     HASH_A,
@@ -582,7 +582,7 @@ def _ledger(made: Installation) -> Ledger:
 async def test_while_the_database_can_not_be_written_a_callback_is_503_and_ready_says_so(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_files, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
     made = await install()
     await made.change(OTHER_ID)
     with locked(made.database):

@@ -60,7 +60,7 @@ def locked(database: Path) -> Iterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the service give up soon on a database that is locked."""
-    monkeypatch.setattr(store, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_SECONDS", 0.1)
 
 
 async def events_of(shop: CloudInstallation, user: str = SHEENA) -> list[str]:

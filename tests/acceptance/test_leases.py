@@ -183,8 +183,8 @@ class TestALeaseThatEndsUnderAnOpenCall:
 
 def _acknowledger(made: Installation) -> worker.Worker:
     assert made.service is not None
-    assert made.service.workforce is not None
-    return made.service.workforce.workers[0]
+    assert made.service.background is not None
+    return made.service.background.workers[0]
 
 
 async def test_work_given_back_untried_is_done_though_the_clock_was_set_back_meanwhile(
@@ -205,7 +205,7 @@ async def test_work_given_back_untried_is_done_though_the_clock_was_set_back_mea
 async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_goes_out_twice(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(worker, "DATABASE_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(worker, "RENEW_EVERY_SECONDS", 0.05)
     made = await install(policy=AUTO, accounts={"main": {"max_in_flight": 4}})

@@ -52,7 +52,7 @@ class People:
         self.uow.connection = cast(Any, None)
 
     def of(self, alias: str) -> User:
-        return self.uow.user("shop", alias)
+        return self.uow.find_or_create("shop", alias)
 
     @property
     def all(self) -> Iterable[User]:

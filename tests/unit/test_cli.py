@@ -300,7 +300,8 @@ def known(path: Path, user: User, *history: Change) -> None:
     marks = ",".join("?" * len(USER_COLUMNS))
     with closing(connect(path)) as raw:
         raw.execute(
-            f"INSERT INTO users ({','.join(USER_COLUMNS)}) VALUES ({marks})", user_row(user)
+            f"INSERT INTO users ({','.join(USER_COLUMNS)}) VALUES ({marks})",
+            user_row(user, len(user.history)),
         )
         raw.execute("INSERT INTO aliases VALUES ('main', ?, ?)", (user.wa_id, user.id))
         raw.execute("INSERT INTO aliases VALUES ('main', 'old-name', ?)", (user.id,))

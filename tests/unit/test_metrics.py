@@ -1,10 +1,13 @@
 """A metric that got another name is shown under the former one too, for one release."""
 
+from typing import get_args
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.model.events import WIRE_NAMES, Event
 from service.observability.metrics import FORMER_EVENTS, Metrics
-from service.webhooks.handler import EVENT_NAMES, OTHER
+from service.webhooks.handler import OTHER
 
 
 @pytest.fixture
@@ -60,7 +63,8 @@ def test_an_event_has_its_former_value_under_the_former_name(
 
 
 def test_each_event_has_a_former_value() -> None:
-    assert FORMER_EVENTS.keys() == {*EVENT_NAMES.values(), OTHER}
+    assert WIRE_NAMES.keys() == set(get_args(Event))
+    assert FORMER_EVENTS.keys() == {*WIRE_NAMES.values(), OTHER}
 
 
 def test_a_former_name_is_marked_as_deprecated(metrics: Metrics) -> None:

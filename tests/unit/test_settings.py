@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from service.model.gate import Rules
 from service.settings import Settings, SettingsError, keys, load
+from service.store.sqlite_files import path_of
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a-secret-nobody-may-see"
@@ -97,7 +98,7 @@ class TestTheFile:
         assert got.server.max_connections == got.server.max_queue == 4096
         assert got.server.max_in_flight_bytes == 50_331_648
         assert got.server.internal is None
-        assert got.database.path == Path("var/ackgate.db")
+        assert got.database.url == "sqlite:///var/ackgate.db"
         assert got.reconciler.sweep_after_seconds == 3600
         assert got.reconciler.sweep_per_second == 1
         assert got.reconciler.verify_per_second == 20
@@ -374,9 +375,9 @@ class TestUnknownAndWrong:
 
     def test_the_database_path_is_relative_or_from_the_root(self, tmp_path: Path) -> None:
         relative = settings(tmp_path, "[database]\nurl = 'sqlite:///var/x.db'")
-        assert relative.database.path == Path("var/x.db")
+        assert path_of(relative.database.url) == Path("var/x.db")
         absolute = settings(tmp_path, "[database]\nurl = 'sqlite:////srv/x.db'")
-        assert absolute.database.path == Path("/srv/x.db")
+        assert path_of(absolute.database.url) == Path("/srv/x.db")
 
 
 class TestEnvironment:
@@ -390,7 +391,7 @@ class TestEnvironment:
         }
         got = settings(tmp_path, "[server]\nport = 1\n" + ACCOUNT, environ)
         assert (got.server.port, got.server.drain_seconds) == (0, 0.5)
-        assert got.database.path == Path("/tmp/x.db")
+        assert path_of(got.database.url) == Path("/tmp/x.db")
         assert got.onprem_accounts["main"].verify_tls is False
         assert got.onprem_accounts["main"].password.get_secret_value() == "0123"
 
