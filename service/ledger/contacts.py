@@ -115,6 +115,7 @@ class PlanChecks(Command[Plan]):
 
     def apply(self, uow: UnitOfWork) -> Plan:
         """Decide, and refuse the whole request where a part of it can't be."""
+        self.is_paid = False
         repeat = self._repeat(uow)
         if repeat is not None:
             return repeat

@@ -133,18 +133,19 @@ class Ledger:
         return batch
 
     async def _write(self, batch: list[_Waiting]) -> None:
-        """Write a batch; when the rules fail on it, one by one, so that one poisons only itself."""
+        """Write a batch; if one of its commands is at fault, one by one: it harms only itself."""
         started = time.perf_counter()
         try:
             results, commit = await self._transact([w.command for w in batch])
-        except UnavailableError as error:
-            self._fail(batch, error)
-        except Exception as error:  # noqa: BLE001  whatever the rules raise is that command's fault
-            if len(batch) == 1:
+        except Exception as error:  # noqa: BLE001  whatever the rules raise is the command's fault
+            at_fault = not isinstance(error, UnavailableError) or isinstance(error, ConflictError)
+            if at_fault and len(batch) > 1:
+                for waiting in batch:
+                    await self._write([waiting])
+            elif isinstance(error, UnavailableError):
+                self._fail(batch, error)
+            else:
                 await self._write_fallback(batch[0], error)
-                return
-            for waiting in batch:
-                await self._write([waiting])
         else:
             self._metrics.observe_commit(len(batch), time.perf_counter() - started)
             self._succeed(batch, results, commit)

@@ -47,7 +47,7 @@ class Former(Collector):
         registry: CollectorRegistry,
         *,
         labels: Mapping[str, str] | None = None,
-        values: Mapping[str, str] | None = None,
+        values: Mapping[tuple[str, str], str] | None = None,
     ) -> None:
         self.name = name
         self.metric = metric
@@ -65,7 +65,7 @@ class Former(Collector):
                 former.add_sample(
                     self.name + sample.name.removeprefix(family.name),
                     {
-                        self.labels.get(label, label): self._values.get(value, value)
+                        self.labels.get(label, label): self._values.get((label, value), value)
                         for label, value in sample.labels.items()
                     },
                     sample.value,
@@ -102,7 +102,12 @@ class Metrics:
         self.events = self._counter(
             "ackgate_callback_events_total", "Events read from callbacks", ("account", "event")
         )
-        Former("ackgate_events", self.events, self.registry, values=FORMER_EVENTS)
+        Former(
+            "ackgate_events",
+            self.events,
+            self.registry,
+            values={("event", new): old for new, old in FORMER_EVENTS.items()},
+        )
         # Looking a child up costs as much as counting does, and this is done for every callback.
         self._callbacks: Callable[..., Counter] = cache(self.callbacks.labels)
         self._events: Callable[..., Counter] = cache(self.events.labels)

@@ -6,8 +6,12 @@ at. The newest entry always stays, else SQLite would give its id a second time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
+import aiosqlite
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, text
+from sqlalchemy.engine import AdaptedConnection
 
 from service.store.schema import journal, message_recipients
 
@@ -134,10 +138,15 @@ def give_back(connection: Connection, pages: int, kept: int) -> int:
     surplus = free - total // kept
     if surplus <= 0:
         return 0
-    for _ in range(min(pages, surplus)):  # sqlite3 makes one step of the statement, so one page
-        connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
+    adapted = cast(AdaptedConnection, connection.connection.dbapi_connection)
+    adapted.run_async(partial(_vacuum, pages=min(pages, surplus)))
     given = free - _pragma(connection, "freelist_count")
     return surplus - given if given else 0
+
+
+async def _vacuum(driver: aiosqlite.Connection, pages: int) -> None:
+    for _ in range(pages):  # sqlite3 makes one step of the statement, so one page
+        await driver.execute("PRAGMA incremental_vacuum(1)")
 
 
 def _pragma(connection: Connection, name: str) -> int:

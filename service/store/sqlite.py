@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -82,6 +82,7 @@ class SQLiteDatabase:
         self._gate_reader = _engine(path, read_only=True, connections=1)
         self._gate = Gate(self._gate_snapshot)
         self._checkpoints = Checkpoints(path, self._copy_beside, self._copy_within)
+        self._writes: set[asyncio.Task[Any]] = set()
         self._next_user_id = 1
 
     async def open(self, *, migrate: bool = True) -> None:
@@ -120,8 +121,8 @@ class SQLiteDatabase:
         async with self._turn:
             with _translated():
                 async with _connected(self._writer) as (connection, driver):
-                    await driver.execute("BEGIN IMMEDIATE")
                     try:
+                        await driver.execute("BEGIN IMMEDIATE")
                         yield SQLiteTransaction(
                             connection, driver, self.clock(), self._take_user_id
                         )
@@ -140,7 +141,17 @@ class SQLiteDatabase:
         return taken
 
     async def write(self, query: Callable[[Connection], T]) -> T:
-        """Run queries in a transaction of their own; see `Database.write`."""
+        """Run queries in a transaction of their own; see `Database.write`.
+
+        It comes to its end although the caller is cancelled: SQLAlchemy closes a connection whose
+        statement is cut short, and SQLite may keep its lock until the statement is forgotten.
+        """
+        writing = asyncio.create_task(self._write(query))
+        self._writes.add(writing)
+        writing.add_done_callback(self._writes.discard)
+        return await asyncio.shield(writing)
+
+    async def _write(self, query: Callable[[Connection], T]) -> T:
         async with self.transaction() as transaction:
             return await transaction.run(query)
 
@@ -159,8 +170,8 @@ class SQLiteDatabase:
         """Open a snapshot for the gate's statements."""
         with _translated():
             async with _connected(self._gate_reader) as (connection, driver):
-                await driver.execute("BEGIN")
                 try:
+                    await driver.execute("BEGIN")
                     yield SQLiteReads(driver)
                 finally:
                     await _roll_back(connection, driver)
@@ -179,6 +190,7 @@ class SQLiteDatabase:
     async def close(self) -> None:
         """Finish what was begun, and let the file go."""
         failpoints.reached("stop.before_close")
+        await asyncio.gather(*self._writes, return_exceptions=True)
         await self._checkpoints.close()
         await self._gate.close()
         async with self._turn:

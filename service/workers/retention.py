@@ -27,7 +27,7 @@ EVERY_SECONDS = 3600.0
 ROWS = 500
 BYTES = 1_048_576
 """What one transaction deletes at most: entries, and bytes of bodies (or one larger body)."""
-PAGES = 100
+PAGES = 50
 """Pages of the database file that one transaction frees at most."""
 KEPT_FREE = 20
 """One page in so many stays free, for what comes in next."""

@@ -163,7 +163,7 @@ class Worker:
                 # Another call may take its place while the outcome is recorded.
                 self._calling.discard(lease.user_id)
                 skipped = self._skipped.pop(lease.user_id, None)
-                if self._more_is_due:
+                if self._more_is_due or self._paused_for() > 0:
                     self._wake.set()
             await self._record(lease, outcome)
             if skipped is not None:

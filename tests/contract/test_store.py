@@ -863,3 +863,20 @@ class TestSQLite:
         await within(opened, lambda transaction: transaction.add_journal([row]))
         listed = await opened.read(lambda c: list_journal(c, None, None, 0, 10))
         assert len(listed) == 1
+
+    @pytest.mark.parametrize("turns", range(12))
+    async def test_a_write_whose_caller_is_cancelled_comes_to_its_end_and_the_next_one_is_made(
+        self, opened: Database, turns: int
+    ) -> None:
+        def look_and_write(connection: Connection) -> None:
+            for _ in range(3):
+                connection.exec_driver_sql("SELECT name FROM sqlite_master").all()
+            connection.execute(insert(accounts).values(name="main"))
+
+        writing = asyncio.create_task(opened.write(look_and_write))
+        for _ in range(turns):
+            await asyncio.sleep(0.0003)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await save(opened)
+        assert await count(opened, accounts) in {0, 1}

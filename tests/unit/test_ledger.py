@@ -386,10 +386,18 @@ class TestAnotherWriter:
         self, ledger: Ledger, database: Gated
     ) -> None:
         database.conflicts = 3
-        results = await submit_all(ledger, [callback(seen(f"1{n}")) for n in range(5)])
-        assert [isinstance(result, UnavailableError) for result in results] == [True] * 5
+        with pytest.raises(UnavailableError):
+            await ledger.submit(callback(seen()))
         assert database.writes == 3
         assert await count(database, journal) == 0
+
+    async def test_one_that_always_conflicts_harms_no_neighbour(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
+        database.conflicts = 3 + 3
+        results = await submit_all(ledger, [callback(seen(f"1{n}")) for n in range(5)])
+        assert [type(result) for result in results] == [ConflictError, *[type(None)] * 4]
+        assert await count(database, journal) == 4
 
 
 class TestWaiting:
