@@ -1,7 +1,10 @@
 """A database of a test's own, opened and closed, and one step within a transaction."""
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from service.store.database import Database, Transaction
@@ -24,3 +27,19 @@ async def within(database: Database, work: Callable[[Transaction], Awaitable[T]]
     """Do one step in a transaction of its own."""
     async with database.transaction() as transaction:
         return await work(transaction)
+
+
+@asynccontextmanager
+async def locked(path: Path) -> AsyncIterator[sqlite3.Connection]:
+    """Let nobody else write to a database; a service on this event loop ends its transaction first.
+
+    SQLite must not wait for that here: it would keep the event loop from turning.
+    """
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+        async with asyncio.timeout(30):
+            while not other.in_transaction:
+                with suppress(sqlite3.OperationalError):
+                    other.execute("BEGIN IMMEDIATE")
+                await asyncio.sleep(0.001)
+        yield other
+        other.execute("COMMIT")

@@ -4,11 +4,9 @@ import asyncio
 import base64
 import gzip
 import json
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -30,6 +28,7 @@ from tests.acceptance.conftest import (
     until,
     wrote,
 )
+from tests.storing import locked
 
 DOOR = f"/webhooks/main/{TOKEN}"
 KEYS = {role: {"role": role, "sha256": digest_of(f"key of {role}")} for role in ("reader", "admin")}
@@ -540,23 +539,11 @@ async def test_too_many_bytes_at_once_are_503_with_retry_after(install: Install)
     assert len(await journal(made)) == 2
 
 
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold the database so that nobody can write."""
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-
-
 async def test_a_full_queue_is_503_with_retry_after_and_what_waited_is_stored(
     install: Install,
 ) -> None:
     made = await install(server={"max_queue": 3})
-    with locked(made.database):
+    async with locked(made.database):
         first = []
         while not _ledger(made).full:
             first.append(asyncio.create_task(made.post(GOOD)))
@@ -585,7 +572,7 @@ async def test_while_the_database_can_not_be_written_a_callback_is_503_and_ready
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
     made = await install()
     await made.change(OTHER_ID)
-    with locked(made.database):
+    async with locked(made.database):
         async with made.http.post(made.base + DOOR, json=GOOD) as response:
             assert response.status == 503
             assert int(response.headers["Retry-After"]) > 0

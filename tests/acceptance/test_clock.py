@@ -1,18 +1,17 @@
 """The clock of the machine is set back while work is leased, and its holder is no more."""
 
-import sqlite3
 import time
-from contextlib import closing
 
 from tests.acceptance.conftest import WA_ID, Installation, blocked, until
+from tests.storing import locked
 
 DAY = 86_400
 
 
-def hold(made: Installation) -> None:
+async def hold(made: Installation) -> None:
     """Let the one piece of work be leased by somebody whose clock was a day ahead."""
     ends = time.time_ns() // 1_000_000 + DAY * 1000 + 10_000
-    with closing(sqlite3.connect(made.database, timeout=10)) as database, database:
+    async with locked(made.database) as database:
         leased = "UPDATE outbox SET holder = 'nobody any more', lease_until = ?"
         assert database.execute(leased, (ends,)).rowcount == 1
 
@@ -34,7 +33,7 @@ async def test_a_decision_that_was_leased_before_the_clock_went_back_is_sent(
     auto.sim.fault("identity_put", status=503)
     await auto.change()
     await until(auto.puts)
-    hold(auto)
+    await hold(auto)
     auto.sim.clear_faults()
     auto.pass_time(-DAY)
     await pass_leases(auto, "identity_acknowledging")
@@ -49,7 +48,7 @@ async def test_a_question_that_was_leased_before_the_clock_went_back_is_asked(
     asked = manual.gets()
     await manual.deliver(blocked(WA_ID))
     await until(lambda: manual.gets() > asked)
-    hold(manual)
+    await hold(manual)
     manual.sim.clear_faults()
     manual.pass_time(-DAY)
     await pass_leases(manual, "send_blocked")

@@ -2,11 +2,8 @@
 
 import io
 import json
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +20,7 @@ from tests.acceptance.conftest import (
 )
 from tests.acceptance.webhooks import envelope, value
 from tests.docs.conftest import blocks
+from tests.storing import locked
 
 VERIFY_TOKEN = "the-bots-verify-token"
 
@@ -53,18 +51,6 @@ async def bot(shop: CloudInstallation, monkeypatch: pytest.MonkeyPatch) -> Async
     await runner.cleanup()
 
 
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold the database so that nobody can write."""
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-
-
 async def test_a_bot_in_front_forwards_what_is_in_effect_before_it_answers(
     shop: CloudInstallation, bot: Bot
 ) -> None:
@@ -78,7 +64,7 @@ async def test_while_ackgate_answers_503_the_bot_does_too_and_meta_delivers_agai
     shop: CloudInstallation, bot: Bot
 ) -> None:
     answers = shop.meta.webhooks.delivery.answers
-    with locked(shop.database):
+    async with locked(shop.database):
         user = shop.meta.write(SHEENA, "Hello")
         await until(lambda: answers["503"] > 0, 30)
         assert bot.handled == []

@@ -2,10 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +32,7 @@ from tests.acceptance.webhooks import (
     value,
     wrote,
 )
+from tests.storing import locked
 
 COUNT = 50
 
@@ -46,15 +43,6 @@ def wa_ids(count: int) -> list[str]:
 
 def raw_of(webhook: Json) -> bytes:
     return json.dumps(webhook).encode()
-
-
-@contextmanager
-def locked(database: Path) -> Iterator[None]:
-    """Let nobody else write to the database."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
 
 
 @pytest.fixture
@@ -245,7 +233,7 @@ async def test_what_got_no_200_because_of_a_kill_is_sent_again_and_counts_once(
 async def test_what_can_not_be_stored_gets_503_so_that_meta_sends_it_again(
     shop: CloudInstallation,
 ) -> None:
-    with locked(shop.database):
+    async with locked(shop.database):
         user = shop.meta.write(SHEENA, "Hello")
         await until(lambda: shop.meta.webhooks.delivery.answers["503"] >= 2)
         assert shop.meta.webhooks.delivery.answers["200"] == 0
@@ -259,10 +247,12 @@ async def test_what_can_not_be_stored_gets_503_so_that_meta_sends_it_again(
 @pytest.mark.usefixtures("impatient")
 async def test_the_503_says_when_to_come_again(shop: CloudInstallation) -> None:
     raw = raw_of(wrote(HASH_A))
-    with locked(shop.database):
-        async with shop.http.post(shop.base + APP_DOOR, data=raw, headers=signed(raw)) as response:
-            assert response.status == 503
-            assert int(response.headers["Retry-After"]) > 0
+    async with (
+        locked(shop.database),
+        shop.http.post(shop.base + APP_DOOR, data=raw, headers=signed(raw)) as response,
+    ):
+        assert response.status == 503
+        assert int(response.headers["Retry-After"]) > 0
 
 
 # "A seen-set that two near-simultaneous duplicates slip through"
@@ -313,13 +303,13 @@ async def test_messages_and_statuses_of_the_same_hash_at_once_are_one_change(
 @pytest.mark.usefixtures("impatient")
 async def test_what_was_not_stored_is_new_when_it_comes_again(shop: CloudInstallation) -> None:
     raw = raw_of(wrote(HASH_A))
-    with locked(shop.database):
+    async with locked(shop.database):
         assert await shop.deliver_signed(raw) == 503
         assert await shop.identity(SHEENA) == {}
     assert await shop.deliver_signed(raw) == 200
     assert await shop.state(SHEENA) == "acknowledged"
     raw = raw_of(told(mismatch(recipient_id=SHEENA)))
-    with locked(shop.database):
+    async with locked(shop.database):
         assert await shop.deliver_signed(raw) == 503
     assert await shop.state(SHEENA) == "acknowledged"
     assert await shop.deliver_signed(raw) == 200

@@ -32,6 +32,7 @@ from tests.acceptance.conftest import (
     tree_for,
     until,
 )
+from tests.storing import locked
 
 AUTO = {"mode": "auto", "max_changes": 100}
 ONE = {"main": {"max_in_flight": 1}}
@@ -214,13 +215,10 @@ async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_
     for wa_id in people:
         await made.change(wa_id)
     await made.put_under_way(4)
-    lock = sqlite3.connect(made.database, isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    made.pass_time(15)
-    await until(lambda: made.sim.calls.in_flight["identity_put"] == 0)
-    await asyncio.sleep(0.2)
-    lock.execute("ROLLBACK")
-    lock.close()
+    async with locked(made.database):
+        made.pass_time(15)
+        await until(lambda: made.sim.calls.in_flight["identity_put"] == 0)
+        await asyncio.sleep(0.2)
     for wa_id in people:
         await made.becomes("acknowledged", wa_id)
         assert made.puts(wa_id) == ["acknowledged"]

@@ -49,6 +49,7 @@ from tests.acceptance.conftest import (
     tree_for,
     until,
 )
+from tests.storing import locked
 
 AUTO = {"mode": "auto", "max_changes": 1000}
 HOUR, DAY = 3600, 86_400
@@ -246,7 +247,7 @@ class TestTheDisk:
         monkeypatch.setattr(store, "BUSY_TIMEOUT_SECONDS", 0.2)
         hash_ = made.sim.change_identity("16315554001", notify=False)
         body = notice("16315554001", hash_, made.sim.users["16315554001"].created_timestamp)
-        with locked(made.database):
+        async with locked(made.database):
             began = time.monotonic()
             await assert_refused(made, body)
             assert time.monotonic() - began > 0.2
@@ -257,7 +258,7 @@ class TestTheDisk:
         await assert_ready(made, able=True)
 
     async def test_a_short_lock_is_waited_for(self, made: Installation) -> None:
-        with locked(made.database):
+        async with locked(made.database):
             delivered = asyncio.create_task(made.change())
             await asyncio.sleep(0.3)
             assert not delivered.done()
@@ -315,14 +316,6 @@ async def _run_without_rights(config: Path) -> tuple[int | None, str]:
     )
     _, said = await asyncio.wait_for(process.communicate(), 30)
     return process.returncode, said.decode()
-
-
-@contextmanager
-def locked(database: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
 
 
 @contextmanager
