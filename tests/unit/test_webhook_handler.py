@@ -155,6 +155,22 @@ async def test_a_callback_whose_signature_matches_counts_among_the_verified_ones
         assert known.budget.held == 0
 
 
+async def test_what_comes_of_a_body_in_pieces_counts_though_its_length_was_not_announced(
+    tmp_path: Path,
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"x" * 10_000
+            await asyncio.sleep(0.01)
+
+    async with opened(tmp_path, nothing) as endpoint:
+        known = endpoint.bodies.reservation(verified=True)
+        known.hold(known.budget.most - 30_000)
+        assert await endpoint.post(pieces()) == (503, "1")
+        known.release()
+        assert await endpoint.post(pieces()) == (200, None)
+
+
 async def test_while_too_much_waits_a_body_is_not_even_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
