@@ -386,6 +386,8 @@ async def test_what_is_being_written_is_answered_before_the_service_ends(
     stopping = asyncio.create_task(made.stop())
     assert await idle.ends() == b""
     assert not stopping.done()
+    with pytest.raises(ConnectionError):
+        await Line.to(made)
     may.set()
     assert (await line.answer())[0] == 200
     assert await line.ends() == b""

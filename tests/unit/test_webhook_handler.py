@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from service.ledger.contacts import Messages
-from service.ledger.ledger import Ledger
+from service.ledger.ledger import FullError, Ledger
 from service.model.events import Reading
 from service.model.policy import Policies, Policy
 from service.observability.metrics import Metrics
@@ -23,8 +23,10 @@ from service.store.sqlite import SQLiteDatabase
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OFF_LOOP_BYTES, Endpoint, WebhookHandler
 from service.webhooks.incoming import Dialect
+from service.webhooks.signatures import SignatureVerifier, signed
 
 MAX_BODY = 4 * OFF_LOOP_BYTES
+SECRET = b"a-secret-of-the-app"
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,18 @@ class Opened:
 
     client: "TestClient[web.Request, web.Application]"
     database: SQLiteDatabase
+    ledger: Ledger
+    bodies: BodyReader
 
-    async def post(self, body: bytes) -> tuple[int, str | None]:
+    async def post(
+        self, body: Any, name: str = "main", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str | None]:
         """Deliver; return the status, and when to come back."""
-        async with self.client.post("/webhooks/main", data=body) as answer:
+        async with self.client.post(f"/webhooks/{name}", data=body, headers=headers) as answer:
             return answer.status, answer.headers.get("Retry-After")
+
+    async def post_signed(self, body: bytes) -> tuple[int, str | None]:
+        return await self.post(body, "meta", signed(SECRET, body))
 
     async def kept(self) -> list[Any]:
         return await self.database.read(lambda c: list_journal(c, None, None, 0, 10))
@@ -57,13 +66,15 @@ async def opened(
         bodies = BodyReader(
             metrics, max_body=MAX_BODY, max_in_flight=max_in_flight, timeout_seconds=5
         )
-        handler = WebhookHandler(
-            {"main": Endpoint("main", b"", dialect)}, ledger, bodies, metrics, Messages(), {}
-        )
+        endpoints = {
+            "main": Endpoint("main", b"", dialect),
+            "meta": Endpoint("@meta", b"", dialect, SignatureVerifier([SECRET], b"")),
+        }
+        handler = WebhookHandler(endpoints, ledger, bodies, metrics, Messages(), {})
         app = web.Application(client_max_size=MAX_BODY)
         handler.add_routes(app)
         client = await stack.enter_async_context(TestClient(TestServer(app)))
-        yield Opened(client, database)
+        yield Opened(client, database, ledger, bodies)
 
 
 def failing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
@@ -120,6 +131,60 @@ async def test_large_bodies_are_read_one_after_another(tmp_path: Path) -> None:
         answers = await asyncio.gather(*(endpoint.post(b"x" * size) for _ in range(6)))
     assert answers == [(200, None)] * 6
     assert most == 1
+
+
+async def test_however_much_strangers_hold_a_small_callback_in_one_piece_is_taken(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, nothing) as endpoint:
+        strangers = endpoint.bodies.reservation(verified=False)
+        strangers.hold(strangers.budget.most)
+        assert await endpoint.post_signed(b"{}") == (200, None)
+        assert await endpoint.post_signed(b"x" * (OFF_LOOP_BYTES + 1)) == (503, "1")
+
+
+async def test_a_callback_whose_signature_matches_counts_among_the_verified_ones(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, nothing) as endpoint:
+        known = endpoint.bodies.reservation(verified=True)
+        known.hold(known.budget.most - 1)
+        assert await endpoint.post_signed(b"{}") == (503, "1")
+        known.release()
+        assert await endpoint.post_signed(b"{}") == (200, None)
+        assert known.budget.held == 0
+
+
+async def test_what_comes_of_a_body_in_pieces_counts_though_its_length_was_not_announced(
+    tmp_path: Path,
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"x" * 10_000
+            await asyncio.sleep(0.01)
+
+    async with opened(tmp_path, nothing) as endpoint:
+        known = endpoint.bodies.reservation(verified=True)
+        known.hold(known.budget.most - 30_000)
+        assert await endpoint.post(pieces()) == (503, "1")
+        known.release()
+        assert await endpoint.post(pieces()) == (200, None)
+
+
+async def test_while_too_much_waits_a_body_is_not_even_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise FullError
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async with opened(tmp_path, nothing) as endpoint:
+        monkeypatch.setattr(endpoint.ledger, "check_room", full)
+        async with asyncio.timeout(4):
+            assert await endpoint.post(endless()) == (503, "1")
 
 
 async def test_while_a_large_body_is_read_small_ones_are_taken(tmp_path: Path) -> None:
