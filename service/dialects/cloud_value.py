@@ -212,7 +212,7 @@ class Value:
     def _read_status(self, element: dict[str, Any]) -> list[Event]:
         status, id_ = element.get("status"), message_id(element)
         user_id, wa_id, parent = _PARTICIPANT if _to_group(element) else _RECIPIENT
-        self._found.count_message(status, element.get(wa_id) or element.get(user_id))
+        self._found.count_message(status, element.get(wa_id) or element.get(user_id) or None)
         at = second(element.get("timestamp"))
         user = read_user_ref(element, user_id, wa_id, parent)
         hash_, fault = _hash_or_fault(element, "recipient_identity_key_hash")

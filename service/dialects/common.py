@@ -246,7 +246,7 @@ class Findings:
 
         Whether a recipient can be a user is looked at when it is written, not in every status.
         """
-        if isinstance(recipient, str) and 0 < len(recipient) <= MAX_ID_CHARACTERS:
+        if isinstance(recipient, str) and len(recipient) <= MAX_ID_CHARACTERS:
             if status == "sent":
                 self.sent.append(recipient)
             elif status == "delivered":
