@@ -32,8 +32,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 run: install ## the simulator and the service, on SQLite under var/
 	@exec sh deploy/run-development.sh
 
+# More workers than cores: most of the tests wait more than they compute.
 test: install ## every test
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n 4
 
 coverage: install ## every test, with the branch coverage of service/, child processes counted
 	$(BIN)/coverage erase
