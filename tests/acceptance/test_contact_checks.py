@@ -416,6 +416,7 @@ async def test_a_check_is_passed_to_the_client_and_its_answer_kept(service: Inst
 
 
 async def test_blocking_is_passed_on_and_no_wait_by_default(service: Installation) -> None:
+    service.sim.fault("callback_contacts", latency=0.5)
     assert [i["status"] for i in await ask(service, GERMAN)] == ["processing"]
     assert [i["status"] for i in await ask(service, MEXICAN, blocking="wait")] == ["valid"]
     assert [i["status"] for i in await ask(service, "+16315551001", blocking="no_wait")] == [

@@ -26,6 +26,7 @@ from tests.acceptance.conftest import (
     notice,
     until,
 )
+from tests.storing import locked
 
 Json = dict[str, Any]
 Found = dict[tuple[str, str | None], Json]
@@ -284,9 +285,8 @@ async def test_a_disk_that_is_nearly_full_is_told(
 
 
 async def test_a_client_that_has_been_silent_for_long_is_told(whole: Installation) -> None:
-    with closing(sqlite3.connect(whole.database)) as raw:
+    async with locked(whole.database) as raw:
         raw.execute("UPDATE accounts SET last_callback_at = last_callback_at - 172800000")
-        raw.commit()
     silent = (await examine(whole))["last callback", "main"]
     assert silent["status"] == "warn"
     assert silent["detail"] == "48 hours ago"

@@ -557,6 +557,10 @@ async def test_health_tells_alive_ready_and_how_the_clients_are(manual: Installa
     assert await manual.api("GET", "/health/live") == (200, {"status": "pass"})
     status, ready = await manual.api("GET", "/health/ready")
     assert (status, ready["status"]) == (200, "pass")
+    # The first look at the settings may have come before the webhook was registered.
+    assert manual.service is not None
+    assert manual.service.parts is not None
+    await manual.service.parts.inspectors["main"].look()
 
     async def passes() -> bool:
         code, health = await manual.api("GET", "/health/status")

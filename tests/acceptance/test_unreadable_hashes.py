@@ -1,9 +1,7 @@
 """An identity change whose user can be read and whose hash can't: the gate closes all the same."""
 
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -39,6 +37,7 @@ from tests.acceptance.webhooks import (
     value,
     wrote,
 )
+from tests.storing import locked
 
 UNREADABLE: list[Any] = ["x" * 1025, "Rc/eg9\nRl0JA=", ["Rc/eg9Rl0JA="], {"hash": 7}, 7]
 SHAPES = ["1,025 characters", "a line feed", "a list", "an object", "a number"]
@@ -46,9 +45,9 @@ FAR = 30
 """Seconds after the first sighting: beyond every tolerance."""
 
 
-def make_readable(made: Installation, before: Any, after: str) -> None:
+async def make_readable(made: Installation, before: Any, after: str) -> None:
     """Stand in for a dialect that has learned to read a hash: let its text be one that it reads."""
-    with closing(sqlite3.connect(made.database)) as raw, raw:
+    async with locked(made.database) as raw:
         for id_, body in raw.execute("SELECT id, body FROM journal").fetchall():
             readable = bytes(body).replace(json.dumps(before).encode(), json.dumps(after).encode())
             raw.execute("UPDATE journal SET body = ? WHERE id = ?", (readable, id_))
@@ -154,7 +153,7 @@ async def test_a_replay_that_can_read_the_hash_is_a_change_like_any(manual: Inst
     assert (await manual.acknowledge(HASH_A))[0] == 202
     await manual.sim.stop()
     await manual.deliver(unreadable_notice(UNREADABLE[0]))
-    make_readable(manual, UNREADABLE[0], HASH_B)
+    await make_readable(manual, UNREADABLE[0], HASH_B)
     entry = await only_quarantined(manual, "system.identity")
     status_, replayed = await manual.api("POST", f"/journal/{entry['id']}/replay")
     assert (status_, replayed["state"]) == (200, "applied")
@@ -326,7 +325,7 @@ async def test_delivered_again_it_says_nothing_twice(shop: CloudInstallation) ->
 async def test_a_replay_that_can_read_the_hash_fills_it_in(shop: CloudInstallation) -> None:
     await shop.come(card(HASH_A, 0), card(UNREADABLE[0]))
     assert (await shop.identity(SHEENA))["hash"] is None
-    make_readable(shop, UNREADABLE[0], HASH_B)
+    await make_readable(shop, UNREADABLE[0], HASH_B)
     entry = await only_quarantined(shop, "identity_key_hash")
     status_, replayed = await shop.api("POST", f"/journal/{entry['id']}/replay")
     assert (status_, replayed["state"]) == (200, "applied")
@@ -340,7 +339,7 @@ async def test_once_a_later_hash_is_known_a_replay_fills_it_in_between(
     shop: CloudInstallation,
 ) -> None:
     await shop.come(card(HASH_A, 0), card(UNREADABLE[0]), card(HASH_C, 2 * FAR))
-    make_readable(shop, UNREADABLE[0], HASH_B)
+    await make_readable(shop, UNREADABLE[0], HASH_B)
     entry = await only_quarantined(shop, "identity_key_hash")
     assert (await shop.api("POST", f"/journal/{entry['id']}/replay"))[0] == 200
     shown = await shop.identity(SHEENA)
