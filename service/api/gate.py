@@ -55,12 +55,12 @@ class Judged(NamedTuple):
 class Gate:
     """Answers about the recipients of all accounts."""
 
-    def __init__(self, parts: AppContext) -> None:
-        self._parts = parts
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._rules: Mapping[str, Rules] = {
-            name: account.gate.rules for name, account in parts.settings.accounts.items()
+            name: account.gate.rules for name, account in context.settings.accounts.items()
         }
-        self._cloud = frozenset(parts.settings.cloud_accounts)
+        self._cloud = frozenset(context.settings.cloud_accounts)
 
     async def one(self, account: str, asked: str) -> bytes:
         """Return the answer about one user; raise a 422 where the text can be no recipient."""
@@ -80,7 +80,7 @@ class Gate:
         """Return the answer about one user as soon as it is sendable, or when the time is up."""
         ends_at = time.monotonic() + seconds
         found = await self._look(account, asked)
-        changes = self._parts.changes
+        changes = self._context.changes
         while not found.verdict.sendable and not changes.closing:
             with changes.watching(found.users) as changed:
                 # A change between the look before and the start of the watch must not be missed.
@@ -100,29 +100,29 @@ class Gate:
     async def meaning(self, account: str, text: str) -> Meaning:
         """Return whom a text may mean at an account."""
         data = await self._find(account, [text])
-        return meaning_of(text, data, self._parts.ledger.clock())
+        return meaning_of(text, data, self._context.ledger.clock())
 
     def _status(self, account: str) -> AccountStatus:
-        parts = self._parts
-        if account not in parts.settings.accounts:
+        context = self._context
+        if account not in context.settings.accounts:
             raise ProblemError(404, "there is no such account")
-        verifier = parts.verifiers.get(account)
-        side = parts.clients.get(account) or parts.graphs.get(account)
+        verifier = context.verifiers.get(account)
+        side = context.clients.get(account) or context.graphs.get(account)
         return AccountStatus(
-            parts.ledger.clock(),
+            context.ledger.clock(),
             None if side is None else side.reachability.unreachable_since,
             None if verifier is None else verifier.since,
-            parts.catching_up,
+            context.catching_up,
             self._rules[account],
             account in self._cloud,
         )
 
     async def _find(self, account: str, asked: Sequence[str]) -> RecipientData:
         """Look up recipients, and have the client asked about those unverified since a restore."""
-        parts = self._parts
-        query = RecipientQuery(account, parts.settings.accounts[account].phone_number, asked)
-        data = await parts.database.find_recipients(query)
-        verifier = parts.verifiers.get(account)
+        context = self._context
+        query = RecipientQuery(account, context.settings.accounts[account].phone_number, asked)
+        data = await context.database.find_recipients(query)
+        verifier = context.verifiers.get(account)
         if verifier is not None:
             verifier.want(user.id for user in data.users.values() if user.unverified)
         return data

@@ -27,13 +27,13 @@ log = structlog.get_logger(__name__)
 class BackgroundTasks:
     """The workers and loops of one service."""
 
-    def __init__(self, parts: AppContext) -> None:
-        self._parts = parts
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._loops: list[asyncio.Task[None]] = []
-        self._heartbeat = Heartbeat(parts.ledger, parts.database, self._note_downtime)
-        countries = {name: one.phone_number for name, one in parts.settings.accounts.items()}
+        self._heartbeat = Heartbeat(context.ledger, context.database, self._note_downtime)
+        countries = {name: one.phone_number for name, one in context.settings.accounts.items()}
         self.upkeep = Upkeep(
-            countries, parts.messages, ledger=parts.ledger, database=parts.database
+            countries, context.messages, ledger=context.ledger, database=context.database
         )
         self.workers: list[Worker] = []
 
@@ -42,33 +42,35 @@ class BackgroundTasks:
         await self._heartbeat.begin()
 
     def _note_downtime(self, reason: Reason | None) -> None:
-        self._parts.catching_up = reason
+        self._context.catching_up = reason
         if reason is not None and reason.until is not None and reason.since is not None:
             seconds = (reason.until - reason.since) // 1000
             log.info("catching up after a downtime", at_most=f"{seconds} s")
 
     def start(self) -> None:
         """Begin to work."""
-        parts = self._parts
-        for name, client in parts.clients.items():
+        context = self._context
+        for name, client in context.clients.items():
             self._start_client(name, client)
-        for name in parts.settings.cloud_accounts:
+        for name in context.settings.cloud_accounts:
             # What policy scheduled comes due: it is settled as it is leased, and nobody is called.
             self._add_worker(name, Kind.ACKNOWLEDGE, perform=_never, max_in_flight=LEASED_LOCALLY)
-        for inspector in parts.inspectors.values():
+        for inspector in context.inspectors.values():
             if inspector.wanted:
                 self._run(inspector.run())
-        for name in parts.verifiers:
-            self._run(_verify(parts, name))
+        for name in context.verifiers:
+            self._run(_verify(context, name))
         self._run(self.upkeep.run())
         self._run(self._heartbeat.run())
-        retention = Retention(parts.settings.retention, parts.ledger, parts.database, parts.metrics)
+        retention = Retention(
+            context.settings.retention, context.ledger, context.database, context.metrics
+        )
         if retention.wanted:
             self._run(retention.run())
 
     def _start_client(self, name: str, client: Client) -> None:
         """Start all that has to do with one WhatsApp client."""
-        parts = self._parts
+        context = self._context
         for kind, perform in ((Kind.ACKNOWLEDGE, acknowledge), (Kind.ASK, ask)):
             self._add_worker(
                 name,
@@ -77,18 +79,18 @@ class BackgroundTasks:
                 paused_for=client.paused_for,
                 max_in_flight=client.max_in_flight,
             )
-        reconciler = parts.settings.reconciler
+        reconciler = context.settings.reconciler
         sweeping = sweep(
             name,
-            parts.ledger,
+            context.ledger,
             after_seconds=reconciler.sweep_after_seconds,
             per_second=reconciler.sweep_per_second,
         )
         checks = Rechecks(
-            parts.checkers[name],
-            ledger=parts.ledger,
-            database=parts.database,
-            metrics=parts.metrics,
+            context.checkers[name],
+            ledger=context.ledger,
+            database=context.database,
+            metrics=context.metrics,
         )
         for coroutine in (sweeping, watch_health(client), checks.run()):
             self._run(coroutine)
@@ -105,9 +107,9 @@ class BackgroundTasks:
         worker = Worker(
             name,
             kind,
-            ledger=self._parts.ledger,
-            database=self._parts.database,
-            metrics=self._parts.metrics,
+            ledger=self._context.ledger,
+            database=self._context.database,
+            metrics=self._context.metrics,
             perform=perform,
             paused_for=paused_for,
             max_in_flight=max_in_flight,
@@ -141,6 +143,6 @@ async def _never(lease: Lease) -> Outcome:
     raise TypeError(f"work of the kind {lease.kind} is for accounts with a client")
 
 
-async def _verify(parts: AppContext, account: str) -> None:
-    await parts.verifiers[account].run()
-    del parts.verifiers[account]
+async def _verify(context: AppContext, account: str) -> None:
+    await context.verifiers[account].run()
+    del context.verifiers[account]

@@ -76,20 +76,20 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     policies = {name: settings.policies(name) for name in settings.accounts}
     written = [(name, _written(policy)) for name, policy in policies.items()]
     await database.write(partial(note_policies, policies=written, now=database.clock()))
-    parts = _parts(settings, database, policies)
-    stack.push_async_callback(parts.ledger.close)
-    for part in (parts.clients, parts.graphs, parts.checkers):
+    context = _connect(settings, database, policies)
+    stack.push_async_callback(context.ledger.close)
+    for part in (context.clients, context.graphs, context.checkers):
         for each in part.values():
             stack.push_async_callback(each.close)
     for name in settings.cloud_accounts:
         last: int | None = 0
         while last is not None:
-            last = await parts.ledger.submit(MoveToCloud(name, last))
-    await _add_verifiers(parts)
-    return parts
+            last = await context.ledger.submit(MoveToCloud(name, last))
+    await _add_verifiers(context)
+    return context
 
 
-def _parts(settings: Settings, database: Database, policies: dict[str, Policies]) -> AppContext:
+def _connect(settings: Settings, database: Database, policies: dict[str, Policies]) -> AppContext:
     metrics = Metrics()
     start_at_zero(metrics, settings)
     ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
@@ -103,46 +103,46 @@ def _parts(settings: Settings, database: Database, policies: dict[str, Policies]
         )
         for name, client in clients.items()
     }
-    parts = AppContext(
+    context = AppContext(
         settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers
     )
-    ledger.listeners.append(parts.changes.notify)
+    ledger.listeners.append(context.changes.notify)
     for name, account in settings.cloud_accounts.items():
-        parts.graphs[name] = Graph(name, account, metrics)
-        parts.identity_checks[name] = IdentityCheck()
+        context.graphs[name] = Graph(name, account, metrics)
+        context.identity_checks[name] = IdentityCheck()
     every = settings.inspector.every_seconds
-    for name, subject in _subjects(parts):
-        parts.inspectors[name] = Inspector(subject, ledger, every_seconds=every)
-    return parts
+    for name, subject in _subjects(context):
+        context.inspectors[name] = Inspector(subject, ledger, every_seconds=every)
+    return context
 
 
-def _subjects(parts: AppContext) -> Iterator[tuple[str, Subject]]:
+def _subjects(context: AppContext) -> Iterator[tuple[str, Subject]]:
     """Return what is to be looked after: each account's settings, and each app's callbacks."""
-    settings = parts.settings
-    for name, client in parts.clients.items():
+    settings = context.settings
+    for name, client in context.clients.items():
         yield name, ClientSubject(client, expected_of(settings, name))
     public = settings.server.public_url
-    for name, graph in parts.graphs.items():
-        door = settings.webhook_url(name, public) if public else None
-        yield name, NumberSubject(graph, door, parts.identity_checks[name])
+    for name, graph in context.graphs.items():
+        url = settings.webhook_url(name, public) if public else None
+        yield name, NumberSubject(graph, url, context.identity_checks[name])
     for app in settings.apps:
         known_as = in_journal(app)
         names = [known_as, *settings.accounts_of(app).values()]
-        yield known_as, AppSubject(known_as, names, parts.database)
+        yield known_as, AppSubject(known_as, names, context.database)
 
 
-async def _add_verifiers(parts: AppContext) -> None:
-    known = await parts.database.read(unverified_accounts)
-    parts.verifiers |= {
+async def _add_verifiers(context: AppContext) -> None:
+    known = await context.database.read(unverified_accounts)
+    context.verifiers |= {
         name: Verifier(
             name,
             known[name],
             client=client,
-            ledger=parts.ledger,
-            database=parts.database,
-            per_second=parts.settings.reconciler.verify_per_second,
+            ledger=context.ledger,
+            database=context.database,
+            per_second=context.settings.reconciler.verify_per_second,
         )
-        for name, client in parts.clients.items()
+        for name, client in context.clients.items()
         if name in known
     }
 
@@ -155,22 +155,22 @@ def _written(policies: Policies) -> str:
     return json.dumps(kept, sort_keys=True, default=sorted)
 
 
-def webhook_handler(parts: AppContext) -> WebhookHandler:
+def webhook_handler(context: AppContext) -> WebhookHandler:
     """Build the handler of the webhooks of all accounts and apps."""
-    server = parts.settings.server
+    server = context.settings.server
     bodies = BodyReader(
-        parts.metrics,
+        context.metrics,
         max_body=server.max_body_bytes,
         max_in_flight=server.max_in_flight_bytes,
         timeout_seconds=server.body_timeout_seconds,
     )
     return WebhookHandler(
-        endpoints(parts.settings),
-        parts.ledger,
+        endpoints(context.settings),
+        context.ledger,
         bodies,
-        parts.metrics,
-        parts.messages,
-        parts.identity_checks,
+        context.metrics,
+        context.messages,
+        context.identity_checks,
     )
 
 

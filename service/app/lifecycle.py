@@ -89,13 +89,13 @@ async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator[
         await service.stop()
 
 
-def _application(parts: AppContext) -> web.Application:
+def _application(context: AppContext) -> web.Application:
     """Make an application without routes."""
     middlewares = [counted, problems]
-    if parts.settings.open_to_loopback_only:
+    if context.settings.open_to_loopback_only:
         middlewares.append(loopback_only)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
-    app[APP_CONTEXT] = parts
+    app[APP_CONTEXT] = context
     return app
 
 
@@ -123,7 +123,7 @@ class Service:
         self._listeners: list[Listener] = []
         self._runners: list[web.AppRunner] = []
         self._ends_at: float | None = None
-        self.parts: AppContext | None = None
+        self.context: AppContext | None = None
         self.background: BackgroundTasks | None = None
 
     async def start(self, *, migrate: bool) -> None:
@@ -139,23 +139,23 @@ class Service:
             inside = self._take_address("server.internal", host, port)
         database = await open_database(settings.database.url, migrate=migrate)
         self._stack.push_async_callback(database.close)
-        parts = self.parts = await build(settings, database, self._stack)
-        background = self.background = BackgroundTasks(parts)
+        context = self.context = await build(settings, database, self._stack)
+        background = self.background = BackgroundTasks(context)
         await background.look_back()
         self._stack.push_async_callback(background.close)
-        app = _application(parts)
-        webhook_handler(parts).add_routes(app)
+        app = _application(context)
+        webhook_handler(context).add_routes(app)
         if inside is None:
             _add_api(app)
             await self._listen(app, outside, tls)
         else:
             await self._listen(app, outside, tls)
-            internal = _application(parts)
+            internal = _application(context)
             _add_api(internal)
             await self._listen(internal, inside, None)
         background.start()
         await self._say_started(database)
-        parts.ready = True
+        context.ready = True
 
     def _take_address(self, key: str, host: str, port: int) -> socket.socket:
         taken = take_address(key, host, port)
@@ -204,8 +204,8 @@ class Service:
         """Say not ready, and let `drain_seconds` pass; `stop` is next."""
         server = self._settings.server
         self._ends_at = time.monotonic() + server.drain_seconds + server.shutdown_seconds
-        if self.parts is not None:
-            self.parts.ready = False
+        if self.context is not None:
+            self.context.ready = False
         log.info("stopping", drain_seconds=server.drain_seconds)
         await asyncio.sleep(server.drain_seconds)
 
@@ -213,9 +213,9 @@ class Service:
         """Take no new connections, finish what was accepted, and close everything."""
         for listener in self._listeners:
             listener.server.close()
-        if self.parts is not None:
-            self.parts.ready = False
-            self.parts.changes.close()
+        if self.context is not None:
+            self.context.ready = False
+            self.context.changes.close()
         if self.background is not None:
             await self.background.stop()
         finishing = [self._close(runner) for runner in self._runners]

@@ -37,10 +37,7 @@ Status = Literal["pass", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """What was checked, and what was found.
-
-    Programs read the names, so the check of a webhook endpoint goes on being called `door`.
-    """
+    """What was checked, and what was found."""
 
     name: str
     account: str | None
@@ -85,10 +82,10 @@ async def check_endpoint(settings: Settings, account: str) -> list[Check]:
             else "name the authority in server.public_ca_file, and run "
             f"'ackgate accounts setup {account}'; or use a certificate that is publicly known"
         )
-        found.append(await check_certificate("door certificate", account, public, tls, cure))
+        found.append(await check_certificate("webhook certificate", account, public, tls, cure))
     elif not is_loopback(host_of(public)):
         detail = f"{origin(public)} is plain http: the client demands https"
-        found.append(Check("door certificate", account, "fail", detail, "end TLS in a proxy"))
+        found.append(Check("webhook certificate", account, "fail", detail, "end TLS in a proxy"))
     return found
 
 
@@ -97,10 +94,10 @@ async def _check_local(settings: Settings, account: str, local: str | None) -> C
     cure = "set server.public_url to how the client reaches the webhook endpoint"
     if local is None:
         detail = "server.public_url is not set, and server.port is any: nothing to try"
-        return Check("door", account, "warn", detail, cure)
+        return Check("webhook", account, "warn", detail, cure)
     status, detail = await _deliver(settings, account, local, tls=False)
     detail = f"server.public_url is not set; here {detail}"
-    return Check("door", account, "warn" if status == "pass" else "fail", detail, cure)
+    return Check("webhook", account, "warn" if status == "pass" else "fail", detail, cure)
 
 
 async def _check_public(
@@ -108,15 +105,17 @@ async def _check_public(
 ) -> Check:
     status, detail = await _deliver(settings, account, public, tls=tls)
     if status == "pass":
-        return Check("door", account, status, detail)
+        return Check("webhook", account, status, detail)
     if local is None:
-        return Check("door", account, status, detail, "is the service running, and forwarded to?")
+        return Check(
+            "webhook", account, status, detail, "is the service running, and forwarded to?"
+        )
     here, there = await _deliver(settings, account, local, tls=False)
     if here == "pass":
         cure = f"{there}: look at what lies between, the proxy, the name, the firewall"
     else:
         cure = f"nor here: {there}; is the service running with this configuration?"
-    return Check("door", account, status, detail, cure)
+    return Check("webhook", account, status, detail, cure)
 
 
 def _local_url(settings: Settings) -> str | None:

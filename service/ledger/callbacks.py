@@ -149,14 +149,14 @@ class RecordCallback(Command[None]):
                 assert_never(event)
 
     def _take_unreadable(self, uow: UnitOfWork, event: HashUnreadable, context: Context) -> None:
-        """Ask the client; where there is none, nothing is to be lost of a stranger."""
+        """Have the client asked. The Cloud API has none: there it counts for a known user alone."""
         if not context.policies.local:
             ask_about_unreadable_hash(uow.find_or_create(self.account, event.user), event, context)
         elif (user := uow.find(self.account, event.user)) is not None:
             place_unreadable_hash(user, event, context)
 
     def _record_refusal(self, uow: UnitOfWork, refused: HashRefused, context: Context) -> None:
-        """Find the one whom the refused message was for; there is no message to a stranger."""
+        """Record it for the user whom the refused message was for, if that user is known."""
         key = self.account, refused.message_id or ""
         candidates = refused.user, uow.recipient_of(*key), self.recipients.get(key)
         known = (uow.find(self.account, alias) for alias in candidates if alias)
@@ -186,7 +186,7 @@ class RecordCallback(Command[None]):
 
 
 def _hash_in_next_event(named: AliasesSeen, following: Event | None) -> str | None:
-    """Return the hash that is told of a user beside the names: it may say who the user is."""
+    """Return the hash that the same element of a callback gives: it may say who the user is."""
     if isinstance(following, IdentitySeen) and following.user == named.user_id:
         return following.hash
     return None

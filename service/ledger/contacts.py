@@ -356,7 +356,7 @@ class RenewContacts(Command[Renewed]):
 
 @dataclass(frozen=True, slots=True)
 class CountMessages(Command[None]):
-    """Messages that callbacks told of: how many, and to whom the business wrote."""
+    """Count the messages that callbacks reported, and note to whom the business wrote."""
 
     account: str
     counted: Usage
@@ -396,7 +396,7 @@ class Messages:
         self._accounts: defaultdict[str, _Counted] = defaultdict(_Counted)
 
     def note(self, account: str, reading: Reading) -> None:
-        """Count the messages that a callback told of, once it is kept."""
+        """Count the messages that a callback reported, once it is kept."""
         sent, delivered = reading.sent, reading.delivered
         counted = self._accounts[account]
         counted.sent += len(sent)

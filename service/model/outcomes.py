@@ -1,4 +1,4 @@
-"""What came of a call to the WhatsApp client, and what becomes of the identity then.
+"""The outcomes of calls to the WhatsApp client, and what each does to the identity.
 
 A PUT acknowledges a hash, a GET asks for the latest identity. The client's own answer outranks
 every timestamp, and nothing else opens the gate (On-Premises).
@@ -113,7 +113,7 @@ GetOutcome = Answered | Gone | Unknown | NotTried
 
 
 class Settled(Enum):
-    """What became of an outcome."""
+    """Whether an outcome was applied, and if not, why."""
 
     TAKEN = auto()
     NOT_OURS = auto()
@@ -125,9 +125,9 @@ class Settled(Enum):
 def settle_put(
     user: User, holder: str, hash_: str, outcome: PutOutcome, context: Context
 ) -> Settled:
-    """Write down what a try to acknowledge came to; see `docs/architecture.md`, "After a PUT".
+    """Apply the outcome of a PUT; see `docs/architecture.md`, "After a PUT".
 
-    It counts for the holder of an unexpired lease alone, and for the hash that was leased.
+    It counts only for the holder of an unexpired lease, and only for the hash that was leased.
     """
     identity, work, latest = user.identity, user.identity.work, user.identity.latest
     if work is None or latest is None or not work.held_by(holder, context.now):
@@ -195,9 +195,9 @@ def _fail(user: User, work: Work, latest: Change, error: str, context: Context) 
 def settle_get(
     user: User, holder: str, version: int, outcome: GetOutcome, context: Context
 ) -> Settled:
-    """Write down what the client answered when it was asked about an identity.
+    """Apply the outcome of a GET, by the same rule of the lease.
 
-    `version` is that of the identity when it was asked: what changed since makes the answer void.
+    `version` is that of the identity when the GET was sent: a change since makes the answer void.
     """
     ask = user.identity.ask
     if ask is None or not ask.held_by(holder, context.now):

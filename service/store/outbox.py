@@ -1,4 +1,4 @@
-"""Queries of the outbox: what is to be asked of, or told to, a client, and when."""
+"""Queries of the outbox: which calls to a client are due, and when."""
 
 from dataclasses import dataclass
 
@@ -74,9 +74,9 @@ def bring_near(connection: Connection, account: str, kind: Kind, now: int) -> No
 
 
 def left_to_client(connection: Connection, account: str, after: int, limit: int) -> list[int]:
-    """Return users whom a client is to be asked about, or told about what is decided already.
+    """Return users for whom a call is still to be made, a GET or a PUT that is decided.
 
-    In the order of their ids, those after one.
+    They are in the order of their ids, those after `after`.
     """
     left = or_(outbox.c.kind == Kind.ASK.value, users.c.state == State.ACKNOWLEDGING.value)
     query = (

@@ -21,7 +21,7 @@ Else a handful of senders that announce much and send nothing would use the budg
 MAX_STALLS = 6
 """A body that keeps coming may take this many times as long as one that stalls.
 
-One that is not verified may not: whoever sends it may be a stranger.
+One that is not verified may not: anybody can send it.
 """
 
 UNVERIFIED_PART = 4
@@ -109,8 +109,8 @@ class Reservation:
 class BodyReader:
     """Reads bodies, and counts the bytes of all that are being read or wait to be stored.
 
-    What strangers send, before a signature is found to match, counts in a budget of its own:
-    however much they send, whoever has a token is not held up.
+    A body whose signature is not checked yet counts in a budget of its own: however many of those
+    anybody sends, whoever has a token is not held up.
     """
 
     def __init__(
@@ -141,12 +141,12 @@ class BodyReader:
         self._check(announced or 0)
         if announced is not None and content.is_eof() and content.exception() is None:
             # It is here as a whole. A small one that is not verified counts only when it is, which
-            # is at once: however much strangers send, no small callback in one piece is held up.
+            # is at once: whatever else is sent, no small callback in one piece is held up.
             if reservation.verified or announced > BELIEVED_BYTES:
                 reservation.hold(announced)
             return content.read_nowait()
         if reservation.verified:
-            # Of a stranger only what came counts, for what it announces costs it nothing.
+            # Of an unverified body only what came counts: announcing more costs its sender nothing.
             reservation.hold(min(announced or 0, BELIEVED_BYTES))
         try:
             async with asyncio.timeout(self._timeout) as patience:

@@ -262,7 +262,7 @@ class Rechecks:
         paused = self._checker.client.paused_for()
         if paused > 0:
             return min(paused, LONGEST_SLEEP_SECONDS)
-        await self._heed_clock()
+        await self._follow_clock()
         if self._settings.renew and self._ledger.clock() >= self._look_at:
             await self._look()
         due = await self._database.read(partial(next_due_check, account=self._account))
@@ -274,7 +274,7 @@ class Rechecks:
         self._failures = 0
         return min(max(seconds, SHORTEST_SLEEP_SECONDS), longest)
 
-    async def _heed_clock(self) -> None:
+    async def _follow_clock(self) -> None:
         """When the clock was set back, bring near what now lies too far ahead."""
         now = self._ledger.clock()
         if now < self._seen_at or not self._seen_at:

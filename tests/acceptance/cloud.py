@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 async def prepared(prepare: Install, *, options: Json | None = None, **over: Any) -> Installation:
-    """Set up an installation with the account `shop`, whose door's public URL is its own address.
+    """Set up an installation with the account `shop`; the endpoint's public URL is its own address.
 
     `options` are those of the simulator's Cloud side, `over` goes over the configuration.
     """
@@ -52,7 +52,7 @@ async def prepared(prepare: Install, *, options: Json | None = None, **over: Any
     return made
 
 
-def door_of(made: Installation) -> str:
+def endpoint_of(made: Installation) -> str:
     return f"{made.tree['server']['public_url']}/webhooks/meta"
 
 

@@ -41,7 +41,7 @@ NUMBER, OTHER_NUMBER, STRANGE_NUMBER = "106540352242922", "106540352242923", "99
 """Business numbers of the Cloud API: one of each account, and one that no account has."""
 SHEENA, USER_ID = "16505551234", "US.13491208655302741918"
 APP_SECRET, ACCESS_TOKEN = "0123456789abcdef" * 2, "EAAG-a-token"
-APP_DOOR = "/webhooks/meta"
+APP_ENDPOINT = "/webhooks/meta"
 
 Json = dict[str, Any]
 Answer = tuple[int, Any]
@@ -161,7 +161,7 @@ class Caller:
     http: aiohttp.ClientSession
     base: str = ""
     inside: str = ""
-    """The address of the API, where it is not that of the door."""
+    """The address of the API, where it is not that of the endpoint."""
     key: str | None = None
     tls: ssl.SSLContext | bool = True
     account: str = "main"
@@ -313,8 +313,8 @@ class Installation(Caller):
         self.tree = merge(self.tree, over)
         settings = load(self.written(), {})
         self.service = await self._running.enter_async_context(running(settings))
-        assert self.service.parts is not None
-        self.service.parts.database.clock = self._now
+        assert self.service.context is not None
+        self.service.context.database.clock = self._now
         outside, *inside = self.service.urls
         self.base = outside.replace("0.0.0.0", "127.0.0.1")
         self.inside = inside[0] if inside else ""
@@ -332,13 +332,13 @@ class Installation(Caller):
         """Let time pass for the service: what becomes due meanwhile is done now."""
         self._ahead_ms += round(1000 * seconds)
         assert self.service is not None
-        assert self.service.parts is not None
-        parts = self.service.parts
+        assert self.service.context is not None
+        context = self.service.context
         woken = ChangeSet(
-            work={(name, kind) for name in parts.settings.accounts for kind in Kind},
-            checks=set(parts.clients),
+            work={(name, kind) for name in context.settings.accounts for kind in Kind},
+            checks=set(context.clients),
         )
-        for listener in parts.ledger.listeners:
+        for listener in context.ledger.listeners:
             listener(woken)
 
     async def change(
@@ -392,9 +392,9 @@ class CloudInstallation(Installation):
     account: str = "shop"
 
     async def start(self, **over: Any) -> None:
-        """Start the service, and register its door with the app."""
+        """Start the service, and register its endpoint with the app."""
         await super().start(**over)
-        self.meta.webhook_url = self.base + APP_DOOR
+        self.meta.webhook_url = self.base + APP_ENDPOINT
 
     @property
     def meta(self) -> Cloud:
@@ -408,7 +408,7 @@ class CloudInstallation(Installation):
 
     async def deliver_signed(self, raw: bytes, secret: str = APP_SECRET) -> int:
         """Deliver a webhook once, and give the status."""
-        return await self.post(raw, path=APP_DOOR, headers=signed(raw, secret))
+        return await self.post(raw, path=APP_ENDPOINT, headers=signed(raw, secret))
 
     async def send_along(self, hash_: str | None = None, to: str = SHEENA) -> CloudMessage:
         """Send a message as the business does, with a hash if one is given; all statuses come."""

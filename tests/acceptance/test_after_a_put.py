@@ -558,12 +558,12 @@ async def test_no_more_calls_are_under_way_than_allowed(install: Install) -> Non
     assert made.sim.calls.most_in_flight["identity_put"] == 3
 
 
-async def test_a_request_id_goes_from_the_door_to_the_put(auto: Installation) -> None:
+async def test_a_request_id_goes_from_the_endpoint_to_the_put(auto: Installation) -> None:
     hash_ = auto.sim.change_identity(WA_ID, notify=False)
     body = notice(WA_ID, hash_, auto.sim.users[WA_ID].created_timestamp)
-    assert await auto.post(body, headers={"X-Request-ID": "from-the-door"}) == 200
+    assert await auto.post(body, headers={"X-Request-ID": "from-the-endpoint"}) == 200
     await auto.becomes("acknowledged")
-    assert [call.request_id for call in auto.sim.puts] == ["from-the-door"]
+    assert [call.request_id for call in auto.sim.puts] == ["from-the-endpoint"]
 
 
 @pytest.mark.parametrize("hash_", ["/+=/", '"\\', "é✓ 漢", "x" * 1024, "%2F", "' OR 1=1 --"])

@@ -39,7 +39,7 @@ DENSE_RSS_MIB = 400
 """A body of 4 MiB that holds nothing but tiny values is parsed into up to 200 MB, one at a time."""
 LARGEST = 4_194_304
 IN_FLIGHT = 50_331_648
-DOOR = f"/webhooks/main/{TOKEN}"
+ENDPOINT = f"/webhooks/main/{TOKEN}"
 KEY = "the-key-of-an-admin"
 USER = "1631#######"
 JSON = {"Content-Type": "application/json"}
@@ -109,7 +109,7 @@ def head(method: str, path: str, *more: str) -> str:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *more, "", ""])
 
 
-def post(body: str, announced: int | None = None, path: str = DOOR, *more: str) -> str:
+def post(body: str, announced: int | None = None, path: str = ENDPOINT, *more: str) -> str:
     length = f"Content-Length: {len(body) if announced is None else announced}"
     return head("POST", path, "Content-Type: application/json", length, *more) + body
 
@@ -201,7 +201,7 @@ def assert_bounded(child: Child, bound: int = MAX_RSS_MIB) -> None:
 async def honest(child: Child, number: int) -> tuple[int, str | None]:
     """Deliver a callback as a sender beside the flood; give the status, and when to come back."""
     body = notice(f"4930{number:07}", HASH_A, hour_ago())
-    async with asyncio.timeout(15), child.http.post(child.base + DOOR, json=body) as response:
+    async with asyncio.timeout(15), child.http.post(child.base + ENDPOINT, json=body) as response:
         return response.status, response.headers.get("Retry-After")
 
 
@@ -259,7 +259,7 @@ async def test_thousands_that_stall_in_mid_body_are_bounded_and_cut(
 
 @pytest.fixture
 async def beside_strangers(serve: Serve, silent: Json) -> Child:
-    """A service with few bytes for bodies, and a door that anybody may send to without a token."""
+    """A service with few bytes for bodies, and an endpoint open to all, without a token."""
     shop = {
         "kind": "cloud",
         "app": "meta",
@@ -272,7 +272,7 @@ async def beside_strangers(serve: Serve, silent: Json) -> Child:
 
 
 def strange(body: str, announced: int = 60_000) -> str:
-    """What anybody can send to an app's door: the form of a signature, and some of a body."""
+    """What anybody can send to an app's endpoint: the form of a signature, and some of a body."""
     return post(body, announced, "/webhooks/meta", f"X-Hub-Signature-256: sha256={'0' * 64}")
 
 
@@ -285,7 +285,7 @@ async def signed_callback(child: Child) -> Counter[str]:
 
 
 @pytest.mark.parametrize("sent", [0, 3_000], ids=["heads alone", "more than their share"])
-async def test_strangers_at_an_apps_door_hold_up_no_callback_with_a_token_and_none_that_is_signed(
+async def test_unsigned_bodies_hold_up_no_callback_with_a_token_and_none_that_is_signed(
     beside_strangers: Child, sent: int
 ) -> None:
     child = beside_strangers
@@ -326,7 +326,7 @@ async def test_large_bodies_one_after_another_are_taken_for_no_head_without_end(
     large = json.dumps({"statuses": [], "padding": "x" * 600_000}).encode()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
         for _ in range(60):
-            async with http.post(child.base + DOOR, data=large, headers=JSON) as response:
+            async with http.post(child.base + ENDPOINT, data=large, headers=JSON) as response:
                 assert response.status == 200
     assert (await honest(child, 1))[0] == 200
 
@@ -348,7 +348,7 @@ async def test_large_bodies_of_many_values_at_once_are_taken_one_after_another(
     serve: Serve, element: bytes
 ) -> None:
     child, body = await serve(), dense(element)
-    url, connector = child.base + DOOR, aiohttp.TCPConnector(limit=0)
+    url, connector = child.base + ENDPOINT, aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=JSON) as http:
 
         async def taken() -> bool:

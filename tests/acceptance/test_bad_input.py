@@ -1,4 +1,4 @@
-"""Bad input and what it gets: at the door, and at the API."""
+"""Bad input and what it gets: at the endpoint, and at the API."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ from tests.acceptance.conftest import (
 )
 from tests.storing import locked
 
-DOOR = f"/webhooks/main/{TOKEN}"
+ENDPOINT = f"/webhooks/main/{TOKEN}"
 KEYS = {role: {"role": role, "sha256": digest_of(f"key of {role}")} for role in ("reader", "admin")}
 GOOD = notice(WA_ID, HASH_A, hour_ago())
 
@@ -59,7 +59,7 @@ async def connected(
         writer.transport.abort()
 
 
-def head(length: int | str, *more: str, path: str = DOOR) -> bytes:
+def head(length: int | str, *more: str, path: str = ENDPOINT) -> bytes:
     sized = f"Content-Length: {length}" if length != "chunked" else "Transfer-Encoding: chunked"
     lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", sized, *more]
     return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode("latin-1")
@@ -106,8 +106,8 @@ async def test_a_wrong_token_and_an_unknown_account_are_404_alike_and_nothing_is
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_the_door_takes_post_alone(manual: Installation, method: str) -> None:
-    async with manual.http.request(method, manual.base + DOOR) as response:
+async def test_the_endpoint_takes_post_alone(manual: Installation, method: str) -> None:
+    async with manual.http.request(method, manual.base + ENDPOINT) as response:
         assert response.status in {404, 405}
         assert TOKEN not in await response.text()
 
@@ -136,7 +136,7 @@ async def test_who_sends_a_body_over_the_limit_gets_the_413_before_the_cut(
             yield body[start : start + 10_000]
 
     sent = body if announced else parts()
-    async with made.http.post(made.base + DOOR, data=sent) as response:
+    async with made.http.post(made.base + ENDPOINT, data=sent) as response:
         assert response.status == 413
         assert response.content_type == "application/problem+json"
     assert await journal(made) == []
@@ -230,7 +230,7 @@ async def test_what_can_not_be_read_is_kept_as_it_came_quarantined_and_answered_
         writer.write(
             "\r\n".join(
                 [
-                    f"POST {DOOR} HTTP/1.1",
+                    f"POST {ENDPOINT} HTTP/1.1",
                     "Host: 127.0.0.1",
                     f"Content-Length: {len(body)}",
                     *lines,
@@ -548,7 +548,7 @@ async def test_a_full_queue_is_503_with_retry_after_and_what_waited_is_stored(
         while not _ledger(made).full:
             first.append(asyncio.create_task(made.post(GOOD)))
             await asyncio.sleep(0.05)
-        async with made.http.post(made.base + DOOR, json=GOOD) as response:
+        async with made.http.post(made.base + ENDPOINT, json=GOOD) as response:
             assert response.status == 503
             assert int(response.headers["Retry-After"]) > 0
             assert response.content_type == "application/problem+json"
@@ -562,8 +562,8 @@ async def test_a_full_queue_is_503_with_retry_after_and_what_waited_is_stored(
 
 def _ledger(made: Installation) -> Ledger:
     assert made.service is not None
-    assert made.service.parts is not None
-    return made.service.parts.ledger
+    assert made.service.context is not None
+    return made.service.context.ledger
 
 
 async def test_while_the_database_can_not_be_written_a_callback_is_503_and_ready_says_so(
@@ -573,7 +573,7 @@ async def test_while_the_database_can_not_be_written_a_callback_is_503_and_ready
     made = await install()
     await made.change(OTHER_ID)
     async with locked(made.database):
-        async with made.http.post(made.base + DOOR, json=GOOD) as response:
+        async with made.http.post(made.base + ENDPOINT, json=GOOD) as response:
             assert response.status == 503
             assert int(response.headers["Retry-After"]) > 0
         status, ready = await made.api("GET", "/health/ready")
@@ -777,7 +777,7 @@ async def test_a_head_that_can_not_be_read_is_400_and_nothing_of_it_is_repeated(
     manual: Installation, lines: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with connected(manual) as (reader, writer):
-        writer.write("\r\n".join([f"POST {DOOR} HTTP/1.1", "Host: a", *lines, ""]).encode())
+        writer.write("\r\n".join([f"POST {ENDPOINT} HTTP/1.1", "Host: a", *lines, ""]).encode())
         answer = await asyncio.wait_for(reader.read(), 5)
     assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
     assert answer.endswith(b"\r\n\r\n")

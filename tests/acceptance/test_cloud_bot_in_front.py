@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.acceptance.conftest import (
-    APP_DOOR,
+    APP_ENDPOINT,
     APP_SECRET,
     SHEENA,
     CloudInstallation,
@@ -36,7 +36,7 @@ class Bot:
 @pytest.fixture
 async def bot(shop: CloudInstallation, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bot]:
     """Start the bot of the page in front of Ackgate, with a `handle` that takes notes."""
-    monkeypatch.setenv("ACKGATE_WEBHOOK", shop.base + APP_DOOR)
+    monkeypatch.setenv("ACKGATE_WEBHOOK", shop.base + APP_ENDPOINT)
     monkeypatch.setenv("VERIFY_TOKEN", VERIFY_TOKEN)
     (block,) = [each for each in blocks("python") if each.page.name == "cloud.md"]
     page: dict[str, Any] = {"__name__": "bot"}

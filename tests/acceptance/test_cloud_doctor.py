@@ -15,7 +15,7 @@ from tests.acceptance.cloud import (
     SECRETS,
     USER,
     cloud_of,
-    door_of,
+    endpoint_of,
     prepared,
 )
 from tests.acceptance.conftest import Install, Installation, merge, until
@@ -43,7 +43,7 @@ async def shop(prepare: Install) -> Installation:
     made = await prepared(
         prepare, options={"identity_check": True}, inspector={"every_seconds": 300}
     )
-    cloud_of(made).webhook_url = door_of(made)
+    cloud_of(made).webhook_url = endpoint_of(made)
     await made.start()
     await until(lambda: cloud_of(made).calls.counts["number"])
     cloud_of(made).write(USER, "Hello")
@@ -57,7 +57,7 @@ async def test_a_sound_installation_is_told_sound_in_every_point(shop: Installat
         [
             ("database", None),
             ("disk", None),
-            ("door", "shop"),
+            ("webhook", "shop"),
             ("login", "shop"),
             ("settings", "shop"),
             ("last callback", "shop"),
@@ -65,7 +65,7 @@ async def test_a_sound_installation_is_told_sound_in_every_point(shop: Installat
         ],
         "pass",
     )
-    assert "in the journal" in found["door", "shop"]["detail"]
+    assert "in the journal" in found["webhook", "shop"]["detail"]
     assert "token is accepted" in found["login", "shop"]["detail"]
     assert "go to the webhook endpoint" in found["settings", "shop"]["detail"]
 
@@ -78,14 +78,14 @@ async def test_where_callbacks_go_is_not_claimed_while_the_public_url_is_not_kno
     assert found["settings", "shop"]["detail"] == "a webhook URL is registered"
 
 
-async def test_one_signed_callback_goes_through_the_door_of_an_app_and_has_no_effect(
+async def test_one_signed_callback_goes_through_the_endpoint_of_an_app_and_has_no_effect(
     shop: Installation,
 ) -> None:
     outlet = {**shop.tree["accounts"]["shop"], "phone_number_id": OTHER_NUMBER}
     shop.tree = merge(shop.tree, {"accounts": {"outlet": outlet}})
     identity = await shop.identity(USER, "shop")
     found = await examine(shop)
-    assert found["door", "shop"]["status"] == found["door", "outlet"]["status"] == "pass"
+    assert found["webhook", "shop"]["status"] == found["webhook", "outlet"]["status"] == "pass"
     _, listed = await shop.api("GET", "/journal?state=synthetic")
     [entry] = listed["items"]
     assert (entry["account"], entry["reason"]) == (None, None)
@@ -93,19 +93,19 @@ async def test_one_signed_callback_goes_through_the_door_of_an_app_and_has_no_ef
     assert await shop.identity(USER, "shop") == identity
 
 
-async def test_another_app_secret_than_that_of_the_service_is_told_at_the_door(
+async def test_another_app_secret_than_that_of_the_service_is_told_at_the_endpoint(
     shop: Installation,
 ) -> None:
     shop.tree = merge(shop.tree, {"apps": {"meta": {"app_secret": "another-secret-than-that"}}})
-    door = (await examine(shop, expect=1))["door", "shop"]
-    assert "401" in door["detail"]
-    assert "app_secret" in door["detail"]
+    webhook = (await examine(shop, expect=1))["webhook", "shop"]
+    assert "401" in webhook["detail"]
+    assert "app_secret" in webhook["detail"]
 
 
-async def test_a_service_that_does_not_run_is_told_at_the_door(shop: Installation) -> None:
+async def test_a_service_that_does_not_run_is_told_at_the_endpoint(shop: Installation) -> None:
     await shop.stop()
-    door = (await examine(shop, expect=1))["door", "shop"]
-    assert "is the service running" in door["cure"]
+    webhook = (await examine(shop, expect=1))["webhook", "shop"]
+    assert "is the service running" in webhook["cure"]
 
 
 async def test_a_token_that_is_refused_and_an_api_that_is_away_are_told_apart(
@@ -157,7 +157,7 @@ async def test_before_anybody_wrote_it_is_not_known_whether_the_check_is_on(
     prepare: Install,
 ) -> None:
     made = await prepared(prepare)
-    cloud_of(made).webhook_url = door_of(made)
+    cloud_of(made).webhook_url = endpoint_of(made)
     await made.start()
     found = await examine(made)
     assert found["identity check", "shop"]["status"] == "warn"
@@ -170,9 +170,9 @@ async def test_an_authority_of_our_own_counts_for_a_simulator_alone_since_meta_t
     ca = str(shop.sim.ca_file)
     public = shop.sim.base_url
     shop.tree = merge(shop.tree, {"server": {"public_url": public, "public_ca_file": ca}})
-    assert (await examine(shop, expect=1))["door certificate", "shop"]["status"] == "pass"
+    assert (await examine(shop, expect=1))["webhook certificate", "shop"]["status"] == "pass"
     meta = {"accounts": {"shop": {"base_url": "https://192.0.2.1/v25.0", "timeout_seconds": 0.2}}}
     shop.tree = merge(shop.tree, meta)
-    certificate = (await examine(shop, expect=1))["door certificate", "shop"]
+    certificate = (await examine(shop, expect=1))["webhook certificate", "shop"]
     assert "not trusted" in certificate["detail"]
     assert "Meta takes no other" in certificate["cure"]

@@ -31,7 +31,7 @@ from tests.acceptance.conftest import (
 
 SECRET, PREVIOUS = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 VERIFY_TOKEN = "a-verify-token&of ours=é"
-DOOR = "/webhooks/meta"
+ENDPOINT = "/webhooks/meta"
 NUMBER, OTHER_NUMBER, STRANGE_NUMBER = "106540352242922", "106540352242923", "999999999999999"
 KEY = "the-key-of-an-admin"
 KEYED: Json = {"keys": {"admin": {"role": "admin", "sha256": digest_of(KEY)}}}
@@ -104,7 +104,7 @@ def signed(raw: bytes, secret: str = SECRET) -> dict[str, str]:
 
 
 async def deliver(made: Installation, raw: bytes, **headers: str) -> int:
-    return await made.post(raw, path=DOOR, headers={**signed(raw), **headers})
+    return await made.post(raw, path=ENDPOINT, headers={**signed(raw), **headers})
 
 
 async def knows(made: Installation, wa_id: str = WA_ID, name: str = "shop") -> bool:
@@ -121,9 +121,9 @@ async def journal(made: Installation) -> list[Json]:
 
 async def stored(made: Installation) -> int:
     assert made.service is not None
-    assert made.service.parts is not None
+    assert made.service.context is not None
     query = select(func.count()).select_from(journal_table)
-    return int(await made.service.parts.database.read(lambda c: c.execute(query).scalar() or 0))
+    return int(await made.service.context.database.read(lambda c: c.execute(query).scalar() or 0))
 
 
 async def counted(made: Installation, sample: str) -> float:
@@ -167,7 +167,7 @@ async def test_the_signature_is_over_the_bytes_as_they_came(shop: Installation) 
 async def test_a_signature_over_the_same_json_written_anew_is_refused(shop: Installation) -> None:
     raw = wrote().replace(b"A user", rb"Ren\u00e9 \/")
     anew = json.dumps(json.loads(raw), ensure_ascii=False).encode()
-    assert await shop.post(raw, path=DOOR, headers=signed(anew)) == 401
+    assert await shop.post(raw, path=ENDPOINT, headers=signed(anew)) == 401
     assert await stored(shop) == 0
 
 
@@ -196,7 +196,7 @@ def wrong_headers() -> dict[str, dict[str, str]]:
 async def test_a_missing_or_wrong_signature_gets_401_and_nothing_is_stored(
     shop: Installation, headers: Mapping[str, str]
 ) -> None:
-    url = URL(shop.base + DOOR)
+    url = URL(shop.base + ENDPOINT)
     async with shop.http.post(url, data=wrote(), headers=headers) as response:
         assert response.status == 401
         assert response.content_type == "application/problem+json"
@@ -208,7 +208,7 @@ async def test_a_missing_or_wrong_signature_gets_401_and_nothing_is_stored(
 
 async def test_several_signatures_are_refused_even_if_each_is_right(shop: Installation) -> None:
     line = ("X-Hub-Signature-256", signature(wrote()))
-    url = URL(shop.base + DOOR)
+    url = URL(shop.base + ENDPOINT)
     async with shop.http.post(url, data=wrote(), headers=[line, line]) as response:
         assert response.status == 401
     assert await stored(shop) == 0
@@ -222,14 +222,14 @@ async def test_while_the_secret_is_changed_both_are_taken_and_no_third(
     await made.start(apps={"meta": {"app_secret_previous": PREVIOUS}})
     for number, secret in enumerate((SECRET, PREVIOUS)):
         raw = wrote(f"1631555000{number}")
-        assert await made.post(raw, path=DOOR, headers=signed(raw, secret)) == 200
+        assert await made.post(raw, path=ENDPOINT, headers=signed(raw, secret)) == 200
     raw = wrote()
-    assert await made.post(raw, path=DOOR, headers=signed(raw, "0" * 32)) == 401
+    assert await made.post(raw, path=ENDPOINT, headers=signed(raw, "0" * 32)) == 401
     assert await stored(made) == 2
 
 
 async def test_the_token_of_an_account_opens_no_app(shop: Installation) -> None:
-    for path in (f"{DOOR}/{TOKEN}", f"{DOOR}/x", "/webhooks/shop", "/webhooks/nobody"):
+    for path in (f"{ENDPOINT}/{TOKEN}", f"{ENDPOINT}/x", "/webhooks/shop", "/webhooks/nobody"):
         raw = wrote()
         url = URL(shop.base + path)
         async with shop.http.post(url, data=raw, headers=signed(raw)) as response:
@@ -255,7 +255,7 @@ async def test_the_signature_is_kept_nowhere(shop: Installation) -> None:
 # On one connection
 
 
-def request(raw: bytes, *more: str, method: str = "POST", path: str = DOOR) -> bytes:
+def request(raw: bytes, *more: str, method: str = "POST", path: str = ENDPOINT) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
     return "\r\n".join([*lines, *more, f"Content-Length: {len(raw)}", "", ""]).encode() + raw
 
@@ -288,7 +288,7 @@ async def test_who_brings_no_signature_is_answered_before_the_body_is_read(
     shop: Installation, seal: str
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(shop.base).port)
-    head = f"POST {DOOR} HTTP/1.1\r\nHost: 127.0.0.1\r\n{seal}Content-Length: 4000000\r\n\r\n"
+    head = f"POST {ENDPOINT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{seal}Content-Length: 4000000\r\n\r\n"
     writer.write(head.encode())
     async with asyncio.timeout(5):
         answer = await reader.readuntil(b"\r\n\r\n")
@@ -310,7 +310,7 @@ async def test_a_compressed_body_is_checked_as_it_came_and_not_inflated(
     assert (entry["account"], entry["app"]) == (None, "meta")
     assert entry["reason"] == "the body is compressed"
     inflated = {**signed(wrote()), "Content-Encoding": "gzip"}
-    assert await shop.post(packed, path=DOOR, headers=inflated) == 401
+    assert await shop.post(packed, path=ENDPOINT, headers=inflated) == 401
     assert await stored(shop) == 1
 
 
@@ -334,7 +334,7 @@ async def test_three_megabytes_and_a_thousand_updates_are_taken_in_one_post(
     changes = [change(NUMBER, wa_id) | {"padding": padding} for wa_id in wa_ids]
     raw = json.dumps(envelope(*changes)).encode()
     assert 3_000_000 < len(raw) < 4_194_304
-    assert await shop.post(raw, path=DOOR, headers=signed(raw, PREVIOUS)) == 401
+    assert await shop.post(raw, path=ENDPOINT, headers=signed(raw, PREVIOUS)) == 401
     assert await deliver(shop, raw) == 200
     assert await stored(shop) == 1
     found = [await knows(shop, wa_id) for wa_id in (wa_ids[0], wa_ids[500], wa_ids[-1])]
@@ -423,7 +423,7 @@ async def test_the_handshake_gives_the_challenge_back_as_plain_text(
     shop: Installation, challenge: str
 ) -> None:
     query = handshake(challenge=challenge)
-    async with shop.http.get(shop.base + DOOR, params=query) as response:
+    async with shop.http.get(shop.base + ENDPOINT, params=query) as response:
         assert (response.status, response.content_type) == (200, "text/plain")
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert await response.text() == challenge
@@ -447,7 +447,7 @@ async def test_the_handshake_gives_the_challenge_back_as_plain_text(
 async def test_who_does_not_know_the_verify_token_gets_403(
     shop: Installation, query: Mapping[str, str]
 ) -> None:
-    async with shop.http.get(shop.base + DOOR, params=query) as response:
+    async with shop.http.get(shop.base + ENDPOINT, params=query) as response:
         assert response.status == 403
         assert response.content_type == "application/problem+json"
         assert await response.json() == {
@@ -467,7 +467,7 @@ async def test_only_an_app_that_is_configured_shakes_hands(shop: Installation, n
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE"])
 async def test_the_endpoint_takes_get_and_post_alone(shop: Installation, method: str) -> None:
-    async with shop.http.request(method, shop.base + DOOR, params=handshake()) as response:
+    async with shop.http.request(method, shop.base + ENDPOINT, params=handshake()) as response:
         assert (response.status, response.headers["Allow"]) == (405, "GET,POST")
 
 
@@ -537,8 +537,8 @@ async def test_the_real_command_serves_accounts_of_both_kinds(
     made = await prepare(**CLOUD)
     child = await spawn(made.tree)
     raw = wrote()
-    assert await child.post(raw, path=DOOR, headers=signed(raw)) == 200
-    assert await child.post(raw, path=DOOR) == 401
+    assert await child.post(raw, path=ENDPOINT, headers=signed(raw)) == 200
+    assert await child.post(raw, path=ENDPOINT) == 401
     lines = "\n".join(child.lines)
     for secret in (SECRET, VERIFY_TOKEN, "EAAG-a-token", signature(raw)):
         assert secret not in lines

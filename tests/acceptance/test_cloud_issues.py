@@ -18,7 +18,7 @@ from tests.acceptance.cloud import (
     USER,
     WABA,
     cloud_of,
-    door_of,
+    endpoint_of,
     posts,
     prepared,
 )
@@ -61,7 +61,7 @@ async def metrics(made: Installation, name: str) -> list[str]:
 async def shop(prepare: Install) -> Installation:
     """An installation that looks often, with a number that is set up as it should be."""
     made = await prepared(prepare, options={"identity_check": True})
-    cloud_of(made).webhook_url = door_of(made)
+    cloud_of(made).webhook_url = endpoint_of(made)
     await made.start()
     await until(lambda: cloud_of(made).calls.counts["number"] > 1)
     await become(made)
@@ -152,7 +152,7 @@ async def test_a_cloud_api_that_is_asked_too_much_is_not_asked_again_soon(
 
 
 @pytest.mark.parametrize("url", ["https://elsewhere.example.com/secret", None])
-async def test_another_webhook_url_than_the_door_is_an_issue(
+async def test_another_webhook_url_than_the_endpoint_is_an_issue(
     shop: Installation, url: str | None
 ) -> None:
     cloud_of(shop).webhook_url = url
@@ -175,7 +175,7 @@ async def test_an_account_that_no_app_is_subscribed_to_is_an_issue_where_it_is_k
     prepare: Install,
 ) -> None:
     made = await prepared(prepare, accounts={"shop": {"waba_id": WABA}})
-    cloud_of(made).webhook_url = door_of(made)
+    cloud_of(made).webhook_url = endpoint_of(made)
     await made.start()
     cloud_of(made).business.accounts[WABA].subscribed = False
     await become(made, "webhook_unsubscribed")
@@ -276,7 +276,7 @@ async def test_an_unknown_number_is_listed_with_the_next_question_and_dismissed_
 ) -> None:
     options = {"identity_check": True}
     made = await prepared(prepare, options=options, inspector={"every_seconds": 300})
-    cloud_of(made).webhook_url = door_of(made)
+    cloud_of(made).webhook_url = endpoint_of(made)
     await made.start()
     for _ in range(2):
         await stranger(made, "111")

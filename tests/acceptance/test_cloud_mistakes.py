@@ -8,7 +8,7 @@ import pytest
 
 from service.store import sqlite as store
 from tests.acceptance.conftest import (
-    APP_DOOR,
+    APP_ENDPOINT,
     HASH_A,
     HASH_B,
     HASH_C,
@@ -191,7 +191,7 @@ async def test_what_got_a_200_is_there_after_a_kill_right_behind_it(
     child.account = "shop"
     for number, user in enumerate(wa_ids(5)):
         raw = raw_of(wrote(HASH_A, wa_id=user))
-        assert await child.post(raw, path=APP_DOOR, headers=signed(raw)) == 200
+        assert await child.post(raw, path=APP_ENDPOINT, headers=signed(raw)) == 200
         await child.kill()
         await child.start()
         assert (await child.identity(user))["hash"] == HASH_A
@@ -205,7 +205,7 @@ async def test_what_got_no_200_because_of_a_kill_is_sent_again_and_counts_once(
     made = await prepare_shop()
     child = await spawn(made.tree)
     child.account = "shop"
-    made.meta.webhook_url = child.base + APP_DOOR
+    made.meta.webhook_url = child.base + APP_ENDPOINT
     users = wa_ids(60)
     for user in users[:30]:
         made.meta.write(user, "Hello")
@@ -218,7 +218,7 @@ async def test_what_got_no_200_because_of_a_kill_is_sent_again_and_counts_once(
         made.meta.write(user, "Hello")
     assert any(callback.state == "pending" for callback in made.meta.callbacks)
     await child.start()
-    made.meta.webhook_url = child.base + APP_DOOR
+    made.meta.webhook_url = child.base + APP_ENDPOINT
     await made.meta.settled(30)
     for user in users:
         identity = await child.identity(user)
@@ -249,7 +249,7 @@ async def test_the_503_says_when_to_come_again(shop: CloudInstallation) -> None:
     raw = raw_of(wrote(HASH_A))
     async with (
         locked(shop.database),
-        shop.http.post(shop.base + APP_DOOR, data=raw, headers=signed(raw)) as response,
+        shop.http.post(shop.base + APP_ENDPOINT, data=raw, headers=signed(raw)) as response,
     ):
         assert response.status == 503
         assert int(response.headers["Retry-After"]) > 0
@@ -332,7 +332,7 @@ async def test_the_signature_is_that_of_the_raw_bytes_however_meta_escapes_them(
     assert await shop.state(SHEENA) == "acknowledged"
     again = json.dumps(json.loads(callback.body)).encode()
     headers = signed(callback.body)
-    assert await shop.post(again, path=APP_DOOR, headers=headers) == 401
+    assert await shop.post(again, path=APP_ENDPOINT, headers=headers) == 401
 
 
 # "Signature checks on the unsigned GET"
@@ -340,7 +340,7 @@ async def test_the_signature_is_that_of_the_raw_bytes_however_meta_escapes_them(
 
 async def test_the_handshake_needs_no_signature(shop: CloudInstallation) -> None:
     shop.meta.webhook_url = None
-    await shop.meta.register(shop.base + APP_DOOR, "a-verify-token")
+    await shop.meta.register(shop.base + APP_ENDPOINT, "a-verify-token")
     shop.meta.write(SHEENA, "Hello")
     await shop.meta.settled()
     assert await shop.state(SHEENA) == "acknowledged"

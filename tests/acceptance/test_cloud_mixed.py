@@ -3,7 +3,7 @@
 import json
 
 from tests.acceptance.conftest import (
-    APP_DOOR,
+    APP_ENDPOINT,
     HASH_A,
     HASH_B,
     NUMBER,
@@ -139,7 +139,7 @@ async def test_a_replay_of_an_app_does_not_wake_what_was_decided_since(
     assert await shop.identity(SHEENA) == before
 
 
-async def test_two_apps_each_have_their_door_and_their_secret(open_shop: OpenShop) -> None:
+async def test_two_apps_each_have_their_endpoint_and_their_secret(open_shop: OpenShop) -> None:
     second = {"app_secret": "fedcba9876543210" * 2, "verify_token": "another-token"}
     shop = await open_shop(apps={"second": second}, accounts={"outlet": {"app": "second"}})
     raw = json.dumps(envelope(of_number(OTHER_NUMBER, HASH_A))).encode()
@@ -152,7 +152,7 @@ async def test_two_apps_each_have_their_door_and_their_secret(open_shop: OpenSho
     )
     await shop.come(raw)
     assert await hash_at(shop, "outlet") == HASH_A
-    assert await shop.post(raw, path=APP_DOOR) == 401
+    assert await shop.post(raw, path=APP_ENDPOINT) == 401
 
 
 async def test_an_account_that_is_taken_out_keeps_its_rows_and_its_number_is_unknown(

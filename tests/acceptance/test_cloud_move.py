@@ -63,9 +63,9 @@ async def move(made: CloudInstallation, **more: Any) -> None:
 
 async def work_left(made: CloudInstallation) -> int:
     assert made.service is not None
-    assert made.service.parts is not None
+    assert made.service.context is not None
     query = select(func.count()).select_from(outbox)
-    return int(await made.service.parts.database.read(lambda c: c.execute(query).scalar() or 0))
+    return int(await made.service.context.database.read(lambda c: c.execute(query).scalar() or 0))
 
 
 async def changed(made: CloudInstallation, user: str, hash_: str = HASH_A) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import APP_DOOR, SHEENA, USER_ID, CloudInstallation, signed
+from tests.acceptance.conftest import APP_ENDPOINT, SHEENA, USER_ID, CloudInstallation, signed
 
 FOLDER = Path(__file__).parents[1] / "payloads" / "cloud"
 PAYLOADS = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -28,7 +28,7 @@ async def test_every_payload_is_taken_and_all_of_it_is_understood(
     shop: CloudInstallation, payload: str
 ) -> None:
     raw = raw_of(payload)
-    assert await shop.post(raw, path=APP_DOOR, headers=signed(raw)) == 200
+    assert await shop.post(raw, path=APP_ENDPOINT, headers=signed(raw)) == 200
     _, listed = await shop.api("GET", "/journal")
     [entry] = listed["items"]
     assert (entry["account"], entry["state"]) == ("shop", "applied")

@@ -1,4 +1,4 @@
-"""`ackgate accounts setup` of a Cloud account: the check switched on, the door registered."""
+"""`ackgate accounts setup` of a Cloud account: the check switched on, the endpoint registered."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.acceptance.cloud import (
     VERIFY,
     WABA,
     cloud_of,
-    door_of,
+    endpoint_of,
     posts,
     prepared,
 )
@@ -59,7 +59,7 @@ def line_of(made: Installation) -> Any:
     return cloud_of(made).business.number(NUMBER)
 
 
-async def test_after_a_yes_the_check_is_on_and_the_door_is_the_numbers_webhook(
+async def test_after_a_yes_the_check_is_on_and_the_endpoint_is_the_numbers_webhook(
     shop: Installation,
 ) -> None:
     result = await setup(shop, typed="y\n")
@@ -70,7 +70,7 @@ async def test_after_a_yes_the_check_is_on_and_the_door_is_the_numbers_webhook(
         in result.stdout
     )
     assert line_of(shop).identity_check is True
-    assert line_of(shop).webhook_url == door_of(shop)
+    assert line_of(shop).webhook_url == endpoint_of(shop)
     assert posts(shop) == [CHECK_ON, REGISTERED]
 
 
@@ -104,7 +104,7 @@ async def test_a_dry_run_shows_the_difference_and_changes_nothing(shop: Installa
 async def test_what_can_not_be_read_back_is_no_failure_where_all_else_is_right(
     shop: Installation,
 ) -> None:
-    cloud_of(shop).webhook_url = door_of(shop)
+    cloud_of(shop).webhook_url = endpoint_of(shop)
     document = document_of(await setup(shop, "--dry-run", "--json"))
     assert [x["code"] for x in document["differences"]] == ["identity_check_off"]
     assert document["left"] == []
@@ -113,7 +113,7 @@ async def test_what_can_not_be_read_back_is_no_failure_where_all_else_is_right(
 async def test_a_number_whose_callbacks_come_by_the_apps_url_gets_no_url_of_its_own(
     shop: Installation,
 ) -> None:
-    cloud_of(shop).webhook_url = door_of(shop)
+    cloud_of(shop).webhook_url = endpoint_of(shop)
     document = document_of(await setup(shop, "--yes", "--json"))
     assert document["account"] == "shop"
     assert document["changed"] == ["user_identity_change.enable_identity_key_check"]
@@ -121,12 +121,12 @@ async def test_a_number_whose_callbacks_come_by_the_apps_url_gets_no_url_of_its_
 
 
 async def test_a_number_with_another_url_of_its_own_is_set_right(shop: Installation) -> None:
-    cloud_of(shop).webhook_url = door_of(shop)
+    cloud_of(shop).webhook_url = endpoint_of(shop)
     line_of(shop).webhook_url = "https://elsewhere.example.com/secret"
     result = await setup(shop, "--yes")
     assert "https://elsewhere.example.com/…" in result.stdout
     assert "secret" not in result.stdout
-    assert line_of(shop).webhook_url == door_of(shop)
+    assert line_of(shop).webhook_url == endpoint_of(shop)
 
 
 async def test_it_is_run_again_without_harm(shop: Installation) -> None:
@@ -155,7 +155,7 @@ async def test_a_subscription_that_is_there_is_left_alone(prepare: Install) -> N
     assert posts(made) == [CHECK_ON, REGISTERED]
 
 
-async def test_a_door_that_does_not_answer_the_handshake_is_one_line_that_says_what_to_do(
+async def test_an_endpoint_that_does_not_answer_the_handshake_is_one_line_that_says_what_to_do(
     prepare: Install,
 ) -> None:
     made = await prepared(prepare)
@@ -168,7 +168,7 @@ async def test_a_door_that_does_not_answer_the_handshake_is_one_line_that_says_w
     assert line_of(made).webhook_url is None
 
 
-async def test_another_verify_token_than_the_services_is_told_by_what_the_door_answered(
+async def test_another_verify_token_than_the_services_is_told_by_what_the_endpoint_answered(
     shop: Installation,
 ) -> None:
     shop.tree = merge(shop.tree, {"apps": {"meta": {"verify_token": "another-verify-token"}}})

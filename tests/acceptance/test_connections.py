@@ -18,7 +18,7 @@ from service.webhooks.body import Reservation
 from service.webhooks.handler import WebhookHandler
 from service.webhooks.incoming import IncomingCallback
 from tests.acceptance.conftest import (
-    APP_DOOR,
+    APP_ENDPOINT,
     HASH_A,
     HASH_B,
     NUMBER,
@@ -41,7 +41,7 @@ from tests.acceptance.webhooks import contact, envelope, text, value
 
 KEY = "the-key-of-an-admin"
 KEYED: Json = {"keys": {"admin": {"role": "admin", "sha256": digest_of(KEY)}}}
-DOOR = f"/webhooks/main/{TOKEN}"
+ENDPOINT = f"/webhooks/main/{TOKEN}"
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ class Line:
             await self.writer.wait_closed()
 
 
-def request(body: Any, *lines: str, path: str = DOOR, version: str = "1.1") -> bytes:
+def request(body: Any, *lines: str, path: str = ENDPOINT, version: str = "1.1") -> bytes:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = [f"POST {path} HTTP/{version}", "Host: a", "Content-Type: application/json", *lines]
     return "\r\n".join([*head, f"Content-Length: {len(raw)}", "", ""]).encode() + raw
@@ -125,9 +125,9 @@ class Slow:
 
     def __init__(self, made: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
         assert made.service is not None
-        assert made.service.parts is not None
-        self.ledger = made.service.parts.ledger
-        self._metrics = made.service.parts.metrics.registry
+        assert made.service.context is not None
+        self.ledger = made.service.context.ledger
+        self._metrics = made.service.context.metrics.registry
         self._patch = monkeypatch
 
     def hold_up(self) -> asyncio.Event:
@@ -194,7 +194,7 @@ async def test_callbacks_on_one_connection_are_each_kept_and_counted(
 async def test_what_is_refused_is_answered_as_a_problem_and_not_kept(made: Installation) -> None:
     line = await Line.to(made)
     assert await line.status(request(changed())) == 200
-    assert await line.status(request({}, path=DOOR + "x")) == 404
+    assert await line.status(request({}, path=ENDPOINT + "x")) == 404
     status, headers, body = await line.ask(request({"padding": "x" * 5000}))
     assert status == 413
     assert headers["Content-Type"] == "application/problem+json; charset=utf-8"
@@ -206,7 +206,7 @@ async def test_what_is_refused_is_answered_as_a_problem_and_not_kept(made: Insta
 
 @pytest.mark.parametrize(
     "path",
-    [f"{DOOR}x", f"/webhooks/other/{TOKEN}", "/webhooks/main/x", "/webhooks/main"],
+    [f"{ENDPOINT}x", f"/webhooks/other/{TOKEN}", "/webhooks/main/x", "/webhooks/main"],
 )
 async def test_a_wrong_token_and_an_unknown_account_are_answered_alike(
     made: Installation, path: str
@@ -227,7 +227,10 @@ async def test_a_wrong_token_and_an_unknown_account_are_answered_alike(
 async def test_an_escaped_token_is_the_same_token(made: Installation) -> None:
     assert TOKEN.startswith("a")
     line = await Line.to(made)
-    assert await line.status(request(changed(), path=DOOR.replace(TOKEN, f"%61{TOKEN[1:]}"))) == 200
+    assert (
+        await line.status(request(changed(), path=ENDPOINT.replace(TOKEN, f"%61{TOKEN[1:]}")))
+        == 200
+    )
     assert await made.state() == "pending"
     await line.close()
 
@@ -263,7 +266,7 @@ async def test_what_looks_like_a_length_is_none(made: Installation) -> None:
     hidden = request(changed(HASH_B, 60))
 
     def with_two(body: bytes, told: int) -> bytes:
-        head = f"POST {DOOR} HTTP/1.1\r\nHost: a\r\nX-Length: {told}\r\n"
+        head = f"POST {ENDPOINT} HTTP/1.1\r\nHost: a\r\nX-Length: {told}\r\n"
         return f"{head}Content-Length:{len(body)}\r\n\r\n".encode() + body
 
     first = json.dumps(changed()).encode()
@@ -319,7 +322,7 @@ async def test_what_is_sent_before_an_answer_is_answered_after_it(
     more = [request(b"x" * (number + 1)) for number in range(3)]
     line.writer.write(more[0])
     await asyncio.sleep(0.02)
-    line.writer.write(more[1] + more[2] + request(b"no", path=DOOR + "x"))
+    line.writer.write(more[1] + more[2] + request(b"no", path=ENDPOINT + "x"))
     await asyncio.sleep(0.02)
     may.set()
     statuses = [(await line.answer())[0] for _ in range(5)]
@@ -488,7 +491,9 @@ def of_both(hash_: str) -> bytes:
 
 def sealed(raw: bytes, *lines: str) -> bytes:
     [(name, signature)] = signed(raw).items()
-    return request(raw, "X-Hub-Signature: sha1=0a", f"{name}: {signature}", *lines, path=APP_DOOR)
+    return request(
+        raw, "X-Hub-Signature: sha1=0a", f"{name}: {signature}", *lines, path=APP_ENDPOINT
+    )
 
 
 async def test_a_callback_for_several_accounts_is_kept_for_each(open_shop: OpenShop) -> None:

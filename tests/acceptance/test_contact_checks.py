@@ -340,7 +340,7 @@ async def test_a_contact_in_use_is_checked_again_before_it_expires(service: Inst
     await service.deliver(statuses("delivered", "16315551002"))
     await service.deliver(wrote_text("16315551003"))
     assert service.service is not None
-    assert service.service.parts is not None
+    assert service.service.context is not None
     await service.service.background.upkeep.write()
     await expire(service)
     await until(lambda: calls(service) == 2)

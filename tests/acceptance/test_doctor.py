@@ -68,7 +68,7 @@ async def started(made: Installation) -> Installation:
 
 @pytest.fixture
 async def whole(prepare: Install, tmp_path: Path) -> Installation:
-    """An installation whose door speaks TLS at its public URL, and where nothing is wrong."""
+    """An installation whose webhook speaks TLS at its public URL, and where nothing is wrong."""
     files, port = certificate.ensure(tmp_path / "tls"), free_port()
     server = {
         "port": port,
@@ -92,8 +92,8 @@ async def test_a_sound_installation_is_told_sound_in_every_point(whole: Installa
         [
             ("database", None),
             ("disk", None),
-            ("door", "main"),
-            ("door certificate", "main"),
+            ("webhook", "main"),
+            ("webhook certificate", "main"),
             ("client certificate", "main"),
             ("login", "main"),
             ("settings", "main"),
@@ -103,14 +103,14 @@ async def test_a_sound_installation_is_told_sound_in_every_point(whole: Installa
         ],
         "pass",
     )
-    assert "in the journal" in found["door", "main"]["detail"]
-    assert "days" in found["door certificate", "main"]["detail"]
+    assert "in the journal" in found["webhook", "main"]["detail"]
+    assert "days" in found["webhook certificate", "main"]["detail"]
     assert "minutes ago" in found["last callback", "main"]["detail"]
 
 
 async def test_people_see_a_page(whole: Installation) -> None:
     page = (await doctor(whole)).stdout
-    for name in ("database", "door certificate", "login", "settings", "clock"):
+    for name in ("database", "webhook certificate", "login", "settings", "clock"):
         assert name in page
 
 
@@ -186,21 +186,21 @@ async def test_a_client_that_is_not_connected_is_told(
     assert found["gateway", "main"]["status"] == status
 
 
-async def test_a_service_that_does_not_run_is_told_at_the_door(whole: Installation) -> None:
+async def test_a_service_that_does_not_run_is_told_at_the_endpoint(whole: Installation) -> None:
     await whole.stop()
-    door = (await examine(whole, expect=1))["door", "main"]
-    assert "Connect" in door["detail"]
-    assert "is the service running" in door["cure"]
+    webhook = (await examine(whole, expect=1))["webhook", "main"]
+    assert "Connect" in webhook["detail"]
+    assert "is the service running" in webhook["cure"]
 
 
-async def test_a_door_that_only_its_public_url_does_not_lead_to_is_told_as_that(
+async def test_an_endpoint_that_only_its_public_url_does_not_lead_to_is_told_as_that(
     whole: Installation,
 ) -> None:
     public = f"https://localhost:{free_port()}"
     whole.tree = merge(whole.tree, {"server": {"public_url": public}})
-    door = (await examine(whole, expect=1))["door", "main"]
-    assert public in door["detail"]
-    assert "in the journal: look at what lies between" in door["cure"]
+    webhook = (await examine(whole, expect=1))["webhook", "main"]
+    assert public in webhook["detail"]
+    assert "in the journal: look at what lies between" in webhook["cure"]
 
 
 async def test_a_token_that_is_another_is_told(whole: Installation) -> None:
@@ -208,27 +208,27 @@ async def test_a_token_that_is_another_is_told(whole: Installation) -> None:
     whole.tree = merge(whole.tree, {"accounts": {"main": {"webhook_token": token}}})
     result = await doctor(whole, "--json", expect=1)
     assert token not in result.output
-    [door] = [c for c in json.loads(result.stdout)["checks"] if c["check"] == "door"]
-    assert "404" in door["detail"]
-    assert "token" in door["detail"]
+    [webhook] = [c for c in json.loads(result.stdout)["checks"] if c["check"] == "webhook"]
+    assert "404" in webhook["detail"]
+    assert "token" in webhook["detail"]
 
 
-async def test_a_door_of_another_installation_is_not_taken_for_ours(
+async def test_an_endpoint_of_another_installation_is_not_taken_for_ours(
     whole: Installation, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.db"
     with closing(sqlite3.connect(whole.database)) as raw:
         raw.execute("VACUUM INTO ?", (str(copy),))
     whole.tree = merge(whole.tree, {"database": {"url": f"sqlite:///{copy}"}})
-    door = (await examine(whole, expect=1))["door", "main"]
-    assert "another installation" in door["detail"]
+    webhook = (await examine(whole, expect=1))["webhook", "main"]
+    assert "another installation" in webhook["detail"]
 
 
 async def test_a_certificate_that_nobody_trusts_is_told_with_its_cure(whole: Installation) -> None:
     whole.tree = merge(whole.tree, {"server": {"public_ca_file": None}})
     found = await examine(whole, expect=1)
-    assert "not trusted" in found["door certificate", "main"]["detail"]
-    assert "server.public_ca_file" in found["door certificate", "main"]["cure"]
+    assert "not trusted" in found["webhook certificate", "main"]["detail"]
+    assert "server.public_ca_file" in found["webhook certificate", "main"]["cure"]
 
 
 @pytest.mark.parametrize(("left", "status"), [(10, "warn"), (2, "fail")])
@@ -250,7 +250,7 @@ async def test_a_certificate_that_is_about_to_expire_is_told(
     made.sim.webhook_url = f"https://localhost:{port}/webhooks/main/{TOKEN}"
     made.sim.trust_webhook(files.ca.read_text())
     found = await examine(made, expect=int(status == "fail"))
-    assert found["door certificate", "main"]["status"] == status
+    assert found["webhook certificate", "main"]["status"] == status
     assert found["last callback", "main"]["status"] == "warn"
     assert "never" in found["last callback", "main"]["detail"]
 
@@ -292,18 +292,18 @@ async def test_a_client_that_has_been_silent_for_long_is_told(whole: Installatio
     assert silent["detail"] == "48 hours ago"
 
 
-async def test_without_a_public_url_the_local_door_is_tried_and_that_is_a_warning(
+async def test_without_a_public_url_the_local_endpoint_is_tried_and_that_is_a_warning(
     prepare: Install,
 ) -> None:
     made = await started(await prepare(server={"port": free_port()}))
-    door = (await examine(made))["door", "main"]
-    assert door["status"] == "warn"
-    assert "in the journal" in door["detail"]
-    assert "server.public_url" in door["cure"]
+    webhook = (await examine(made))["webhook", "main"]
+    assert webhook["status"] == "warn"
+    assert "in the journal" in webhook["detail"]
+    assert "server.public_url" in webhook["cure"]
     await made.stop()
-    assert (await examine(made, expect=1))["door", "main"]["status"] == "fail"
+    assert (await examine(made, expect=1))["webhook", "main"]["status"] == "fail"
     made.tree = merge(made.tree, {"server": {"port": 0}})
-    assert (await examine(made))["door", "main"]["status"] == "warn"
+    assert (await examine(made))["webhook", "main"]["status"] == "warn"
 
 
 async def test_plain_http_in_public_is_told_as_what_the_client_refuses(
@@ -313,4 +313,4 @@ async def test_plain_http_in_public_is_told_as_what_the_client_refuses(
     made = await started(await prepare())
     made.tree = merge(made.tree, {"server": {"public_url": "http://192.0.2.1:1"}})
     found = await examine(made, expect=1)
-    assert "plain http" in found["door certificate", "main"]["detail"]
+    assert "plain http" in found["webhook certificate", "main"]["detail"]

@@ -219,8 +219,8 @@ async def test_a_user_who_wrote_lately_is_neither_unknown_nor_stale(
     manual.pass_time(8 * DAY)
     assert codes(await manual.gate("1631"), "warnings") == ["contact_stale"]
     assert manual.service is not None
-    assert manual.service.parts is not None
-    now = manual.service.parts.ledger.clock()
+    assert manual.service.context is not None
+    now = manual.service.context.ledger.clock()
     await manual.deliver(
         {"messages": [{"from": "1631", "timestamp": str(now // 1000), "type": "text"}]}
     )

@@ -191,9 +191,9 @@ async def asked(made: Installation, wa_id: str = WA_ID, seconds: float = 60) -> 
 async def waiting(made: Installation) -> None:
     """Wait until somebody waits for a user to change."""
     assert made.service is not None
-    parts = made.service.parts
-    assert parts is not None
-    await until(lambda: parts.changes._waiting)
+    context = made.service.context
+    assert context is not None
+    await until(lambda: context.changes._waiting)
 
 
 async def test_who_waits_is_answered_when_a_person_ends_the_block(manual: Installation) -> None:

@@ -80,9 +80,9 @@ async def test_who_waits_hears_of_the_acknowledgement_no_later_than_who_acknowle
 
     waiter = asyncio.create_task(wait())
     assert manual.service is not None
-    parts = manual.service.parts
-    assert parts is not None
-    await until(lambda: parts.changes._waiting)
+    context = manual.service.context
+    assert context is not None
+    await until(lambda: context.changes._waiting)
     status, _ = await manual.acknowledge(hash_, query="?wait=10")
     assert status == 200
     await asyncio.wait_for(waiter, 1)
@@ -173,7 +173,7 @@ async def test_questions_are_counted_whichever_way_they_take(
     assert f'{route},status="401"}} 1.0' in text
 
 
-async def test_with_an_address_of_its_own_for_the_api_the_door_answers_no_question(
+async def test_with_an_address_of_its_own_for_the_api_the_endpoint_answers_no_question(
     install: Install, staying: aiohttp.ClientSession
 ) -> None:
     made = await keyed(install, server={"internal": {"port": 0}})

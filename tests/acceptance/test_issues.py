@@ -14,7 +14,7 @@ from tests.acceptance.conftest import (
 )
 
 PUBLIC = "https://hooks.example.com"
-DOOR = f"{PUBLIC}/webhooks/main/{TOKEN}"
+ENDPOINT = f"{PUBLIC}/webhooks/main/{TOKEN}"
 OFTEN = {"inspector": {"every_seconds": 0.05}, "server": {"public_url": PUBLIC}}
 
 Json = dict[str, Any]
@@ -52,7 +52,7 @@ async def metric(made: Installation) -> list[str]:
 async def made(install: Install) -> Installation:
     """An installation that looks often, with a client that is set as it should be."""
     installed = await install(**OFTEN)
-    installed.sim.webhook_url = DOOR
+    installed.sim.webhook_url = ENDPOINT
     asked = installed.sim.calls.counts["settings"]
     await until(lambda: installed.sim.calls.counts["settings"] > asked + 1)
     await become(installed)
@@ -206,7 +206,7 @@ async def test_a_webhook_authority_that_the_client_lacks_is_found(
     ca = str(certificates / "simulator-ca.pem")
     over = {"server": {"public_url": PUBLIC, "public_ca_file": ca}}
     installed = await install(**{**OFTEN, **over})
-    installed.sim.webhook_url = DOOR
+    installed.sim.webhook_url = ENDPOINT
     await become(installed, "webhook_ca")
     installed.sim.trust_webhook((certificates / "simulator-ca.pem").read_text())
     await become(installed)

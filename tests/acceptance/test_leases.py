@@ -127,8 +127,8 @@ class TestACallThatIsOpen:
     ) -> None:
         made = await install(policy=AUTO, accounts=ONE)
         assert made.service is not None
-        assert made.service.parts is not None
-        ledger, recorded = made.service.parts.ledger, asyncio.Event()
+        assert made.service.context is not None
+        ledger, recorded = made.service.context.ledger, asyncio.Event()
         submit = ledger.submit
 
         async def late(command: Any, **more: Any) -> Any:

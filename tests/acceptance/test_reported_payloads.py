@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import (
-    APP_DOOR,
+    APP_ENDPOINT,
     HASH_A,
     HASH_B,
     HASH_C,
@@ -173,7 +173,7 @@ async def test_who_has_the_conversation_is_kept_and_changes_nothing(
     assert (await shop.gate(SHEENA))["known"] is False
 
 
-# At the wrong door
+# At the wrong endpoint
 
 
 @pytest.mark.parametrize("key", ["object", "entry"])
@@ -193,18 +193,18 @@ async def test_a_webhook_of_the_cloud_api_at_an_on_premises_account_is_quarantin
         assert (await manual.gate(user))["known"] is False
 
 
-async def test_a_callback_of_a_client_at_the_door_of_an_app_is_quarantined(
+async def test_a_callback_of_a_client_at_the_endpoint_of_an_app_is_quarantined(
     shop: CloudInstallation,
 ) -> None:
     raw = json.dumps(notice(WA_ID, HASH_A, hour_ago(0))).encode()
-    assert await shop.post(raw, path=APP_DOOR, headers=signed(raw)) == 200
+    assert await shop.post(raw, path=APP_ENDPOINT, headers=signed(raw)) == 200
     [entry] = await shop.quarantined()
     assert "entry: missing" in entry["reason"]
     for account in ("shop", "main"):
         assert await shop.identity(WA_ID, account) == {}
 
 
-async def test_each_at_its_own_door_is_in_effect(shop: CloudInstallation) -> None:
+async def test_each_at_its_own_endpoint_is_in_effect(shop: CloudInstallation) -> None:
     await shop.come(wrote(HASH_A))
     own = f"/webhooks/main/{TOKEN}"
     assert await shop.post(notice(WA_ID, HASH_B, hour_ago(0)), path=own) == 200

@@ -16,7 +16,7 @@ from service.whatsapp.http import CallError
 from tests.acceptance.conftest import TOKEN, Install, Installation, merge
 
 PUBLIC = "https://hooks.example.com"
-DOOR = f"{PUBLIC}/webhooks/main/{TOKEN}"
+ENDPOINT = f"{PUBLIC}/webhooks/main/{TOKEN}"
 NEW_CLIENT = {"show_security_notifications": False, "webhook_url": None}
 
 Json = dict[str, Any]
@@ -41,7 +41,7 @@ def changes(sim: Simulator) -> list[str]:
 
 @pytest.fixture
 async def fresh(prepare: Install) -> Installation:
-    """A client as it is when it is new, and a configuration that knows the door's address."""
+    """A client as it is when it is new, and a configuration that knows the endpoint's address."""
     return await prepare(sim_options=NEW_CLIENT, server={"public_url": PUBLIC})
 
 
@@ -51,7 +51,7 @@ async def test_a_new_client_is_set_as_it_should_be_after_a_yes(fresh: Installati
     assert f"{PUBLIC}/webhooks/main/…" in result.stdout
     assert "main: set show_security_notifications, webhooks.url" in result.stdout
     assert fresh.sim.settings.show_security_notifications is True
-    assert fresh.sim.webhook_url == DOOR
+    assert fresh.sim.webhook_url == ENDPOINT
     assert changes(fresh.sim) == ["PATCH /v1/settings/application"]
 
 
@@ -110,7 +110,7 @@ async def test_what_else_the_client_is_set_to_stays(fresh: Installation) -> None
     fresh.sim.settings.webhooks.max_concurrent_requests = 18
     await setup(fresh, "--yes")
     told = fresh.sim.settings.model_dump()
-    assert told["webhooks"] == {"url": DOOR, "max_concurrent_requests": 18}
+    assert told["webhooks"] == {"url": ENDPOINT, "max_concurrent_requests": 18}
     assert told["pass_through"] is True
     assert told["callback_persist"] is True
     assert told["sent_status"] is True
@@ -118,7 +118,7 @@ async def test_what_else_the_client_is_set_to_stays(fresh: Installation) -> None
     assert told["max_callback_backoff_delay_ms"] == 900_000
 
 
-async def test_the_doors_authority_is_uploaded_before_the_url_is_set(
+async def test_the_endpoints_authority_is_uploaded_before_the_url_is_set(
     fresh: Installation, tmp_path: Path
 ) -> None:
     ca = certificate.ensure(tmp_path / "proxy").ca
@@ -127,7 +127,7 @@ async def test_the_doors_authority_is_uploaded_before_the_url_is_set(
     assert "certificates.webhooks.ca" in result.stdout
     assert "restart" in result.stderr
     assert fresh.sim.webhook_ca == ca.read_text()
-    assert fresh.sim.webhook_url == DOOR
+    assert fresh.sim.webhook_url == ENDPOINT
     calls = sorted(
         [*fresh.sim.calls.of("settings"), *fresh.sim.calls.of("certificates")], key=lambda c: c.at
     )
@@ -146,7 +146,7 @@ async def test_another_authority_gives_way_only_to_one_that_is_configured(
 async def test_what_can_not_be_set_is_told_and_fails(
     prepare: Install,
 ) -> None:
-    made = await prepare(sim_options={"max_concurrent_requests": 24, "webhook_url": DOOR})
+    made = await prepare(sim_options={"max_concurrent_requests": 24, "webhook_url": ENDPOINT})
     made.tree = merge(made.tree, {"server": {"max_queue": 10, "public_url": PUBLIC}})
     result = await setup(made, "--yes", expect=1)
     assert "webhook_concurrency" in result.stderr
@@ -192,7 +192,7 @@ async def test_a_200_that_is_no_answer_of_the_clients_is_not_taken_at_its_word(
 
 
 async def test_a_change_that_does_not_last_is_found_by_looking_again(fresh: Installation) -> None:
-    body = json.dumps({"settings": {"application": {"webhooks": {"url": DOOR}}}})
+    body = json.dumps({"settings": {"application": {"webhooks": {"url": ENDPOINT}}}})
     fresh.sim.fault("settings", body=body)
     result = await setup(fresh, "--yes", expect=1)
     assert "not as it should be: security_notifications_off" in result.stderr

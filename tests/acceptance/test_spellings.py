@@ -372,8 +372,8 @@ async def test_a_stale_contact_is_cleared_by_either_cure_that_it_names(
     assert (warning["code"], cures in warning["clears_when"]) == ("contact_stale", True)
     if cures == "the user writes":
         assert manual.service is not None
-        assert manual.service.parts is not None
-        now = manual.service.parts.ledger.clock()
+        assert manual.service.context is not None
+        now = manual.service.context.ledger.clock()
         body = message(US_NUMBER, HASH_A, hour_ago(), said_ms=now)
         del body["messages"][0]["identity"]
         await manual.deliver(body)

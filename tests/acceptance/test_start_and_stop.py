@@ -86,7 +86,7 @@ async def test_a_taken_port_is_one_line_that_names_it_and_the_file_is_let_go(
     assert child.base.endswith(f":{port}")
 
 
-async def test_a_taken_internal_port_leaves_the_door_closed_too(
+async def test_a_taken_internal_port_leaves_the_endpoint_closed_too(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
     sim = await simulate()
@@ -224,7 +224,7 @@ async def test_while_it_drains_it_is_not_ready_and_takes_callbacks_all_the_same(
 
 
 async def load(child: Child, name: str, taken: dict[str, str]) -> None:
-    """Deliver callbacks one after another until the door is closed; note which got a 200."""
+    """Deliver callbacks one after another until the endpoint is closed; note which got a 200."""
     for number in range(100_000):
         wa_id = f"1631{name}{number}"
         try:
@@ -325,9 +325,9 @@ async def test_an_account_that_was_removed_is_paused_and_its_rows_stay(
     child = await spawn(both)
     sim.fault("identity_put", status=503)
     sim.set_user(WA_ID, hash=HASH_A, acknowledged=False)
-    door = f"/webhooks/second/{OTHER_TOKEN}"
+    endpoint = f"/webhooks/second/{OTHER_TOKEN}"
     body = notice(WA_ID, HASH_A, hour_ago())
-    assert await child.post(body, path=door) == 200
+    assert await child.post(body, path=endpoint) == 200
     await until(lambda: len(sim.puts) == 1)
     child.signal(signal.SIGTERM)
     assert await child.ended() == 0
@@ -336,7 +336,7 @@ async def test_an_account_that_was_removed_is_paused_and_its_rows_stay(
 
     without = await spawn(tree)
     assert len([line for line in without.lines if "second" in line]) == 1
-    assert await without.post(body, path=door) == 404
+    assert await without.post(body, path=endpoint) == 404
     assert await without.post(body, path=f"/webhooks/second/{TOKEN}") == 404
     user = f"/accounts/second/identities/{WA_ID}"
     for method, path, sent in (

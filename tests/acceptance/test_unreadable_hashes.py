@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import (
-    APP_DOOR,
+    APP_ENDPOINT,
     HASH_A,
     HASH_B,
     HASH_C,
@@ -315,7 +315,7 @@ async def test_delivered_again_it_says_nothing_twice(shop: CloudInstallation) ->
     assert (await shop.acknowledge(HASH_B, SHEENA))[0] == 200
     entry = await only_quarantined(shop, "identity_key_hash")
     raw = json.dumps(card(UNREADABLE[0])).encode()
-    assert await shop.post(raw, path=APP_DOOR, headers=signed(raw)) == 200
+    assert await shop.post(raw, path=APP_ENDPOINT, headers=signed(raw)) == 200
     status_, replayed = await shop.api("POST", f"/journal/{entry['id']}/replay")
     assert (status_, replayed["state"]) == (200, "quarantined")
     shown = await shop.identity(SHEENA)

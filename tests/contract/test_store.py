@@ -538,7 +538,7 @@ class TestJournalAndAudit:
         listed = await database.read(lambda c: list_journal(c, "synthetic", "main", 0, 100))
         assert len(listed) == 2
 
-    async def test_what_was_sent_to_the_door_is_found_by_its_body_after_an_entry(
+    async def test_what_was_sent_to_the_endpoint_is_found_by_its_body_after_an_entry(
         self, database: Database
     ) -> None:
         assert await database.read(newest_entry) == 0

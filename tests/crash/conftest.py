@@ -348,8 +348,8 @@ class Load:
 
     async def deliver(self, http: aiohttp.ClientSession, callback: Callback) -> bool:
         """Deliver one callback; tell whether it was answered with 200."""
-        door = "meta" if callback.cloud else f"main/{TOKEN}"
-        url = f"{self.command.url}/webhooks/{door}"
+        endpoint = "meta" if callback.cloud else f"main/{TOKEN}"
+        url = f"{self.command.url}/webhooks/{endpoint}"
         with suppress(aiohttp.ClientError, OSError):
             headers = {"Content-Type": "application/json"}
             if callback.cloud:

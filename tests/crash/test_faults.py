@@ -82,8 +82,8 @@ async def metric(caller: Caller, name: str, **labels: str) -> float:
 
 def database_of(made: Installation) -> SQLiteDatabase:
     assert made.service is not None
-    assert made.service.parts is not None
-    database: Database = made.service.parts.database
+    assert made.service.context is not None
+    database: Database = made.service.context.database
     assert isinstance(database, SQLiteDatabase)
     return database
 

@@ -95,8 +95,8 @@ async def test_every_200_comes_after_a_sync_of_the_log(
 async def test_the_connection_that_writes_waits_for_the_disk(install: Install) -> None:
     made = await install()
     assert made.service is not None
-    assert made.service.parts is not None
-    database = made.service.parts.database
+    assert made.service.context is not None
+    database = made.service.context.database
     assert isinstance(database, SQLiteDatabase)
 
     def pragma(connection: Connection, name: str) -> Any:

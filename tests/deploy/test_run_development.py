@@ -22,12 +22,12 @@ role = sys.argv[1]
 if os.environ.get("DIES") == role:
     sys.exit("stand-in dies")
 var = pathlib.Path("var")
-class Door(http.server.BaseHTTPRequestHandler):
+class Endpoint(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
 name = "ACKGATE_SIMULATOR_PORT" if role == "simulate" else "ACKGATE_SERVER__PORT"
-server = http.server.HTTPServer(("127.0.0.1", int(os.environ[name])), Door)
+server = http.server.HTTPServer(("127.0.0.1", int(os.environ[name])), Endpoint)
 (var / "simulator-ca.pem").write_text("a certificate")
 (var / f"{{role}}.args").write_text(" ".join(sys.argv[1:]))
 (var / f"{{role}}.pid").write_text(str(os.getpid()))
@@ -126,8 +126,8 @@ def test_each_is_told_about_the_other(checkout: Checkout) -> None:
     checkout.run()
     checkout.wait_until_announced()
     simulator = (checkout.folder / "var/simulate.args").read_text()
-    door = f"http://127.0.0.1:{checkout.service_port}/webhooks/main/development-webhook-token"
-    assert simulator.startswith(f"simulate serve --webhook {door} --username ackgate")
+    endpoint = f"http://127.0.0.1:{checkout.service_port}/webhooks/main/development-webhook-token"
+    assert simulator.startswith(f"simulate serve --webhook {endpoint} --username ackgate")
     app = f"http://127.0.0.1:{checkout.service_port}/webhooks/meta"
     assert f"--cloud-webhook {app} --cloud-identity-check" in simulator
     service = (checkout.folder / "var/serve.args").read_text()

@@ -19,20 +19,20 @@ from service.model.account_checks import (
 )
 
 TOKEN = "a-token-nobody-may-see"
-DOOR = f"https://hooks.example.com/webhooks/main/{TOKEN}"
-EXPECTED = ExpectedSettings(DOOR, frozenset({"aa"}), 100)
+ENDPOINT = f"https://hooks.example.com/webhooks/main/{TOKEN}"
+EXPECTED = ExpectedSettings(ENDPOINT, frozenset({"aa"}), 100)
 RIGHT = ClientSettings(
     security_notifications=True,
     number_notifications=True,
     callback_persist=True,
     sent_status=True,
-    webhook_url=DOOR,
+    webhook_url=ENDPOINT,
     max_concurrent_requests=24,
     max_backoff_ms=900_000,
     authorities=frozenset({"aa", "bb"}),
     skew_seconds=0.4,
     version="v2.45.1",
-    webhooks={"url": DOOR, "max_concurrent_requests": 24},
+    webhooks={"url": ENDPOINT, "max_concurrent_requests": 24},
 )
 
 
@@ -57,9 +57,9 @@ def test_a_client_that_is_set_as_it_should_be_has_no_issue() -> None:
         ({"webhook_url": None}, "webhook_url"),
         ({"webhook_url": ""}, "webhook_url"),
         ({"webhook_url": "https://elsewhere.example.com/in"}, "webhook_url"),
-        ({"webhook_url": DOOR[:-1]}, "webhook_url"),
-        ({"webhook_url": DOOR + "/"}, "webhook_url"),
-        ({"webhook_url": DOOR.replace("https", "http")}, "webhook_url"),
+        ({"webhook_url": ENDPOINT[:-1]}, "webhook_url"),
+        ({"webhook_url": ENDPOINT + "/"}, "webhook_url"),
+        ({"webhook_url": ENDPOINT.replace("https", "http")}, "webhook_url"),
         ({"webhook_url": "https://[nothing"}, "webhook_url"),
         ({"authorities": frozenset()}, "webhook_ca"),
         ({"authorities": frozenset({"cc"})}, "webhook_ca"),
@@ -90,7 +90,7 @@ def test_what_breaks_the_business_silently_is_told_by_its_code(
         {"skew_seconds": None},
         {"skew_seconds": 60.0},
         {"max_concurrent_requests": 100},
-        {"webhook_url": DOOR.replace("hooks.example.com", "HOOKS.example.com:443")},
+        {"webhook_url": ENDPOINT.replace("hooks.example.com", "HOOKS.example.com:443")},
     ],
 )
 def test_what_is_as_good_or_not_told_and_right_by_default_is_no_issue(
@@ -167,14 +167,14 @@ def test_no_token_or_password_of_a_url_is_ever_shown(url: str) -> None:
     shown = f"{wrong.detail} {wrong.now} {wrong.wanted}"
     assert "secret" not in shown
     assert TOKEN not in shown
-    assert wrong.value == DOOR
+    assert wrong.value == ENDPOINT
     assert wrong.wanted == "https://hooks.example.com/webhooks/main/…"
 
 
 def test_the_detail_tells_another_host_from_another_token() -> None:
     elsewhere = the(replace(RIGHT, webhook_url="https://elsewhere.example.com:8443/x"))
     assert "leads to https://elsewhere.example.com:8443:" in elsewhere.detail
-    assert "another token" in the(replace(RIGHT, webhook_url=DOOR[:-1])).detail
+    assert "another token" in the(replace(RIGHT, webhook_url=ENDPOINT[:-1])).detail
     assert "no webhook URL" in the(replace(RIGHT, webhook_url=None)).detail
 
 
@@ -191,7 +191,7 @@ def test_the_origin_is_all_that_is_shown(url: str, shown: str) -> None:
     assert origin(url) == shown
 
 
-def test_an_address_that_is_none_is_not_the_door() -> None:
+def test_an_address_that_is_none_is_not_the_endpoint() -> None:
     assert not same_url("https://[nothing", "https://[nothing")
 
 
@@ -213,7 +213,7 @@ class TestThePatch:
         patch = patch_of(wrong_settings(told, EXPECTED), told.webhooks)
         assert patch == {
             "webhooks": {
-                "url": DOOR,
+                "url": ENDPOINT,
                 "max_concurrent_requests": 12,
                 "message": {"sent": True, "read": True},
             }

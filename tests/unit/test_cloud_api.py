@@ -26,7 +26,7 @@ from service.whatsapp.http import (
 )
 
 NUMBER, WABA, TOKEN = "106540352242922", "102290129340398", "EAAG-nobody-may-see-this"
-DOOR = "https://hooks.example.com/webhooks/meta"
+ENDPOINT = "https://hooks.example.com/webhooks/meta"
 
 Json = dict[str, Any]
 
@@ -90,8 +90,8 @@ async def refused(graph: Graph) -> CallError:
 async def test_the_number_is_read_with_the_token_in_a_header_and_nowhere_else(
     server: Server, graph: Graph
 ) -> None:
-    server.body = {"quality_rating": "GREEN", "webhook_configuration": {"application": DOOR}}
-    assert await graph.settings() == CloudSettings(DOOR, None, "GREEN")
+    server.body = {"quality_rating": "GREEN", "webhook_configuration": {"application": ENDPOINT}}
+    assert await graph.settings() == CloudSettings(ENDPOINT, None, "GREEN")
     assert server.asked == [("GET", f"/v25.0/{NUMBER}?fields={FIELDS}", b"")]
     assert server.tokens == {f"Bearer {TOKEN}"}
 
@@ -132,7 +132,7 @@ async def test_what_is_set_is_set_as_metas_pages_have_it(server: Server) -> None
     graph = Graph("shop", account(server.url, waba_id=WABA), Metrics())
     await graph.enable_identity_check()
     await graph.subscribe()
-    await graph.set_webhook(DOOR, "a-verify-token")
+    await graph.set_webhook(ENDPOINT, "a-verify-token")
     await graph.close()
     check, subscribed, webhook = server.asked
     assert check == (
@@ -144,7 +144,7 @@ async def test_what_is_set_is_set_as_metas_pages_have_it(server: Server) -> None
     assert subscribed == ("POST", f"/v25.0/{WABA}/subscribed_apps", b"")
     assert webhook[:2] == ("POST", f"/v25.0/{NUMBER}")
     assert webhook[2] == (
-        b'{"webhook_configuration":{"override_callback_uri":"' + DOOR.encode() + b'",'
+        b'{"webhook_configuration":{"override_callback_uri":"' + ENDPOINT.encode() + b'",'
         b'"verify_token":"a-verify-token"}}'
     )
 
@@ -190,11 +190,11 @@ async def test_what_is_to_be_set_and_is_not_taken_is_told_from_an_id_that_is_wro
 ) -> None:
     server.fail(400, 100, **more)
     with pytest.raises(meaning):
-        await graph.set_webhook(DOOR, "a-verify-token")
+        await graph.set_webhook(ENDPOINT, "a-verify-token")
     assert graph.login == "ok"
 
 
-async def test_a_handshake_that_failed_tells_what_the_door_answered(
+async def test_a_handshake_that_failed_tells_what_the_endpoint_answered(
     server: Server, graph: Graph
 ) -> None:
     text = f"failed: HTTP Status Code = 403; HTTP Message = Forbidden {TOKEN}"

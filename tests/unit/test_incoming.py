@@ -93,7 +93,7 @@ def test_a_label_is_bounded_and_can_be_kept() -> None:
     assert len(label("x" * 500)) == 200
 
 
-def test_one_account_that_is_concerned_names_the_row_else_its_door() -> None:
+def test_one_account_that_is_concerned_names_the_row_else_its_endpoint() -> None:
     fault = Reading(faults=(Fault("", "a fault"),))
     assert received({"shop": events(1)}).account == "shop"
     assert received({"shop": events(1), "": fault}).account == "shop"

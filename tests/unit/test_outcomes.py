@@ -233,6 +233,11 @@ class TestWhoMayWriteAResult:
         assert put(known, Accepted()) is Settled.NOT_OURS
         assert known.identity.state is State.ACKNOWLEDGING
 
+    def test_not_for_the_latest_hash_when_another_was_leased(self) -> None:
+        known = user()
+        known.identity.latest = Change("B", Moment(NOW), NOW, [Moment(NOW)])
+        assert settle_put(known, "holder", "B", Accepted(), context()) is Settled.NOT_OURS
+
     def test_not_when_the_work_was_cancelled(self) -> None:
         known = user()
         known.identity.work = None
