@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.model.contacts import Contact
 from service.model.recipients import LatestCheck, Recipient
-from service.model.timeline import Change
 from service.model.users import AuditEntry, Kind, User
 from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
+from service.store.loaded import LoadedUsers, Row
 from service.store.mapping import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
@@ -21,20 +21,12 @@ from service.store.mapping import (
     RECIPIENT_COLUMNS,
     USER_COLUMNS,
     audit_row,
-    change_of,
-    change_row,
     contact_of,
     contact_row,
     recipient_of,
-    user_of,
-    user_row,
-    work_of,
-    work_row,
 )
 
 T = TypeVar("T")
-
-Row = tuple[Any, ...]
 
 CHUNK = 500
 """Keys of one list in a statement."""
@@ -60,10 +52,6 @@ def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
 
 
 _USERS = ",".join(f"u.{column}" for column in USER_COLUMNS)
-
-_HISTORY_COUNT = USER_COLUMNS.index("history_count")
-
-_HAS_WORK = USER_COLUMNS.index("has_work"), USER_COLUMNS.index("has_ask")
 
 _CHANGES = ",".join(("id", *CHANGE_COLUMNS))
 
@@ -116,11 +104,7 @@ DUE = (
 
 
 class SQLiteTransaction:
-    """The statements within one transaction; see `service.store.database.Transaction`.
-
-    It remembers each row as it was loaded. What differs in the end is what the rules changed, and
-    is written; the rules need not say so.
-    """
+    """The statements within one transaction; see `service.store.database.Transaction`."""
 
     def __init__(
         self,
@@ -133,11 +117,7 @@ class SQLiteTransaction:
         self.new_user_id = take_user_id
         self._connection = connection
         self._driver = driver
-        self._loaded: dict[int, User] = {}
-        self._user_rows: dict[int, Row] = {}
-        self._work_rows: dict[tuple[int, Kind], Row] = {}
-        # By the object that was made of the row: an entry of a history has no other name.
-        self._change_rows: dict[int, tuple[Change, Row]] = {}
+        self._loaded = LoadedUsers()
 
     async def run(self, query: Callable[[Connection], T]) -> T:
         """Run queries within the transaction."""
@@ -161,12 +141,12 @@ class SQLiteTransaction:
                     f"WHERE a.account = ? AND a.alias IN ({_marks(chunk)})"
                 )
                 for *columns, alias in await self._fetch(sql, (account, *chunk)):
-                    found[account, alias] = self._keep_user(tuple(columns), new)
+                    found[account, alias] = self._user_of(tuple(columns), new)
         by_id = {user.id: user for user in found.values()}
         for chunk in _chunks(set(ids) - by_id.keys()):
             sql = f"SELECT {_USERS} FROM users u WHERE u.id IN ({_marks(chunk)})"  # noqa: S608  names of ours only
             for row in await self._fetch(sql, chunk):
-                by_id[row[0]] = self._keep_user(row, new)
+                by_id[row[0]] = self._user_of(row, new)
         await self._load_history(new)
         await self._load_work(new)
         for user in by_id.values():
@@ -180,57 +160,40 @@ class SQLiteTransaction:
         adapted = cast(AdaptedConnection, connection.connection.dbapi_connection)
         return adapted.run_async(lambda _: self.load_users(aliases, ()))
 
-    def _keep_user(self, row: Row, new: dict[int, User]) -> User:
-        """Return the user of a row: the same object each time that the same user is asked for."""
-        known = self._loaded.get(row[0])
-        if known is not None:
-            return known
-        user = user_of(row)
-        self._user_rows[user.id] = row
-        self._loaded[user.id] = new[user.id] = user
+    def _user_of(self, row: Row, new: dict[int, User]) -> User:
+        """Return the user of a row; one that was not loaded before is added to the new ones."""
+        user = self._loaded.get(row[0])
+        if user is None:
+            user = new[row[0]] = self._loaded.add(row)
         return user
 
-    async def _load_history(self, users: Mapping[int, User]) -> None:
+    async def _load_history(self, ids: Collection[int]) -> None:
         """Load the newest entries of each history, the oldest of them first."""
-        counts = {id_: self._user_rows[id_][_HISTORY_COUNT] for id_ in users}
-        some = [id_ for id_, count in counts.items() if count]
-        limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(some))))
-        for chunk in _chunks([id_ for id_ in some if counts[id_] <= limit]):
+        counts = {id_: count for id_ in ids if (count := self._loaded.history_count(id_))}
+        limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(counts))))
+        for chunk in _chunks([id_ for id_, count in counts.items() if count <= limit]):
             sql = (
                 f"SELECT {_CHANGES} FROM changes WHERE user_id IN ({_marks(chunk)}) "  # noqa: S608  names of ours only
                 "ORDER BY user_id, first_at, id"
             )
             for row in await self._fetch(sql, chunk):
-                self._keep_change(users[row[1]], row)
-        for id_ in [id_ for id_ in some if counts[id_] > limit]:
+                self._loaded.add_change(row)
+        for id_ in [id_ for id_, count in counts.items() if count > limit]:
             sql = (
                 f"SELECT {_CHANGES} FROM changes WHERE user_id = ? "  # noqa: S608  names of ours only
                 "ORDER BY first_at DESC, id DESC LIMIT ?"
             )
             for row in reversed(await self._fetch(sql, (id_, limit))):
-                self._keep_change(users[id_], row)
+                self._loaded.add_change(row)
 
-    def _keep_change(self, user: User, row: Row) -> None:
-        change = change_of(row)
-        self._change_rows[id(change)] = change, row
-        user.history.append(change)
-
-    async def _load_work(self, users: Mapping[int, User]) -> None:
-        for chunk in _chunks(
-            [id_ for id_ in users if any(map(self._user_rows[id_].__getitem__, _HAS_WORK))]
-        ):
+    async def _load_work(self, ids: Collection[int]) -> None:
+        for chunk in _chunks(filter(self._loaded.has_work, ids)):
             sql = (
                 f"SELECT {','.join(OUTBOX_COLUMNS)} FROM outbox "  # noqa: S608  names of ours only
                 f"WHERE user_id IN ({_marks(chunk)})"
             )
             for row in await self._fetch(sql, chunk):
-                work = work_of(row)
-                user = users[row[1]]
-                self._work_rows[user.id, work.kind] = row
-                if work.kind is Kind.ASK:
-                    user.identity.ask = work
-                else:
-                    user.identity.work = work
+                self._loaded.add_work(row)
 
     async def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""
@@ -266,74 +229,15 @@ class SQLiteTransaction:
 
     async def save_users(self, users: Iterable[User]) -> ChangeSet:
         """Write what differs from what was loaded; return whom and what that concerns."""
-        changes = ChangeSet()
-        users = list(users)
-        history, gone, counts = self._history_of(users, changes)
-        rows = []
-        for user in users:
-            row = user_row(user, counts[user.id])
-            if row != self._user_rows.get(user.id):
-                rows.append(row)
-                changes.users.add(user.id)
-        work, done = self._work_of(users, changes)
-        new = [user for user in users if user.id not in self._user_rows]
-        audit = [audit_row(user.account, user.id, e) for user in users for e in user.audit]
-        changes.users.update(user.id for user in users if user.audit)
-        await self._many(UPSERT_USER, rows)
-        # Those of users with a user id are written by `save_aliases`, for they may change hands.
-        aliases = [(u.account, u.wa_id, u.id) for u in new if u.wa_id and not u.user_id]
-        await self._many(INSERT_ALIAS, aliases)
-        await self._many(DELETE_CHANGE, gone)
-        await self._many(UPSERT_CHANGE, history)
-        await self._many(INSERT_AUDIT, audit)
-        await self._many(DELETE_WORK, done)
-        await self._many(UPSERT_WORK, work)
-        return changes
-
-    def _history_of(
-        self, users: Sequence[User], changes: ChangeSet
-    ) -> tuple[list[Row], list[Row], dict[int, int]]:
-        """Return the entries to write, those to delete, and how many each user has then."""
-        counts = {
-            user.id: self._user_rows[user.id][_HISTORY_COUNT] if user.id in self._user_rows else 0
-            for user in users
-        }
-        written, kept = [], set()
-        for user in users:
-            for change in user.history:
-                kept.add(id(change))
-                _, stored = self._change_rows.get(id(change), (None, None))
-                row = (stored[0] if stored else None, *change_row(user.id, change))
-                if row != stored:
-                    written.append(row)
-                    changes.users.add(user.id)
-                if stored is None:
-                    counts[user.id] += 1
-        gone = [row for key, (_, row) in self._change_rows.items() if key not in kept]
-        for row in gone:
-            counts[row[1]] -= 1
-            changes.users.add(row[1])
-        return written, [(row[0],) for row in gone], counts
-
-    def _work_of(self, users: Sequence[User], changes: ChangeSet) -> tuple[list[Row], list[Row]]:
-        """Return the rows of the outbox to write, and the keys of those to delete."""
-        written, kept = [], set()
-        for user in users:
-            for work in (user.identity.work, user.identity.ask):
-                if work is None:
-                    continue
-                kept.add((user.id, work.kind))
-                row, stored = work_row(user, work), self._work_rows.get((user.id, work.kind))
-                if row == stored:
-                    continue
-                written.append(row)
-                if stored is None or row[:-1] != stored[:-1]:  # a renewed lease is no news
-                    changes.users.add(user.id)
-                if work.holder is None:
-                    changes.work.add((user.account, work.kind))
-        done = [(id_, str(kind)) for id_, kind in self._work_rows if (id_, kind) not in kept]
-        changes.users.update(id_ for id_, _ in done)
-        return written, done
+        differences = self._loaded.differences(users)
+        await self._many(UPSERT_USER, differences.users)
+        await self._many(INSERT_ALIAS, differences.aliases)
+        await self._many(DELETE_CHANGE, differences.deleted_changes)
+        await self._many(UPSERT_CHANGE, differences.changes)
+        await self._many(INSERT_AUDIT, differences.audit)
+        await self._many(DELETE_WORK, differences.deleted_work)
+        await self._many(UPSERT_WORK, differences.work)
+        return differences.news
 
     async def save_aliases(self, owned: Mapping[Alias, int]) -> None:
         """Let aliases lead to these users from now on: all those of users with a user id."""
