@@ -4,7 +4,6 @@ import asyncio
 import base64
 import gzip
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -462,17 +461,15 @@ async def test_a_100_000_elements_in_one_body_take_effect_while_neighbours_are_a
 ) -> None:
     elements = ",".join(f'{{"from":"{1_000_000 + n}"}}' for n in range(100_000))
     great = asyncio.create_task(manual.post(f'{{"messages":[{elements}]}}'.encode()))
-    slowest, count = 0.0, 0
+    count = 0
     while not great.done():
-        began = time.monotonic()
         wa_id = f"163155{count:05}"
         await manual.deliver(notice(wa_id, HASH_A, hour_ago()))
         assert (await manual.gate(wa_id))["sendable"] is False
-        slowest, count = max(slowest, time.monotonic() - began), count + 1
+        count += 1
         await asyncio.wait([great], timeout=0.02)
     assert await great == 200
-    assert slowest < 3
-    assert count > 5
+    assert count > 5, "in one transaction it would be two"
     assert (await manual.gate("1000000"))["known"] is True
     assert (await manual.gate("1099999"))["known"] is True
 

