@@ -122,9 +122,9 @@ class AppContext:
     ready: bool = False
 
 
-APP_CONTEXT = web.AppKey("services", AppContext)
+APP_CONTEXT = web.AppKey("context", AppContext)
 
 
 def app_context(request: web.Request) -> AppContext:
     """Return the parts of the service that answers a request."""
-    return request.config_dict[APP_CONTEXT]
+    return request.app[APP_CONTEXT]

@@ -174,7 +174,7 @@ async def alias_to_show(request: web.Request, account: str, text: str) -> str:
 
     Returns the text itself where there is none.
     """
-    meaning = await request.config_dict[GATE].meaning(account, text)
+    meaning = await request.app[GATE].meaning(account, text)
     first = [] if meaning.first.user is None else [meaning.first.user]
     with_identity = (user for user in (*first, *meaning.users) if user.state is not None)
     return next((user.alias for user in with_identity), text)
@@ -186,7 +186,7 @@ async def alias_to_change(request: web.Request, account: str, text: str) -> str 
     Raises a 409 with the candidates where it names several, and a 404 where only another spelling
     of the number is known.
     """
-    meaning = await request.config_dict[GATE].meaning(account, text)
+    meaning = await request.app[GATE].meaning(account, text)
     named = _named(text, meaning)
     if named is None:
         _refuse_other_spelling(meaning)
@@ -198,7 +198,7 @@ async def alias_to_ask_about(request: web.Request, account: str, text: str) -> s
 
     Returns None for a number without a country code. Raises a 409 where it names several users.
     """
-    meaning = await request.config_dict[GATE].meaning(account, text)
+    meaning = await request.app[GATE].meaning(account, text)
     return _named(text, meaning) or _new_alias(request, account, text, meaning)
 
 
@@ -208,7 +208,7 @@ async def _alias_to_block(request: web.Request, account: str, text: str) -> str:
     Raises what `alias_to_change` raises, and a 422 for a number without a country code, which may
     be anybody's.
     """
-    meaning = await request.config_dict[GATE].meaning(account, text)
+    meaning = await request.app[GATE].meaning(account, text)
     named = _named(text, meaning)
     new = _new_alias(request, account, text, meaning)
     if named is None:
@@ -276,7 +276,7 @@ async def show(request: web.Request) -> web.Response:
     """Return the gate's answer about one user; with `wait`, as soon as it turns sendable."""
     asked = _recipient(request)
     wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
-    account, gate = need_account(request), request.config_dict[GATE]
+    account, gate = need_account(request), request.app[GATE]
     answer = await (gate.wait(account, asked, wait) if wait else gate.one(account, asked))
     return _json(answer)
 
@@ -285,7 +285,7 @@ async def lookup(request: web.Request) -> web.Response:
     """Return the gate's answers about up to 1,000 recipients, in the order of the request."""
     body = await read_body(request, LookupBody)
     account = need_account(request)
-    return _json(await request.config_dict[GATE].many(account, body.recipients))
+    return _json(await request.app[GATE].many(account, body.recipients))
 
 
 async def block(request: web.Request) -> web.Response:
@@ -300,7 +300,7 @@ async def block(request: web.Request) -> web.Response:
     note = None if until is None else f"until {serializers.rfc3339(until)}"
     by = by_key(request[CALLER])
     await ledger.submit(BlockUser(account, alias, body.reason, by, until, note))
-    return _json(await request.config_dict[GATE].one(account, alias))
+    return _json(await request.app[GATE].one(account, alias))
 
 
 async def unblock(request: web.Request) -> web.Response:
@@ -310,7 +310,7 @@ async def unblock(request: web.Request) -> web.Response:
     command = None if alias is None else UnblockUser(account, alias, by_key(request[CALLER]))
     if command is None or not await app_context(request).ledger.submit(command):
         raise ProblemError(404, "the user is not blocked")
-    return _json(await request.config_dict[GATE].one(account, command.alias))
+    return _json(await request.app[GATE].one(account, command.alias))
 
 
 def _recipient(request: web.Request) -> str:

@@ -14,14 +14,19 @@ from service.ledger.unit_of_work import Command, UnitOfWork
 from service.model.policy import Policies
 from service.observability import failpoints
 from service.observability.metrics import Metrics
-from service.store.database import ChangeSet, ConflictError, Database, UnavailableError
+from service.store.database import (
+    ChangeSet,
+    ConflictError,
+    Database,
+    UnavailableError,
+    let_others_join,
+)
 
 T = TypeVar("T")
 
 MAX_ENTRIES = 256
 MAX_WEIGHT = 1500
 """What one transaction takes at most: commands, and events in them."""
-QUIET_TURNS = 3
 
 MAX_TRIES = 3
 """So often a batch is tried at most whose rows another writer stored first."""
@@ -105,22 +110,10 @@ class Ledger:
     async def _run(self) -> None:
         try:
             while self._queue:
-                await self._gather()
+                await let_others_join(self._queue, MAX_ENTRIES)
                 await self._write(self._take())
         finally:
             self._task = None
-
-    async def _gather(self) -> None:
-        """Let everybody submit who is about to: one commit for all of them, and no timer.
-
-        The answers to the batch before have to go out first, then those who sent again meanwhile
-        are heard: hence a few turns of the event loop without news.
-        """
-        quiet = 0
-        while quiet < QUIET_TURNS and len(self._queue) < MAX_ENTRIES:
-            seen = len(self._queue)
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if len(self._queue) == seen else 0
 
     def _take(self) -> list[_Waiting]:
         batch = [self._queue.popleft()]

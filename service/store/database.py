@@ -1,7 +1,8 @@
 """What the steps ask of a database, whichever it is."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
@@ -25,6 +26,22 @@ Alias = tuple[str, str]
 
 Clock = Callable[[], int]
 """The time in Unix milliseconds."""
+
+
+QUIET_TURNS = 3
+
+
+async def let_others_join(waiting: Sized, at_most: int) -> None:
+    """Let everybody who is about to ask join those who wait: one trip to the database for all.
+
+    The answers to the batch before have to go out first, then those who asked again meanwhile are
+    heard: hence a few turns of the event loop without news, and no timer.
+    """
+    quiet = 0
+    while quiet < QUIET_TURNS and len(waiting) < at_most:
+        seen = len(waiting)
+        await asyncio.sleep(0)
+        quiet = quiet + 1 if len(waiting) == seen else 0
 
 
 def wall_clock() -> int:

@@ -11,7 +11,7 @@ from typing import Protocol
 from service.model.numbers import Spelling, other_spellings, spell
 from service.model.recipients import LatestCheck, Recipient, RecipientData
 from service.model.users import storable
-from service.store.database import RecipientQuery, UnavailableError
+from service.store.database import RecipientQuery, UnavailableError, let_others_join
 
 MAX_QUESTIONS = 64
 MAX_RECIPIENTS = 1_000
@@ -66,6 +66,7 @@ class Gate:
     async def _run(self) -> None:
         try:
             while self._waiting:
+                await let_others_join(self._waiting, MAX_QUESTIONS)
                 batch = self._waiting[: self._fitting()]
                 del self._waiting[: len(batch)]
                 await self._answer(batch)
