@@ -335,3 +335,11 @@ async def test_nobody_waits_for_more_recipients_of_others_than_one_lookup_may_ha
     await asked[0]
     assert not any(task.done() for task in asked[1:])
     await asyncio.gather(*asked)
+
+
+async def test_the_other_spelling_of_what_a_check_answered_is_a_name_too(
+    database: SQLiteDatabase,
+) -> None:
+    await saved(database, ("my customer in Sao Paulo", "valid", "5511987654321", NOW))
+    await save_plain(database, "551187654321", State.HELD)
+    assert list((await known(database, "my customer in Sao Paulo")).users) == ["551187654321"]

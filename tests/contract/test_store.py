@@ -34,7 +34,7 @@ from service.store.database import (
     UnavailableError,
 )
 from service.store.journal import is_kept, journal_entry, list_journal, newest_entry
-from service.store.schema import accounts, aliases, metadata, users
+from service.store.schema import accounts, aliases, contacts, metadata, users
 from service.store.sqlite import SQLiteDatabase
 from service.store.sqlite_statements import MAX_HISTORY
 from service.store.users import audit_of, find_user, history_of, list_audit
@@ -309,6 +309,14 @@ class TestUsers:
         with pytest.raises(ConflictError):
             await save(database)
         assert await count(database, users) == 1
+
+    async def test_a_contact_that_another_writer_stored_first_is_a_conflict(
+        self, database: Database
+    ) -> None:
+        row = {"account": "main", "input": "1", "status": "valid", "checked_at": NOW, "digests": ""}
+        await database.write(lambda connection: connection.execute(insert(contacts), [row]))
+        with pytest.raises(ConflictError):
+            await database.write(lambda connection: connection.execute(insert(contacts), [row]))
 
     async def test_what_differs_is_written_and_told_and_what_does_not_is_neither(
         self, database: Database

@@ -735,6 +735,12 @@ class TestSkew:
         )
         assert (known.hash, events(known)) == ("B", [])
 
+    def test_one_that_is_later_by_its_own_claim_alone_is_the_latest(self) -> None:
+        known = user()
+        sight(known, "A", Moment(NOW + 300_000))
+        sight(known, "B", self.AHEAD)
+        assert (known.hash, history(known)) == ("B", [("A", "superseded")])
+
     def test_five_minutes_ahead_are_believed(self) -> None:
         known = user()
         sight(known, "A", Moment(NOW + 300_000))

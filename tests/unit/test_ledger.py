@@ -644,6 +644,13 @@ class TestLeases:
         assert [task.holder for task in second] == ["c"]
         assert len({task.user_id for task in first + second}) == 3
 
+    async def test_work_that_is_asked_for_twice_in_one_batch_is_leased_once(
+        self, ledger: Ledger
+    ) -> None:
+        await ledger.submit(callback(seen(), account="auto"))
+        first, second = await asyncio.gather(lease(ledger, "a"), lease(ledger, "b"))
+        assert [task.holder for task in first + second] == ["a"]
+
     async def test_an_earlier_try_that_may_have_begun_is_marked(
         self, ledger: Ledger, clock: Hands
     ) -> None:

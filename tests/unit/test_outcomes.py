@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.model.identity import block_sends
 from service.model.outcomes import (
     Accepted,
     Answer,
@@ -303,6 +304,13 @@ class TestAfterAGet:
         assert known.identity.ask is not None
         assert (known.identity.ask.holder, known.identity.ask.due_at) == (None, NOW - 5)
         assert (known.hash, known.identity.state) == ("A", State.ACKNOWLEDGED)
+        assert known.identity.blocked_since is not None
+
+    def test_an_answer_from_before_another_message_was_blocked_is_asked_for_again(self) -> None:
+        known = self.asked()
+        block_sends(known, context())
+        answer = settle_get(known, "holder", 1, told(acknowledged=True), context())
+        assert answer is Settled.CHANGED
         assert known.identity.blocked_since is not None
 
     def test_an_answer_after_the_lease_ended_does_not_count(self) -> None:
