@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.api.context import app_context
+from service.api.context import BODIES, RESERVATION, app_context
 from service.api.problems import ProblemError
 from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
@@ -34,7 +34,12 @@ def guarded(role: Role, resource: Resource) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
         name, has = admit(app_context(request).settings, request.headers, role)
         request[CALLER], request[CALLER_ROLE] = name, has
-        return await resource(request)
+        # What a body is parsed into stays in memory until the request is answered.
+        reservation = request[RESERVATION] = request.app[BODIES].reservation(verified=False)
+        try:
+            return await resource(request)
+        finally:
+            reservation.release()
 
     return handler
 

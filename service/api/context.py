@@ -16,6 +16,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.accounts import free_reserve, write_reserve
 from service.store.database import ChangeSet, Database, UnavailableError
+from service.webhooks.body import BodyReader, Reservation
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
 from service.workers.contacts import Checker
@@ -123,6 +124,9 @@ class AppContext:
 
 
 APP_CONTEXT = web.AppKey("context", AppContext)
+BODIES = web.AppKey("bodies", BodyReader)
+RESERVATION = web.RequestKey("reservation", Reservation)
+"""What a request holds of the bytes that the bodies of API requests may have together."""
 
 
 def app_context(request: web.Request) -> AppContext:

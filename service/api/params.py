@@ -12,12 +12,13 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, StringConstraints, ValidationError
 
-from service.api.context import app_context
+from service.api.context import BODIES, RESERVATION, app_context
 from service.api.problems import ProblemError, field_problem, from_validation
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_BODY_BYTES = 1_048_576
+MAX_BODY_SECONDS = 30.0
 MAX_ID = 2**63 - 1
 MAX_WAIT_SECONDS = 60
 
@@ -31,8 +32,11 @@ T = TypeVar("T")
 
 
 async def read_body(request: web.Request, model: type[M]) -> M:
-    """Return the JSON body as a model; raise a 400 where it is no JSON, a 422 where it is wrong."""
-    raw = await request.read()
+    """Return the JSON body as a model; raise a 400 where it is no JSON, a 422 where it is wrong.
+
+    Raises RefusedError and FullError as well, which are answered 413, 408, 400 and 503.
+    """
+    raw = await request.app[BODIES].read(request, request[RESERVATION])
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):

@@ -13,7 +13,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
+from service.ledger.ledger import FullError
 from service.store.database import UnavailableError
+from service.webhooks.body import RefusedError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "5"
@@ -95,7 +97,19 @@ def problem_of(error: Exception) -> web.Response:
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
             return response
+        case RefusedError() | FullError():
+            return _refused_body(error)
         case UnavailableError():
             return answer(503, "the database can't be used right now")
     log.error("a request failed", exc_info=error)
     return answer(500, "the service failed; the log tells more")
+
+
+def _refused_body(error: RefusedError | FullError) -> web.Response:
+    """Return the problem for a body that is not read."""
+    if isinstance(error, FullError):
+        return answer(503, "too many bytes of requests are being received", retry_after=1)
+    response = answer(error.status, error.detail)
+    if error.close:
+        response.force_close()
+    return response

@@ -11,6 +11,7 @@ from typing import get_args
 from prometheus_client import Counter
 
 from service.api.context import AppContext, Changes, StorageProbe
+from service.api.params import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from service.ledger.callbacks import APPLIED, QUARANTINED
 from service.ledger.contacts import Messages
 from service.ledger.identities import MoveToCloud
@@ -159,7 +160,7 @@ def webhook_handler(context: AppContext) -> WebhookHandler:
     """Build the handler of the webhooks of all accounts and apps."""
     server = context.settings.server
     bodies = BodyReader(
-        context.metrics,
+        context.metrics.bytes_in_flight,
         max_body=server.max_body_bytes,
         max_in_flight=server.max_in_flight_bytes,
         timeout_seconds=server.body_timeout_seconds,
@@ -171,6 +172,22 @@ def webhook_handler(context: AppContext) -> WebhookHandler:
         context.metrics,
         context.messages,
         context.identity_checks,
+    )
+
+
+def api_bodies(context: AppContext) -> BodyReader:
+    """Build the reader of the bodies of API requests, whose bytes are counted apart.
+
+    Callers have keys, but the lowest role is for many programs. So their bodies are bounded like
+    those of callbacks that are not verified: they get a part of the bytes, and no more time for
+    bytes that keep coming.
+    """
+    server = context.settings.server
+    return BodyReader(
+        context.metrics.api_bytes_in_flight,
+        max_body=MAX_BODY_BYTES,
+        max_in_flight=server.max_in_flight_bytes,
+        timeout_seconds=min(server.body_timeout_seconds, MAX_BODY_SECONDS),
     )
 
 

@@ -15,13 +15,12 @@ import structlog
 from aiohttp import web
 
 from service.api.auth import counted, loopback_only
-from service.api.context import APP_CONTEXT, AppContext
+from service.api.context import APP_CONTEXT, BODIES, AppContext
 from service.api.gate import GATE, Gate
-from service.api.params import MAX_BODY_BYTES
 from service.api.problems import problems
 from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
-from service.app.build import build, webhook_handler
+from service.app.build import api_bodies, build, webhook_handler
 from service.observability.logging import configure
 from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
@@ -94,7 +93,7 @@ def _application(context: AppContext) -> web.Application:
     middlewares = [counted, problems]
     if context.settings.open_to_loopback_only:
         middlewares.append(loopback_only)
-    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=middlewares)
     app[APP_CONTEXT] = context
     return app
 
@@ -102,6 +101,7 @@ def _application(context: AppContext) -> web.Application:
 def _add_api(app: web.Application) -> None:
     """Add the API, health and metrics."""
     app[GATE] = Gate(app[APP_CONTEXT])
+    app[BODIES] = api_bodies(app[APP_CONTEXT])
     add_routes(app)
 
 

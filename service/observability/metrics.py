@@ -122,6 +122,10 @@ class Metrics:
         self.bytes_in_flight = self._gauge(
             "ackgate_bytes_in_flight", "Bytes of bodies being read or waiting to be stored"
         )
+        self.api_bytes_in_flight = self._gauge(
+            "ackgate_api_bytes_in_flight",
+            "Bytes of bodies of API requests being read or worked on",
+        )
         self.connections = self._gauge(
             "ackgate_connections", "Connections that are open", ("port",)
         )

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import ClientPayloadError, web
+from prometheus_client import Gauge
 
 from service.ledger.ledger import FullError
-from service.observability.metrics import Metrics
 
 LINGER_SECONDS = 2.0
 """How long an answered sender may go on sending before the connection is cut."""
@@ -110,15 +110,15 @@ class BodyReader:
     """Reads bodies, and counts the bytes of all that are being read or wait to be stored.
 
     A body whose signature is not checked yet counts in a budget of its own: however many of those
-    anybody sends, whoever has a token is not held up.
+    anybody sends, whoever has a token is not held up. `gauge` shows the bytes of both budgets.
     """
 
     def __init__(
-        self, metrics: Metrics, *, max_body: int, max_in_flight: int, timeout_seconds: float
+        self, gauge: Gauge, *, max_body: int, max_in_flight: int, timeout_seconds: float
     ) -> None:
         self._verified = ByteBudget(max_in_flight)
         self._unverified = ByteBudget(max(max_in_flight // UNVERIFIED_PART, max_body))
-        metrics.bytes_in_flight.set_function(lambda: self._verified.held + self._unverified.held)
+        gauge.set_function(lambda: self._verified.held + self._unverified.held)
         self._max_body = max_body
         self._timeout = timeout_seconds
 
@@ -148,6 +148,8 @@ class BodyReader:
         if reservation.verified:
             # Of an unverified body only what came counts: announcing more costs its sender nothing.
             reservation.hold(min(announced or 0, BELIEVED_BYTES))
+        if "Expect" in request.headers and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             async with asyncio.timeout(self._timeout) as patience:
                 return await self._read_on(request, reservation, patience)

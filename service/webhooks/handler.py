@@ -242,8 +242,9 @@ def _nothing(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
 
 
 async def expect(request: web.Request) -> None:
-    """Answer `Expect: 100-continue`; refuse any other expectation without repeating it."""
+    """Refuse any expectation but `100-continue`, without repeating it.
+
+    That one is met by `BodyReader`, once it is known that the body is wanted.
+    """
     if request.headers.get("Expect", "").lower() != "100-continue":
         raise web.HTTPExpectationFailed
-    if request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

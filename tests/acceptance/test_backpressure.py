@@ -220,6 +220,23 @@ async def assert_over(child: Child, bound: int = MAX_RSS_MIB) -> None:
     assert await metric(child, "ackgate_commit_failures_total") == 0
 
 
+async def test_lookups_that_stop_after_a_megabyte_are_bounded_and_hold_up_no_callback(
+    serve: Serve,
+) -> None:
+    child = await serve(server={"body_timeout_seconds": 5})
+    path = "/api/v1/accounts/main/recipients/lookup"
+    stopped = post(" " * 1_000_000, 1_048_576, path, f"Authorization: Bearer {KEY}")
+    async with flood(URL(child.inside).port, 300, stopped) as lookups:
+        await lookups.becomes(lambda counts: counts["begun"] > 0 and answers(counts) > 200)
+        assert await metric(child, "ackgate_api_bytes_in_flight") <= IN_FLIGHT / 4
+        assert await honest(child, 1) == (200, None)
+        counts = await lookups.becomes(lambda counts: answers(counts) == 300)
+        assert counts["408"] + counts["503 later"] + counts["cut"] == 300
+        assert counts["408"] > 0
+    assert await metric(child, "ackgate_api_bytes_in_flight") == 0
+    await assert_over(child)
+
+
 @many_files
 async def test_ten_thousand_connections_that_send_are_answered_beside_an_honest_sender(
     serve: Serve,

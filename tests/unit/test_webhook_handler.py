@@ -64,7 +64,10 @@ async def opened(
         ledger = Ledger(database, policies, metrics, max_waiting=10)
         stack.push_async_callback(ledger.close)
         bodies = BodyReader(
-            metrics, max_body=MAX_BODY, max_in_flight=max_in_flight, timeout_seconds=5
+            metrics.bytes_in_flight,
+            max_body=MAX_BODY,
+            max_in_flight=max_in_flight,
+            timeout_seconds=5,
         )
         endpoints = {
             "main": Endpoint("main", b"", dialect),
