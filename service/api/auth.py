@@ -4,6 +4,7 @@ import functools
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -32,7 +33,13 @@ def guarded(role: Role, resource: Resource) -> Handler:
 
     @functools.wraps(resource)
     async def handler(request: web.Request) -> web.StreamResponse:
-        name, has = admit(app_context(request).settings, request.headers, role)
+        context = app_context(request)
+        try:
+            name, has = admit(context.settings, request.headers, role)
+        except ProblemError as refused:
+            if refused.status == HTTPStatus.UNAUTHORIZED:
+                context.count_refused_key(is_given="Authorization" in request.headers)
+            raise
         request[CALLER], request[CALLER_ROLE] = name, has
         # What a body is parsed into stays in memory until the request is answered.
         reservation = request[RESERVATION] = request.app[BODIES].reservation(verified=False)

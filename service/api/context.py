@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+import structlog
 from aiohttp import web
 
 from service.ledger.contacts import Messages
@@ -13,6 +14,7 @@ from service.ledger.ledger import Ledger
 from service.model.account_checks import IdentityCheck
 from service.model.gate import Reason
 from service.observability.metrics import Metrics
+from service.observability.tally import Tally
 from service.settings import Settings
 from service.store.accounts import free_reserve, write_reserve
 from service.store.database import ChangeSet, Database, UnavailableError
@@ -22,6 +24,8 @@ from service.whatsapp.onprem import Client
 from service.workers.contacts import Checker
 from service.workers.monitoring import Inspector
 from service.workers.restore import Verifier
+
+log = structlog.get_logger(__name__)
 
 LOW_DISK_BYTES = 268_435_456
 """Below this a warning: a few times the write-ahead log and the bodies that are being received."""
@@ -119,8 +123,17 @@ class AppContext:
     inspectors: dict[str, Inspector] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
     identity_checks: dict[str, IdentityCheck] = field(default_factory=dict)
+    refused_keys: Tally = field(
+        default_factory=lambda: Tally(log, "API requests without a valid key were refused")
+    )
     catching_up: Reason | None = None
     ready: bool = False
+
+    def count_refused_key(self, *, is_given: bool) -> None:
+        """Count a request without an API key, or with one that is not known."""
+        reason = "unknown" if is_given else "missing"
+        self.metrics.keys_refused.labels(reason).inc()
+        self.refused_keys.count(reason)
 
 
 APP_CONTEXT = web.AppKey("context", AppContext)

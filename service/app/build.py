@@ -79,6 +79,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     await database.write(partial(note_policies, policies=written, now=database.clock()))
     context = _connect(settings, database, policies)
     stack.push_async_callback(context.ledger.close)
+    stack.callback(context.refused_keys.close)
     for part in (context.clients, context.graphs, context.checkers):
         for each in part.values():
             stack.push_async_callback(each.close)
@@ -216,6 +217,7 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
             metrics.events,
             product([*accounts, ""], [*WIRE_NAMES.values(), OTHER]),
         ),
+        (metrics.keys_refused, [("missing",), ("unknown",)]),
         (metrics.unknown_numbers, product(settings.apps)),
         (metrics.client_calls, calls),
         (metrics.outcomes, outcomes),

@@ -27,7 +27,7 @@ from service.store.accounts import account_rows
 from service.store.database import Database
 from service.store.sqlite import open_database
 from service.webhooks.incoming import in_journal
-from service.webhooks.listener import Listener, listen, take_address
+from service.webhooks.listener import Listener, counting_unreadable, listen, take_address
 
 log = structlog.get_logger(__name__)
 
@@ -145,6 +145,7 @@ class Service:
         self._stack.push_async_callback(background.close)
         app = _application(context)
         webhook_handler(context).add_routes(app)
+        self._stack.enter_context(counting_unreadable(context.metrics))
         if inside is None:
             _add_api(app)
             await self._listen(app, outside, tls)

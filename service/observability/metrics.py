@@ -129,9 +129,17 @@ class Metrics:
         self.connections = self._gauge(
             "ackgate_connections", "Connections that are open", ("port",)
         )
+        self.unreadable_requests = self._counter(
+            "ackgate_unreadable_requests_total", "Requests that are no valid HTTP, answered 400"
+        )
         self.connections_refused = self._counter(
             "ackgate_connections_refused_total",
             "Deprecated, goes with the next release: always 0, for the proxy in front bounds them",
+        )
+        self.keys_refused = self._counter(
+            "ackgate_api_keys_refused_total",
+            "Requests to the API without a key, or with an unknown one",
+            ("reason",),
         )
         self.requests = self._counter(
             "ackgate_requests_total", "Requests to the API by route and status", ("route", "status")

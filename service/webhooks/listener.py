@@ -6,14 +6,19 @@ see `docs/operations.md`, "Behind a proxy".
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from service.observability.metrics import Metrics
+from service.observability.tally import Tally
 from service.webhooks.body import LINGER_SECONDS
 
 BACKLOG = 1024
@@ -25,8 +30,13 @@ KEEP_ALIVE_SECONDS = 75.0
 A head that has begun and does not end is no request. Longer than proxies keep theirs open, so that
 none sends a callback on a connection that is being closed.
 """
+INTERNAL_ERROR = 500
 MAX_HEADERS = 64
 """Lines of a head; each may have 8,190 bytes, by aiohttp's own bound."""
+CONNECTIONS_LOG = logging.getLogger(f"{__name__}.connections")
+"""Where aiohttp says what is wrong with a connection."""
+
+log = structlog.get_logger(__name__)
 
 
 class StartError(Exception):
@@ -58,8 +68,35 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - what is left out
     ) -> web.StreamResponse:
-        """Answer with the status alone, and close the connection."""
-        return super().handle_error(request, status, exc)
+        """Answer with the status alone, and close the connection.
+
+        What could not be read is logged without its exception, by which `counting_unreadable` knows
+        it: the exception's text repeats the line at fault too.
+        """
+        return super().handle_error(request, status, exc if status >= INTERNAL_ERROR else None)
+
+
+@contextmanager
+def counting_unreadable(metrics: Metrics) -> Iterator[None]:
+    """Count the requests that can't be read, instead of letting aiohttp log each as an error.
+
+    Anybody can send thousands of them a second.
+    """
+    tally = Tally(log, "requests that are no valid HTTP were refused")
+
+    def is_internal_error(record: logging.LogRecord) -> bool:
+        if record.exc_info is not None:
+            return True
+        metrics.unreadable_requests.inc()
+        tally.count("unreadable")
+        return False
+
+    CONNECTIONS_LOG.addFilter(is_internal_error)
+    try:
+        yield
+    finally:
+        CONNECTIONS_LOG.removeFilter(is_internal_error)
+        tally.close()
 
 
 def take_address(key: str, host: str, port: int) -> socket.socket:
@@ -92,6 +129,7 @@ async def listen(
         "auto_decompress": False,
         "keepalive_timeout": KEEP_ALIVE_SECONDS,
         "lingering_time": LINGER_SECONDS,
+        "logger": CONNECTIONS_LOG,
         "max_headers": MAX_HEADERS,
     }
     listening = await loop.create_server(
