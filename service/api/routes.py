@@ -1,10 +1,13 @@
 """The table of routes, from which the router and `openapi.json` are made."""
 
 import inspect
+import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from service import __version__
@@ -107,7 +110,13 @@ _HANDSHAKE = ("hub.mode", "hub.verify_token", "hub.challenge")
 
 async def openapi(_: web.Request) -> web.Response:
     """Return this description of the API."""
-    return web.json_response(describe())
+    return web.Response(text=_description(), content_type="application/json")
+
+
+@cache
+def _description() -> str:
+    """Make the description once: it takes milliseconds, and anybody may ask for it."""
+    return json.dumps(describe())
 
 
 OPEN: tuple[Route, ...] = (
@@ -135,11 +144,17 @@ def add_routes(app: web.Application) -> None:
     for prefix, routes in ((PREFIX, API), ("", COMPAT)):
         for route in routes:
             handler = guarded(route.role or "gate", route.resource)
-            app.router.add_route(route.method, prefix + route.path, handler, expect_handler=expect)
+            _add(app, route.method, prefix + route.path, handler)
     nothing = guarded("gate", _nothing)
     app.router.add_route("*", f"{PREFIX}/{{tail:.*}}", nothing, expect_handler=expect)
     for route in OPEN:
-        app.router.add_route(route.method, route.path, route.resource, expect_handler=expect)
+        _add(app, route.method, route.path, route.resource)
+
+
+def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    """Add a route; HEAD works where GET does."""
+    for known in ("GET", "HEAD") if method == "GET" else (method,):
+        app.router.add_route(known, path, handler, expect_handler=expect)
 
 
 def describe() -> dict[str, Any]:

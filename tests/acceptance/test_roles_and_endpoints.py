@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from service.api import routes
 from service.simulator import certificate
 from service.webhooks import listener
 from tests.acceptance.conftest import (
@@ -104,6 +105,41 @@ async def test_health_metrics_and_openapi_need_no_key(keyed: Installation) -> No
     keyed.key = None
     for path in ("/health/live", "/health/ready", "/health/status", "/metrics", "/openapi.json"):
         assert (await keyed.api("GET", path))[0] == 200, path
+
+
+OPEN = ("/health/live", "/health/ready", "/health/status", "/metrics", "/openapi.json")
+
+
+async def test_head_is_answered_as_get_is_without_the_body(keyed: Installation) -> None:
+    await keyed.change()
+    known = [f"/api/v1{path}" for _, method, path, _, _ in ROUTES if method == "GET"]
+    compat = f"/compat/main/v1/contacts/{WA_ID}/identity"
+    for path in (*known, "/api/v1/issues", "/api/v1/audit", compat, *OPEN, "/api/v1/journal/99"):
+        url, headers = keyed.base + path, {"Authorization": "Bearer key-of-admin"}
+        async with keyed.http.get(url, headers=headers) as shown:
+            body = await shown.read()
+        async with keyed.http.head(url, headers=headers) as head:
+            assert await head.read() == b""
+        assert (head.status, head.content_type) == (shown.status, shown.content_type), path
+        assert abs(int(head.headers["Content-Length"]) - len(body)) < 1000, path
+
+
+async def test_head_needs_the_role_that_get_needs(keyed: Installation) -> None:
+    for key, status in (("nobody", 401), ("key-of-gate", 403), ("key-of-reader", 200)):
+        headers = {"Authorization": f"Bearer {key}"}
+        async with keyed.http.head(f"{keyed.base}/api/v1/status", headers=headers) as head:
+            assert head.status == status
+
+
+async def test_the_description_is_made_once(
+    keyed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    describe = routes.describe
+    monkeypatch.setattr(routes, "describe", lambda: made.append(1) or describe())
+    answers = [await keyed.api("GET", "/openapi.json") for _ in range(3)]
+    assert answers == [(200, describe())] * 3
+    assert len(made) <= 1
 
 
 async def test_the_name_of_the_key_is_who_decided(keyed: Installation) -> None:
@@ -369,12 +405,12 @@ async def test_what_is_not_built_answers_404(keyed: Installation, method: str, p
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("DELETE", "/api/v1/status", "GET"),
+        ("DELETE", "/api/v1/status", "GET,HEAD"),
         ("GET", f"/api/v1/accounts/main/identities/{WA_ID}/hold", "POST"),
-        ("PUT", f"/api/v1/accounts/nobody/identities/{WA_ID}", "GET"),
+        ("PUT", f"/api/v1/accounts/nobody/identities/{WA_ID}", "GET,HEAD"),
         ("OPTIONS", "/api/v1/journal/1/replay", "POST"),
-        ("POST", "/health/ready", "GET"),
-        ("PUT", "/metrics", "GET"),
+        ("POST", "/health/ready", "GET,HEAD"),
+        ("PUT", "/metrics", "GET,HEAD"),
         ("GET", "/webhooks/main/any-token-or-none", "POST"),
         ("GET", "/webhooks/nobody/any-token-or-none", "POST"),
         ("PUT", "/webhooks/nobody", "GET,POST"),
