@@ -21,7 +21,7 @@ from service.api.problems import problems
 from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
 from service.app.build import api_bodies, build, webhook_handler
-from service.observability.logging import configure
+from service.observability.logging import configure, count_dropped_lines, flush
 from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
 from service.store.database import Database
@@ -52,10 +52,13 @@ async def serve(settings: Settings, *, migrate: bool = True) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, migrate=migrate) as service:
-        _spare_the_collector()
-        await stop.wait()
-        await service.wind_down()
+    try:
+        async with running(settings, migrate=migrate) as service:
+            _spare_the_collector()
+            await stop.wait()
+            await service.wind_down()
+    finally:
+        flush()  # before the line that says why it ended, if one follows
 
 
 def _spare_the_collector() -> None:
@@ -144,6 +147,7 @@ class Service:
         await background.look_back()
         self._stack.push_async_callback(background.close)
         app = _application(context)
+        count_dropped_lines(context.metrics.log_lines_dropped.inc)
         webhook_handler(context).add_routes(app)
         self._stack.enter_context(counting_unreadable(context.metrics))
         if inside is None:

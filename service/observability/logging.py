@@ -8,12 +8,14 @@ import logging
 import random
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from traceback import walk_tb
 from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from service.observability.writer import LineWriter
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
@@ -87,7 +89,7 @@ def configure(level: Level, format: Format) -> None:  # noqa: A002 -- named as i
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler()
     handler.setFormatter(_formatter(format))
     root = logging.getLogger()
     for former in [h for h in root.handlers if _is_ours(h)]:
@@ -97,6 +99,27 @@ def configure(level: Level, format: Format) -> None:  # noqa: A002 -- named as i
     logging.getLogger("service").setLevel(threshold)
     # Else a line that can't be written is printed with all its arguments.
     logging.raiseExceptions = False
+
+
+def _handler() -> logging.Handler:
+    """Return what writes the lines: a thread of its own, for standard error may be a pipe."""
+    try:
+        return LineWriter(sys.stderr.fileno())
+    except OSError:
+        return logging.StreamHandler(sys.stderr)  # in memory: nobody reads it who could stall
+
+
+def count_dropped_lines(count: Callable[[], None]) -> None:
+    """Have each line counted that is dropped because nobody reads the log."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineWriter):
+            handler.on_drop = count
+
+
+def flush() -> None:
+    """Let the lines so far be written, if somebody reads them within a second."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 def new_request_id() -> str:

@@ -214,6 +214,10 @@ class Metrics:
             "ackgate_journal_oldest_seconds",
             "Age of the oldest callback that is kept, 0 where there is none",
         )
+        self.log_lines_dropped = self._counter(
+            "ackgate_log_lines_dropped_total",
+            "Log lines that were dropped because nobody read them in time",
+        )
         self.disk_free = self._gauge(
             "ackgate_disk_free_bytes", "What the file system of the database has left"
         )

@@ -452,7 +452,7 @@ class Child(Caller):
 
         await until(listens, 30, "it listens")
 
-    async def spawn(self) -> None:
+    async def spawn(self, stderr: int = asyncio.subprocess.PIPE) -> None:
         self.base = ""
         self.lines.clear()
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ACKGATE_")}
@@ -460,9 +460,10 @@ class Child(Caller):
             *(sys.executable, "-m", "service", "serve", "--config", str(self.config)),
             env={**environ, **self.env},
             stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=stderr,
         )
-        self._reader = asyncio.create_task(self._read())
+        if stderr == asyncio.subprocess.PIPE:
+            self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         assert self.process is not None

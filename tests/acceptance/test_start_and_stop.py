@@ -1,10 +1,12 @@
 """How the real command starts, refuses to start, and stops."""
 
 import asyncio
+import os
 import signal
 import socket
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +366,40 @@ async def test_an_account_that_was_removed_is_paused_and_its_rows_stay(
 
     await until(acknowledged)
     assert (await again.identity(OTHER_ID))["hash"] == HASH_A
+
+
+def full_pipe() -> tuple[int, int]:
+    """Make a pipe that takes nothing more until somebody reads it."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"." * 512)
+    os.set_blocking(writing, True)
+    return reading, writing
+
+
+async def test_a_log_that_nobody_reads_holds_up_neither_callbacks_nor_the_stop(
+    simulate: Start, spawn: Spawn, tmp_path: Path
+) -> None:
+    sim = await simulate()
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    tree = merge(tree_for(sim, tmp_path), {"server": {"port": port}})
+    child = await spawn(tree, start=False)
+    reading, writing = full_pipe()
+    await child.spawn(stderr=writing)
+    os.close(writing)
+    child.base = f"http://127.0.0.1:{port}"
+
+    async def lives() -> bool:
+        with suppress(aiohttp.ClientError):
+            return (await child.api("GET", "/health/live"))[0] == 200
+        return False
+
+    await until(lives, 30)
+    await child.deliver(notice(WA_ID, HASH_A, hour_ago()))
+    assert await child.state() == "pending"
+    child.signal(signal.SIGTERM)
+    assert await child.ended(15) == 0
+    os.close(reading)
