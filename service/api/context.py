@@ -107,7 +107,8 @@ class AppContext:
     `identity_checks` one for each of the Cloud API; `verifiers` one for each account that is
     unverified since a restore; `inspectors` one for each account and, under its name in the
     journal, one for each app. `catching_up`
-    is set while the client may still be delivering callbacks of the service's downtime.
+    is set while the client may still be delivering callbacks of the service's downtime; `stopping`
+    from the signal to stop on.
     """
 
     settings: Settings
@@ -128,6 +129,7 @@ class AppContext:
     )
     catching_up: Reason | None = None
     ready: bool = False
+    stopping: bool = False
 
     def count_refused_key(self, *, is_given: bool) -> None:
         """Count a request without an API key, or with one that is not known."""

@@ -13,9 +13,10 @@ from typing import cast
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from service.api.auth import counted, loopback_only
-from service.api.context import APP_CONTEXT, BODIES, AppContext
+from service.api.context import APP_CONTEXT, BODIES, AppContext, app_context
 from service.api.gate import GATE, Gate
 from service.api.problems import problems
 from service.api.routes import add_routes
@@ -93,12 +94,24 @@ async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator[
 
 def _application(context: AppContext) -> web.Application:
     """Make an application without routes."""
-    middlewares = [counted, problems]
+    middlewares = [closing, counted, problems]
     if context.settings.open_to_loopback_only:
         middlewares.append(loopback_only)
     app = web.Application(middlewares=middlewares)
     app[APP_CONTEXT] = context
     return app
+
+
+@web.middleware
+async def closing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """End a connection with its next answer while the service stops, and say so in the answer.
+
+    The sender then takes another one, instead of finding this one cut.
+    """
+    response = await handler(request)
+    if app_context(request).stopping:
+        response.force_close()
+    return response
 
 
 def _add_api(app: web.Application) -> None:
@@ -211,6 +224,7 @@ class Service:
         self._ends_at = time.monotonic() + server.drain_seconds + server.shutdown_seconds
         if self.context is not None:
             self.context.ready = False
+            self.context.stopping = True
         log.info("stopping", drain_seconds=server.drain_seconds)
         await asyncio.sleep(server.drain_seconds)
 
@@ -220,6 +234,7 @@ class Service:
             listener.server.close()
         if self.context is not None:
             self.context.ready = False
+            self.context.stopping = True
             self.context.changes.close()
         if self.background is not None:
             await self.background.stop()

@@ -1,6 +1,7 @@
 """How the real command starts, refuses to start, and stops."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.acceptance.conftest import (
     HASH_A,
@@ -223,6 +225,35 @@ async def test_while_it_drains_it_is_not_ready_and_takes_callbacks_all_the_same(
     assert await child.ended() == 0
     await child.start()
     assert (await child.identity())["hash"] == HASH_A
+
+
+async def test_while_it_drains_kept_connections_are_ended_by_their_next_answer(
+    simulate: Start, spawn: Spawn, tmp_path: Path
+) -> None:
+    sim = await simulate()
+    child = await spawn(merge(tree_for(sim, tmp_path), {"server": {"drain_seconds": 3}}))
+    body = json.dumps(notice(WA_ID, HASH_A, hour_ago())).encode()
+    post = f"POST /webhooks/main/{TOKEN} HTTP/1.1\r\nHost: localhost\r\n".encode()
+    callback = post + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    asked = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    wrong = callback.replace(TOKEN.encode(), b"another-token")
+    kept = [await asyncio.open_connection("127.0.0.1", URL(child.base).port) for _ in range(3)]
+    for (reader, writer), sent in zip(kept, (callback, asked, wrong), strict=True):
+        writer.write(sent)
+        assert b"Connection: close" not in await reader.readuntil(b"\r\n\r\n")
+    child.signal(signal.SIGTERM)
+
+    async def drains() -> bool:
+        return (await child.api("GET", "/health/ready"))[0] == 503
+
+    await until(drains, 3)
+    for (reader, writer), sent in zip(kept, (callback, asked, wrong), strict=True):
+        writer.write(sent)
+        async with asyncio.timeout(2):
+            answer = await reader.read()  # to the end of the connection
+        assert b"\r\nConnection: close\r\n" in answer
+        writer.close()
+    assert await child.ended() == 0
 
 
 async def load(child: Child, name: str, taken: dict[str, str]) -> None:

@@ -121,7 +121,7 @@ def test_a_pipe_that_does_not_block_loses_no_line(lines: LineWriter, pipe: tuple
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [("", 0), ("sys.exit(2)", 2), ("raise RuntimeError", 1)],
+    [("", 0), ("sys.exit(2)", 2), ("sys.excepthook = print\nraise RuntimeError", 1)],
     ids=["end", "exit 2", "crash"],
 )
 def test_lines_from_just_before_the_end_of_the_process_are_written(end: str, code: int) -> None:
