@@ -34,6 +34,7 @@ from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.model.timeline import LATEST_MS
 from service.model.users import by_key, usable_alias
 from service.store.database import RecipientQuery
+from service.webhooks.request_ids import REQUEST_ID
 
 MAX_RECIPIENTS = 1000
 JUDGED_ON_LOOP = 64
@@ -299,7 +300,8 @@ async def block(request: web.Request) -> web.Response:
     alias = await _alias_to_block(request, account, text)
     note = None if until is None else f"until {serializers.rfc3339(until)}"
     by = by_key(request[CALLER])
-    await ledger.submit(BlockUser(account, alias, body.reason, by, until, note))
+    command = BlockUser(account, alias, body.reason, by, until, note, request[REQUEST_ID])
+    await ledger.submit(command)
     return _json(await request.app[GATE].one(account, alias))
 
 
@@ -307,7 +309,9 @@ async def unblock(request: web.Request) -> web.Response:
     """End a person's block of a user."""
     text, account = _recipient(request), need_account(request)
     alias = await alias_to_change(request, account, text)
-    command = None if alias is None else UnblockUser(account, alias, by_key(request[CALLER]))
+    command = None
+    if alias is not None:
+        command = UnblockUser(account, alias, by_key(request[CALLER]), request[REQUEST_ID])
     if command is None or not await app_context(request).ledger.submit(command):
         raise ProblemError(404, "the user is not blocked")
     return _json(await request.app[GATE].one(account, command.alias))

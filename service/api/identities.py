@@ -28,8 +28,8 @@ from service.api.problems import ProblemError, field_problem
 from service.ledger.identities import RecordAnswer, TakeDecision
 from service.model.decisions import Decision, Result, Verb
 from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
-from service.observability.logging import request_id
 from service.store.users import IdentityFilter, audit_of, find_user, history_of, list_identities
+from service.webhooks.request_ids import REQUEST_ID
 from service.whatsapp.http import CallError
 
 MAX_ASKS = 3
@@ -141,9 +141,7 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
         body.note,
         body.evidence.model_dump() if body.evidence else None,
     )
-    command = TakeDecision(
-        account, alias, decision, request_id(request.headers.get("X-Request-ID"))
-    )
+    command = TakeDecision(account, alias, decision, request[REQUEST_ID])
     result, user = await app_context(request).ledger.submit(command)
     if user is None or result is Result.NO_IDENTITY:
         raise _no_identity()
@@ -195,7 +193,9 @@ async def refresh(request: web.Request) -> web.Response:
         except CallError as error:
             raise ProblemError(504 if error.timed_out else 502, f"the client: {error}") from None
         version = 0 if known is None else known.identity.version
-        refreshed = await context.ledger.submit(RecordAnswer(account, wa_id, version, answer))
+        refreshed = await context.ledger.submit(
+            RecordAnswer(account, wa_id, version, answer, request[REQUEST_ID])
+        )
         if refreshed.changed:
             # The identity changed while the client was asked: its answer may be the older one.
             continue

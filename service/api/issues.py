@@ -12,6 +12,7 @@ from service.api.serializers import rfc3339
 from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
 from service.model.users import by_key
+from service.webhooks.request_ids import REQUEST_ID
 from service.workers.monitoring import AppSubject
 
 FILTERS = ("account", "subject")
@@ -48,7 +49,9 @@ async def dismiss(request: web.Request) -> web.Response:
         raise ProblemError(409, "its cause is there now: it passes by itself once that is cured")
     for name, issue in found:
         await context.ledger.submit(
-            DismissIssue(name, code, issue.subject, by_key(request[CALLER]))
+            DismissIssue(
+                name, code, issue.subject, by_key(request[CALLER]), request[REQUEST_ID]
+            )
         )
     for name in {name for name, _ in found}:
         if (check := context.identity_checks.get(name)) is not None:

@@ -20,6 +20,7 @@ from service.store.database import APP_MARK, SYNTHETIC
 from service.store.journal import journal_entry, list_journal
 from service.store.users import audit_entry_of, list_audit
 from service.webhooks.incoming import reader_of, replayed, united
+from service.webhooks.request_ids import REQUEST_ID
 
 STATES = frozenset({APPLIED, QUARANTINED, SYNTHETIC})
 
@@ -48,6 +49,7 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "replayed_at": rfc3339(row.replayed_at),
+        "request_id": row.request_id,
     }
 
 
@@ -99,7 +101,7 @@ async def replay(request: web.Request) -> web.Response:
     read = reader_of(context.settings, row.account)
     readings = await asyncio.to_thread(read, row.content_type, row.content_encoding, row.body)
     state, reason = state_of(united(readings))
-    note = Replay(row.id, by_key(request[CALLER]), state, reason)
+    note = Replay(row.id, by_key(request[CALLER]), state, reason, request[REQUEST_ID])
     for command in replayed(row.account, row.received_at, row.body, readings, note):
         await context.ledger.submit(command)
     return web.json_response(_summary(await _entry(request)))

@@ -80,6 +80,7 @@ def audit_entry(entry: AuditEntry) -> dict[str, Any]:
         "reason": entry.reason,
         "note": entry.note,
         "evidence": entry.evidence,
+        "request_id": entry.request_id,
     }
 
 

@@ -29,6 +29,7 @@ from service.store.database import Database
 from service.store.sqlite import open_database
 from service.webhooks.incoming import in_journal
 from service.webhooks.listener import Listener, counting_unreadable, listen, take_address
+from service.webhooks.request_ids import identified
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +95,7 @@ async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator[
 
 def _application(context: AppContext) -> web.Application:
     """Make an application without routes."""
-    middlewares = [closing, counted, problems]
+    middlewares = [identified, closing, counted, problems]
     if context.settings.open_to_loopback_only:
         middlewares.append(loopback_only)
     app = web.Application(middlewares=middlewares)

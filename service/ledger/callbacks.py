@@ -29,7 +29,7 @@ from service.model.send_blocks import (
     record_send_block,
 )
 from service.model.sightings import record_sighting
-from service.model.users import AuditEntry, By, Context
+from service.model.users import By, Context
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
 from service.store.journal import note_replay
 
@@ -52,6 +52,7 @@ class Replay:
     by: By
     state: str
     reason: str | None
+    request_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -207,7 +208,8 @@ def _names_in(event: AliasesSeen | NumberChanged | HashRefused) -> Iterator[str]
 def _note_replay(uow: UnitOfWork, account: str, replay: Replay) -> None:
     note_replay(uow.connection, replay.journal_id, replay.state, replay.reason, uow.now)
     reason = f"journal entry {replay.journal_id}: {replay.state}"
-    uow.add_audit(account, AuditEntry(uow.now, "replayed", by=replay.by, reason=reason))
+    context = uow.context(account, request_id=replay.request_id)
+    uow.add_audit(account, context.entry("replayed", by=replay.by, reason=reason))
 
 
 def together(events: Sequence[Event]) -> Sequence[Event]:
@@ -271,7 +273,7 @@ def replays(
     account: str, arrived: int, body: bytes, reading: Reading, replay: Replay
 ) -> Iterator[RecordCallback]:
     """Cut a callback that is read again; the last slice records the result."""
-    whole = RecordCallback(account, arrived, body, ())
+    whole = RecordCallback(account, arrived, body, (), request_id=replay.request_id)
     events = together(reading.events)
     for start in range(0, len(events), MAX_SLICE):
         yield replace(whole, events=events[start : start + MAX_SLICE])

@@ -7,7 +7,7 @@ from typing import TypeVar
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Block, Decision, Result, block_user, decide, unblock_user
 from service.model.outcomes import Answer, apply_client_answer, apply_not_found, migrate_to_cloud
-from service.model.users import AuditEntry, By, User
+from service.model.users import By, User
 from service.store.contacts import end_checks
 from service.store.database import Transaction
 from service.store.journal import dismiss
@@ -65,13 +65,14 @@ class RecordAnswer(OneUserCommand[Refreshed]):
     alias: str
     version: int
     answer: Answer | None
+    request_id: str | None = None
 
     def apply(self, uow: UnitOfWork) -> Refreshed:
         """Apply the answer; a user who was unverified since a restore is verified by it."""
         known = uow.find(self.account, self.alias)
         if (known.identity.version if known is not None else 0) != self.version:
             return Refreshed(known, changed=True)
-        context = uow.context(self.account)
+        context = uow.context(self.account, request_id=self.request_id)
         if self.answer is not None:
             known = uow.find_or_create(self.account, self.alias)
             apply_client_answer(known, self.answer, context)
@@ -106,12 +107,14 @@ class BlockUser(OneUserCommand[Block]):
     by: By
     until: int | None = None
     note: str | None = None
+    request_id: str | None = None
 
     def apply(self, uow: UnitOfWork) -> Block:
         """Let the rules decide what is kept."""
         user = uow.find_or_create(self.account, self.alias)
         wanted = Block(self.reason, uow.now, self.by, self.until)
-        kept = block_user(user, uow.block_of(user), wanted, uow.context(self.account), self.note)
+        context = uow.context(self.account, request_id=self.request_id)
+        kept = block_user(user, uow.block_of(user), wanted, context, self.note)
         uow.put_block(user, kept)
         moved = user.moved_to
         other = None if moved is None else uow.find_or_load(self.account, moved.alias)
@@ -128,13 +131,15 @@ class UnblockUser(OneUserCommand[bool]):
     account: str
     alias: str
     by: By
+    request_id: str | None = None
 
     def apply(self, uow: UnitOfWork) -> bool:
         """Let the rules decide whether there is one to end."""
         user = uow.find(self.account, self.alias)
         if user is None:
             return False
-        ended = unblock_user(user, uow.block_of(user), self.by, uow.context(self.account))
+        context = uow.context(self.account, request_id=self.request_id)
+        ended = unblock_user(user, uow.block_of(user), self.by, context)
         if ended:
             uow.put_block(user, None)
         return ended
@@ -187,11 +192,12 @@ class DismissIssue(Command[None]):
     code: str
     subject: str | None
     by: By
+    request_id: str | None = None
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it, and who did so."""
         connection = uow.connection
         dismiss(connection, self.account, self.code, self.subject, uow.now)
         reason = f"{self.code} {self.subject}" if self.subject else self.code
-        entry = AuditEntry(uow.now, "issue_dismissed", by=self.by, reason=reason)
-        uow.add_audit(self.account, entry)
+        context = uow.context(self.account, request_id=self.request_id)
+        uow.add_audit(self.account, context.entry("issue_dismissed", by=self.by, reason=reason))

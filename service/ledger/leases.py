@@ -85,7 +85,7 @@ class LeaseWork(Command[list[Lease]]):
         if work is None or work.due_at > uow.now or work.under_way(uow.now):
             return None
         if self.kind is Kind.ACKNOWLEDGE:
-            if not come_due(user, uow.context(self.account)):
+            if not come_due(user, uow.context(self.account, request_id=work.request_id)):
                 user.identity.work = None
                 return None
             work = user.identity.work
@@ -140,7 +140,7 @@ class RecordOutcome(Command[Settled]):
         user = uow.find_by_id(lease.user_id)
         if user is None:
             return Settled.NOT_OURS
-        context = uow.context(lease.account)
+        context = uow.context(lease.account, request_id=lease.request_id)
         if lease.kind is Kind.ASK:
             if isinstance(outcome, Accepted | NoEffect):
                 raise TypeError("a question is not answered like a PUT")

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context
 from random import random
 from typing import Any, NamedTuple, TypeVar
 
@@ -99,7 +100,8 @@ class Ledger:
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Waiting(command, future))
         if self._task is None:
-            self._task = self._loop.create_task(self._run())
+            # In a context of its own: its log lines are not about the request that began the batch.
+            self._task = self._loop.create_task(self._run(), context=Context())
         return future
 
     async def close(self) -> None:

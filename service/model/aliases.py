@@ -29,7 +29,7 @@ from service.model.merges import (
     used_at,
 )
 from service.model.timeline import Change, Moment, date_event
-from service.model.users import AuditEntry, Context, Link, State, User, standing_moves
+from service.model.users import Context, Link, State, User, standing_moves
 
 NAMED_EVERY_MS = 3_600_000
 """So closely it is kept when a user's names were last used together, where nothing else changed."""
@@ -154,7 +154,7 @@ class AliasResolver:
             return
         if user.user_id is not None:
             reason = "the same person has another user id now"
-            user.record(AuditEntry(context.now, "user_id_changed", user.hash, reason=reason))
+            user.record(context.entry("user_id_changed", user.hash, reason=reason))
         user.user_id = seen.user_id
         if user.wa_id is not None and user.wa_id == seen.wa_id:
             user.named_at = max(self._at.at, user.named_at or 0)
@@ -164,9 +164,9 @@ class AliasResolver:
         """Take a wa_id away from a user who has a user id: the number changed hands."""
         if holder.wa_id == wa_id:
             holder.wa_id = None
-        now, reason = self._context.now, "another user id has the wa_id"
-        holder.record(AuditEntry(now, "alias_moved", holder.hash, reason=reason))
-        holder.touch(now)
+        reason = "another user id has the wa_id"
+        holder.record(self._context.entry("alias_moved", holder.hash, reason=reason))
+        holder.touch(self._context.now)
 
     def _hand_over(self, resolution: Resolution, former: User, owner: User, since: Moment) -> None:
         """Note that a number is in other hands, and let nobody be trusted for it by mistake.
@@ -205,7 +205,7 @@ def _distrust(owner: User, since: Moment, context: Context, *, held: bool) -> No
         wait_for_person(owner, change, context)
         record_change(owner, change, context, reason)
     else:
-        owner.record(AuditEntry(context.now, "alias_moved", owner.hash, reason=reason))
+        owner.record(context.entry("alias_moved", owner.hash, reason=reason))
         if held and owner.identity.state not in (State.PENDING, State.HELD):
             stop(owner, latest, reason, context)
         elif latest.is_decided_by_policy:

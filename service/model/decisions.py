@@ -126,8 +126,7 @@ def _confirm_owner(user: User, latest: Change, decision: Decision, context: Cont
 
 
 def _entry(event: str, decision: Decision, context: Context) -> AuditEntry:
-    return AuditEntry(
-        context.now,
+    return context.entry(
         event,
         decision.hash,
         decision.by,
@@ -173,7 +172,7 @@ def block_user(
         if (known.reason, known.until) == (wanted.reason, wanted.until):
             return known
         wanted = replace(wanted, since=known.since)
-    user.record(AuditEntry(context.now, "blocked", user.hash, wanted.by, wanted.reason, note))
+    user.record(context.entry("blocked", user.hash, wanted.by, wanted.reason, note))
     return wanted
 
 
@@ -194,5 +193,5 @@ def unblock_user(user: User, known: Block | None, by: By, context: Context) -> b
     """End a block, leave one audit entry, and return whether there was one in force."""
     if known is None or not known.in_force(context.now):
         return False
-    user.record(AuditEntry(context.now, "unblocked", user.hash, by))
+    user.record(context.entry("unblocked", user.hash, by))
     return True

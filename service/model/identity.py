@@ -11,7 +11,6 @@ from service.model.policy import Policy, PolicyResult, evaluate_policy
 from service.model.timeline import Change, Dating, count_within, start_of
 from service.model.users import (
     OPEN_STATES,
-    AuditEntry,
     By,
     Context,
     Identity,
@@ -71,15 +70,15 @@ def retire(user: User, old: Change, outcome: str, context: Context) -> None:
     """Move what was the latest to the history."""
     old.outcome = outcome
     insort(user.history, old, key=start_of)
-    user.record(AuditEntry(context.now, "superseded", old.hash, reason=outcome))
+    user.record(context.entry("superseded", old.hash, reason=outcome))
 
 
 def record_change(user: User, change: Change, context: Context, reason: str | None) -> None:
     """Add the one entry that every change leaves in the audit trail."""
-    user.record(AuditEntry(context.now, "changed", change.hash, reason=reason))
+    user.record(context.entry("changed", change.hash, reason=reason))
     if change.claims:
         ahead = "the event time lay more than five minutes ahead: the arrival counts"
-        user.record(AuditEntry(context.now, "clock_skew", change.hash, reason=ahead))
+        user.record(context.entry("clock_skew", change.hash, reason=ahead))
 
 
 # Trust on first use (Cloud API).
@@ -88,7 +87,7 @@ def record_change(user: User, change: Change, context: Context, reason: str | No
 def _trust_first(user: User, change: Change, first_use: Policy, context: Context) -> None:
     """Acknowledge a hash for being the first."""
     # One entry is enough for the change and the trust in it: nearly every user begins so.
-    user.record(AuditEntry(context.now, "first_use", change.hash, by_policy(first_use.name)))
+    user.record(context.entry("first_use", change.hash, by_policy(first_use.name)))
     change.decided_by, change.decided_at = by_policy(first_use.name), context.now
     _set_acknowledged(user, change, context)
 
@@ -179,7 +178,7 @@ def _ask_policy(user: User, change: Change, context: Context) -> PolicyResult:
 
 def _start_by_policy(user: User, change: Change, result: PolicyResult, context: Context) -> None:
     by = by_policy(result.policy.name)
-    user.record(AuditEntry(context.now, "decided", change.hash, by, result.reason))
+    user.record(context.entry("decided", change.hash, by, result.reason))
     start_acknowledging(user, change, by, context)
 
 
@@ -194,7 +193,7 @@ def wait_for_person(user: User, change: Change, context: Context) -> None:
 def stop(user: User, change: Change, reason: str, context: Context) -> None:
     """Let a person decide about what was on its way without one."""
     wait_for_person(user, change, context)
-    user.record(AuditEntry(context.now, "pending", change.hash, reason=reason))
+    user.record(context.entry("pending", change.hash, reason=reason))
 
 
 def _can_be_stopped(user: User, latest: Change) -> bool:
@@ -232,7 +231,7 @@ def start_acknowledging(user: User, change: Change, by: By, context: Context) ->
 
 def mark_acknowledged(user: User, latest: Change, context: Context) -> None:
     """Write down that the latest hash is acknowledged."""
-    user.record(AuditEntry(context.now, "acknowledged", latest.hash, latest.decided_by))
+    user.record(context.entry("acknowledged", latest.hash, latest.decided_by))
     _set_acknowledged(user, latest, context)
 
 
@@ -300,7 +299,7 @@ def block_sends(user: User, context: Context, reason: str | None = None) -> None
     """Close the gate until the client has been asked."""
     if user.identity.blocked_since is None:
         user.identity.blocked_since = context.now
-        user.record(AuditEntry(context.now, "send_blocked", user.hash, reason=reason))
+        user.record(context.entry("send_blocked", user.hash, reason=reason))
         user.touch(context.now)
     ask_client_anew(user, "send_blocked", context)
 

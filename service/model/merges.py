@@ -11,7 +11,7 @@ from service.model.events import NumberChanged
 from service.model.identity import apply_policy, leave_to_person, start_acknowledging, stop
 from service.model.send_blocks import MAX_BLOCKED_IDS
 from service.model.timeline import Change, Moment, Precision, date_event
-from service.model.users import AuditEntry, Context, Identity, Link, State, User
+from service.model.users import Context, Identity, Link, State, User
 
 MAX_LINKS = 16
 """Links of each kind that are kept of a user: the newest."""
@@ -39,8 +39,8 @@ def link_users(old: User, new: User, changed: NumberChanged, context: Context) -
     add_link(new, Link(old.alias, "predecessor", since), context)
     if not unknown:
         return False
-    old.record(AuditEntry(context.now, "number_changed", old.hash, reason="has another number now"))
-    new.record(AuditEntry(context.now, "number_changed", reason="had another number before"))
+    old.record(context.entry("number_changed", old.hash, reason="has another number now"))
+    new.record(context.entry("number_changed", reason="had another number before"))
     leave_to_person(old, context)
     return True
 
@@ -124,7 +124,7 @@ def merge_users(user: User, other: User, find: Find, context: Context) -> None:
     user.blocked_ids = [*other.blocked_ids, *user.blocked_ids][-MAX_BLOCKED_IDS:]
     user.wrote_at = max(filter(None, (user.wrote_at, other.wrote_at)), default=None)
     user.owner_since = max(filter(None, (user.owner_since, other.owner_since)), default=None)
-    user.record(AuditEntry(context.now, "merged", user.hash, reason="two turned out to be one"))
+    user.record(context.entry("merged", user.hash, reason="two turned out to be one"))
     user.touch(context.now)
     _empty(other, user)
 

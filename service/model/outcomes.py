@@ -32,7 +32,7 @@ from service.model.timeline import (
     locate,
     record_repeat,
 )
-from service.model.users import BY_CLIENT, AuditEntry, Context, State, User, Work
+from service.model.users import BY_CLIENT, Context, State, User, Work
 
 MAX_REFUSALS = 3
 """PUTs answered with a 4xx, after which the identity is `failed` and a person is to look."""
@@ -188,7 +188,7 @@ def _fail(user: User, work: Work, latest: Change, error: str, context: Context) 
     identity = user.identity
     identity.attempts, identity.last_error = work.attempts + 1, error
     identity.state, identity.work = State.FAILED, None
-    user.record(AuditEntry(context.now, "failed", latest.hash, latest.decided_by, error))
+    user.record(context.entry("failed", latest.hash, latest.decided_by, error))
     user.touch(context.now)
 
 

@@ -181,7 +181,10 @@ def by_key(name: str, on_behalf_of: str | None = None) -> By:
 
 
 class AuditEntry(NamedTuple):
-    """What happened to an identity, by whom and why. Entries are only ever added."""
+    """What happened to an identity, by whom and why. Entries are only ever added.
+
+    `request_id` is of the callback or the request that brought it about.
+    """
 
     at: int
     event: str
@@ -190,6 +193,7 @@ class AuditEntry(NamedTuple):
     reason: str | None = None
     note: str | None = None
     evidence: Mapping[str, str] | None = None
+    request_id: str | None = None
 
 
 class Context(NamedTuple):
@@ -204,6 +208,18 @@ class Context(NamedTuple):
     arrived: int
     chance: float = 0.5
     request_id: str | None = None
+
+    def entry(
+        self,
+        event: str,
+        hash: str | None = None,  # noqa: A002 -- named as in the entry
+        by: By | None = None,
+        reason: str | None = None,
+        note: str | None = None,
+        evidence: Mapping[str, str] | None = None,
+    ) -> AuditEntry:
+        """Return an audit entry of what happens now."""
+        return AuditEntry(self.now, event, hash, by, reason, note, evidence, self.request_id)
 
 
 @dataclass(slots=True)

@@ -70,7 +70,8 @@ _DENIED = {
 _DENIED_ENDS = ("wa_id", "wa_ids", "user_id", "user_ids", "phone_number", "phone_numbers")
 _REQUEST_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
 _MANY_DIGITS = re.compile(r"\d{8}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
+"""With hyphens or without; trace ids of W3C and OpenTelemetry have the second form."""
 _LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 _CHANCE = random.Random()  # noqa: S311  an id is no secret, and the system's chance is a call to it
 _MAX_FRAMES = 40

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextvars import Context
 from typing import Any
 
 TELL_SECONDS = 60.0
@@ -35,7 +36,9 @@ class Tally:
         if not self._reasons:
             return
         reasons, self._reasons = dict(self._reasons), Counter()
-        self._timer = asyncio.get_running_loop().call_later(self._every, self.tell)
+        # In a context of its own: the next line is not about the request that was counted last.
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._every, self.tell, context=Context())
         self._log.warning(self._event, count=sum(reasons.values()), reasons=reasons)
 
     def close(self) -> None:

@@ -65,7 +65,10 @@ class ConflictError(UnavailableError):
 
 
 class JournalRow(NamedTuple):
-    """A callback as it came over the wire. `headers` is a JSON list of pairs."""
+    """A callback as it came over the wire. `headers` is a JSON list of pairs.
+
+    Without an `id` the database gives one when it is written.
+    """
 
     account: str
     received_at: int
@@ -75,6 +78,8 @@ class JournalRow(NamedTuple):
     headers: str
     body: bytes
     reason: str | None = None
+    request_id: str | None = None
+    id: int | None = None
 
 
 @dataclass(slots=True)

@@ -29,7 +29,15 @@ def list_journal(
     """Return a page of the journal, oldest first, without the bodies."""
     columns = [
         journal.c[name]
-        for name in ("id", "account", "received_at", "state", "reason", "replayed_at")
+        for name in (
+            "id",
+            "account",
+            "received_at",
+            "state",
+            "reason",
+            "replayed_at",
+            "request_id",
+        )
     ]
     query = select(*columns).where(journal.c.id > after).order_by(journal.c.id).limit(limit)
     if state is not None:

@@ -32,6 +32,7 @@ CHANGE_COLUMNS = (
 )  # fmt: skip
 AUDIT_COLUMNS = (
     "account", "user_id", "at", "event", "hash", "decided_by", "reason", "note", "evidence",
+    "request_id",
 )  # fmt: skip
 OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
@@ -219,6 +220,7 @@ def audit_row(account: str | None, user_id: int | None, entry: AuditEntry) -> tu
         entry.reason,
         entry.note,
         dump(entry.evidence),
+        entry.request_id,
     )
 
 

@@ -53,6 +53,7 @@ journal = Table(
     Column("headers", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("replayed_at", Big),
+    Column("request_id", Text),
 )
 """Every callback, as it came over the wire."""
 
@@ -188,6 +189,7 @@ audit = Table(
     Column("reason", Text),
     Column("note", Text),
     Column("evidence", Text),
+    Column("request_id", Text),
 )
 """The audit trail. Rows are only ever added."""
 

@@ -90,6 +90,7 @@ def audit_entry_of(row: Row[Any]) -> AuditEntry:
         row.reason,
         row.note,
         load(row.evidence),
+        row.request_id,
     )
 
 

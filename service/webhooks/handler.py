@@ -15,6 +15,7 @@ from service.ledger.contacts import Messages
 from service.ledger.ledger import FullError, Ledger
 from service.model.account_checks import IdentityCheck
 from service.model.events import WIRE_NAMES, Fault, Reading
+from service.observability.logging import request_id
 from service.observability.metrics import Metrics
 from service.settings import AppSettings, Settings
 from service.store.database import APP_MARK, UnavailableError
@@ -26,6 +27,8 @@ from service.webhooks.incoming import (
     in_journal,
     reader_of,
 )
+from service.webhooks.request_ids import HEADER as ID_HEADER
+from service.webhooks.request_ids import REQUEST_ID
 from service.webhooks.signatures import HEADER, SignatureVerifier, signature_of
 
 OFF_LOOP_BYTES = 65_536
@@ -123,7 +126,8 @@ class WebhookHandler:
         reservation = self._bodies.reservation(verified=endpoint.verifier is None)
         try:
             body = await self._read(request, endpoint.verifier, reservation)
-            envelope, arrived = envelope_of(request.headers), self._ledger.clock()
+            envelope = envelope_of(request.headers, request[REQUEST_ID])
+            arrived = self._ledger.clock()
             callback = IncomingCallback(endpoint.name, arrived, endpoint.dialect, envelope, body)
             await self._keep(callback)
         except (RefusedError, FullError, UnavailableError) as error:
@@ -247,4 +251,5 @@ async def expect(request: web.Request) -> None:
     That one is met by `BodyReader`, once it is known that the body is wanted.
     """
     if request.headers.get("Expect", "").lower() != "100-continue":
-        raise web.HTTPExpectationFailed
+        id_ = request_id(request.headers.get(ID_HEADER))
+        raise web.HTTPExpectationFailed(headers={ID_HEADER: id_})

@@ -24,7 +24,6 @@ from service.ledger.callbacks import (
 )
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.events import Fault, Reading
-from service.observability.logging import request_id
 from service.settings import CloudAccountSettings, Settings
 from service.store.database import APP_MARK, JournalRow, Transaction
 
@@ -78,7 +77,7 @@ def _read_cloud(
 class Envelope(NamedTuple):
     """How a body came: its media type and its encoding, the headers that are kept, as JSON.
 
-    `request_id` is the X-Request-ID, whatever it is.
+    `request_id` is that of the request.
     """
 
     content_type: str = ""
@@ -87,13 +86,13 @@ class Envelope(NamedTuple):
     request_id: str | None = None
 
 
-def envelope_of(headers: Mapping[str, str]) -> Envelope:
-    """Return what is kept of the headers of a request."""
+def envelope_of(headers: Mapping[str, str], request_id: str) -> Envelope:
+    """Return what is kept of the headers of a request, and its id."""
     return Envelope(
         label(headers.get("Content-Type", "")),
         label(headers.get("Content-Encoding", "")).strip().lower(),
         kept_headers(headers),
-        headers.get("X-Request-ID"),
+        request_id,
     )
 
 
@@ -170,11 +169,11 @@ class IncomingCallback(Command[None]):
             headers,
             self.body,
             reason,
+            id_,
         )
         reading = self.readings[accounts[0]] if accounts else NOTHING_READ
-        has_events = bool(reading.events) or len(accounts) > 1
         events = together(reading.events)
-        first = first_slice(row, events, request_id(id_) if has_events else None)
+        first = first_slice(row, events, id_)
         if len(accounts) > 1:
             first = replace(first, account=accounts[0])
         self.first = first

@@ -170,6 +170,7 @@ async def test_callbacks_on_one_connection_are_each_kept_and_counted(
     for number, hash_ in enumerate((HASH_A, HASH_B)):
         status, headers, body = await line.ask(request(changed(hash_, number), *more))
         assert (status, body) == (200, b"{}")
+        assert headers.pop("X-Request-ID") == "abc-1"
         assert headers.keys() == {"Content-Type", "Content-Length", "Date", "Server"}
     rows = [(await made.api("GET", f"/journal/{row['id']}"))[1] for row in await journal(made)]
     assert len(rows) == 2

@@ -111,16 +111,22 @@ def events() -> Iterator[str]:
             if not isinstance(node, ast.Call):
                 continue
             yield from written_as_a_row(node)
-            if not isinstance(node.func, ast.Name):
-                continue
-            at = {"AuditEntry": 1, "_entry": 0}.get(node.func.id)
-            if at is None or len(node.args) <= at:
+            match node.func:
+                case ast.Name(id="AuditEntry"):
+                    at = 1
+                case ast.Name(id="_entry") | ast.Attribute(attr="entry"):
+                    at = 0
+                case _:
+                    continue
+            if len(node.args) <= at:
                 continue
             match node.args[at]:
                 case ast.Constant(value=str(event)):
                     yield event
                 case ast.Name(id="event"):
-                    assert file.name == "decisions.py", "an event that can't be read off"
+                    assert file.name in {"decisions.py", "users.py"}, (
+                        "an event that can't be read off"
+                    )
                 case ast.Attribute(attr="event"):
                     assert file.name == "users.py", "an event that can't be read off"
 

@@ -62,16 +62,17 @@ async def test_a_callback_that_the_dialect_fails_on_is_kept_and_harms_no_neighbo
     policies = {"main": Policies((), Policy("default"))}
     ledger = Ledger(database, policies, Metrics(), max_waiting=10)
     bad = IncomingCallback("main", 1, failing, Envelope("application/json"), b"{}")
-    good = IncomingCallback("main", 2, plain, envelope_of({"X-Request-ID": "a-request"}), b"{}")
+    good = IncomingCallback("main", 2, plain, envelope_of({}, "a-request"), b"{}")
     await ledger.submit(bad)
     await ledger.submit(good)
-    query = select(journal.c.state, journal.c.reason, journal.c.body).order_by(journal.c.id)
+    shown = journal.c.state, journal.c.reason, journal.c.body, journal.c.request_id
+    query = select(*shown).order_by(journal.c.id)
     rows = await database.read(lambda connection: connection.execute(query).all())
     await ledger.close()
     await database.close()
     assert [tuple(row) for row in rows] == [
-        ("quarantined", "the rules failed: RuntimeError", b"{}"),
-        ("applied", None, b"{}"),
+        ("quarantined", "the rules failed: RuntimeError", b"{}", None),
+        ("applied", None, b"{}", "a-request"),
     ]
     assert (bad.state, good.state) == ("quarantined", "applied")
     assert list(bad.rest) == []

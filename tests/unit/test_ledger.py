@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import structlog
 from sqlalchemy import Connection, func, select
 
 from service.ledger.callbacks import (
@@ -25,7 +26,7 @@ from service.ledger.callbacks import (
 from service.ledger.identities import RecordAnswer, TakeDecision
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
 from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
-from service.ledger.unit_of_work import Required, UnitOfWork
+from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
     ContactChecked,
@@ -278,6 +279,21 @@ class TestGroupCommit:
         await ledger.close()
         assert await count(database, journal) == 3
         await asyncio.gather(*tasks)
+
+
+class _Context(Command[dict[str, Any]]):
+    """Returns what would be on a log line that is written meanwhile."""
+
+    def apply(self, _: UnitOfWork) -> dict[str, Any]:
+        return structlog.contextvars.get_contextvars()
+
+
+async def test_its_log_lines_are_not_about_the_request_that_began_the_batch(
+    ledger: Ledger,
+) -> None:
+    with structlog.contextvars.bound_contextvars(request_id="of the first"):
+        found = ledger.submit(_Context())
+    assert await found == {}
 
 
 class TestPoison:

@@ -256,7 +256,14 @@ def test_a_line_that_cannot_be_written_is_not_printed_elsewhere(
 
 
 @pytest.mark.parametrize(
-    "incoming", ["a", "0f-3.b_Z", "x" * 64, "4bf92f3577b34da6a3ce929d0e0e4736"]
+    "incoming",
+    [
+        "a",
+        "0f-3.b_Z",
+        "x" * 64,
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "4bf92f12345678901a3ce929d0e0e473",
+    ],
 )
 def test_a_request_id_that_came_in_is_kept(incoming: str) -> None:
     assert request_id(incoming) == incoming

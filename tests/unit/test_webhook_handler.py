@@ -23,6 +23,7 @@ from service.store.sqlite import SQLiteDatabase
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OFF_LOOP_BYTES, Endpoint, WebhookHandler
 from service.webhooks.incoming import Dialect
+from service.webhooks.request_ids import identified
 from service.webhooks.signatures import SignatureVerifier, signed
 
 MAX_BODY = 4 * OFF_LOOP_BYTES
@@ -74,7 +75,7 @@ async def opened(
             "meta": Endpoint("@meta", b"", dialect, SignatureVerifier([SECRET], b"")),
         }
         handler = WebhookHandler(endpoints, ledger, bodies, metrics, Messages(), {})
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application(middlewares=[identified])
         handler.add_routes(app)
         client = await stack.enter_async_context(TestClient(TestServer(app)))
         yield Opened(client, database, ledger, bodies)
