@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
+import structlog
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -35,6 +36,8 @@ from service.model.timeline import LATEST_MS
 from service.model.users import by_key, usable_alias
 from service.store.database import RecipientQuery
 from service.webhooks.request_ids import REQUEST_ID
+
+log = structlog.get_logger(__name__)
 
 MAX_RECIPIENTS = 1000
 JUDGED_ON_LOOP = 64
@@ -302,6 +305,7 @@ async def block(request: web.Request) -> web.Response:
     by = by_key(request[CALLER])
     command = BlockUser(account, alias, body.reason, by, until, note, request[REQUEST_ID])
     await ledger.submit(command)
+    log.info("decision", account=account, decision="block", caller=request[CALLER])
     return _json(await request.app[GATE].one(account, alias))
 
 
@@ -314,6 +318,7 @@ async def unblock(request: web.Request) -> web.Response:
         command = UnblockUser(account, alias, by_key(request[CALLER]), request[REQUEST_ID])
     if command is None or not await app_context(request).ledger.submit(command):
         raise ProblemError(404, "the user is not blocked")
+    log.info("decision", account=account, decision="unblock", caller=request[CALLER])
     return _json(await request.app[GATE].one(account, command.alias))
 
 

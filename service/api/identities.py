@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
+import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
@@ -31,6 +32,8 @@ from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
 from service.store.users import IdentityFilter, audit_of, find_user, history_of, list_identities
 from service.webhooks.request_ids import REQUEST_ID
 from service.whatsapp.http import CallError
+
+log = structlog.get_logger(__name__)
 
 MAX_ASKS = 3
 STATES = frozenset(state.value for state in State)
@@ -143,6 +146,14 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
     )
     command = TakeDecision(account, alias, decision, request[REQUEST_ID])
     result, user = await app_context(request).ledger.submit(command)
+    log.info(
+        "decision",
+        account=account,
+        decision=verb.value,
+        result=result.name.lower(),
+        state=user.identity.state if user else None,
+        caller=request[CALLER],
+    )
     if user is None or result is Result.NO_IDENTITY:
         raise _no_identity()
     if result is Result.ANOTHER_HASH:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from service.api.auth import CALLER
@@ -14,6 +15,8 @@ from service.model.account_checks import Issue
 from service.model.users import by_key
 from service.webhooks.request_ids import REQUEST_ID
 from service.workers.monitoring import AppSubject
+
+log = structlog.get_logger(__name__)
 
 FILTERS = ("account", "subject")
 
@@ -49,10 +52,9 @@ async def dismiss(request: web.Request) -> web.Response:
         raise ProblemError(409, "its cause is there now: it passes by itself once that is cured")
     for name, issue in found:
         await context.ledger.submit(
-            DismissIssue(
-                name, code, issue.subject, by_key(request[CALLER]), request[REQUEST_ID]
-            )
+            DismissIssue(name, code, issue.subject, by_key(request[CALLER]), request[REQUEST_ID])
         )
+        log.info("decision", account=name, decision="dismiss", code=code, caller=request[CALLER])
     for name in {name for name, _ in found}:
         if (check := context.identity_checks.get(name)) is not None:
             check.dismissed = True

@@ -6,6 +6,7 @@ import json
 from functools import partial
 from typing import Any
 
+import structlog
 from aiohttp import web
 from sqlalchemy import Row
 
@@ -21,6 +22,8 @@ from service.store.journal import journal_entry, list_journal
 from service.store.users import audit_entry_of, list_audit
 from service.webhooks.incoming import reader_of, replayed, united
 from service.webhooks.request_ids import REQUEST_ID
+
+log = structlog.get_logger(__name__)
 
 STATES = frozenset({APPLIED, QUARANTINED, SYNTHETIC})
 
@@ -104,6 +107,14 @@ async def replay(request: web.Request) -> web.Response:
     note = Replay(row.id, by_key(request[CALLER]), state, reason, request[REQUEST_ID])
     for command in replayed(row.account, row.received_at, row.body, readings, note):
         await context.ledger.submit(command)
+    log.info(
+        "decision",
+        account=row.account,
+        decision="replay",
+        journal_id=row.id,
+        state=state,
+        caller=request[CALLER],
+    )
     return web.json_response(_summary(await _entry(request)))
 
 

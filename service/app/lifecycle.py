@@ -162,7 +162,9 @@ class Service:
         self._stack.push_async_callback(background.close)
         app = _application(context)
         count_dropped_lines(context.metrics.log_lines_dropped.inc)
-        webhook_handler(context).add_routes(app)
+        handler = webhook_handler(context)
+        self._stack.callback(handler.close)
+        handler.add_routes(app)
         self._stack.enter_context(counting_unreadable(context.metrics))
         if inside is None:
             _add_api(app)

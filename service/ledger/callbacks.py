@@ -29,7 +29,7 @@ from service.model.send_blocks import (
     record_send_block,
 )
 from service.model.sightings import record_sighting
-from service.model.users import By, Context
+from service.model.users import By, Context, State, User
 from service.store.database import SYNTHETIC, Alias, JournalRow, Transaction
 from service.store.journal import note_replay
 
@@ -61,6 +61,8 @@ class RecordCallback(Command[None]):
 
     `digest` is of the whole callback's `body`, to know a byte-identical redelivery by; `recipients`
     says for whom earlier messages were that were refused now: their statuses may name nobody.
+    Once it is written, `journal_id` is that of its row, and `changed` has the state of each
+    identity that it changed.
     """
 
     account: str
@@ -73,6 +75,8 @@ class RecordCallback(Command[None]):
     request_id: str | None = None
     digest: str | None = None
     recipients: Mapping[Alias, str] = field(default_factory=dict)
+    journal_id: int | None = None
+    changed: Sequence[State] = ()
 
     @property
     def weight(self) -> int:
@@ -108,7 +112,7 @@ class RecordCallback(Command[None]):
         """Keep the callback, and let each event take effect."""
         if self.row is not None:
             if self.keeps_row:
-                uow.add_journal(self.row)
+                self.journal_id = uow.add_journal(self.row)
             if self.row.account != self.account:
                 uow.note_callback(self.account, self.arrived)
         if self.events:
@@ -118,8 +122,24 @@ class RecordCallback(Command[None]):
 
     def _apply_events(self, uow: UnitOfWork) -> None:
         context = uow.context(self.account, self.arrived, self.request_id)
+        names = {name for event in self.events for name in self._users_of(event)}
+        before = {name: _known_of(uow.find(self.account, name)) for name in names}
         for event, following in zip_longest(self.events, self.events[1:]):
             self._apply_event(uow, event, following, context)
+        after = {name: _known_of(uow.find(self.account, name)) for name in names}
+        changed = {known for name, known in after.items() if known != before[name]}
+        self.changed = [state for state, *_ in changed if state is not None]
+
+    def _users_of(self, event: Event) -> Iterator[str]:
+        """Return the names of the users whose identities an event may change."""
+        if isinstance(event, _OF_ONE):
+            yield event.user
+        elif isinstance(event, HashRefused):
+            yield from filter(
+                None, (event.user, self.recipients.get((self.account, event.message_id or "")))
+            )
+        elif not isinstance(event, ContactChecked):
+            yield from _names_in(event)
 
     def _apply_event(
         self, uow: UnitOfWork, event: Event, following: Event | None, context: Context
@@ -174,7 +194,7 @@ class RecordCallback(Command[None]):
         if taken is not None:
             uow.put_contact(taken)
 
-    def fallback(self, error: Exception, /) -> "Command[None] | None":
+    def fallback(self, error: Exception, /) -> "RecordCallback | None":
         """Keep the callback, quarantined, without its events."""
         reason = f"the rules failed: {type(error).__name__}"
         if self.replay is not None:
@@ -184,6 +204,14 @@ class RecordCallback(Command[None]):
             return None
         row = self.row._replace(state=QUARANTINED, reason=reason)
         return replace(self, events=(), row=row, keeps_row=True)
+
+
+def _known_of(user: User | None) -> tuple[State | None, int, int, int | None]:
+    """Return an identity's state, and what else differs once it was changed."""
+    if user is None:
+        return None, 0, 0, None
+    identity = user.identity
+    return identity.state, user.id, identity.version, identity.blocked_since
 
 
 def _hash_in_next_event(named: AliasesSeen, following: Event | None) -> str | None:

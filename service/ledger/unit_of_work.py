@@ -268,9 +268,11 @@ class UnitOfWork:
         """Keep a user's block, or none any more."""
         self._blocks[user.id] = block
 
-    def add_journal(self, row: JournalRow) -> None:
-        """Append a callback to the journal."""
-        self._journal.append(row)
+    def add_journal(self, row: JournalRow) -> int:
+        """Append a callback to the journal; return the id that it has there."""
+        id_ = self._transaction.new_journal_id()
+        self._journal.append(row._replace(id=id_))
+        return id_
 
     def note_callback(self, account: str, at: int) -> None:
         """Note that an account was named in a callback of several."""

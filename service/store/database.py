@@ -129,6 +129,9 @@ class Transaction(Protocol):
     def new_user_id(self) -> int:
         """Return an id for a new user."""
 
+    def new_journal_id(self) -> int:
+        """Return an id for the next callback; they grow in the order in which they are taken."""
+
     async def save_users(self, users: Iterable[User]) -> ChangeSet:
         """Write what the rules changed, and return it: users, history, audit trail, outbox."""
 

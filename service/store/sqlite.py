@@ -6,6 +6,7 @@ other queries are SQLAlchemy's, over the same connection.
 """
 
 import asyncio
+import itertools
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -83,7 +84,9 @@ class SQLiteDatabase:
         self._gate = Gate(self._gate_snapshot)
         self._checkpoints = Checkpoints(path, self._copy_beside, self._copy_within)
         self._writes: set[asyncio.Task[Any]] = set()
-        self._next_user_id = 1
+        # One process alone writes to the file, so counting is enough.
+        self._user_ids = itertools.count(1)
+        self._journal_ids = itertools.count(1)
 
     async def open(self, *, migrate: bool = True) -> None:
         """Take the file for this process, bring its schema up to date, and open it.
@@ -105,15 +108,19 @@ class SQLiteDatabase:
             raise
 
     async def _begin_anew(self) -> None:
-        """End the leases of the process before, which is dead, and find the first free user id."""
+        """End the leases of the process before, which is dead, and find the first free ids."""
         async with _connected(self._writer) as (_, driver):
             failpoints.reached("start.before_leases_cleared")
             await driver.execute(
                 "UPDATE outbox SET holder = NULL, lease_until = NULL WHERE holder IS NOT NULL"
             )
             failpoints.reached("start.after_leases_cleared")
-            rows = await driver.execute_fetchall("SELECT coalesce(max(id), 0) + 1 FROM users")
-        ((self._next_user_id,),) = rows
+            rows = await driver.execute_fetchall(
+                "SELECT (SELECT coalesce(max(id), 0) + 1 FROM users), "
+                "(SELECT coalesce(max(id), 0) + 1 FROM journal)"
+            )
+        ((user_id, journal_id),) = rows
+        self._user_ids, self._journal_ids = itertools.count(user_id), itertools.count(journal_id)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -124,7 +131,11 @@ class SQLiteDatabase:
                     try:
                         await driver.execute("BEGIN IMMEDIATE")
                         yield SQLiteTransaction(
-                            connection, driver, self.clock(), self._take_user_id
+                            connection,
+                            driver,
+                            self.clock(),
+                            self._user_ids.__next__,
+                            self._journal_ids.__next__,
                         )
                         failpoints.reached("store.before_commit")
                         await _commit(connection, driver)
@@ -133,12 +144,6 @@ class SQLiteDatabase:
                         await _roll_back(connection, driver)
                         raise
             self._checkpoints.note()
-
-    def _take_user_id(self) -> int:
-        """Return the next id; one process alone writes to the file, so counting is enough."""
-        taken = self._next_user_id
-        self._next_user_id += 1
-        return taken
 
     async def write(self, query: Callable[[Connection], T]) -> T:
         """Run queries in a transaction of their own; see `Database.write`.

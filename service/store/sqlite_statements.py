@@ -112,9 +112,11 @@ class SQLiteTransaction:
         driver: aiosqlite.Connection,
         now: int,
         take_user_id: Callable[[], int],
+        take_journal_id: Callable[[], int],
     ) -> None:
         self.now = now
         self.new_user_id = take_user_id
+        self.new_journal_id = take_journal_id
         self._connection = connection
         self._driver = driver
         self._loaded = LoadedUsers()

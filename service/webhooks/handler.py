@@ -2,21 +2,24 @@
 
 import asyncio
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
 from aiohttp import web
 
-from service.ledger.callbacks import MAX_SLICE, RecordCallback
+from service.ledger.callbacks import MAX_SLICE, QUARANTINED, RecordCallback
 from service.ledger.contacts import Messages
 from service.ledger.ledger import FullError, Ledger
 from service.model.account_checks import IdentityCheck
 from service.model.events import WIRE_NAMES, Fault, Reading
 from service.observability.logging import request_id
 from service.observability.metrics import Metrics
+from service.observability.tally import Tally
 from service.settings import AppSettings, Settings
 from service.store.database import APP_MARK, UnavailableError
 from service.webhooks.body import BodyReader, RefusedError, Reservation
@@ -30,6 +33,9 @@ from service.webhooks.incoming import (
 from service.webhooks.request_ids import HEADER as ID_HEADER
 from service.webhooks.request_ids import REQUEST_ID
 from service.webhooks.signatures import HEADER, SignatureVerifier, signature_of
+
+LOG = logging.getLogger(__name__)
+"""Says at which level lines are written."""
 
 OFF_LOOP_BYTES = 65_536
 """Bodies above this are parsed off the event loop, one at a time.
@@ -102,6 +108,9 @@ class WebhookHandler:
         # An unknown account costs the same comparison as a wrong token.
         self._nobody = Endpoint("", secrets.token_urlsafe(32).encode(), _nothing)
         self._large = asyncio.Lock()
+        # Bound once: a logger that is not binds itself anew for every line, even one left out.
+        self._log = structlog.get_logger(__name__).bind()
+        self._refused = Tally(self._log, "callbacks were refused")
 
     def add_routes(self, app: web.Application) -> None:
         """Add the webhook endpoints to an application."""
@@ -121,7 +130,7 @@ class WebhookHandler:
         endpoint = self._endpoints.get(request.match_info["account"], self._nobody)
         token = request.match_info.get("token", "").encode(errors="replace")
         if not hmac.compare_digest(token, endpoint.token) or endpoint is self._nobody:
-            self._metrics.count_callback("", REFUSED)
+            self._note_refused("", REFUSED)
             raise web.HTTPNotFound
         reservation = self._bodies.reservation(verified=endpoint.verifier is None)
         try:
@@ -132,12 +141,13 @@ class WebhookHandler:
             await self._keep(callback)
         except (RefusedError, FullError, UnavailableError) as error:
             refused = _refusal(error)
-            self._metrics.count_callback(endpoint.name, refused.result)
+            self._note_refused(endpoint.name, refused.result)
             return refused.response()
         finally:
             reservation.release()
         self._metrics.callback_seconds.observe(time.perf_counter() - started)
         self._note(endpoint, callback)
+        self._say(callback)
         return web.Response(body=b"{}", content_type="application/json")
 
     async def verify_subscription(self, request: web.Request) -> web.Response:
@@ -148,11 +158,11 @@ class WebhookHandler:
         """
         endpoint = self._endpoints.get(request.match_info["account"], self._nobody)
         if endpoint.verifier is None:
-            self._metrics.count_callback("", REFUSED)
+            self._note_refused("", REFUSED)
             raise web.HTTPNotFound
         challenge = endpoint.verifier.challenge(request.query)
         if challenge is None:
-            self._metrics.count_callback(endpoint.name, REFUSED)
+            self._note_refused(endpoint.name, REFUSED)
             raise web.HTTPForbidden
         return web.Response(text=challenge, headers={"X-Content-Type-Options": "nosniff"})
 
@@ -207,6 +217,33 @@ class WebhookHandler:
             if not account and any(_is_unknown_number(fault) for fault in reading.faults):
                 app = endpoint.name.removeprefix(APP_MARK)
                 self._metrics.unknown_numbers.labels(app).inc()
+
+    def _note_refused(self, name: str, result: str) -> None:
+        """Count a callback that is not taken; the log tells of each at `debug` alone."""
+        self._metrics.count_callback(name, result)
+        self._log.debug("callback refused", account=name, result=result)
+        self._refused.count(result)
+
+    def _say(self, callback: IncomingCallback) -> None:
+        """Write the line of a callback that was kept: at `info` where somebody may look for it."""
+        changed = callback.changed
+        is_news = bool(changed) or callback.state == QUARANTINED
+        if not is_news and not LOG.isEnabledFor(logging.DEBUG):
+            return
+        events = {type(e) for reading in callback.readings.values() for e in reading.events}
+        write = self._log.info if is_news else self._log.debug
+        write(
+            "callback",
+            account=callback.account,
+            state=callback.state,
+            events=sorted(WIRE_NAMES[event] for event in events),
+            identities=changed,
+            journal_id=callback.first.journal_id if callback.first else None,
+        )
+
+    def close(self) -> None:
+        """Tell of the callbacks that were refused since the last line about them."""
+        self._refused.close()
 
 
 def _wrong_signature(*, close: bool) -> RefusedError:

@@ -199,7 +199,14 @@ class IncomingCallback(Command[None]):
         self.state = QUARANTINED
         first = self.first or self._cut(None)
         self.rest = [entry for entry in self.rest if entry.account != first.account]
-        return first.fallback(error)
+        self.first = first.fallback(error)
+        return self.first
+
+    @property
+    def changed(self) -> list[str]:
+        """The states of the identities that it changed, each once."""
+        slices = [*self.rest] if self.first is None else [self.first, *self.rest]
+        return sorted({state.value for one in slices for state in one.changed})
 
 
 def united(readings: Mapping[str, Reading]) -> Reading:

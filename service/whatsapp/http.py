@@ -144,6 +144,7 @@ class Transport:
     ) -> None:
         self._name = name
         self._metrics = metrics
+        self._log = log.bind(account=name)
         self._base = str(account.base_url).rstrip("/")
         self._slots = asyncio.Semaphore(max_in_flight)
         self._seconds = seconds = account.timeout_seconds
@@ -190,6 +191,8 @@ class Transport:
             self._slots.release()
             seconds = time.perf_counter() - started
             self._metrics.observe_call(self._name, operation, outcome, seconds)
+            if method == "PUT":
+                self._log.info("PUT", operation=operation, status=outcome)
         return reply
 
     async def _call(

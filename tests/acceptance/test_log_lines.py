@@ -3,26 +3,51 @@
 import asyncio
 import json
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from yarl import URL
 
 from tests.acceptance.conftest import (
+    HASH_A,
+    HASH_B,
     TOKEN,
+    WA_ID,
     Child,
     Json,
     Spawn,
     Start,
+    blocked,
     digest_of,
+    hour_ago,
     merge,
+    notice,
     tree_for,
     until,
+    wrote,
 )
 
 KEY = "the-key-of-an-admin"
 SECRET = "16315551234"
 MANY = 500
+
+
+Serve = Callable[..., Awaitable[Child]]
+
+
+@pytest.fixture
+def serve(simulate: Start, spawn: Spawn, tmp_path: Path) -> Serve:
+    """Start the real command with a simulated client; tables go over the configuration."""
+
+    async def start(**over: Any) -> Child:
+        sim = await simulate()
+        child = await spawn(merge(tree_for(sim, tmp_path), over))
+        sim.webhook_url = f"{child.base}/webhooks/main/{TOKEN}"
+        return child
+
+    return start
 
 
 @pytest.fixture
@@ -37,6 +62,11 @@ def said(child: Child, event: str) -> list[Json]:
     """Give the lines of the log about something."""
     lines = [json.loads(line) for line in child.lines]
     return [line for line in lines if event in line["event"]]
+
+
+def shown(lines: list[Json]) -> list[Json]:
+    """Leave out what differs each time."""
+    return [{k: v for k, v in line.items() if k not in {"timestamp", "logger"}} for line in lines]
 
 
 async def metric(child: Child, sample: str) -> float:
@@ -60,7 +90,7 @@ async def send(child: Child, data: bytes) -> bytes:
 
 NO_HTTP = {
     "no method": f"\x00{SECRET}\r\n\r\n".encode(),
-    "no version": f"GET /{SECRET}\r\n\r\n".encode(),
+    "no version": f"GET /{SECRET} HTTP/x\r\n\r\n".encode(),
     "a header without a colon": f"GET / HTTP/1.1\r\n{SECRET}\r\n\r\n".encode(),
     "two lengths": (
         f"POST /webhooks/main/{TOKEN} HTTP/1.1\r\nContent-Length: 1\r\n"
@@ -116,3 +146,118 @@ async def test_requests_without_a_valid_key_are_counted_and_write_no_line_each(
     assert sum(line["count"] for line in lines) == MANY // 10 + 1
     assert lines[0]["reasons"] == {"unknown": 1}
     assert SECRET not in "".join(child.lines)
+
+
+# Callbacks and decisions
+
+
+def line(id_: str, journal_id: int, level: str, **others: Any) -> Json:
+    usual = {"account": "main", "state": "applied", "events": [], "identities": []}
+    own = {"event": "callback", "level": level, "request_id": id_, "journal_id": journal_id}
+    return usual | own | others
+
+
+async def send_some(child: Child) -> list[Json]:
+    """Deliver callbacks of each sort; give the lines that they leave at `debug`."""
+    seen = {"events": ["identity_seen"]}
+    sent: list[tuple[Any, Json]] = [
+        (notice(WA_ID, HASH_A, hour_ago()), {"identities": ["pending"], **seen}),
+        (notice(WA_ID, HASH_A, hour_ago()), seen),
+        (notice(WA_ID, HASH_B, hour_ago(60)), {"identities": ["pending"], **seen}),
+        (blocked(WA_ID), {"events": ["send_blocked"]}),
+        (
+            wrote("16315550000", HASH_A, hour_ago()),
+            {"events": ["identity_seen", "user_wrote"], "identities": ["pending"]},
+        ),
+        ({"messages": [{"from": SECRET, "type": SECRET}]}, {"events": ["user_wrote"]}),
+        (SECRET.encode(), {"state": "quarantined"}),
+    ]
+    lines = []
+    for number, (body, others) in enumerate(sent, 1):
+        id_ = f"callback-{number}"
+        assert await child.post(body, headers={"X-Request-ID": id_}) == 200
+        lines.append(line(id_, number, "debug", **others))
+    return lines
+
+
+async def test_every_callback_leaves_a_line_at_debug_and_what_is_news_one_at_info(
+    serve: Serve,
+) -> None:
+    child = await serve(log={"level": "debug"})
+    expected = await send_some(child)
+    await stopped(child)
+    lines = shown(said(child, "callback"))
+    assert [one | {"level": "debug"} for one in lines] == expected
+    news = [one["level"] == "info" for one in lines]
+    assert news == [bool(one["identities"]) or one["state"] != "applied" for one in expected]
+    for personal in (WA_ID, SECRET, HASH_A, HASH_B, TOKEN):
+        assert personal not in "".join(child.lines)
+
+
+async def test_at_info_a_callback_that_is_no_news_leaves_no_line(serve: Serve) -> None:
+    child = await serve()
+    expected = await send_some(child)
+    await stopped(child)
+    news = [one for one in expected if one["identities"] or one["state"] != "applied"]
+    assert shown(said(child, "callback")) == [one | {"level": "info"} for one in news]
+
+
+async def test_callbacks_that_are_refused_are_counted_by_reason_and_write_no_line_each(
+    serve: Serve,
+) -> None:
+    child = await serve(server={"max_body_bytes": 1000})
+    for _ in range(20):
+        assert await child.post(b"{}", path=f"/webhooks/main/{SECRET}") == 404
+        assert await child.post(b"x" * 2000) == 413
+    await stopped(child)
+    lines = said(child, "callbacks were refused")
+    assert 1 <= len(lines) <= 3
+    assert sum(one["count"] for one in lines) == 40
+    assert lines[0]["reasons"] == {"refused": 1}
+    assert lines[1]["reasons"] == {"refused": 19, "too_large": 20}
+    assert SECRET not in "".join(child.lines)
+
+
+async def test_every_decision_and_every_put_leaves_a_line_with_the_id_of_its_request(
+    serve: Serve,
+) -> None:
+    child = await serve()
+    await child.deliver(notice(WA_ID, HASH_A, hour_ago()))
+    identity, block = (
+        f"/accounts/main/identities/{WA_ID}",
+        f"/accounts/main/recipients/{WA_ID}/block",
+    )
+    steps = [
+        ("POST", f"{identity}/acknowledge", {"hash": HASH_B}, 409),
+        ("POST", f"{identity}/hold", {"hash": HASH_A}, 200),
+        ("PUT", block, {"reason": "asked us to stop"}, 200),
+        ("DELETE", block, None, 200),
+        ("POST", f"{identity}/acknowledge?wait=10", {"hash": HASH_A}, None),
+        ("POST", "/journal/1/replay", None, 200),
+    ]
+    for number, (method, path, body, status) in enumerate(steps, 1):
+        answer = await child.api(method, path, body, headers={"X-Request-ID": f"step-{number}"})
+        assert status in {None, answer[0]}
+    await stopped(child)
+    usual = {"event": "decision", "level": "info", "account": "main", "caller": "local"}
+    assert shown(said(child, "decision")) == [
+        usual | {"request_id": f"step-{number}"} | others
+        for number, others in enumerate(
+            [
+                {"decision": "acknowledge", "result": "another_hash", "state": "pending"},
+                {"decision": "hold", "result": "taken", "state": "held"},
+                {"decision": "block"},
+                {"decision": "unblock"},
+                {"decision": "acknowledge", "result": "taken", "state": "acknowledging"},
+                {"decision": "replay", "journal_id": 1, "state": "applied"},
+            ],
+            1,
+        )
+    ]
+    puts = said(child, "PUT")
+    assert puts
+    assert {one["request_id"] for one in puts} == {"step-5"}
+    assert {(one["operation"], one["account"]) for one in puts} == {("identity_put", "main")}
+    assert all(one["status"].isdigit() for one in puts)
+    for personal in (WA_ID, HASH_A, HASH_B, "asked us to stop"):
+        assert personal not in "".join(child.lines)

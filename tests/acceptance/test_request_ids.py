@@ -124,7 +124,7 @@ async def test_what_policy_acknowledges_is_of_the_callback_that_brought_the_chan
     assert [entry["request_id"] for entry in trail] == ["callback"]
 
 
-async def test_a_webhook_of_an_app_has_an_id_in_all_its_accounts(
+async def test_a_webhook_of_an_app_that_brings_no_id_is_in_the_journal_with_one(
     shop: CloudInstallation,
 ) -> None:
     raw = b'{"object": "whatsapp_business_account", "entry": []}'
