@@ -8,10 +8,10 @@ SEED ?=
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage soak pythons wheel bench lint format requirements clean
+.PHONY: help install run test test-all coverage soak pythons wheel bench lint format requirements clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## .venv with everything, from the locked requirements
 
@@ -33,8 +33,11 @@ run: install ## the simulator and the service, on SQLite under var/
 	@exec sh deploy/run-development.sh
 
 # More workers than cores: most of the tests wait more than they compute.
-test: install ## every test
-	$(BIN)/pytest -n 4
+test: install ## the tests, without what is slow or needs programs of the system's
+	$(BIN)/pytest -n 4 -m "not slow and not tools"
+
+test-all: install ## every test; one fails where a program that it needs is missing
+	$(BIN)/pytest -n 4 --hypothesis-profile=deep
 
 coverage: install ## every test, with the branch coverage of service/, child processes counted
 	$(BIN)/coverage erase

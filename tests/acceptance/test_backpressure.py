@@ -237,6 +237,7 @@ async def test_lookups_that_stop_after_a_megabyte_are_bounded_and_hold_up_no_cal
     await assert_over(child)
 
 
+@pytest.mark.slow
 @many_files
 async def test_ten_thousand_connections_that_send_are_answered_beside_an_honest_sender(
     serve: Serve,
@@ -256,6 +257,7 @@ def answers(counts: Counter[str]) -> int:
     return sum(count for name, count in counts.items() if name not in {"open", "begun"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("announced", [1_000, 4_000_000])
 async def test_thousands_that_stall_in_mid_body_are_bounded_and_cut(
     serve: Serve, announced: int

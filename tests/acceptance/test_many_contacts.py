@@ -48,6 +48,7 @@ async def listed(service: Installation) -> list[Json]:
         cursor = f"&cursor={page['next_cursor']}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_twenty_thousand_numbers_all_end_although_callbacks_go_astray(
     service: Installation,

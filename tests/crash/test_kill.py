@@ -12,6 +12,7 @@ from tests.crash.conftest import SEED, Command, Load, Start
 KILLS = int(os.environ.get("ACKGATE_TEST_KILLS", "100"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_nothing_that_got_a_200_is_lost_by_a_kill_at_any_moment(
     command: Command, load: Load, start: Start

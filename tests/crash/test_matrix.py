@@ -19,8 +19,9 @@ import asyncio
 import json
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -87,9 +88,21 @@ MATRIX = {
 }
 CONTACTS = ("check.", "recheck.", "messages.")
 """Points of contact checks, which `test_contact_checks.py` comes to."""
-UNDER_LOAD = [name for name in MATRIX if not name.startswith(("start.", "stop.", *CONTACTS))]
-STARTING = [name for name in MATRIX if name.startswith("start.")]
-STOPPING = [name for name in MATRIX if name.startswith("stop.")]
+BROAD = {"start.after_leases_cleared", "stop.after_close", "ledger.after_commit", "ask.after_get"}
+"""Points that `make test` comes to; the others are left to `make test-all`."""
+
+
+def _points(chosen: Callable[[str], bool]) -> list[Any]:
+    return [
+        pytest.param(name, marks=() if name in BROAD else pytest.mark.slow)
+        for name in MATRIX
+        if chosen(name)
+    ]
+
+
+UNDER_LOAD = _points(lambda name: not name.startswith(("start.", "stop.", *CONTACTS)))
+STARTING = _points(lambda name: name.startswith("start."))
+STOPPING = _points(lambda name: name.startswith("stop."))
 
 
 def points_of_the_code() -> Iterator[str]:

@@ -3,9 +3,7 @@
 import asyncio
 import os
 import re
-import shutil
 import signal
-import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from sqlalchemy import Connection
 from service.simulator import Simulator
 from service.store.sqlite import SQLiteDatabase
 from tests.acceptance.conftest import Install
+from tests.conftest import installed
 from tests.crash.conftest import Command, Load
 
 CALLBACKS = 25
@@ -27,16 +26,9 @@ RESUMED = re.compile(r"^(?P<thread>\d+) +<\.\.\. f(?:data)?sync resumed>\) += 0$
 ANSWERED = re.compile(r'^\d+ +(?:write|writev|sendto|sendmsg)\(.*"HTTP/1\.1 200')
 
 
-def why_not() -> str | None:
-    """Say why the calls of a child can't be counted here."""
-    if shutil.which("strace") is None:
-        return "strace is not installed"
-    tried = subprocess.run(["strace", "-f", "true"], capture_output=True, text=True, check=False)
-    return tried.stderr.strip() if tried.returncode else None
-
-
 async def traced(command: Command, trace: Path) -> asyncio.subprocess.Process:
-    service = await command.start("strace", "-f", "-y", "-s", "32", "-e", TRACED, "-o", str(trace))
+    strace = installed("strace")
+    service = await command.start(strace, "-f", "-y", "-s", "32", "-e", TRACED, "-o", str(trace))
     assert await command.ready(service)
     return service
 
@@ -69,7 +61,7 @@ async def commits_of(http: aiohttp.ClientSession, command: Command) -> int:
     return int(found[1])
 
 
-@pytest.mark.skipif(why_not() is not None, reason=f"the calls can't be counted: {why_not()}")
+@pytest.mark.tools
 async def test_every_200_comes_after_a_sync_of_the_log(
     tmp_path: Path, simulator: Simulator
 ) -> None:

@@ -4,7 +4,6 @@ import datetime as dt
 import http.client
 import http.server
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -19,10 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.conftest import installed
 from tests.docs.conftest import Block, blocks
 
-NGINX = shutil.which("nginx")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="there is no nginx")
+pytestmark = pytest.mark.tools
 
 NAME = "client.webhooks.fbclientcerts.com"
 CLAIMS = {
@@ -184,10 +183,10 @@ def proxy(block: Block, tmp_path: Path) -> Iterator[Proxy]:
         "/etc/ssl/hooks.key": own,
     }
     port = free_port()
-    assert NGINX is not None
+    nginx = installed("nginx")
     config = here(block, tmp_path, port, behind.server_port, files)
-    subprocess.run([NGINX, "-t", "-c", str(config)], check=True, capture_output=True)
-    running = subprocess.Popen([NGINX, "-c", str(config)])
+    subprocess.run([nginx, "-t", "-c", str(config)], check=True, capture_output=True)
+    running = subprocess.Popen([nginx, "-c", str(config)])
     deadline = time.monotonic() + 30
     while not _listens(port):
         assert running.poll() is None

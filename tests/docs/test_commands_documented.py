@@ -106,7 +106,9 @@ def test_every_command_that_is_shown_exists_with_its_options() -> None:
 
 
 def targets() -> set[str]:
-    found = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(
+        r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return set(found)
 
 

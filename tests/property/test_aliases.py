@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.ledger.callbacks import RecordCallback
@@ -16,7 +16,6 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment, Precision
 from service.model.users import OPEN_STATES, State, User, by_key
 
-thorough = settings(max_examples=300, deadline=None)
 START = 1_700_000_000_000
 NOW = START + 1_000_000
 NUMBER, NEW_NUMBER = "16505551234", "16505550000"
@@ -166,7 +165,6 @@ def deliver(messages: Iterable["Said | Moved | Blocked"], policies: Policies = M
     return people
 
 
-@thorough
 @given(one_person() | a_number_changes_hands())
 def test_who_has_no_user_id_is_called_by_the_wa_id_alone(
     told: tuple[list[Said], list[Said]],
@@ -184,7 +182,6 @@ def identity(user: User) -> Any:
     return user.hash, user.identity.state, [c.hash for c in user.history]
 
 
-@thorough
 @given(one_person())
 def test_two_who_turn_out_to_be_one_become_one_whatever_came_first(
     told: tuple[list[Said], list[Said]],
@@ -201,7 +198,6 @@ def test_two_who_turn_out_to_be_one_become_one_whatever_came_first(
     assert not any(user.history or user.identity.work for user in others)
 
 
-@thorough
 @given(one_person())
 def test_a_merger_never_trusts_a_second_hash_for_being_the_first(
     told: tuple[list[Said], list[Said]],
@@ -214,7 +210,6 @@ def test_a_merger_never_trusts_a_second_hash_for_being_the_first(
         assert known.identity.state is State.PENDING
 
 
-@thorough
 @given(one_person(), st.sampled_from([MANUAL, TRUSTING]))
 def test_one_person_ends_in_the_same_state_whatever_came_first_and_by_which_name(
     told: tuple[list[Said], list[Said]], policies: Policies
@@ -224,7 +219,6 @@ def test_one_person_ends_in_the_same_state_whatever_came_first_and_by_which_name
     assert identity(as_delivered) == identity(in_order)
 
 
-@thorough
 @given(a_number_changes_hands(), st.sampled_from([MANUAL, TRUSTING]))
 def test_a_number_belongs_to_who_had_it_last_and_brings_nothing_along(
     told: tuple[list[Said], list[Said]], policies: Policies
@@ -272,7 +266,6 @@ POLICIES = st.sampled_from([MANUAL, TRUSTING, AUTOMATIC])
 SAME = st.sampled_from(["hash", "parent", None])
 
 
-@thorough
 @given(two_user_ids(same=None), POLICIES)
 def test_no_order_of_delivery_leaves_a_number_in_other_hands_more_open_than_another(
     told: tuple[list[Said], list[Said]], policies: Policies
@@ -287,7 +280,6 @@ def test_no_order_of_delivery_leaves_a_number_in_other_hands_more_open_than_anot
     assert decided_by.decided_by in (None, {"kind": "policy", "name": "default"})
 
 
-@thorough
 @given(two_user_ids(same="hash") | two_user_ids(same="parent"), POLICIES)
 def test_two_user_ids_of_one_person_lead_to_one_user_whatever_came_first(
     told: tuple[list[Said], list[Said]], policies: Policies
@@ -303,7 +295,6 @@ def test_two_user_ids_of_one_person_lead_to_one_user_whatever_came_first(
     assert as_delivered.reasons(NUMBER) >= in_order.reasons(NUMBER)
 
 
-@thorough
 @given(two_user_ids(same="hash"), POLICIES)
 def test_whose_hash_was_known_before_the_user_id_changed_is_as_before_in_every_order(
     told: tuple[list[Said], list[Said]], policies: Policies
@@ -315,7 +306,6 @@ def test_whose_hash_was_known_before_the_user_id_changed_is_as_before_in_every_o
     assert after.reasons(NUMBER) == before.reasons(NUMBER)
 
 
-@thorough
 @given(two_user_ids(same="hash") | two_user_ids(same=None), POLICIES, st.data())
 def test_a_user_id_that_is_told_to_follow_another_is_of_the_same_person(
     told: tuple[list[Said], list[Said]], policies: Policies, data: st.DataObject
@@ -330,7 +320,6 @@ def test_a_user_id_that_is_told_to_follow_another_is_of_the_same_person(
     assert as_delivered.reasons(NUMBER) >= in_order.reasons(NUMBER) - {"identity_pending"}
 
 
-@thorough
 @given(SAME.flatmap(lambda same: two_user_ids(same=same)), POLICIES, st.data())
 def test_a_hold_or_a_block_of_who_had_the_number_keeps_it_closed_in_every_order(
     told: tuple[list[Said], list[Said]], policies: Policies, data: st.DataObject
@@ -355,7 +344,6 @@ def test_a_hold_or_a_block_of_who_had_the_number_keeps_it_closed_in_every_order(
 MOVES = [Moved(at(3), "1", "2"), Moved(at(5), "2", "3"), Moved(at(7), "3", "4")]
 
 
-@thorough
 @given(st.permutations([*MOVES, Blocked("1"), Said(at(0), "A", None, "1")]), st.data())
 def test_a_block_follows_the_person_from_number_to_number_in_every_order(
     delivered: list[Any], data: st.DataObject
@@ -365,7 +353,6 @@ def test_a_block_follows_the_person_from_number_to_number_in_every_order(
     assert all("blocked" in people.reasons(number) for number in "1234")
 
 
-@thorough
 @given(st.permutations([Moved(at(3), "1", "2"), Moved(at(5), "3", "1"), Blocked("1")]))
 def test_a_block_does_not_follow_whoever_left_a_number_before(delivered: list[Any]) -> None:
     """The person at 1 went to 2, and another came from 3: what is asked of 1 is not of 3."""
@@ -380,7 +367,6 @@ OWNED = [
 ]
 
 
-@thorough
 @given(st.permutations(OWNED), POLICIES)
 def test_who_left_a_number_is_asked_about_under_it_until_a_person_acknowledges_the_new_owner(
     delivered: list[Any], policies: Policies

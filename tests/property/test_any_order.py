@@ -11,7 +11,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.model.contacts import record_user_message
@@ -23,7 +23,6 @@ from service.model.sightings import record_sighting
 from service.model.timeline import Change, Moment, Precision
 from service.model.users import BY_CLIENT, Context, Kind, State, User, Work, by_key
 
-thorough = settings(max_examples=300, deadline=None)
 START = 1_600_000_000_000
 SLOT_MS = 4_000
 """Wider than the second of tolerance on either side of a span, and a timestamp's whole second."""
@@ -278,14 +277,12 @@ def but_for_questions(states: dict[str, Any]) -> dict[str, Any]:
     return {wa_id: state | {"asks": None} for wa_id, state in states.items()}
 
 
-@thorough
 @given(stories(before_hash="Z"))
 def test_every_order_of_delivery_with_any_repeats_ends_in_the_same_state(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
 
 
-@thorough
 @given(stories(before_hash="Z", states=CLOUD_STATES, policies=("manual", "delayed"), cloud=True))
 def test_on_the_cloud_api_every_order_of_delivery_ends_in_the_same_state(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
@@ -306,14 +303,12 @@ def refused_stories(draw: st.DrawFn) -> Story:
     return replace(story, happened=sorted(happened, key=time_of), delivered=delivered)
 
 
-@thorough
 @given(refused_stories())
 def test_a_refused_message_may_come_in_any_order_too(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
 
 
-@thorough
 @given(stories(hashes="AB", before_hash="AB", claims=CLAIMS))
 def test_the_hash_known_before_may_come_again_in_any_order(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
@@ -322,28 +317,24 @@ def test_the_hash_known_before_may_come_again_in_any_order(story: Story) -> None
     assert asked_where_due(as_delivered, story.delivered)
 
 
-@thorough
 @given(dense_stories())
 def test_changes_a_millisecond_apart_may_come_in_any_order(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
 
 
-@thorough
 @given(stories(before_hash="Z", moves=((OLD, NEW), (NEW, OLD), (OLD, OTHER))))
 def test_a_user_may_go_to_another_number_and_come_back_in_any_order(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
 
 
-@thorough
 @given(stories(before_hash="Z", moves=((OLD, NEW), (NEW, OLD)), policies=("delayed",)))
 def test_what_is_scheduled_is_the_same_whenever_a_number_change_is_heard_of(story: Story) -> None:
     in_order, as_delivered = outcomes(story)
     assert shown(as_delivered) == shown(in_order)
 
 
-@thorough
 @given(stories(claims=CLAIMS))
 def test_what_was_delivered_changes_nothing_when_it_is_delivered_once_more(story: Story) -> None:
     once = apply(deepcopy(story.before), story.delivered, story.policies)
@@ -395,7 +386,6 @@ def test_a_first_hash_seen_before_and_after_a_move_is_the_former_owners_in_every
         assert known.moved_to is not None, "the gate stays closed"
 
 
-@thorough
 @given(stories(before_hash="Z", policies=("at once", "delayed")))
 def test_policy_never_acknowledges_for_who_left_the_number(story: Story) -> None:
     for users in outcomes(story):

@@ -27,7 +27,7 @@ from service.model.timeline import LATEST_MS, Moment, Precision
 from service.model.users import is_user_id, usable_alias, usable_hash
 
 # The tables of Unicode that hypothesis builds at first take long on a busy machine.
-thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
 SENTINEL = "SENTINEL"
 JSON = "application/json"
 KEYS = ("contacts", "messages", "statuses", "errors")
@@ -181,7 +181,7 @@ def keepable(event: Event) -> bool:
     )
 
 
-@thorough
+@patient
 @given(st.binary(max_size=200), any_text, any_text)
 def test_any_bytes_of_any_media_type_are_read_without_a_crash(
     body: bytes, content_type: str, content_encoding: str
@@ -191,7 +191,7 @@ def test_any_bytes_of_any_media_type_are_read_without_a_crash(
         assert reading.events == ()
 
 
-@thorough
+@patient
 @given(values)
 def test_any_json_value_is_read_without_a_crash(value: Any) -> None:
     reading = read(value)
@@ -199,7 +199,7 @@ def test_any_json_value_is_read_without_a_crash(value: Any) -> None:
     assert isinstance(value, dict) or reading.faults
 
 
-@thorough
+@patient
 @given(callbacks(values))
 def test_whatever_becomes_an_event_can_be_kept(callback: dict[str, Any]) -> None:
     reading = read(callback)
@@ -208,7 +208,7 @@ def test_whatever_becomes_an_event_can_be_kept(callback: dict[str, Any]) -> None
         assert str(fault).isprintable()
 
 
-@thorough
+@patient
 @given(callbacks(sentinels))
 def test_a_fault_never_says_what_the_callback_holds(callback: dict[str, Any]) -> None:
     for fault in read(callback).faults:
@@ -216,7 +216,7 @@ def test_a_fault_never_says_what_the_callback_holds(callback: dict[str, Any]) ->
         assert SENTINEL.lower() not in str(fault).lower()
 
 
-@thorough
+@patient
 @example(
     {"messages": [{"from": 2**64, "identity": {"hash": "A", "created_timestamp": 1}}], "meta": inf}
 )
@@ -280,7 +280,7 @@ BROKEN: dict[str, list[Any]] = {
 }
 
 
-@thorough
+@patient
 @given(good_and_broken())
 def test_broken_elements_do_not_change_what_their_neighbours_say(
     pair: tuple[dict[str, Any], dict[str, Any]],
@@ -294,7 +294,7 @@ def test_broken_elements_do_not_change_what_their_neighbours_say(
     assert len(found.faults) == sum(len(mixed[key]) - len(good[key]) for key in good)
 
 
-@thorough
+@patient
 @given(wa_ids, hashes, seconds, st.booleans(), st.booleans())
 def test_an_identity_notification_says_who_has_which_hash_since_when(
     wa_id: str, hash_: str, at: int, with_from: bool, with_user: bool
@@ -310,7 +310,7 @@ def test_an_identity_notification_says_who_has_which_hash_since_when(
     assert reading == Reading((IdentitySeen(wa_id, hash_, changed),))
 
 
-@thorough
+@patient
 @given(wa_ids, hashes, milliseconds, seconds, st.sampled_from([True, False, None]))
 def test_a_stamped_message_says_who_wrote_and_with_which_identity(
     wa_id: str, hash_: str, created: int, sent: int, acknowledged: bool | None
@@ -324,7 +324,7 @@ def test_a_stamped_message_says_who_wrote_and_with_which_identity(
     assert read({"messages": [message]}) == Reading((seen, UserWrote(wa_id, said)))
 
 
-@thorough
+@patient
 @given(wa_ids, seconds, st.text(st.characters(codec="ascii", min_codepoint=33), max_size=256))
 def test_a_blocked_send_says_to_whom_when_and_which_message(
     wa_id: str, at: int, message_id: str
@@ -341,7 +341,7 @@ def test_a_blocked_send_says_to_whom_when_and_which_message(
     assert read({"statuses": [status]}) == Reading((blocked,))
 
 
-@thorough
+@patient
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=256),
     st.sampled_from(["valid", "invalid", "processing", "failed", "brand_new"]),
@@ -359,7 +359,7 @@ def meta_id(prefix: bytes, wa_id: str, at: int, kind: str) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-@thorough
+@patient
 @given(st.binary(max_size=12), wa_ids, milliseconds, seconds)
 def test_the_millisecond_in_metas_message_id_says_best_when_it_happened(
     prefix: bytes, wa_id: str, at: int, second: int
@@ -387,7 +387,7 @@ def test_the_millisecond_in_metas_message_id_says_best_when_it_happened(
     assert seen.changed == moved.at == Moment(at)
 
 
-@thorough
+@patient
 @given(any_text | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 def test_any_other_message_id_leaves_the_timestamp_to_go_by(message_id: str) -> None:
     message = {
@@ -514,7 +514,7 @@ def webhooks(spoiler: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any
     return st.fixed_dictionaries({"entry": entries}, optional={"object": st.just(cloud.OBJECT)})
 
 
-@thorough
+@patient
 @given(st.binary(max_size=200), any_text, any_text)
 def test_any_bytes_on_the_cloud_are_read_without_a_crash(
     body: bytes, content_type: str, content_encoding: str
@@ -523,7 +523,7 @@ def test_any_bytes_on_the_cloud_are_read_without_a_crash(
         assert cloud.read(type_, encoding, body, ACCOUNTS)[""].events == ()
 
 
-@thorough
+@patient
 @given(values)
 def test_any_json_value_on_the_cloud_is_read_without_a_crash(value: Any) -> None:
     readings = read_cloud(value)
@@ -531,7 +531,7 @@ def test_any_json_value_on_the_cloud_is_read_without_a_crash(value: Any) -> None
     assert isinstance(value, dict) or readings[""].faults
 
 
-@thorough
+@patient
 @given(webhooks(values))
 def test_whatever_becomes_an_event_on_the_cloud_can_be_kept(webhook: dict[str, Any]) -> None:
     for account, reading in read_cloud(webhook).items():
@@ -541,7 +541,7 @@ def test_whatever_becomes_an_event_on_the_cloud_can_be_kept(webhook: dict[str, A
             assert str(fault).isprintable()
 
 
-@thorough
+@patient
 @given(webhooks(sentinels))
 def test_a_fault_on_the_cloud_never_says_what_the_webhook_holds(webhook: dict[str, Any]) -> None:
     for reading in read_cloud(webhook).values():
@@ -549,7 +549,7 @@ def test_a_fault_on_the_cloud_never_says_what_the_webhook_holds(webhook: dict[st
             assert SENTINEL.lower() not in str(fault).lower()
 
 
-@thorough
+@patient
 @given(st.lists(cloud_changes(values), max_size=4))
 def test_every_change_alone_gives_each_account_the_same_as_among_its_neighbours(
     changes: list[Any],
@@ -564,7 +564,7 @@ def test_every_change_alone_gives_each_account_the_same_as_among_its_neighbours(
         assert reading.sent == tuple(chain.from_iterable(part.sent for part in parts))
 
 
-@thorough
+@patient
 @given(cloud_values(values), st.lists(st.sampled_from([None, 7, "x", [], True]), max_size=3))
 def test_broken_elements_do_not_change_what_their_neighbours_on_the_cloud_say(
     value: dict[str, Any], broken: list[Any]
@@ -577,7 +577,7 @@ def test_broken_elements_do_not_change_what_their_neighbours_on_the_cloud_say(
     assert len(found.faults) + found.more_faults == faults
 
 
-@thorough
+@patient
 @given(st.none() | phones, st.none() | user_ids, st.none() | user_ids, hashes, seconds)
 def test_a_message_on_the_cloud_says_who_wrote_and_with_which_hash(
     wa_id: str | None, user_id: str | None, parent: str | None, hash_: str, sent: int
@@ -596,7 +596,7 @@ def test_a_message_on_the_cloud_says_who_wrote_and_with_which_hash(
     assert reading == Reading((*named, IdentitySeen(user, hash_, at, at), UserWrote(user, at)))
 
 
-@thorough
+@patient
 @given(phones, st.none() | user_ids, hashes, seconds, st.sampled_from(["sent", "read", "failed"]))
 def test_a_status_says_who_has_which_hash_and_whether_a_message_was_refused_for_it(
     wa_id: str, user_id: str | None, hash_: str, at: int, status: str
@@ -618,7 +618,7 @@ def test_a_status_says_who_has_which_hash_and_whether_a_message_was_refused_for_
     assert events_of(statuses=[element]) == (*named, told)
 
 
-@thorough
+@patient
 @given(phones | user_ids.filter(lambda one: len(one) <= cloud_users.MAX_ALIAS_BYTES), st.binary())
 def test_a_refused_message_is_led_to_its_user_by_its_id(alias: str, rest: bytes) -> None:
     raw = b"\x1c\x18" + bytes([len(alias)]) + alias.encode() + b"\x15" + rest[:40]
@@ -628,7 +628,7 @@ def test_a_refused_message_is_led_to_its_user_by_its_id(alias: str, rest: bytes)
     assert blocked == HashRefused(alias, None, id_ if len(id_) <= 256 else None)
 
 
-@thorough
+@patient
 @given(any_text | st.binary(max_size=200).map(lambda raw: base64.b64encode(raw).decode()))
 def test_any_message_id_of_the_cloud_tells_a_usable_alias_or_nothing(text: str) -> None:
     for id_ in (text, f"wamid.{text}"):
@@ -636,7 +636,7 @@ def test_any_message_id_of_the_cloud_tells_a_usable_alias_or_nothing(text: str) 
         assert told is None or usable_alias(told)
 
 
-@thorough
+@patient
 @given(phones, phones, hashes, seconds)
 def test_old_and_new_spellings_on_the_cloud_give_equal_events(
     old: str, new: str, hash_: str, at: int
