@@ -59,7 +59,7 @@ SUBMODULES: Mapping[str, tuple[str, ...]] = {
     "orjson": (),
     "os": ("path",),
     "phonenumbers": (),
-    "prometheus_client": ("core", "exposition", "registry"),
+    "prometheus_client": ("core", "exposition", "openmetrics.exposition", "registry"),
     "pydantic": ("fields",),
     "pydantic_core": (),
     "pydantic_settings": (),

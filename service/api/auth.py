@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import hmac
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -80,11 +81,13 @@ def _authenticate(keys: Mapping[str, ApiKeySettings], authorization: str) -> tup
 @web.middleware
 async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count the answers of the API by the route's pattern, which holds nothing of the caller's."""
+    started = time.perf_counter()
     response = await handler(request)
     resource = request.match_info.route.resource
     if resource is not None and resource.canonical.startswith(("/api/", "/compat/")):
         route = f"{request.match_info.route.method} {resource.canonical}"
-        app_context(request).metrics.requests.labels(route, str(response.status)).inc()
+        seconds = time.perf_counter() - started
+        app_context(request).metrics.observe_request(route, response.status, seconds)
     return response
 
 

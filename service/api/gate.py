@@ -8,6 +8,7 @@ number's own digits, or the result of a check of the number.
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, NamedTuple
@@ -34,7 +35,7 @@ from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.model.timeline import LATEST_MS
 from service.model.users import by_key, usable_alias
-from service.store.database import RecipientQuery
+from service.store.database import RecipientQuery, UnavailableError
 from service.webhooks.request_ids import REQUEST_ID
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,12 @@ LOOK_AGAIN_SECONDS = 0.5
 """How often to look again while more than a change of the user has to clear the reasons."""
 CLEARED_BY_CHANGE = ("identity_", "send_blocked", "number_changed", "blocked")
 """Beginnings of the codes that only a change of the user clears: its commit wakes the request."""
+
+
+ANSWERS = SENDABLE, NOT_SENDABLE, NO_RECIPIENT, UNAVAILABLE = (
+    "sendable", "not_sendable", "no_recipient", "unavailable",
+)  # fmt: skip
+"""What metrics call the gate's answer about one recipient."""
 
 
 class Judged(NamedTuple):
@@ -61,6 +68,7 @@ class Gate:
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
+        self._metrics = context.metrics
         self._rules: Mapping[str, Rules] = {
             name: account.gate.rules for name, account in context.settings.accounts.items()
         }
@@ -68,17 +76,25 @@ class Gate:
 
     async def one(self, account: str, asked: str) -> bytes:
         """Return the answer about one user; raise a 422 where the text can be no recipient."""
+        started = time.perf_counter()
         status = self._status(account)
         verdict = _verdict(asked, status, await self._find(account, [asked]))
+        self._count(account, [verdict])
+        self._metrics.gate_seconds.observe(time.perf_counter() - started)
         return serializers.gate_answer(account, verdict, status.now, cloud=status.cloud)
 
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Return the answers about many, in their order."""
+        started = time.perf_counter()
         status = self._status(account)
         data = await self._find(account, asked)
         if len(asked) > JUDGED_ON_LOOP:
-            return await asyncio.to_thread(_many, account, asked, status, data)
-        return _many(account, asked, status, data)
+            verdicts, answer = await asyncio.to_thread(_many, account, asked, status, data)
+        else:
+            verdicts, answer = _many(account, asked, status, data)
+        self._count(account, verdicts)
+        self._metrics.gate_seconds.observe(time.perf_counter() - started)
+        return answer
 
     async def wait(self, account: str, asked: str, seconds: float) -> bytes:
         """Return the answer about one user as soon as it is sendable, or when the time is up."""
@@ -95,8 +111,12 @@ class Gate:
                     break
                 if found.users == users:
                     await _pause(changed, min(left, _look_again(found)))
+        self._count(account, [found.verdict])
         cloud = account in self._cloud
         return serializers.gate_answer(account, found.verdict, found.at, cloud=cloud)
+
+    def _count(self, account: str, verdicts: Sequence[Verdict | None]) -> None:
+        self._metrics.count_answers(account, Counter(map(_result, verdicts)))
 
     async def _look(self, account: str, asked: str) -> Judged:
         return _judged(asked, self._status(account), await self._find(account, [asked]))
@@ -125,16 +145,29 @@ class Gate:
         """Look up recipients, and have the client asked about those unverified since a restore."""
         context = self._context
         query = RecipientQuery(account, context.settings.accounts[account].phone_number, asked)
-        data = await context.database.find_recipients(query)
+        try:
+            data = await context.database.find_recipients(query)
+        except UnavailableError:
+            self._metrics.count_answers(account, {UNAVAILABLE: len(asked)})
+            raise
         verifier = context.verifiers.get(account)
         if verifier is not None:
             verifier.want(user.id for user in data.users.values() if user.unverified)
         return data
 
 
-def _many(account: str, asked: Sequence[str], status: AccountStatus, data: RecipientData) -> bytes:
-    given = [(text, judge(text, data, status)) for text in asked]
-    return serializers.gate_answers(account, given, status.now, cloud=status.cloud)
+def _many(
+    account: str, asked: Sequence[str], status: AccountStatus, data: RecipientData
+) -> tuple[list[Verdict | None], bytes]:
+    verdicts = [judge(text, data, status) for text in asked]
+    given = zip(asked, verdicts, strict=True)
+    return verdicts, serializers.gate_answers(account, given, status.now, cloud=status.cloud)
+
+
+def _result(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return NO_RECIPIENT
+    return SENDABLE if verdict.sendable else NOT_SENDABLE
 
 
 def _verdict(asked: str, status: AccountStatus, data: RecipientData) -> Verdict:

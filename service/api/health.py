@@ -1,5 +1,6 @@
 """Health: whether the service lives, can store a callback, and reaches the clients; metrics."""
 
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy import Connection
 
 from service.api.context import LOW_DISK_BYTES, AppContext, app_context
 from service.model.budget import Usage
-from service.observability import metrics as prometheus
+from service.store.accounts import account_rows
 from service.store.contacts import open_checks, usage
 from service.store.database import UnavailableError
 from service.store.outbox import backlogs
@@ -143,10 +144,19 @@ async def metrics(request: web.Request) -> web.Response:
     now = context.ledger.clock()
     shown.write_queue.set(context.ledger.waiting)
     shown.disk_free.set(await context.database.free_bytes())
+    files = await context.database.files()
+    shown.log_bytes.set(files.log_bytes)
+    shown.backup_age.set(math.inf if files.backed_up_at is None else _age(now, files.backed_up_at))
     _count_issues(context)
     with suppress(UnavailableError):
         await _count(context, now)
-    return web.Response(body=shown.render(), headers={"Content-Type": prometheus.CONTENT_TYPE})
+    text, media_type = shown.render(",".join(request.headers.getall("Accept", ())))
+    return web.Response(body=text, headers={"Content-Type": media_type})
+
+
+def _age(now: int, since: int) -> float:
+    """Return how many seconds ago it was; 0 where the clock was set back meanwhile."""
+    return max(0, now - since) / 1000
 
 
 def _count_issues(context: AppContext) -> None:
@@ -158,7 +168,7 @@ def _count_issues(context: AppContext) -> None:
 
 
 async def _count(context: AppContext, now: int) -> None:
-    def load(connection: Connection) -> tuple[Any, int | None, Any, int | None, Any, Any]:
+    def load(connection: Connection) -> tuple[Any, int | None, Any, int | None, Any, Any, Any]:
         return (
             count_states(connection),
             oldest_pending(connection),
@@ -166,14 +176,18 @@ async def _count(context: AppContext, now: int) -> None:
             oldest_entry(connection),
             count_unverified(connection),
             open_checks(connection),
+            account_rows(connection),
         )
 
-    counts, oldest, work, arrived, left, open_ = await context.database.read(load)
+    counts, oldest, work, arrived, left, open_, known = await context.database.read(load)
     shown = context.metrics
     for state, count in counts.items():
         shown.identities.labels(state.value).set(count)
-    shown.oldest_pending.set(0 if oldest is None else max(0, now - oldest) / 1000)
-    shown.journal_oldest.set(0 if arrived is None else max(0, now - arrived) / 1000)
+    shown.oldest_pending.set(0 if oldest is None else _age(now, oldest))
+    shown.journal_oldest.set(0 if arrived is None else _age(now, arrived))
+    for name in context.settings.accounts:
+        if name in known and known[name].last_callback_at is not None:
+            shown.last_callback.labels(name).set(known[name].last_callback_at / 1000)
     for name in context.clients:
         shown.unverified.labels(name).set(left.get(name, 0))
         shown.contacts_open.labels(name).set(open_.get(name, 0))
@@ -185,5 +199,4 @@ async def _count(context: AppContext, now: int) -> None:
     shown.overdue.clear()
     for (account, kind), backlog in work.items():
         shown.outbox.labels(account, kind.value).set(backlog.waiting)
-        overdue = max(0, now - (backlog.oldest_due or now)) / 1000
-        shown.overdue.labels(account, kind.value).set(overdue)
+        shown.overdue.labels(account, kind.value).set(_age(now, backlog.oldest_due or now))

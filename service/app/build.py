@@ -8,10 +8,11 @@ from functools import partial
 from itertools import product
 from typing import get_args
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from service.api.context import AppContext, Changes, StorageProbe
 from service.api.params import MAX_BODY_BYTES, MAX_BODY_SECONDS
+from service.api.gate import ANSWERS
 from service.ledger.callbacks import APPLIED, QUARANTINED
 from service.ledger.contacts import Messages
 from service.ledger.identities import MoveToCloud
@@ -211,7 +212,7 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
         for kind, known in OUTCOMES.items()
         for outcome in known | UNSETTLED
     ]
-    beginning: list[tuple[Counter, Iterable[tuple[str, ...]]]] = [
+    beginning: list[tuple[Counter | Histogram, Iterable[tuple[str, ...]]]] = [
         (metrics.callbacks, [("", REFUSED), *product([*accounts, *apps], RESULTS)]),
         (
             metrics.events,
@@ -219,12 +220,15 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
         ),
         (metrics.keys_refused, [("missing",), ("unknown",)]),
         (metrics.unknown_numbers, product(settings.apps)),
+        (metrics.signature_failures, product(settings.apps)),
+        (metrics.gate_answers, product(accounts, ANSWERS)),
         (metrics.client_calls, calls),
         (metrics.outcomes, outcomes),
+        (metrics.acknowledged_seconds, product(accounts)),
         (metrics.contact_failures, product(onprem)),
         (metrics.contact_checks, product(onprem, ("asked", "again"))),
         (metrics.contact_refusals, product(onprem, ("budget", "opt_in", "client", "renewal"))),
     ]
-    for counter, combinations in beginning:
+    for metric, combinations in beginning:
         for labels in combinations:
-            counter.labels(*labels)
+            metric.labels(*labels)

@@ -22,7 +22,9 @@ from service.api.problems import problems
 from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
 from service.app.build import api_bodies, build, webhook_handler
+from service.observability import certificates
 from service.observability.logging import configure, count_dropped_lines, flush
+from service.observability.metrics import Metrics
 from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
 from service.store.database import Database
@@ -131,6 +133,14 @@ def _tls_of(server: ServerSettings) -> ssl.SSLContext | None:
     return context
 
 
+def _note_certificate(server: ServerSettings, port: int, metrics: Metrics) -> None:
+    """Show when the certificate that was loaded ends, if its form is the usual one."""
+    if server.tls_cert_file is not None:
+        with suppress(ValueError, IndexError):
+            ends_at = certificates.ends_at(server.tls_cert_file)
+            metrics.certificate_expiry.labels(str(port)).set(ends_at)
+
+
 class Service:
     """One running service."""
 
@@ -174,6 +184,7 @@ class Service:
             internal = _application(context)
             _add_api(internal)
             await self._listen(internal, inside, None)
+        _note_certificate(server, outside.getsockname()[1], context.metrics)
         background.start()
         await self._say_started(database)
         context.ready = True

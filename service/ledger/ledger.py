@@ -185,6 +185,8 @@ class Ledger:
     def _succeed(self, batch: list[_Waiting], results: list[Any], commit: ChangeSet) -> None:
         failpoints.reached("ledger.after_commit")
         self.available = True
+        for account, age_ms in commit.acknowledged:
+            self._metrics.observe_acknowledged(account, age_ms / 1000)
         for listener in self.listeners:
             listener(commit)
         failpoints.reached("ledger.before_answer")

@@ -1,6 +1,6 @@
 """What a batch works on: the users and contacts that its commands concern, loaded once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -296,7 +296,20 @@ class UnitOfWork:
         if self._blocks:
             await transaction.run(self._put_blocks)
         changes.checks = self.checks
+        changes.acknowledged = list(self._acknowledged())
         return changes
+
+    def _acknowledged(self) -> Iterator[tuple[str, int]]:
+        """Give for each identity that was acknowledged its account, and how long it was known."""
+        for user in self._by_id.values():
+            latest = user.identity.latest
+            for entry in user.audit:
+                if (
+                    entry.event == "acknowledged"
+                    and latest is not None
+                    and latest.hash == entry.hash
+                ):
+                    yield user.account, max(0, self.now - latest.received_at)
 
     def _put_blocks(self, connection: Connection) -> None:
         for user_id, block in self._blocks.items():

@@ -1,5 +1,6 @@
 """What Prometheus reads. No label ever holds what a caller chose: no number, hash or path."""
 
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
@@ -10,13 +11,17 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Metric,
+    ProcessCollector,
     generate_latest,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+from service import __version__
+
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALLS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_DECISIONS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
 
 FORMER_EVENTS = {
     "identity_seen": "IdentitySeen",
@@ -78,7 +83,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._define_process()
         self._define_webhooks()
+        self._define_api()
         self._define_ledger()
         self._define_clients()
         self._define_state()
@@ -94,6 +101,18 @@ class Metrics:
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
     ) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _define_process(self) -> None:
+        ProcessCollector(namespace="ackgate", registry=self.registry)
+        build = self._gauge(
+            "ackgate_build_info", "1, with the release and its Python", ("version", "python")
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+        self.certificate_expiry = self._gauge(
+            "ackgate_certificate_expiry_timestamp_seconds",
+            "When the certificate that the service proves itself by ends",
+            ("port",),
+        )
 
     def _define_webhooks(self) -> None:
         self.callbacks = self._counter(
@@ -116,6 +135,16 @@ class Metrics:
             "Callbacks with something for a phone number that no account has",
             ("app",),
         )
+        self.signature_failures = self._counter(
+            "ackgate_signature_failures_total",
+            "Callbacks of an app whose signature is missing or wrong",
+            ("app",),
+        )
+        self.last_callback = self._gauge(
+            "ackgate_last_callback_timestamp_seconds",
+            "When the account's last callback arrived",
+            ("account",),
+        )
         self.callback_seconds = self._histogram(
             "ackgate_callback_seconds", "From the head of a callback to its answer", _FAST
         )
@@ -136,6 +165,8 @@ class Metrics:
             "ackgate_connections_refused_total",
             "Deprecated, goes with the next release: always 0, for the proxy in front bounds them",
         )
+
+    def _define_api(self) -> None:
         self.keys_refused = self._counter(
             "ackgate_api_keys_refused_total",
             "Requests to the API without a key, or with an unknown one",
@@ -144,6 +175,25 @@ class Metrics:
         self.requests = self._counter(
             "ackgate_requests_total", "Requests to the API by route and status", ("route", "status")
         )
+        self.request_seconds = self._histogram(
+            "ackgate_request_seconds",
+            "From the head of an API request to its answer",
+            _FAST,
+            ("route",),
+        )
+        self.gate_answers = self._counter(
+            "ackgate_gate_answers_total",
+            "What the gate answered about recipients",
+            ("account", "result"),
+        )
+        self.gate_seconds = self._histogram(
+            "ackgate_gate_seconds",
+            "What the gate takes to answer about one recipient or many",
+            _FAST,
+        )
+        self._requests: Callable[..., Counter] = cache(self.requests.labels)
+        self._request_seconds: Callable[..., Histogram] = cache(self.request_seconds.labels)
+        self._gate_answers: Callable[..., Counter] = cache(self.gate_answers.labels)
 
     def _define_ledger(self) -> None:
         self.commit_seconds = self._histogram("ackgate_commit_seconds", "One transaction", _FAST)
@@ -194,6 +244,15 @@ class Metrics:
         )
 
     def _define_state(self) -> None:
+        self.acknowledged_seconds = self._histogram(
+            "ackgate_acknowledged_seconds",
+            "From the arrival of an identity to its acknowledgement",
+            _DECISIONS,
+            ("account",),
+        )
+        self._acknowledged_seconds: Callable[..., Histogram] = cache(
+            self.acknowledged_seconds.labels
+        )
         self.identities = self._gauge("ackgate_identities", "Identities by state", ("state",))
         self.oldest_pending = self._gauge(
             "ackgate_oldest_pending_seconds",
@@ -220,6 +279,13 @@ class Metrics:
         )
         self.disk_free = self._gauge(
             "ackgate_disk_free_bytes", "What the file system of the database has left"
+        )
+        self.log_bytes = self._gauge(
+            "ackgate_write_ahead_log_bytes", "Size of the database's write-ahead log"
+        )
+        self.backup_age = self._gauge(
+            "ackgate_backup_age_seconds",
+            "Since when the last backup was made, +Inf where there was none",
         )
 
     def _define_contacts(self) -> None:
@@ -268,6 +334,20 @@ class Metrics:
         """Count events that were read from a callback."""
         self._events(account, event).inc(count)
 
+    def observe_request(self, route: str, status: int, seconds: float) -> None:
+        """Observe one request to the API, by the pattern of its route."""
+        self._requests(route, str(status)).inc()
+        self._request_seconds(route).observe(seconds)
+
+    def count_answers(self, account: str, results: Mapping[str, int]) -> None:
+        """Count what the gate answered, by the number of recipients with each result."""
+        for result, count in results.items():
+            self._gate_answers(account, result).inc(count)
+
+    def observe_acknowledged(self, account: str, seconds: float) -> None:
+        """Observe how long an identity had been known when it was acknowledged."""
+        self._acknowledged_seconds(account).observe(seconds)
+
     def observe_commit(self, entries: int, seconds: float) -> None:
         """Observe one transaction."""
         self.commit_seconds.observe(seconds)
@@ -282,6 +362,11 @@ class Metrics:
         """Count the outcome of a piece of leased work."""
         self._outcomes(account, kind, outcome).inc()
 
-    def render(self) -> bytes:
-        """Return the metrics as Prometheus text."""
-        return generate_latest(self.registry)
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the metrics and their media type: OpenMetrics where `Accept` names it."""
+        named = (part.partition(";")[0].strip().lower() for part in accept.split(","))
+        if "application/openmetrics-text" in named:
+            # The library has no types for this one.
+            text: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            return text, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

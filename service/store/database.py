@@ -87,12 +87,14 @@ class ChangeSet:
     """What a transaction changed, for those who wait for it.
 
     `users` are ids, `work` what is to be done and leased to nobody, by account and kind; `checks`
-    the accounts with contact checks to be asked for at once.
+    the accounts with contact checks to be asked for at once. `acknowledged` has, for each identity
+    that was acknowledged, its account and how long (ms) it had been known.
     """
 
     users: set[int] = field(default_factory=set)
     work: set[tuple[str, Kind]] = field(default_factory=set)
     checks: set[str] = field(default_factory=set)
+    acknowledged: list[tuple[str, int]] = field(default_factory=list)
 
 
 class Transaction(Protocol):
@@ -171,6 +173,13 @@ class RecipientQuery(NamedTuple):
     asked: Sequence[str]
 
 
+class Files(NamedTuple):
+    """The size of the write-ahead log, and when (Unix ms) the last backup was made."""
+
+    log_bytes: int
+    backed_up_at: int | None
+
+
 class Database(Protocol):
     """One database: transactions that write, one after another, and readers beside them."""
 
@@ -199,6 +208,9 @@ class Database(Protocol):
 
     async def free_bytes(self) -> int:
         """Return what is free where the database lies, as far as this process may use it."""
+
+    async def files(self) -> Files:
+        """Return what is to be known of the database's files besides."""
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the database."""

@@ -22,6 +22,7 @@ from service.store.sqlite_files import (
     beside,
     connect,
     copy_to,
+    note_backup,
     prepare_file,
     sync,
 )
@@ -100,6 +101,7 @@ def back_up(path: Path, target: Path, progress: Progress) -> None:
             copy_to(raw, copy, progress)
             copy.rename(target)
             sync(target.parent)
+    note_backup(path)
 
 
 def restore(path: Path, backup: Path, now: datetime, progress: Progress) -> Path | None:

@@ -28,6 +28,7 @@ from service.store.database import (
     Clock,
     ConflictError,
     Database,
+    Files,
     RecipientQuery,
     StoreError,
     Transaction,
@@ -39,6 +40,7 @@ from service.store.sqlite_checkpoints import PASSIVE, Checkpoints
 from service.store.sqlite_files import (
     BUSY_TIMEOUT_SECONDS,
     FileLock,
+    look_at_files,
     path_of,
     pragmas,
     prepare_file,
@@ -184,6 +186,10 @@ class SQLiteDatabase:
     async def free_bytes(self) -> int:
         """Return what is free on the file system of the file."""
         return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
+
+    async def files(self) -> Files:
+        """Return the size of the log, and when the last backup was made; see `Database.files`."""
+        return await asyncio.to_thread(look_at_files, self._path)
 
     async def _copy_beside(self) -> tuple[int, int]:
         return await _copy(self._copier)

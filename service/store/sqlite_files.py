@@ -5,11 +5,11 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from service.store.database import StoreError
+from service.store.database import Files, StoreError
 from service.store.sqlite_checkpoints import LOG_BYTES
 
 BUSY_TIMEOUT_SECONDS = 5.0
@@ -101,6 +101,32 @@ def pragmas(*, read_only: bool = False) -> list[str]:
         f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
         f"PRAGMA journal_size_limit = {LOG_BYTES // 2}",
     ]
+
+
+def look_at_files(path: Path) -> Files:
+    """Return the size of the write-ahead log, and when the last backup was made."""
+    log, backup = _stat(path.with_name(path.name + "-wal")), _stat(_backup_note(path))
+    return Files(
+        0 if log is None else log.st_size,
+        None if backup is None else backup.st_mtime_ns // 1_000_000,
+    )
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def note_backup(path: Path) -> None:
+    """Note that a backup of the file was made just now: an empty file beside it is that old."""
+    with suppress(OSError):  # the backup is good, wherever this can't be written
+        _backup_note(path).touch(mode=0o600)
+
+
+def _backup_note(path: Path) -> Path:
+    return path.with_name(path.name + ".backed-up")
 
 
 PAGES_A_STEP = 1000

@@ -142,6 +142,9 @@ class WebhookHandler:
         except (RefusedError, FullError, UnavailableError) as error:
             refused = _refusal(error)
             self._note_refused(endpoint.name, refused.result)
+            if refused.result == REFUSED:
+                app = endpoint.name.removeprefix(APP_MARK)
+                self._metrics.signature_failures.labels(app).inc()
             return refused.response()
         finally:
             reservation.release()

@@ -260,5 +260,5 @@ async def test_no_token_comes_into_logs_or_metrics(server: Server) -> None:
     await graph.close()
     assert logs
     assert TOKEN not in str(logs)
-    assert TOKEN not in metrics.render().decode()
+    assert TOKEN not in metrics.render()[0].decode()
     assert TOKEN not in repr(account(server.url))

@@ -3,6 +3,9 @@
 from typing import get_args
 
 import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.model.events import WIRE_NAMES, Event
@@ -16,12 +19,31 @@ def metrics() -> Metrics:
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = metrics.render().decode()
+    text = metrics.render()[0].decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def test_prometheus_text_is_returned_to_who_names_no_format(metrics: Metrics) -> None:
+    for accept in ("", "*/*", "text/plain;version=0.0.4", "application/json"):
+        text, media_type = metrics.render(accept)
+        assert media_type.startswith("text/plain; version=")
+        assert b"# EOF" not in text
+
+
+def test_openmetrics_is_returned_to_who_asks_for_it(metrics: Metrics) -> None:
+    metrics.count_callback("main", "applied")
+    asked = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*"
+    text, media_type = metrics.render(asked)
+    assert media_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    families = {each.name: each for each in openmetrics_families(text.decode())}
+    known = {each.name for each in text_string_to_metric_families(metrics.render()[0].decode())}
+    assert families.keys() <= known
+    counted = families["ackgate_callbacks"].samples[0]
+    assert (counted.name, counted.value) == ("ackgate_callbacks_total", 1)
 
 
 def test_a_renamed_counter_counts_under_both_names(metrics: Metrics) -> None:
@@ -68,7 +90,7 @@ def test_each_event_has_a_former_value() -> None:
 
 
 def test_a_former_name_is_marked_as_deprecated(metrics: Metrics) -> None:
-    text = metrics.render().decode()
+    text = metrics.render()[0].decode()
     for name, new in (
         ("ackgate_poisoned_total", "ackgate_rule_failures_total"),
         ("ackgate_ledger_waiting", "ackgate_write_queue_length"),
