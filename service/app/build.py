@@ -11,8 +11,8 @@ from typing import get_args
 from prometheus_client import Counter, Histogram
 
 from service.api.context import AppContext, Changes, StorageProbe
-from service.api.params import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from service.api.gate import ANSWERS
+from service.api.params import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from service.ledger.callbacks import APPLIED, QUARANTINED
 from service.ledger.contacts import Messages
 from service.ledger.identities import MoveToCloud
