@@ -58,7 +58,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     epilog="Exit status: 0 done; 1 not done, after one line that says why; "
-    "2 the command or the configuration is wrong.",
+    "2 the command or the configuration is wrong. That of 'gate' is its answer.",
 )
 
 

@@ -24,6 +24,8 @@ app = typer.Typer(
 
 PAGE = 1000
 DONE = {"acknowledged", "awaiting_hash"}
+UNTOLD = 3
+"""The exit status of the gate where there was no answer that tells."""
 
 Hash = Annotated[
     str | None,
@@ -73,15 +75,20 @@ def gate(
 ) -> None:
     """Ask whether a user may be written to now, and if not, why not.
 
-    Exit 0 whatever the answer is; programs read 'sendable' of the JSON.
+    Exit 0: the user may be written to; 1: must not be; 3: it could not be told.
     """
     server = server_at(url, key_file, ca_file)
     path = ("accounts", account, "recipients", user)
-    answer = talk(server, lambda api: api.get(*path), as_json=as_json)
+    answer = talk(server, lambda api: api.get(*path), as_json=as_json, failed=UNTOLD)
+    sendable = answer.get("sendable")
+    if not isinstance(sendable, bool):
+        fail(f"{server.url} does not answer as Ackgate's gate does", UNTOLD)
     if as_json:
         print_json(answer)
     else:
         print_gate(answer)
+    if not sendable:
+        raise typer.Exit(1)
 
 
 @app.command("list")

@@ -61,7 +61,8 @@ def print_json(document: Any) -> None:
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> None:
     """Print rows below the names of their columns."""
-    table = _table(title)
+    _print_title(title)
+    table = _table()
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -71,7 +72,8 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: st
 
 def print_pairs(pairs: Mapping[str, Any], title: str = "") -> None:
     """Print names and values, those in tables below each other as `table.name`."""
-    table = _table(title)
+    _print_title(title)
+    table = _table()
     table.show_header = False
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -80,14 +82,13 @@ def print_pairs(pairs: Mapping[str, Any], title: str = "") -> None:
     _print(table)
 
 
-def _table(title: str) -> Table:
-    return Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(f"\n{printable(title)}", style="bold") if title else None,
-        title_justify="left",
-        show_edge=False,
-        pad_edge=False,
-    )
+def _print_title(title: str) -> None:
+    if title:
+        typer.secho(f"\n{printable(title)}", bold=True)
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -140,13 +141,8 @@ AUDIT = {
     "evidence": "evidence",
     "hash": "hash",
 }
-REASONS = {
-    "": "weight",
-    "reason": "reason",
-    "of": "of",
-    "since (UTC)": "since",
-    "clears when": "clears_when",
-}
+REASON = ("of", "since", "until", "detail", "clears_when")
+"""What is shown of a reason of the gate; `detail` are the words of the person who blocked."""
 
 
 def print_identities(identities: Iterable[Document]) -> None:
@@ -174,17 +170,17 @@ def print_identity(identity: Document) -> None:
 
 
 def print_gate(answer: Document) -> None:
-    """Print the gate's answer: whether the user may be written to, then the reasons."""
+    """Print the gate's answer: whether the user may be written to, the hash, then the reasons."""
     may = "may" if answer.get("sendable") else "must not"
     typer.echo(f"{printable(str(_named(answer)))} {may} be written to")
-    found = [{**one, "weight": "blocks"} for one in answer.get("reasons") or ()]
-    found += [{**one, "weight": "warns"} for one in answer.get("warnings") or ()]
-    for one in found:
-        # The user's new number or user id, where that is the reason.
-        user = _named(one)
-        one["reason"] = f"{one.get('code')}: {user}" if user else one.get("code")
-    if found:
-        _print_documents(REASONS, found)
+    if "identity_key_hash" in answer:
+        print_pairs({"identity_key_hash": answer["identity_key_hash"]})
+    for weight, reasons in (("blocks", "reasons"), ("warns", "warnings")):
+        for one in answer.get(reasons) or ():
+            # The user's new number or user id, where that is the reason.
+            user = f": {_named(one)}" if _named(one) else ""
+            known = {name: one[name] for name in REASON if one.get(name) is not None}
+            print_pairs(known, title=f"{weight}: {one.get('code')}{user}")
 
 
 def _print_documents(

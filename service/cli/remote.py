@@ -163,7 +163,7 @@ def server_at(url: str, key_file: Path | None, ca_file: Path | None) -> Server:
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        fail("--url must be an http or https URL without user name, query and fragment")
+        fail("--url must be an http or https URL without user name, query and fragment", status=2)
     key = _key(key_file)
     if key and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         note(f"the API key goes to {url} in the clear; use https")
@@ -174,10 +174,10 @@ def _key(file: Path | None) -> str | None:
     try:
         text = os.environ.get("ACKGATE_KEY", "") if file is None else file.read_text()
     except (OSError, ValueError):
-        fail(f"--key-file {file}: can't be read as text")
+        fail(f"--key-file {file}: can't be read as text", status=2)
     key = text.strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        fail("the API key holds characters that no key has")
+        fail("the API key holds characters that no key has", status=2)
     return key or None
 
 
@@ -187,26 +187,29 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
-        fail(f"--ca-file {ca_file}: holds no certificate in PEM form")
+        fail(f"--ca-file {ca_file}: holds no certificate in PEM form", status=2)
     except OSError as error:
-        fail(f"--ca-file {ca_file}: {error.strerror}")
+        fail(f"--ca-file {ca_file}: {error.strerror}", status=2)
 
 
-def talk(server: Server, act: Callable[[Api], Awaitable[T]], *, as_json: bool) -> T:
+def talk(
+    server: Server, act: Callable[[Api], Awaitable[T]], *, as_json: bool, failed: int = 1
+) -> T:
     """Run `act` with the service's API, or end with the line that says why it failed.
 
-    A 409 may hold the identity as it is now: that is printed, for the person to look at.
+    `failed` is the exit status then. A 409 may hold the identity as it is now: that is printed,
+    for the person to look at.
     """
     try:
         return asyncio.run(_talk(server, act))
     except NoAnswerError as error:
-        fail(str(error))
+        fail(str(error), failed)
     except RefusedError as error:
         if as_json:
             print_json(error.problem)
         elif isinstance(identity := error.problem.get("identity"), dict):
             print_identity(identity)
-        fail(str(error))
+        fail(str(error), failed)
 
 
 async def _talk(server: Server, act: Callable[[Api], Awaitable[T]]) -> T:

@@ -4,23 +4,16 @@ import asyncio
 import json
 import signal
 import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.typedefs import Handler
-from typer.testing import CliRunner, Result
 
-from service.cli import app
 from service.simulator import certificate
+from tests.acceptance.commands import answers, parsed, refused, run, serving
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
-    OTHER_ID,
     USER_ID,
     WA_ID,
     Install,
@@ -35,29 +28,6 @@ from tests.acceptance.conftest import (
 KEY = "a-key-that-only-tests-know"
 CRM = {"api": {"keys": {"crm": {"role": "operator", "sha256": digest_of(KEY)}}}}
 
-Run = Callable[..., Awaitable[Result]]
-
-
-async def run(*words: str, url: str = "", key: str = "", expect: int = 0) -> Result:
-    """Run a command in a thread, as the service runs in this one."""
-    env = {"ACKGATE_URL": url or None, "ACKGATE_KEY": key or None, "ACKGATE_CONFIG": None}
-    result = await asyncio.to_thread(CliRunner().invoke, app, list(words), env=env)
-    assert result.exit_code == expect, (result.output, result.exception)
-    assert "Traceback" not in result.output
-    return result
-
-
-async def refused(*words: str, url: str = "", key: str = "", expect: int = 1) -> str:
-    """Run a command that can't be done; give its one line."""
-    result = await run(*words, url=url, key=key, expect=expect)
-    [line] = result.stderr.splitlines()
-    assert line.startswith("ackgate: ")
-    return line.removeprefix("ackgate: ")
-
-
-def parsed(result: Result) -> Any:
-    return json.loads(result.stdout)
-
 
 async def test_an_operator_finds_looks_at_and_acknowledges_an_identity(
     manual: Installation,
@@ -69,7 +39,7 @@ async def test_an_operator_finds_looks_at_and_acknowledges_an_identity(
     assert hash_ in row
     shown = await run("identities", "show", "main", WA_ID, url=manual.base)
     assert "Audit trail" in shown.stdout
-    closed = await run("gate", "main", WA_ID, url=manual.base)
+    closed = await run("gate", "main", WA_ID, url=manual.base, expect=1)
     assert closed.stdout.startswith(f"{WA_ID} must not be written to")
     assert "identity_pending" in closed.stdout
     done = await run(
@@ -99,7 +69,8 @@ async def test_programs_get_the_json_of_the_api(manual: Installation) -> None:
         (("identities", "show", "main", WA_ID), f"/accounts/main/identities/{WA_ID}"),
     ):
         _, answer = await manual.api("GET", path)
-        printed = parsed(await run(*words, "--json", url=manual.base))
+        closed = int(words[0] == "gate")
+        printed = parsed(await run(*words, "--json", url=manual.base, expect=closed))
         assert printed.keys() == answer.keys()
     held = await run(
         "identities", "hold", "main", WA_ID, "--hash", hash_, "--json", url=manual.base
@@ -135,7 +106,6 @@ async def test_what_the_service_refuses_is_one_line_with_status_and_reason(
 ) -> None:
     for words, line in (
         (("identities", "show", "main", WA_ID), "404 Not Found: there is no identity of this user"),
-        (("gate", "other", WA_ID), "404 Not Found: there is no such account"),
         (("identities", "list", "--state", "odd"), "422 Unprocessable"),
         (("identities", "list", "--updated-since", "noon"), "updated_since: a time as in RFC 3339"),
     ):
@@ -199,8 +169,9 @@ async def test_a_key_is_taken_from_the_environment_or_a_file(
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     await run("status", "--key-file", str(file), url=made.base, key="wrong")
-    assert "can't be read" in await refused("status", "--key-file", f"{file}.none", url=made.base)
-    assert "no key has" in await refused("status", url=made.base, key="two words")
+    none = ("status", "--key-file", f"{file}.none")
+    assert "can't be read" in await refused(*none, url=made.base, expect=2)
+    assert "no key has" in await refused("status", url=made.base, key="two words", expect=2)
 
 
 async def test_a_list_follows_the_pages_as_far_as_wanted(manual: Installation) -> None:
@@ -239,27 +210,6 @@ async def test_all_means_all_pages() -> None:
         assert len(some["items"]) == 1200
         assert sizes == [1000, 200]
         assert some["next_cursor"] == "1200"
-
-
-def answers(document: Any, status: int = 200) -> Handler:
-    async def handler(_: web.Request) -> web.Response:
-        return web.json_response(document, status=status)
-
-    return handler
-
-
-@asynccontextmanager
-async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """Serve something that may or may not answer as Ackgate does, and give its address."""
-    odd = web.Application()
-    odd.router.add_route("*", "/{rest:.*}", handler)
-    runner = web.AppRunner(odd, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize(
@@ -308,7 +258,7 @@ async def test_an_answer_that_breaks_off_or_never_comes_is_told(
     "url", ["nowhere", "ftp://a", "http://", "http://u:p@a", "http://a:99999", "http://a?b=c"]
 )
 async def test_an_unusable_url_is_refused_without_being_echoed(url: str) -> None:
-    line = await refused("status", "--url", url)
+    line = await refused("status", "--url", url, expect=2)
     assert line.startswith("--url must be an http or https URL")
     assert "u:p" not in line
 
@@ -322,8 +272,9 @@ async def test_a_private_authority_is_trusted_when_it_is_named(
         assert "--ca-file" in await refused("status", url=url)
         await run("status", "--ca-file", str(files.ca), url=url)
     (tmp_path / "odd").write_text("no certificate")
-    assert "PEM" in await refused("status", "--ca-file", str(tmp_path / "odd"))
-    assert "No such file" in await refused("status", "--ca-file", str(tmp_path / "none"))
+    assert "PEM" in await refused("status", "--ca-file", str(tmp_path / "odd"), expect=2)
+    none = ("status", "--ca-file", str(tmp_path / "none"))
+    assert "No such file" in await refused(*none, expect=2)
 
 
 async def test_a_key_in_the_clear_over_the_network_is_warned_of(
@@ -358,21 +309,10 @@ async def test_an_earlier_change_and_an_odd_audit_entry_are_shown() -> None:
     assert "2026-01-31 12:00:00" in shown
 
 
-async def test_the_gate_tells_the_new_number() -> None:
-    reason = {"code": "number_changed", "wa_id": OTHER_ID, "since": None, "clears_when": "…"}
-    async with serving(answers({"wa_id": WA_ID, "sendable": False, "reasons": [reason]})) as url:
-        assert f"number_changed: {OTHER_ID}" in (await run("gate", "main", WA_ID, url=url)).stdout
-
-
-async def test_a_user_without_a_number_is_named_by_the_user_id() -> None:
+async def test_a_user_without_a_number_is_listed_by_the_user_id() -> None:
     nameless = {"wa_id": None, "user_id": USER_ID, "state": "pending"}
     async with serving(answers({"items": [nameless], "next_cursor": None})) as url:
         assert USER_ID in (await run("identities", "list", url=url)).stdout
-    reason = {"code": "number_changed", "user_id": "US.2", "since": None, "clears_when": "…"}
-    async with serving(answers({**nameless, "sendable": False, "reasons": [reason]})) as url:
-        shown = (await run("gate", "shop", USER_ID, url=url)).stdout
-    assert shown.startswith(f"{USER_ID} must not be written to")
-    assert "number_changed: US.2" in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
