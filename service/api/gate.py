@@ -121,10 +121,17 @@ class Gate:
     async def _look(self, account: str, asked: str) -> Judged:
         return _judged(asked, self._status(account), await self._find(account, [asked]))
 
+    async def meanings(self, account: str, texts: Sequence[str]) -> list[Meaning]:
+        """Return whom each text may mean at an account."""
+        data = await self._find(account, texts)
+        now = self._context.ledger.clock()
+        if len(texts) > JUDGED_ON_LOOP:
+            return await asyncio.to_thread(_meanings, texts, data, now)
+        return _meanings(texts, data, now)
+
     async def meaning(self, account: str, text: str) -> Meaning:
         """Return whom a text may mean at an account."""
-        data = await self._find(account, [text])
-        return meaning_of(text, data, self._context.ledger.clock())
+        return (await self.meanings(account, [text]))[0]
 
     def _status(self, account: str) -> AccountStatus:
         context = self._context
@@ -168,6 +175,10 @@ def _result(verdict: Verdict | None) -> str:
     if verdict is None:
         return NO_RECIPIENT
     return SENDABLE if verdict.sendable else NOT_SENDABLE
+
+
+def _meanings(texts: Sequence[str], data: RecipientData, now: int) -> list[Meaning]:
+    return [meaning_of(text, data, now) for text in texts]
 
 
 def _verdict(asked: str, status: AccountStatus, data: RecipientData) -> Verdict:
@@ -223,7 +234,11 @@ async def alias_to_change(request: web.Request, account: str, text: str) -> str 
     Raises a 409 with the candidates where it names several, and a 404 where only another spelling
     of the number is known.
     """
-    meaning = await request.app[GATE].meaning(account, text)
+    return alias_meant(text, await request.app[GATE].meaning(account, text))
+
+
+def alias_meant(text: str, meaning: Meaning) -> str | None:
+    """Return what `alias_to_change` does, where it is known already whom the text may mean."""
     named = _named(text, meaning)
     if named is None:
         _refuse_other_spelling(meaning)

@@ -13,10 +13,17 @@ from sqlalchemy import Connection
 from service.api import serializers
 from service.api.auth import CALLER
 from service.api.context import AppContext, app_context
-from service.api.gate import alias_to_ask_about, alias_to_change, alias_to_show
+from service.api.gate import (
+    GATE,
+    alias_meant,
+    alias_to_ask_about,
+    alias_to_change,
+    alias_to_show,
+)
 from service.api.params import (
     MAX_WAIT_SECONDS,
     FreeText,
+    RecipientText,
     choices,
     moment,
     need_account,
@@ -25,10 +32,12 @@ from service.api.params import (
     page,
     read_body,
 )
-from service.api.problems import ProblemError, field_problem
+from service.api.problems import ProblemError, document, field_problem
 from service.ledger.identities import RecordAnswer, TakeDecision
 from service.model.decisions import Decision, Result, Verb
+from service.model.recipients import Meaning
 from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
+from service.store.database import UnavailableError
 from service.store.users import IdentityFilter, audit_of, find_user, history_of, list_identities
 from service.webhooks.request_ids import REQUEST_ID
 from service.whatsapp.http import CallError
@@ -36,6 +45,7 @@ from service.whatsapp.http import CallError
 log = structlog.get_logger(__name__)
 
 MAX_ASKS = 3
+MAX_DECISIONS = 1000
 STATES = frozenset(state.value for state in State)
 SETTLED = {State.ACKNOWLEDGED, State.FAILED, State.AWAITING_HASH}
 """How an acknowledgement ends; on the Cloud API at once."""
@@ -51,14 +61,34 @@ class Evidence(BaseModel):
     reference: FreeText
 
 
-class DecisionBody(BaseModel):
-    """A decision about the hash that was seen; null stands for one not yet known (Cloud API)."""
+class Grounds(BaseModel):
+    """What is recorded with a decision: a note, the evidence, and who decided."""
 
     model_config = ConfigDict(extra="forbid")
-    hash: Hash | None
     note: FreeText | None = None
     evidence: Evidence | None = None
     on_behalf_of: FreeText | None = None
+
+
+class DecisionBody(Grounds):
+    """A decision about the hash that was seen; null stands for one not yet known (Cloud API)."""
+
+    hash: Hash | None
+
+
+class DecisionItem(BaseModel):
+    """One of many identities that are to be acknowledged, by the hash that was seen."""
+
+    model_config = ConfigDict(extra="forbid")
+    account: Annotated[str, Field(max_length=256)]
+    user: RecipientText
+    hash: Hash | None
+
+
+class ManyBody(Grounds):
+    """Identities to be acknowledged, all on the same grounds."""
+
+    items: Annotated[list[DecisionItem], Field(max_length=MAX_DECISIONS)]
 
 
 async def list_(request: web.Request) -> web.Response:
@@ -110,9 +140,63 @@ async def acknowledge(request: web.Request) -> web.Response:
     user = await _decide(request, Verb.ACKNOWLEDGE)
     if wait and user.identity.state not in SETTLED:
         user = await wait_for(app_context(request), user, wait)
-    return web.json_response(
-        serializers.identity(user), status=200 if user.identity.state in SETTLED else 202
+    return web.json_response(serializers.identity(user), status=_status_of(user))
+
+
+def _status_of(user: User) -> int:
+    """Return 200 where an acknowledgement has ended, 202 while it goes on."""
+    return 200 if user.identity.state in SETTLED else 202
+
+
+async def acknowledge_many(request: web.Request) -> web.Response:
+    """Decide to acknowledge up to 1,000 identities; return what became of each, in their order."""
+    body = await read_body(request, ManyBody)
+    meanings = await _meanings(request, body.items)
+    items = await asyncio.gather(
+        *(
+            _acknowledge_one(request, item, meaning, body)
+            for item, meaning in zip(body.items, meanings, strict=True)
+        )
     )
+    return web.json_response({"items": items})
+
+
+async def _meanings(request: web.Request, items: list[DecisionItem]) -> list[Meaning | None]:
+    """Return whom each item may mean; None where its account is unknown."""
+    texts: dict[str, list[str]] = {}
+    for item in items:
+        if item.account in app_context(request).settings.accounts:
+            texts.setdefault(item.account, []).append(item.user)
+    found = {
+        account: iter(await request.app[GATE].meanings(account, users))
+        for account, users in texts.items()
+    }
+    return [next(found[item.account]) if item.account in found else None for item in items]
+
+
+async def _acknowledge_one(
+    request: web.Request, item: DecisionItem, meaning: Meaning | None, grounds: Grounds
+) -> dict[str, Any]:
+    """Return the Identity as it is then, or the problem for which the others need not wait."""
+    given = item.model_dump()
+    try:
+        _need_hash(request, item.account, item.hash)
+        alias = _alias_of(item, meaning)
+        decision = _decision(request, Verb.ACKNOWLEDGE, item.hash, grounds)
+        user = await _take(request, item.account, alias, decision)
+    except ProblemError as error:
+        problem = document(error.status, error.detail, **error.extra)
+        return given | {"status": error.status, "error": problem}
+    except UnavailableError:
+        problem = document(503, "the database can't be used right now")
+        return given | {"status": 503, "error": problem}
+    return given | {"status": _status_of(user), "identity": serializers.identity(user)}
+
+
+def _alias_of(item: DecisionItem, meaning: Meaning | None) -> str | None:
+    if meaning is None:
+        raise ProblemError(404, "there is no such account")
+    return alias_meant(item.user, meaning)
 
 
 async def hold(request: web.Request) -> web.Response:
@@ -131,25 +215,38 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
     Raises a 404 where there is no identity, and a 409 where another hash is the latest, or where it
     is too late.
     """
-    if body.hash is None and request.match_info["account"] in app_context(request).clients:
-        raise field_problem(("hash", "string type"))
+    _need_hash(request, request.match_info["account"], body.hash)
     account = need_account(request)
     alias = await alias_to_change(request, account, text)
+    return await _take(request, account, alias, _decision(request, verb, body.hash, body))
+
+
+def _need_hash(request: web.Request, account: str, hash_: str | None) -> None:
+    """Raise a 422 where no hash is named, and the account's client always tells one."""
+    if hash_ is None and account in app_context(request).clients:
+        raise field_problem(("hash", "string type"))
+
+
+def _decision(request: web.Request, verb: Verb, hash_: str | None, grounds: Grounds) -> Decision:
+    return Decision(
+        verb,
+        hash_,
+        by_key(request[CALLER], grounds.on_behalf_of),
+        grounds.note,
+        grounds.evidence.model_dump() if grounds.evidence else None,
+    )
+
+
+async def _take(request: web.Request, account: str, alias: str | None, decision: Decision) -> User:
+    """Record a decision about the user with this alias; raise what `decide` raises."""
     if alias is None:
         raise _no_identity()
-    decision = Decision(
-        verb,
-        body.hash,
-        by_key(request[CALLER], body.on_behalf_of),
-        body.note,
-        body.evidence.model_dump() if body.evidence else None,
-    )
     command = TakeDecision(account, alias, decision, request[REQUEST_ID])
     result, user = await app_context(request).ledger.submit(command)
     log.info(
         "decision",
         account=account,
-        decision=verb.value,
+        decision=decision.verb.value,
         result=result.name.lower(),
         state=user.identity.state if user else None,
         caller=request[CALLER],

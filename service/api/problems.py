@@ -59,15 +59,19 @@ def _field(path: tuple[str | int, ...]) -> str:
     return ".".join(part if _NAME.fullmatch(part) else "…" for part in parts) or "body"
 
 
+def document(status: int, detail: str, **extra: Any) -> dict[str, Any]:
+    """Return a problem, to be the answer or to stand in one."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail} | extra
+
+
 def answer(status: int, detail: str, **extra: Any) -> web.Response:
     """Return a problem as a response."""
-    title = HTTPStatus(status).phrase
-    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER_SECONDS}}
     if "retry_after" in extra:
         headers[status] = {"Retry-After": str(extra["retry_after"])}
     return web.Response(
-        text=json.dumps(problem | extra),
+        text=json.dumps(document(status, detail, **extra)),
         status=status,
         content_type=MEDIA_TYPE,
         headers=headers.get(status),

@@ -54,6 +54,13 @@ API: tuple[Route, ...] = (
         identities.list_,
         query=("state", "account", "updated_since", *_PAGE),
     ),
+    Route(
+        "POST",
+        "/identities/acknowledge",
+        "operator",
+        identities.acknowledge_many,
+        identities.ManyBody,
+    ),
     Route("GET", _IDENTITY, "reader", identities.show),
     Route(
         "POST",

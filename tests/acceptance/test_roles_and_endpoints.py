@@ -47,6 +47,7 @@ ROUTES: list[tuple[str, str, str, Any, int]] = [
     ("reader", "GET", "/journal/1", None, 200),
     ("operator", "POST", f"{IDENTITY}/acknowledge", DECISION, 409),
     ("operator", "POST", f"{IDENTITY}/hold", DECISION, 409),
+    ("operator", "POST", "/identities/acknowledge", {"items": []}, 200),
     ("operator", "POST", f"{IDENTITY}/refresh", None, 200),
     ("operator", "DELETE", f"/accounts/main/recipients/{WA_ID}/block", None, 404),
     ("operator", "PUT", f"/accounts/main/recipients/{WA_ID}/block", {"reason": "x"}, 200),
