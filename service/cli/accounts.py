@@ -130,6 +130,7 @@ def _print_differences(before: Setup) -> None:
     print_table(
         ("setting", "is", "should be", "what is wrong"),
         ((x.setting, x.now, x.wanted, x.detail) for x in before.to_set),
+        prose={"what is wrong"},
     )
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from service.cli.options import AsJson, Config, loaded
 from service.cli.output import confirm, fail, note, print_json, print_pairs, show
+from service.cli.units import size
 from service.store import maintenance
 from service.store.database import StoreError
 from service.store.sqlite_files import path_of
@@ -100,8 +101,8 @@ def backup(
     path = path_of(loaded(config).database.url)
     with _one_line_errors(), _bar("backing up") as progress:
         maintenance.back_up(path, file, progress)
-    size = file.stat().st_size
-    show({"file": str(file), "bytes": size}, f"{file}: {size} bytes", as_json=as_json)
+    count = file.stat().st_size
+    show({"file": str(file), "bytes": count}, f"{file}: {size(count)}", as_json=as_json)
 
 
 def _verify(file: Path, *, as_json: bool) -> None:

@@ -110,4 +110,5 @@ def _print(checks: list[Check]) -> None:
             )
             for check in checks
         ),
+        prose={"found", "what to do"},
     )

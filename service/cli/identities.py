@@ -4,16 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from service.cli.documents import IDENTITIES, print_documents, print_gate, print_identity
 from service.cli.options import URL, Account, AsJson, CaFile, KeyFile, Url, User
-from service.cli.output import (
-    fail,
-    note,
-    print_gate,
-    print_identities,
-    print_identity,
-    print_json,
-    print_pairs,
-)
+from service.cli.output import fail, note, print_json, print_pairs
 from service.cli.remote import Api, Server, server_at, talk
 
 app = typer.Typer(
@@ -129,7 +122,7 @@ def list_(
         print_json(found)
         return
     if found["items"]:
-        print_identities(found["items"])
+        print_documents(IDENTITIES, found["items"])
     else:
         note("no identity is like that")
     if found["next_cursor"]:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from service.cli.documents import print_issues
 from service.cli.options import URL, AsJson, CaFile, KeyFile, Url
-from service.cli.output import note, print_issues, print_json
+from service.cli.output import note, print_json
 from service.cli.remote import server_at, talk
 
 app = typer.Typer(

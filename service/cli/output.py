@@ -1,11 +1,9 @@
-"""What commands print: tables for people, JSON for programs, and one line for what went wrong.
-
-The tables of the API's documents leave empty what an older service does not send.
-"""
+"""What commands print: tables for people, JSON for programs, and one line for what went wrong."""
 
 import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -14,10 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Document = Mapping[str, Any]
+from service.cli.units import duration, in_full, is_time, size
 
-PIPED_WIDTH = 200
-"""Columns where there is no terminal: enough that no hash is folded, which grep would miss."""
+WIDTH = 80
+"""Columns where there is no terminal, and COLUMNS is not set."""
+GAP = 2
+"""Spaces between two columns."""
+LEAST_PROSE = 12
+"""A column of sentences is no narrower than this."""
+LARGE_BYTES = 10_000
+LONG_SECONDS = 120
+"""From here on a number of bytes, or of seconds, is told in other units too."""
 
 
 def printable(text: str) -> str:
@@ -59,36 +64,42 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> None:
-    """Print rows below the names of their columns."""
+def print_table(
+    columns: Iterable[str],
+    rows: Iterable[Iterable[Any]],
+    title: str = "",
+    prose: Collection[str] = (),
+) -> None:
+    """Print rows below the names of their columns; where that is too wide, one below the other.
+
+    Columns without any value are left out. Only those in `prose` are wrapped, and only between
+    words: whatever else there is may have to be copied.
+    """
+    heads = list(columns)
+    cells = [[v if isinstance(v, Text) else Text(_cell(v)) for v in row] for row in rows]
+    shown = [at for at in range(len(heads)) if any(row[at].plain != NOTHING for row in cells)]
+    heads, cells = [heads[at] for at in shown], [[row[at] for at in shown] for row in cells]
+    widths = _widths(heads, cells, prose)
     _print_title(title)
-    table = _table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(v if isinstance(v, Text) else Text(_cell(v)) for v in row))
-    _print(table)
+    if widths is None:
+        for number, row in enumerate(cells):
+            if number:
+                typer.echo()
+            pairs = zip(heads, (cell.plain for cell in row), strict=True)
+            _print_lines([(head, value) for head, value in pairs if value not in {"", NOTHING}])
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for head, width in zip(heads, widths, strict=True):
+        table.add_column(head, width=width, overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    Console(width=_room(), highlight=False).print(table)
 
 
 def print_pairs(pairs: Mapping[str, Any], title: str = "") -> None:
     """Print names and values, those in tables below each other as `table.name`."""
     _print_title(title)
-    table = _table()
-    table.show_header = False
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in flat(pairs):
-        table.add_row(Text(printable(name)), Text(_cell(value)))
-    _print(table)
-
-
-def _print_title(title: str) -> None:
-    if title:
-        typer.secho(f"\n{printable(title)}", bold=True)
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    _print_lines([(printable(name), _told(name, value)) for name, value in flat(pairs)])
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,108 +115,74 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
+NOTHING = "-"
+"""Stands for a value that there is not."""
+
+
 def _cell(value: Any) -> str:
     if value is None:
-        return "-"
+        return NOTHING
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _print(table: Table) -> None:
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    Console(width=width, highlight=False).print(table)
+def _told(name: str, value: Any) -> str:
+    """Return a value for people; a size, a duration and a time in other words beside it."""
+    if is_time(value):
+        return in_full(value)
+    text = _cell(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return text
+    if name.endswith("bytes") and value >= LARGE_BYTES:
+        return f"{text} ({size(value)})"
+    if name.endswith("_seconds") and value >= LONG_SECONDS:
+        return f"{text} ({duration(value)})"
+    return text
 
 
-# The documents of the API
-
-IDENTITIES = {
-    "account": "account",
-    "user": "user",
-    "state": "state",
-    "changed (UTC)": "changed_at",
-    "decided by": "decided_by",
-    "hash": "hash",
-}
-HISTORY = {
-    "changed (UTC)": "changed_at",
-    "outcome": "outcome",
-    "decided by": "decided_by",
-    "acknowledged (UTC)": "acknowledged_at",
-    "hash": "hash",
-}
-AUDIT = {
-    "at (UTC)": "at",
-    "event": "event",
-    "by": "by",
-    "reason": "reason",
-    "note": "note",
-    "evidence": "evidence",
-    "hash": "hash",
-}
-REASON = ("of", "since", "until", "detail", "clears_when")
-"""What is shown of a reason of the gate; `detail` are the words of the person who blocked."""
+def _room() -> int:
+    return shutil.get_terminal_size((WIDTH, 24)).columns
 
 
-def print_identities(identities: Iterable[Document]) -> None:
-    """Print a list of identities."""
-    _print_documents(IDENTITIES, ({**one, "user": _named(one)} for one in identities))
+def _widths(
+    heads: Sequence[str], cells: Sequence[Sequence[Text]], prose: Collection[str]
+) -> list[int] | None:
+    """Return how wide each column is; None where the room does not suffice for a table."""
+    columns = [[Text(head), *(row[at] for row in cells)] for at, head in enumerate(heads)]
+    widths = [max(cell.cell_len for cell in column) for column in columns]
+    least = [
+        max(min(width, LEAST_PROSE), *(_longest_word(cell) for cell in column))
+        if head in prose
+        else width
+        for head, column, width in zip(heads, columns, widths, strict=True)
+    ]
+    room = _room() - GAP * (len(heads) - 1)
+    if sum(least) > room:
+        return None
+    while sum(widths) > room:
+        wide = [at for at, width in enumerate(widths) if width > least[at]]
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
 
 
-def print_issues(issues: Iterable[Document]) -> None:
-    """Print issues, each with its cure."""
-    for issue in issues:
-        shown = ("account", "subject", "severity", "since", "detail", "cure")
-        known = {name: issue.get(name) for name in shown if issue.get(name) is not None}
-        print_pairs(known, title=str(issue.get("code")))
+def _longest_word(cell: Text) -> int:
+    return max((Text(word).cell_len for word in cell.plain.split()), default=0)
 
 
-def print_identity(identity: Document) -> None:
-    """Print one identity, with its history and audit trail if it has them."""
-    lists = ("history", "audit")
-    known = {name: value for name, value in identity.items() if name not in lists}
-    print_pairs(known | {"decided_by": _shown(identity.get("decided_by"))})
-    if history := identity.get("history"):
-        _print_documents(HISTORY, history, "Earlier changes, the newest first")
-    if audit := identity.get("audit"):
-        _print_documents(AUDIT, audit, "Audit trail")
+def _print_title(title: str) -> None:
+    if title:
+        typer.secho(f"\n{printable(title)}", bold=True)
 
 
-def print_gate(answer: Document) -> None:
-    """Print the gate's answer: whether the user may be written to, the hash, then the reasons."""
-    may = "may" if answer.get("sendable") else "must not"
-    typer.echo(f"{printable(str(_named(answer)))} {may} be written to")
-    if "identity_key_hash" in answer:
-        print_pairs({"identity_key_hash": answer["identity_key_hash"]})
-    for weight, reasons in (("blocks", "reasons"), ("warns", "warnings")):
-        for one in answer.get(reasons) or ():
-            # The user's new number or user id, where that is the reason.
-            user = f": {_named(one)}" if _named(one) else ""
-            known = {name: one[name] for name in REASON if one.get(name) is not None}
-            print_pairs(known, title=f"{weight}: {one.get('code')}{user}")
-
-
-def _print_documents(
-    columns: Mapping[str, str], documents: Iterable[Document], title: str = ""
-) -> None:
-    """Print a table of documents; `columns` holds the key that is shown under each head."""
-    rows = (
-        [_shown(one.get(key), utc="UTC" in head) for head, key in columns.items()]
-        for one in documents
-    )
-    print_table(columns, rows, title)
-
-
-def _shown(value: Any, *, utc: bool = False) -> Any:
-    """Return a value for people: whoever decided, evidence, or the time in a column of UTC."""
-    if utc and isinstance(value, str) and value.endswith("Z"):
-        return value[:19].replace("T", " ")
-    if not isinstance(value, Mapping):
-        return value
-    keys = ("kind", "name", "method", "reference")
-    text = " ".join(str(value[key]) for key in keys if value.get(key))
-    person = value.get("on_behalf_of")
-    return f"{text} for {person}" if person else text
-
-
-def _named(document: Document) -> Any:
-    """Return a user's wa_id, or the user id (Cloud API) where the number is not known."""
-    return document.get("wa_id") or document.get("user_id")
+def _print_lines(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names beside their values; below them where a word would have to be broken."""
+    column = GAP + max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        beside = max(map(len, value.split()), default=0) <= _room() - column
+        indent = column if beside else GAP
+        lines = textwrap.wrap(
+            value, max(1, _room() - indent), break_long_words=False, break_on_hyphens=False
+        )
+        begin, rest = (lines[:1], lines[1:]) if beside else ([], lines)
+        typer.echo(f"{name:{column}}{''.join(begin)}".rstrip())
+        for line in rest:
+            typer.echo(f"{'':{indent}}{line}")

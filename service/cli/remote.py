@@ -14,7 +14,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 from yarl import URL
 
-from service.cli.output import fail, note, print_identity, print_json
+from service.cli.documents import print_identity
+from service.cli.output import fail, note, print_json
 from service.settings.types import is_loopback
 
 T = TypeVar("T")
