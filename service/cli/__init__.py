@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from service import __version__
-from service.cli import identities
+from service.cli import decisions, identities
 from service.cli.serve import check_config, serve
 
 GROUPS = {
@@ -77,10 +77,10 @@ def root(
 ) -> None:
     """Keep every callback of a WhatsApp client, and acknowledge changed identities.
 
-    'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge'
+    'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
     and 'contacts' ask a running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor',
-    'accounts setup', 'db',
-    'check-config' and 'policy' read the configuration file, and work without it running.
+    'accounts setup', 'db', 'check-config' and 'policy' read the configuration file, and work
+    without it running.
     """
 
 
@@ -89,7 +89,7 @@ app.command("check-config")(check_config)
 app.command()(identities.status)
 app.command()(identities.gate)
 app.add_typer(identities.app)
-app.command()(identities.acknowledge)
+app.command()(decisions.acknowledge)
 
 
 def main() -> None:

@@ -1,12 +1,44 @@
-"""The options that commands share."""
+"""The options that commands share, and what is made of them."""
 
+import os
+import tomllib
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from service.cli.output import fail
 from service.settings import Settings, SettingsError, load
+from service.settings.load import DEFAULT_FILE
+
+
+def complete_account(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the accounts of the configuration file whose names begin so, for the shell.
+
+    None where it can't be read, for whoever asks a service from elsewhere has no such file.
+    """
+    file = context.params.get("config") or os.environ.get("ACKGATE_CONFIG") or DEFAULT_FILE
+    try:
+        accounts = tomllib.loads(Path(file).read_text(encoding="utf-8")).get("accounts")
+    except (OSError, ValueError):
+        return []
+    names = sorted(accounts) if isinstance(accounts, dict) else []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+class ListByDefault(TyperGroup):
+    """A group of commands that lists where none is named: `ackgate issues --json`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` in front of options that are no group's; not while a shell completes."""
+        is_of_list = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        if is_of_list and not ctx.resilient_parsing:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
 
 Config = Annotated[
     Path | None,
@@ -19,10 +51,30 @@ Config = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 Account = Annotated[
-    str, typer.Argument(metavar="ACCOUNT", help="The account's name in the configuration.")
+    str,
+    typer.Argument(
+        metavar="ACCOUNT",
+        help="The account's name in the configuration.",
+        autocompletion=complete_account,
+    ),
+]
+OfAccount = Annotated[
+    str | None,
+    typer.Option(
+        "--account",
+        metavar="ACCOUNT",
+        help="Only this account.",
+        autocompletion=complete_account,
+    ),
 ]
 User = Annotated[
     str, typer.Argument(metavar="USER", help="The user's wa_id, or another alias of the user.")
+]
+
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
+All = Annotated[bool, typer.Option("--all", help="All of them, whatever --limit is.")]
+Cursor = Annotated[
+    str | None, typer.Option(metavar="CURSOR", help="The next_cursor of an earlier list.")
 ]
 
 Url = Annotated[
@@ -37,6 +89,25 @@ CaFile = Annotated[
     typer.Option(metavar="FILE", help="Verifies the service's certificate, for a private CA."),
 ]
 URL = "http://127.0.0.1:8080"
+
+
+def given(**options: str | Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return the query for the options that were given; one may be repeated."""
+    found: list[tuple[str, str]] = []
+    for name, value in options.items():
+        values = [value] if isinstance(value, str) else value or ()
+        found += [(name, one) for one in values]
+    return found
+
+
+def moment(option: str, text: str | None) -> str | None:
+    """Return a time as the API takes it; without an offset it is one of this machine's zone."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        fail(f"{option} must be a time, such as '2026-01-31 12:00' or 2026-01-31T12:00Z", status=2)
 
 
 def need_account(settings: Settings, name: str) -> None:

@@ -25,6 +25,10 @@ ANSWER_SECONDS = 90
 """Longer than a refresh takes, for which the service has to ask the WhatsApp client."""
 
 Query = Mapping[str, str | int] | Sequence[tuple[str, str]]
+Page = dict[str, Any]
+
+PAGE = 1000
+"""Items of a list in one answer."""
 
 
 class NoAnswerError(Exception):
@@ -78,6 +82,10 @@ class Api:
     ) -> Answer:
         """Post to a resource; the service may take `patience` seconds longer than usual."""
         return await self._call("POST", path, query or {}, body, patience, headers)
+
+    async def put(self, *path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a resource in its place."""
+        return (await self._call("PUT", path, {}, body)).document
 
     async def delete(self, *path: str, query: Query | None = None) -> dict[str, Any]:
         """Delete a resource."""
@@ -191,6 +199,22 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
         fail(f"--ca-file {ca_file}: holds no certificate in PEM form", status=2)
     except OSError as error:
         fail(f"--ca-file {ca_file}: {error.strerror}", status=2)
+
+
+async def pages(
+    api: Api, path: Sequence[str], query: Sequence[tuple[str, str]], wanted: int | None
+) -> Page:
+    """Return a list of as many items as wanted, from as many pages; None stands for all."""
+    items: list[Any] = []
+    place = list(query)
+    while True:
+        size = PAGE if wanted is None else min(PAGE, wanted - len(items))
+        page = await api.get(*path, query=[*place, ("limit", str(size))])
+        found, cursor = page.get("items") or [], page.get("next_cursor")
+        items += found
+        if not (found and cursor) or len(items) == wanted:
+            return {"items": items, "next_cursor": cursor}
+        place = [*(one for one in query if one[0] != "cursor"), ("cursor", str(cursor))]
 
 
 def talk(
