@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from service import __version__
-from service.cli import decisions, identities
+from service.cli import decisions, identities, journal, recipients
 from service.cli.serve import check_config, serve
 
 GROUPS = {
@@ -78,9 +78,9 @@ def root(
     """Keep every callback of a WhatsApp client, and acknowledge changed identities.
 
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
-    and 'contacts' ask a running one, at ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor',
-    'accounts setup', 'db', 'check-config' and 'policy' read the configuration file, and work
-    without it running.
+    'recipients', 'contacts', 'journal' and 'audit' ask a running one, at ACKGATE_URL with the API
+    key in ACKGATE_KEY. 'doctor', 'accounts setup', 'db', 'check-config' and 'policy' read the
+    configuration file, and work without it running.
     """
 
 
@@ -90,6 +90,9 @@ app.command()(identities.status)
 app.command()(identities.gate)
 app.add_typer(identities.app)
 app.command()(decisions.acknowledge)
+app.add_typer(recipients.app)
+app.add_typer(journal.app)
+app.command()(journal.audit)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`ackgate contacts check`: check the numbers of a file; run again, it goes on with the rest."""
+"""`ackgate contacts`: what is known of numbers; `check`, which goes on where it was interrupted."""
 
 import asyncio
 import csv
@@ -17,11 +17,26 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.cli.options import URL, AsJson, CaFile, KeyFile, Url
+from service.cli.documents import CONTACTS, print_page
+from service.cli.files import column_of, read_csv
+from service.cli.options import (
+    URL,
+    All,
+    AsJson,
+    CaFile,
+    Cursor,
+    KeyFile,
+    Limit,
+    Url,
+    complete_account,
+    given,
+)
 from service.cli.output import fail, note, print_json, print_pairs
-from service.cli.remote import Api, RefusedError, server_at, talk
+from service.cli.remote import Api, Page, RefusedError, pages, server_at, talk
 
-app = typer.Typer(name="contacts", help="Check phone numbers.", no_args_is_help=True)
+app = typer.Typer(
+    name="contacts", help="Check phone numbers, and list the results.", no_args_is_help=True
+)
 
 CHUNK = 200
 """Numbers in one request."""
@@ -34,7 +49,6 @@ TRIES = 5
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 PAGE = 1000
-HEADS = ("phone", "phone_number", "number", "input", "contact", "msisdn", "whatsapp", "mobile")
 COLUMNS = ("input", "status", "wa_id", "checked_at", "expires_at")
 AGAIN = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
@@ -43,9 +57,50 @@ AGAIN = frozenset(
 Item = dict[str, Any]
 
 
-@app.callback()
-def contacts() -> None:
-    """Check phone numbers."""
+OnlyAccount = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ACCOUNT",
+        help="The account. Default: the only one there is.",
+        autocompletion=complete_account,
+    ),
+]
+
+
+@app.command("list")
+def list_(
+    account: OnlyAccount = None,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NUMBER",
+            help="Only this number, as it was checked; may be repeated.",
+        ),
+    ] = None,
+    wa_id: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WA_ID", help="Only numbers with this wa_id; may be repeated."),
+    ] = None,
+    limit: Limit = 100,
+    all_: All = False,
+    cursor: Cursor = None,
+    url: Url = URL,
+    key_file: KeyFile = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what the WhatsApp client last said of the account's numbers."""
+    query = given(input=input_, wa_id=wa_id, cursor=cursor)
+
+    async def act(api: Api) -> Page:
+        name = account or await _only_account(api)
+        return await pages(api, ("accounts", name, "contacts"), query, None if all_ else limit)
+
+    server = server_at(url, key_file, ca_file)
+    print_page(
+        CONTACTS, talk(server, act, as_json=as_json), "no number is like that", as_json=as_json
+    )
 
 
 @app.command()
@@ -54,10 +109,7 @@ def check(
         Path,
         typer.Argument(metavar="FILE", help="A CSV file; a row of names at its top is optional."),
     ],
-    account: Annotated[
-        str | None,
-        typer.Option(metavar="ACCOUNT", help="The account. Default: the only one there is."),
-    ] = None,
+    account: OnlyAccount = None,
     column: Annotated[
         str | None,
         typer.Option(
@@ -117,38 +169,23 @@ class Row:
 
 
 def _read(file: Path, column: str | None) -> list[Row]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            lines = [line for line in csv.reader(opened) if any(cell.strip() for cell in line)]
-    except OSError as error:
-        fail(f"{file}: {error.strerror}", status=2)
-    except (UnicodeDecodeError, csv.Error):
-        fail(f"{file}: is no CSV in UTF-8", status=2)
+    lines = read_csv(file)
     if not lines:
         fail(f"{file}: holds no number", status=2)
-    head = [cell.strip().lower() for cell in lines[0]]
-    place = _place(file, head, column)
-    body = lines if place is None else lines[1:]
-    rows = [_row(line, place or 0, head) for line in body if len(line) > (place or 0)]
+    head = lines[0].names
+    place = column_of(file, head, column)
+    body = [line.cells for line in (lines if place is None else lines[1:])]
+    rows = [_row(cells, place or 0, head) for cells in body if len(cells) > (place or 0)]
     unusable = [row.input for row in rows if len(row.input) > MAX_CHARACTERS or "\0" in row.input]
     if unusable:
         fail(f"{file}: {len(unusable)} cells are no numbers; is it the right column?", status=2)
     return [row for row in rows if row.input]
 
 
-def _place(file: Path, head: list[str], column: str | None) -> int | None:
-    """Return which column holds the numbers; None, for the first, where the file has no names."""
-    if column is not None:
-        if column.lower() not in head:
-            fail(f"{file}: has no column {column}", status=2)
-        return head.index(column.lower())
-    return next((head.index(name) for name in HEADS if name in head), None)
-
-
-def _row(line: Sequence[str], place: int, head: Sequence[str]) -> Row:
-    named = dict(zip(head, (cell.strip() for cell in line), strict=False))
+def _row(cells: Sequence[str], place: int, head: Sequence[str]) -> Row:
+    named = dict(zip(head, cells, strict=False))
     at, how = named.get("opt_in_at"), named.get("opt_in_how")
-    return Row(line[place].strip(), {"at": at, "how": how} if at and how else None)
+    return Row(cells[place], {"at": at, "how": how} if at and how else None)
 
 
 async def _only_account(api: Api) -> str:

@@ -5,26 +5,31 @@ from typing import Annotated
 import typer
 
 from service.cli.documents import print_issues
-from service.cli.options import URL, AsJson, CaFile, KeyFile, Url
+from service.cli.options import (
+    URL,
+    AsJson,
+    CaFile,
+    KeyFile,
+    ListByDefault,
+    OfAccount,
+    Url,
+    given,
+)
 from service.cli.output import note, print_json
 from service.cli.remote import server_at, talk
 
 app = typer.Typer(
-    name="issues", invoke_without_command=True, no_args_is_help=False, rich_markup_mode="markdown"
+    name="issues",
+    cls=ListByDefault,
+    help="List what is wrong with the accounts, and dismiss what is past.",
 )
 
 
-@app.callback()
-def issues(
-    context: typer.Context,
-    url: Url = URL,
-    key_file: KeyFile = None,
-    ca_file: CaFile = None,
-    as_json: AsJson = False,
+@app.command("list")
+def list_(
+    url: Url = URL, key_file: KeyFile = None, ca_file: CaFile = None, as_json: AsJson = False
 ) -> None:
-    """List what is wrong with the accounts, and how to cure it."""
-    if context.invoked_subcommand is not None:
-        return
+    """List what is wrong with the accounts, and how to cure it. 'list' may be left out."""
     server = server_at(url, key_file, ca_file)
     found = talk(server, lambda api: api.get("issues"), as_json=as_json)
     if as_json:
@@ -38,9 +43,7 @@ def issues(
 @app.command()
 def dismiss(
     code: Annotated[str, typer.Argument(metavar="CODE", help="The code, as the list has it.")],
-    account: Annotated[
-        str | None, typer.Option(metavar="ACCOUNT", help="Only of this account.")
-    ] = None,
+    account: OfAccount = None,
     subject: Annotated[
         str | None, typer.Option(metavar="SUBJECT", help="Only about this, as the list has it.")
     ] = None,
@@ -53,8 +56,7 @@ def dismiss(
 
     An issue whose cause is there now is refused: it passes by itself once that is cured.
     """
-    given = {"account": account, "subject": subject}
-    query = {name: value for name, value in given.items() if value is not None}
+    query = given(account=account, subject=subject)
     server = server_at(url, key_file, ca_file)
     answer = talk(server, lambda api: api.delete("issues", code, query=query), as_json=as_json)
     if as_json:
