@@ -54,7 +54,6 @@ app = typer.Typer(
     name="ackgate",
     cls=_Root,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     epilog="Exit status: 0 done; 1 not done, after one line that says why; "
