@@ -1,6 +1,7 @@
 """`ackgate journal` and `ackgate audit`: what came in, and what was done."""
 
 import json
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -76,10 +77,9 @@ def show(
 
 def _readable(body: str) -> str:
     """Return a body as indented JSON where it is JSON, else its lines as they came."""
-    try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=True)
-    except (ValueError, RecursionError):
-        return "\n".join(map(printable, body.splitlines()))
+    with suppress(ValueError, RecursionError):
+        body = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    return "\n".join(map(printable, body.splitlines()))
 
 
 @app.command()

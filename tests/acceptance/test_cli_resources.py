@@ -140,6 +140,13 @@ async def test_callbacks_are_listed_shown_and_replayed(install: Install) -> None
     assert TOKEN not in shown
 
 
+async def test_a_body_is_readable_and_can_not_play_with_the_terminal() -> None:
+    for body, line in (('{"text":"für\x9b31m"}', '  "text": "für?31m"'), ("für\x1b[", "für?[")):
+        async with serving(answers({"id": 1, "body": body})) as url:
+            shown = (await run("journal", "show", "1", url=url)).stdout
+        assert line in shown.splitlines()
+
+
 async def test_the_audit_trail_is_listed_with_who_decided(manual: Installation) -> None:
     hash_ = await manual.change()
     words = ("acknowledge", "main", WA_ID, "--hash", hash_, "--wait", "10", "--note", "called")

@@ -17,8 +17,9 @@ from tests.acceptance.conftest import (
     CloudInstallation,
     Installation,
     Json,
+    OpenShop,
 )
-from tests.acceptance.webhooks import mismatch, told, wrote
+from tests.acceptance.webhooks import contact, envelope, mismatch, text, told, value, wrote
 
 EVIDENCE = {"method": "called back", "reference": "T-17"}
 
@@ -108,14 +109,22 @@ async def test_a_hash_that_nobody_knows_is_approved_on_the_cloud_api_alone(
 
 
 async def test_a_thousand_are_decided_in_one_request_and_one_more_is_refused(
-    manual: Installation,
+    open_shop: OpenShop,
 ) -> None:
-    items = [item(f"1631555{n:04}", HASH_A) for n in range(1001)]
-    status, problem = await post(manual, *items)
+    shop = await open_shop(accounts={"shop": {"trust_first_use": False}})
+    users = [f"1631555{n:04}" for n in range(1001)]
+    contacts = [contact(HASH_A, wa_id=user) for user in users]
+    texts = [text(n / 100, wa_id=user) for n, user in enumerate(users)]
+    await shop.come(envelope(value(contacts, texts)))
+    items = [item(user, HASH_A, "shop") for user in users]
+    status, problem = await post(shop, *items)
     assert (status, problem["errors"][0]["field"]) == (422, "items")
-    answered = await answers(manual, *items[:1000])
-    assert [one["user"] for one in answered] == [one["user"] for one in items[:1000]]
-    assert {one["status"] for one in answered} == {404}
+    answered = await answers(shop, *items[:1000])
+    assert [one["user"] for one in answered] == users[:1000]
+    assert {(one["status"], one["identity"]["state"]) for one in answered} == {
+        (200, "acknowledged")
+    }
+    assert await shop.state(users[1000]) == "pending"
 
 
 @pytest.mark.parametrize(
