@@ -368,7 +368,7 @@ class TestRestore:
         assert "came later" not in notes(path)
         assert path.stat().st_mode & 0o777 == 0o600
         names = {file.name for file in path.parent.iterdir()}
-        assert names == {"ackgate.db", "ackgate.db.lock", kept.name}
+        assert names == {"ackgate.db", "ackgate.db.lock", "ackgate.db.backed-up", kept.name}
         assert maintenance.upgrade(path) == (upgrades.latest(), upgrades.latest())
 
     def test_keeps_what_a_killed_service_had_only_in_its_log(

@@ -17,7 +17,7 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
-from service.store.database import JournalRow
+from service.store.database import JournalRow, Transaction
 from service.store.journal import list_journal
 from service.store.retention import Limits, next_chunk, next_quarantined, oldest_entry
 from service.store.schema import audit, journal, users
@@ -98,12 +98,17 @@ async def kept(database: SQLiteDatabase) -> list[int]:
 async def fill(database: SQLiteDatabase, count: int, days_ago: float, size: int = 400) -> None:
     """Keep many old callbacks."""
     sql = (
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-        "INSERT INTO journal (account, received_at, state, content_type, content_encoding, "
-        "headers, body) SELECT 'main', ? + i, 'applied', '', '', '[]', randomblob(?) FROM n"
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT INTO journal (id, account, received_at, state, content_type, content_encoding, "
+        "headers, body) SELECT ? + i, 'main', ? + i, 'applied', '', '', '[]', randomblob(?) FROM n"
     )
-    values = (count, NOW - round(days_ago * DAY), size)
-    await database.write(lambda c: c.exec_driver_sql(sql, values))
+
+    async def work(transaction: Transaction) -> None:
+        ids = [transaction.new_journal_id() for _ in range(count)]
+        values = (count - 1, ids[0], NOW - round(days_ago * DAY), size)
+        await transaction.run(lambda c: c.exec_driver_sql(sql, values))
+
+    await within(database, work)
 
 
 async def test_what_is_older_than_thirty_days_goes_and_the_rest_stays(
@@ -265,6 +270,9 @@ async def test_accepting_goes_on_while_a_hundred_thousand_callbacks_are_deleted(
     database: SQLiteDatabase, ledger: Ledger
 ) -> None:
     await fill(database, 100_000, 40)
+    # The newest row is never deleted.
+    newer = IdentitySeen("1", "A", Moment(NOW))
+    await ledger.submit(RecordCallback("main", NOW, "digest", (newer,), row(0), request_id="one"))
     deleting = asyncio.create_task(Keeper(ledger, database).look())
 
     async def send(sender: int) -> int:
@@ -277,7 +285,7 @@ async def test_accepting_goes_on_while_a_hundred_thousand_callbacks_are_deleted(
             await asyncio.sleep(0.01)
         return sent
 
-    sent = sum(await asyncio.gather(*(send(n) for n in range(4))))
+    sent = 1 + sum(await asyncio.gather(*(send(n) for n in range(4))))
     assert deleting.result() == 100_000
     assert sent > 100, "in one transaction it would be four"
     assert len(await database.read(lambda c: c.execute(select(journal.c.id)).all())) == sent
