@@ -337,6 +337,7 @@ async def test_a_body_whose_sender_is_not_known_is_cut_in_time_though_it_keeps_c
     await assert_over(beside_strangers)
 
 
+@pytest.mark.slow
 async def test_large_bodies_one_after_another_are_taken_for_no_head_without_end(
     serve: Serve,
 ) -> None:
@@ -358,6 +359,7 @@ def dense(element: bytes) -> bytes:
 CONTACT = b'{"input":"+16315550001","status":"valid","wa_id":"16315550001"},'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "element",
     [b"[[]],", b'"ab",', b'{"a":1},', CONTACT],
@@ -402,6 +404,7 @@ async def test_a_client_that_never_answers_holds_up_no_callback_and_no_memory(
     await assert_over(child)
 
 
+@pytest.mark.slow
 async def test_long_polls_in_thousands_are_answered_and_hold_up_nobody(serve: Serve) -> None:
     child = await serve(accounts={"main": {"timeout_seconds": 60}})
     async with flood(URL(child.base).port, 3_000, CHANGE) as changes:

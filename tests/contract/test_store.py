@@ -227,7 +227,7 @@ known_users = st.fixed_dictionaries(
 
 class TestUsers:
     def test_whatever_is_saved_of_a_user_comes_back(self, make: Make) -> None:
-        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(suppress_health_check=[HealthCheck.too_slow])
         @given(known_users, known_users)
         def check(first: dict[str, Any], second: dict[str, Any]) -> None:
             async def work(transaction: Transaction) -> User:

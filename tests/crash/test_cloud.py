@@ -29,7 +29,9 @@ def large() -> Callback:
     return Callback("", "", webhooks.webhook(*updates), cloud=True)
 
 
-@pytest.mark.parametrize("slices", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "slices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 4))]
+)
 async def test_a_webhook_that_was_cut_off_between_its_slices_is_in_effect_once_it_comes_again(
     load: Load, start: Start, slices: int
 ) -> None:

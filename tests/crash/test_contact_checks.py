@@ -10,7 +10,7 @@ import pytest
 from service.simulator import Simulator
 from tests.acceptance.conftest import until
 from tests.crash.conftest import TOKEN, Command, Start
-from tests.crash.test_matrix import MATRIX
+from tests.crash.test_matrix import points_where
 
 COUNT = 150
 NUMBERS = [f"+1631556{n:04}" for n in range(COUNT)]
@@ -32,7 +32,7 @@ def open_checks(command: Command) -> int:
     return int(command.rows("SELECT count(*) FROM contacts WHERE due_at IS NOT NULL")[0][0])
 
 
-@pytest.mark.parametrize("name", [n for n in MATRIX if n.startswith(("check.", "recheck."))])
+@pytest.mark.parametrize("name", points_where(lambda n: n.startswith(("check.", "recheck."))))
 async def test_a_kill_while_contacts_are_checked(
     command: Command, simulator: Simulator, start: Start, name: str
 ) -> None:
@@ -53,7 +53,7 @@ async def test_a_kill_while_contacts_are_checked(
     assert simulator.contacts.counts["limited"] == 0
 
 
-@pytest.mark.parametrize("name", [n for n in MATRIX if n.startswith("messages.")])
+@pytest.mark.parametrize("name", points_where(lambda n: n.startswith("messages.")))
 async def test_a_kill_while_messages_are_written_counts_none_twice(
     command: Command, start: Start, name: str
 ) -> None:

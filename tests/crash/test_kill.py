@@ -9,15 +9,18 @@ import pytest
 
 from tests.crash.conftest import SEED, Command, Load, Start
 
-KILLS = int(os.environ.get("ACKGATE_TEST_KILLS", "100"))
+PARTS = 4
+"""So many processes of pytest-xdist can share the kills."""
+KILLS = int(os.environ.get("ACKGATE_TEST_KILLS", "100")) // PARTS
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.timeout(900)
 async def test_nothing_that_got_a_200_is_lost_by_a_kill_at_any_moment(
-    command: Command, load: Load, start: Start
+    command: Command, load: Load, start: Start, part: int
 ) -> None:
-    chance = random.Random(SEED)
+    chance = random.Random(f"{SEED} {part}")
     for _ in range(KILLS):
         process = await start()
         assert await command.ready(process), "the service did not start again"
@@ -34,6 +37,6 @@ async def test_nothing_that_got_a_200_is_lost_by_a_kill_at_any_moment(
     await load.deliver_again()
     await command.until_idle()
     load.assert_as_the_rules_give()
-    assert len(load.accepted) > 100
+    assert len(load.accepted) > KILLS
     process.send_signal(signal.SIGTERM)
     assert await process.wait() == 0

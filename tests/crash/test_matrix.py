@@ -88,11 +88,18 @@ MATRIX = {
 }
 CONTACTS = ("check.", "recheck.", "messages.")
 """Points of contact checks, which `test_contact_checks.py` comes to."""
-BROAD = {"start.after_leases_cleared", "stop.after_close", "ledger.after_commit", "ask.after_get"}
+BROAD = {
+    "start.after_leases_cleared",
+    "stop.after_close",
+    "ledger.after_commit",
+    "ask.after_get",
+    "check.after_answer",
+    "messages.after_write",
+}
 """Points that `make test` comes to; the others are left to `make test-all`."""
 
 
-def _points(chosen: Callable[[str], bool]) -> list[Any]:
+def points_where(chosen: Callable[[str], bool]) -> list[Any]:
     return [
         pytest.param(name, marks=() if name in BROAD else pytest.mark.slow)
         for name in MATRIX
@@ -100,9 +107,9 @@ def _points(chosen: Callable[[str], bool]) -> list[Any]:
     ]
 
 
-UNDER_LOAD = _points(lambda name: not name.startswith(("start.", "stop.", *CONTACTS)))
-STARTING = _points(lambda name: name.startswith("start."))
-STOPPING = _points(lambda name: name.startswith("stop."))
+UNDER_LOAD = points_where(lambda name: not name.startswith(("start.", "stop.", *CONTACTS)))
+STARTING = points_where(lambda name: name.startswith("start."))
+STOPPING = points_where(lambda name: name.startswith("stop."))
 
 
 def points_of_the_code() -> Iterator[str]:

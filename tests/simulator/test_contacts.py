@@ -437,6 +437,7 @@ def spelled(count: int) -> Iterator[str]:
         yield spelling.format(631, 500 + number // 10_000, f"{number % 10_000:04}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sim", [ONE_BY_ONE], indirect=True)
 async def test_twenty_thousand_numbers_are_all_answered_although_callbacks_go_astray(
     sim: Simulator, business: Business, webhook: Webhook
