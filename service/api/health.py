@@ -39,10 +39,13 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def _store_checks(context: AppContext) -> dict[str, dict[str, Any]]:
+    fault = context.database.fault()
+    able = fault is None and await context.storage.can_write()
+    why_not = "the database can't be written" if fault is None else str(fault)
     return {
         "service": _check(context.ready, "starting or stopping"),
         "queue": _check(not context.ledger.full, "too many callbacks wait to be stored"),
-        "database": _check(await context.storage.can_write(), "the database can't be written"),
+        "database": _check(able, why_not),
     }
 
 
@@ -93,7 +96,10 @@ def _settings_check(inspector: Inspector) -> dict[str, Any]:
 
 
 async def _disk_check(context: AppContext) -> dict[str, Any]:
-    free = await context.database.free_bytes()
+    try:
+        free = await context.database.free_bytes()
+    except UnavailableError:
+        return _check(False, "it can't be told how much is free", otherwise="warn")
     why = f"less than {LOW_DISK_BYTES // MEBIBYTE} MiB are free"
     return _check(free >= LOW_DISK_BYTES, why, otherwise="warn") | {"free_bytes": free}
 
@@ -143,11 +149,12 @@ async def metrics(request: web.Request) -> web.Response:
     shown = context.metrics
     now = context.ledger.clock()
     shown.write_queue.set(context.ledger.waiting)
-    shown.disk_free.set(await context.database.free_bytes())
     files = await context.database.files()
     shown.log_bytes.set(files.log_bytes)
     shown.backup_age.set(math.inf if files.backed_up_at is None else _age(now, files.backed_up_at))
     _count_issues(context)
+    with suppress(UnavailableError):
+        shown.disk_free.set(await context.database.free_bytes())
     with suppress(UnavailableError):
         await _count(context, now)
     text, media_type = shown.render(",".join(request.headers.getall("Accept", ())))

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from service.ledger.ledger import FullError
-from service.store.database import UnavailableError
+from service.store.database import FaultError, UnavailableError
 from service.webhooks.body import RefusedError
 
 MEDIA_TYPE = "application/problem+json"
@@ -103,6 +103,8 @@ def problem_of(error: Exception) -> web.Response:
             return response
         case RefusedError() | FullError():
             return _refused_body(error)
+        case FaultError():
+            return answer(503, str(error), code=error.code)
         case UnavailableError():
             return answer(503, "the database can't be used right now")
     log.error("a request failed", exc_info=error)

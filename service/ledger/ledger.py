@@ -19,6 +19,7 @@ from service.store.database import (
     ChangeSet,
     ConflictError,
     Database,
+    FaultError,
     UnavailableError,
     let_others_join,
 )
@@ -195,7 +196,7 @@ class Ledger:
         failpoints.reached("ledger.after_answer")
 
     def _fail(self, batch: list[_Waiting], error: UnavailableError) -> None:
-        if self.available:
+        if self.available and not isinstance(error, FaultError):
             log.error("the database can't be written", error=str(error))
         self.available = False
         self.refused += 1

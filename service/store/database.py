@@ -64,6 +64,17 @@ class ConflictError(UnavailableError):
     """
 
 
+class FaultError(UnavailableError):
+    """The database can't be used until a person has seen to it, and the store has logged so.
+
+    `code` says for programs what is wrong.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class JournalRow(NamedTuple):
     """A callback as it came over the wire. `headers` is a JSON list of pairs.
 
@@ -206,8 +217,14 @@ class Database(Protocol):
         Raises UnavailableError.
         """
 
+    def fault(self) -> FaultError | None:
+        """Return what keeps the database from being used until a person has seen to it, if any."""
+
     async def free_bytes(self) -> int:
-        """Return what is free where the database lies, as far as this process may use it."""
+        """Return what is free where the database lies, as far as this process may use it.
+
+        Raises UnavailableError.
+        """
 
     async def files(self) -> Files:
         """Return what is to be known of the database's files besides."""

@@ -11,11 +11,13 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
+import structlog
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -28,6 +30,7 @@ from service.store.database import (
     Clock,
     ConflictError,
     Database,
+    FaultError,
     Files,
     RecipientQuery,
     StoreError,
@@ -37,13 +40,17 @@ from service.store.database import (
 )
 from service.store.gate import Gate, Reads
 from service.store.sqlite_checkpoints import PASSIVE, Checkpoints
+from service.store.sqlite_faults import Faults
 from service.store.sqlite_files import (
     BUSY_TIMEOUT_SECONDS,
+    PAGES_A_STEP,
     FileLock,
+    beside,
     look_at_files,
     path_of,
     pragmas,
     prepare_file,
+    sync,
 )
 from service.store.sqlite_statements import SQLiteReads, SQLiteTransaction
 
@@ -59,6 +66,9 @@ _TAKEN = {
 }
 _FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 """Not the database fails here but what it was asked: trying again would not help."""
+
+
+log = structlog.get_logger(__name__)
 
 
 async def open_database(url: str, *, migrate: bool = True) -> Database:
@@ -79,6 +89,7 @@ class SQLiteDatabase:
         self._path = path
         self._lock = FileLock(path)
         self._turn = asyncio.Lock()
+        self._faults = Faults(path)
         self._writer = _engine(path, read_only=False, connections=1)
         self._copier = _engine(path, read_only=False, connections=1)
         self._readers = _engine(path, read_only=True, connections=READERS)
@@ -123,11 +134,13 @@ class SQLiteDatabase:
             )
         ((user_id, journal_id),) = rows
         self._user_ids, self._journal_ids = itertools.count(user_id), itertools.count(journal_id)
+        self._faults.begin()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Begin a transaction; see `Database.transaction`."""
         async with self._turn:
+            self._faults.refuse()
             with _translated():
                 async with _connected(self._writer) as (connection, driver):
                     try:
@@ -140,6 +153,7 @@ class SQLiteDatabase:
                             self._journal_ids.__next__,
                         )
                         failpoints.reached("store.before_commit")
+                        self._faults.refuse()
                         await _commit(connection, driver)
                         failpoints.reached("store.after_commit")
                     except BaseException:
@@ -164,6 +178,7 @@ class SQLiteDatabase:
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot; see `Database.read`."""
+        self._faults.refuse()
         with _translated():
             async with self._readers.begin() as connection:
                 return await connection.run_sync(query)
@@ -175,6 +190,7 @@ class SQLiteDatabase:
     @asynccontextmanager
     async def _gate_snapshot(self) -> AsyncIterator[Reads]:
         """Open a snapshot for the gate's statements."""
+        self._faults.refuse()
         with _translated():
             async with _connected(self._gate_reader) as (connection, driver):
                 try:
@@ -183,9 +199,14 @@ class SQLiteDatabase:
                 finally:
                     await _roll_back(connection, driver)
 
+    def fault(self) -> FaultError | None:
+        """Return what keeps the file from being used; see `Database.fault`."""
+        return self._faults.found()
+
     async def free_bytes(self) -> int:
         """Return what is free on the file system of the file."""
-        return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
+        with _translated():
+            return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
 
     async def files(self) -> Files:
         """Return the size of the log, and when the last backup was made; see `Database.files`."""
@@ -199,16 +220,43 @@ class SQLiteDatabase:
             return await _copy(self._writer)
 
     async def close(self) -> None:
-        """Finish what was begun, and let the file go."""
+        """Finish what was begun, and let the file go; one that is lost is written once more."""
         failpoints.reached("stop.before_close")
         await asyncio.gather(*self._writes, return_exceptions=True)
         await self._checkpoints.close()
         await self._gate.close()
         async with self._turn:
+            is_rescued = self._faults.is_lost and await self._rescue()
             for engine in (self._copier, self._readers, self._gate_reader, self._writer):
                 await engine.dispose()
+            if is_rescued:
+                self._faults.remove_left_log()
         failpoints.reached("stop.after_close")
         self._lock.release()
+
+    async def _rescue(self) -> bool:
+        """Write the open file, which has lost its name, to a new one beside; return whether it is.
+
+        Every callback that was answered 200 is in it.
+        """
+        now = datetime.now(UTC)
+        target = self._path.with_name(f"{self._path.name}.rescued-{now:%Y%m%dT%H%M%SZ}")
+        try:
+            with beside(self._path) as copy:
+                async with (
+                    _connected(self._writer) as (_, driver),
+                    aiosqlite.connect(copy, isolation_level=None) as fresh,
+                ):
+                    await driver.backup(fresh, pages=PAGES_A_STEP)
+                    await fresh.execute("PRAGMA journal_mode = DELETE")
+                sync(copy)
+                copy.rename(target)
+                sync(target.parent)
+        except (sqlite3.Error, DBAPIError, OSError, StoreError) as error:
+            log.critical("the open database could not be rescued", error=str(_cause(error)))
+            return False
+        log.warning("the open database was rescued: put it in its place", file=str(target))
+        return True
 
 
 @asynccontextmanager
