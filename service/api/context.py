@@ -11,12 +11,12 @@ from aiohttp import web
 
 from service.ledger.contacts import Messages
 from service.ledger.ledger import Ledger
-from service.model.account_checks import IdentityCheck
+from service.model.account_checks import IdentityCheck, Issue
 from service.model.gate import Reason
 from service.observability.metrics import Metrics
 from service.observability.tally import Tally
 from service.settings import Settings
-from service.store.accounts import free_reserve, write_reserve
+from service.store.accounts import CREATED, free_reserve, write_reserve
 from service.store.database import ChangeSet, Database, UnavailableError
 from service.webhooks.body import BodyReader, Reservation
 from service.whatsapp.cloud import Graph
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 LOW_DISK_BYTES = 268_435_456
 """Below this a warning: a few times the write-ahead log and the bodies that are being received."""
+
+CREATED_DETAIL = "a start made a new database: who was held or blocked before is not known to it"
 
 
 @dataclass(slots=True)
@@ -109,6 +111,7 @@ class AppContext:
     journal, one for each app. `catching_up`
     is set while the client may still be delivering callbacks of the service's downtime; `stopping`
     from the signal to stop on.
+    `created_at` (Unix ms) is set where a start made the database, until a person dismisses that.
     """
 
     settings: Settings
@@ -128,6 +131,7 @@ class AppContext:
         default_factory=lambda: Tally(log, "API requests without a valid key were refused")
     )
     catching_up: Reason | None = None
+    created_at: int | None = None
     ready: bool = False
     stopping: bool = False
 
@@ -136,6 +140,14 @@ class AppContext:
         reason = "unknown" if is_given else "missing"
         self.metrics.keys_refused.labels(reason).inc()
         self.refused_keys.count(reason)
+
+    def issues(self) -> Iterator[tuple[str, Issue]]:
+        """Give all issues, each with the name of its account or app in the journal."""
+        if self.created_at is not None:
+            yield "", Issue(CREATED, None, self.created_at, CREATED_DETAIL)
+        for name, inspector in self.inspectors.items():
+            for issue in inspector.issues():
+                yield name, issue
 
 
 APP_CONTEXT = web.AppKey("context", AppContext)

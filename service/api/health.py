@@ -168,10 +168,9 @@ def _age(now: int, since: int) -> float:
 
 def _count_issues(context: AppContext) -> None:
     context.metrics.issues.clear()
-    for inspector in context.inspectors.values():
-        for issue in inspector.issues():
-            if not issue.is_notice:
-                context.metrics.issues.labels(issue.account or "", issue.code).set(1)
+    for _, issue in context.issues():
+        if not issue.is_notice:
+            context.metrics.issues.labels(issue.account or "", issue.code).set(1)
 
 
 async def _count(context: AppContext, now: int) -> None:

@@ -13,6 +13,7 @@ from service.api.serializers import rfc3339
 from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
 from service.model.users import by_key
+from service.store.accounts import CREATED
 from service.webhooks.request_ids import REQUEST_ID
 from service.workers.monitoring import AppSubject
 
@@ -25,7 +26,7 @@ async def list_(request: web.Request) -> web.Response:
     """List what is wrong with the accounts, each with its cure."""
     context = app_context(request)
     await _look_at_journal(context)
-    return listed([_serialize(issue) for _, issue in _all(context)])
+    return listed([_serialize(issue) for _, issue in context.issues()])
 
 
 async def dismiss(request: web.Request) -> web.Response:
@@ -41,7 +42,7 @@ async def dismiss(request: web.Request) -> web.Response:
     await _look_at_journal(context)
     found = [
         (name, issue)
-        for name, issue in _all(context)
+        for name, issue in context.issues()
         if issue.code == code
         and asked.get("account", issue.account or "") == (issue.account or "")
         and asked.get("subject", issue.subject or "") == (issue.subject or "")
@@ -56,7 +57,9 @@ async def dismiss(request: web.Request) -> web.Response:
         )
         log.info("decision", account=name, decision="dismiss", code=code, caller=request[CALLER])
     for name in {name for name, _ in found}:
-        if (check := context.identity_checks.get(name)) is not None:
+        if code == CREATED:
+            context.created_at = None
+        elif (check := context.identity_checks.get(name)) is not None:
             check.dismissed = True
         else:
             await context.inspectors[name].look()
@@ -68,12 +71,6 @@ async def _look_at_journal(context: AppContext) -> None:
     for inspector in context.inspectors.values():
         if isinstance(inspector.subject, AppSubject):
             await inspector.look()
-
-
-def _all(context: AppContext) -> list[tuple[str, Issue]]:
-    """Return all issues, each with the name of its account or app in the journal."""
-    inspectors = context.inspectors.items()
-    return [(name, issue) for name, inspector in inspectors for issue in inspector.issues()]
 
 
 def _serialize(issue: Issue) -> dict[str, Any]:

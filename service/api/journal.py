@@ -56,9 +56,9 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _owner(name: str) -> dict[str, str | None]:
+def _owner(name: str | None) -> dict[str, str | None]:
     """Return the account, or the app whose callback is of several accounts or of none."""
-    if name.startswith(APP_MARK):
+    if name is not None and name.startswith(APP_MARK):
         return {"account": None, "app": name.removeprefix(APP_MARK)}
     return {"account": name}
 

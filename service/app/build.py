@@ -24,7 +24,7 @@ from service.model.policy import Policies
 from service.model.users import Kind
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.accounts import moved_back, need_cloud_release, note_policies
+from service.store.accounts import created_at, moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
 from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
@@ -79,6 +79,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     written = [(name, _written(policy)) for name, policy in policies.items()]
     await database.write(partial(note_policies, policies=written, now=database.clock()))
     context = _connect(settings, database, policies)
+    context.created_at = await database.read(created_at)
     stack.push_async_callback(context.ledger.close)
     stack.callback(context.refused_keys.close)
     for part in (context.clients, context.graphs, context.checkers):

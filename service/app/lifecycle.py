@@ -164,7 +164,9 @@ class Service:
         if server.internal is not None:
             host, port = server.internal.host, server.internal.port
             inside = self._take_address("server.internal", host, port)
-        database = await open_database(settings.database.url, migrate=migrate)
+        database = await open_database(
+            settings.database.url, migrate=migrate, create=settings.database.may_create
+        )
         self._stack.push_async_callback(database.close)
         context = self.context = await build(settings, database, self._stack)
         background = self.background = BackgroundTasks(context)

@@ -1,4 +1,4 @@
-"""`ackgate db`: upgrade, check, back up and restore the database."""
+"""`ackgate db`: make, upgrade, check, back up and restore the database."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from service.store.sqlite_files import path_of
 
 app = typer.Typer(
     name="db",
-    help="Upgrade, check, back up and restore the database.\n\n"
+    help="Make, upgrade, check, back up and restore the database.\n\n"
     "Run these as the user that the service runs as.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -37,19 +37,34 @@ def _one_line_errors() -> Iterator[None]:
 
 
 @app.command()
+def create(config: Config = None, as_json: AsJson = False) -> None:
+    """Make a new, empty database: the first one, or one in the place of one that is gone for good.
+
+    The service makes the first one itself, unless `database.create` is "never". It never makes one
+    where there was one before. Nobody is known to a new database, so nobody is held or blocked.
+    """
+    path = path_of(loaded(config).database.url)
+    with _one_line_errors():
+        maintenance.create(path)
+    show({"file": str(path)}, f"{path}: made", as_json=as_json)
+
+
+@app.command()
 def upgrade(config: Config = None, as_json: AsJson = False) -> None:
     """Bring the database to this release, after a backup beside it; create it where there is none.
 
     Not while the service runs. The service does the same when it starts, unless told --no-migrate.
     """
-    path = path_of(loaded(config).database.url)
+    database = loaded(config).database
+    path = path_of(database.url)
     with _one_line_errors():
-        before, after = maintenance.upgrade(path)
-    done = {"file": str(path), "before": before, "after": after}
+        opened = maintenance.upgrade(path, create=database.may_create)
+    before, after = opened.before, opened.after
     if before == after:
         line = f"{path}: nothing to do, the schema is at {after}"
     else:
         line = f"{path}: the schema went from {before or 'nothing'} to {after}"
+    done = {"file": str(path), "before": before, "after": after}
     show(done, line, as_json=as_json)
 
 

@@ -19,7 +19,7 @@ from service.cli.setup import quiet_logs
 from service.settings import Settings
 from service.store import maintenance
 from service.store.database import StoreError
-from service.store.sqlite_files import path_of
+from service.store.sqlite_files import has_known_id, path_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
@@ -80,15 +80,19 @@ def _check_file(path: Path) -> Check:
     try:
         report = maintenance.check(path, quick=True)
     except StoreError as error:
-        cure = (
-            "start the service, which makes it; or run this with its configuration, and as its user"
-        )
-        return Check("database", None, "fail", str(error), cure)
+        return Check("database", None, "fail", str(error), _cure_of_unread(path))
     if report.faults:
         cure = "see 'ackgate db check'; restore a backup where it is damaged"
         return Check("database", None, "fail", report.faults[0], cure)
     size = report.size // MEBIBYTE
     return Check("database", None, "pass", f"whole, {size} MiB, its schema at {report.schema}")
+
+
+def _cure_of_unread(path: Path) -> str:
+    """Return what to do about a file that can't be read."""
+    if not path.exists() and has_known_id(path):
+        return "put it back, or see 'ackgate db restore' and 'ackgate db create'"
+    return "start the service, which makes it; or run this with its configuration, and as its user"
 
 
 def _document(check: Check) -> dict[str, Any]:

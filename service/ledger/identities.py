@@ -200,4 +200,5 @@ class DismissIssue(Command[None]):
         dismiss(connection, self.account, self.code, self.subject, uow.now)
         reason = f"{self.code} {self.subject}" if self.subject else self.code
         context = uow.context(self.account, request_id=self.request_id)
-        uow.add_audit(self.account, context.entry("issue_dismissed", by=self.by, reason=reason))
+        entry = context.entry("issue_dismissed", by=self.by, reason=reason)
+        uow.add_audit(self.account or None, entry)

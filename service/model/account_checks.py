@@ -417,6 +417,8 @@ CURES: Mapping[str, str] = {
     "access_token the permission whatsapp_business_management for them",
     "webhook_unsubscribed": "run 'ackgate accounts setup ACCOUNT'",
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
+    "database_created": "where there was a database before: stop, and put it back, or restore a "
+    "backup with 'ackgate db restore'; else run 'ackgate issues dismiss database_created'",
     "unknown_number": "add an account with this phone_number_id to the configuration and restart, "
     "then replay these callbacks: they are in GET /api/v1/journal?state=quarantined; or run "
     "'ackgate issues dismiss unknown_number --subject SUBJECT', until the next one comes",
@@ -426,5 +428,5 @@ CURES: Mapping[str, str] = {
 NOTICES = frozenset({"settings_unreadable"})
 """The codes that only say something, and are no alarm."""
 
-PAST = frozenset({"identity_check_off", "unknown_number"})
-"""The codes of what callbacks showed that came: all others say how it is now."""
+PAST = frozenset({"identity_check_off", "unknown_number", "database_created"})
+"""The codes of what happened once: all others say how it is now."""

@@ -75,6 +75,12 @@ class DatabaseSettings(Table):
     """Where everything is kept."""
 
     url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///var/ackgate.db"
+    create: Literal["if-missing", "never"] = "if-missing"
+
+    @property
+    def may_create(self) -> bool:
+        """Whether a start may make a new database."""
+        return self.create != "never"
 
 
 class ReconcilerSettings(Table):

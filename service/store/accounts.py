@@ -14,13 +14,14 @@ from sqlalchemy import (
 )
 
 from service.model.users import State
+from service.store.journal import dismissed_of
 from service.store.schema import (
     accounts,
     audit,
     installation,
     users,
 )
-from service.store.upgrades import OLDEST_KEY
+from service.store.upgrades import CREATED_KEY, OLDEST_KEY
 
 
 def account_rows(connection: Connection) -> dict[str, Row[Any]]:
@@ -40,6 +41,18 @@ def free_reserve(connection: Connection, now: int) -> None:
     tried = installation.c.key.in_(("reserve", "probed_at"))
     connection.execute(installation.delete().where(tried))
     connection.execute(installation.insert().values(key="probed_at", value=str(now)))
+
+
+CREATED = "database_created"
+"""The code of the issue that a start made a new database."""
+
+
+def created_at(connection: Connection) -> int | None:
+    """Return when (Unix ms) a start made the database; None where a person did, or dismissed it."""
+    query = select(installation.c.value).where(installation.c.key == CREATED_KEY)
+    found = connection.execute(query).scalar()
+    dismissed = dismissed_of(connection, "", CREATED)
+    return None if found is None or dismissed else int(found)
 
 
 def alive_at(connection: Connection) -> int | None:

@@ -22,8 +22,8 @@ from service.store.sqlite_files import (
     beside,
     connect,
     copy_to,
+    need_folder,
     note_backup,
-    prepare_file,
     sync,
 )
 
@@ -50,13 +50,21 @@ class Contents:
     last_callback_at: int | None
 
 
-def upgrade(path: Path) -> tuple[str | None, str | None]:
-    """Bring a file, or a new one, to this release; return its schema before and after."""
-    prepare_file(path)
-    with _explained(path), _locked(path):
-        before = _schema_of(path)
-        upgrades.bring_up(path, migrate=True)
-        return before, _schema_of(path)
+def create(path: Path) -> None:
+    """Make a new, empty database, also where there was one before that is gone."""
+    need_folder(path)
+    with _explained(path), _locked(path) as lock:
+        if not upgrades.is_empty(path):
+            raise StoreError(f"{path}: exists already; move it away first")
+        lock.note_id(None)
+        upgrades.bring_up(path, lock, migrate=True, create=True)
+
+
+def upgrade(path: Path, *, create: bool = True) -> upgrades.Opened:
+    """Bring a file to this release, or make it where there is none and `create` says so."""
+    need_folder(path)
+    with _explained(path), _locked(path) as lock:
+        return upgrades.bring_up(path, lock, migrate=True, create=create)
 
 
 def check(path: Path, *, quick: bool = False) -> Report:
@@ -114,12 +122,13 @@ def restore(path: Path, backup: Path, now: datetime, progress: Progress) -> Path
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and backup.exists() and path.samefile(backup):
             raise StoreError(f"{backup}: is the database itself; name a backup")
-        with _locked(path), beside(path) as fresh:
+        with _locked(path) as lock, beside(path) as fresh:
             _take_over(backup, fresh, progress)
-            _mark(fresh, now)
+            database_id = _mark(fresh, now)
             kept = _set_aside(path, now)
             fresh.rename(path)
             sync(path.parent)
+            lock.note_id(database_id)
             return kept
 
 
@@ -152,11 +161,11 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[FileLock]:
     lock = FileLock(path)
     lock.take()
     try:
-        yield
+        yield lock
     finally:
         lock.release()
 
@@ -165,11 +174,6 @@ def _open(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreError(f"{path}: no such file")
     return connect(path, read_only=True)
-
-
-def _schema_of(path: Path) -> str | None:
-    with closing(connect(path)) as raw:
-        return upgrades.current(raw)
 
 
 def _take_over(backup: Path, fresh: Path, progress: Progress) -> None:
@@ -183,13 +187,16 @@ def _take_over(backup: Path, fresh: Path, progress: Progress) -> None:
         raise StoreError(f"{backup}: {faults[0]}")
 
 
-def _mark(fresh: Path, now: datetime) -> None:
+def _mark(fresh: Path, now: datetime) -> str:
+    """Make accounts and users unverified; return the id of the database."""
     raw = sqlite3.connect(fresh, isolation_level=None)
     with closing(raw), _speaking(raw) as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         mark(connection, round(now.timestamp() * 1000))
         connection.commit()
+        database_id = upgrades.give_id(raw)
     sync(fresh)
+    return database_id
 
 
 def _contents(raw: sqlite3.Connection) -> Contents:

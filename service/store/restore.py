@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, exists, func, insert, literal, not_, select, true, update
 
 from service.model.users import AuditEntry, Kind, State
-from service.store.schema import accounts, audit, outbox, unverified, users
+from service.store.schema import accounts, audit, installation, outbox, unverified, users
+from service.store.upgrades import CREATED_KEY
 
 CHUNK = 500
 RESTORED = "restored from a backup; what came in since is unknown"
@@ -28,6 +29,7 @@ def mark(connection: Connection, now: int) -> None:
     connection.execute(insert(accounts).from_select(["name"], unknown))
     connection.execute(update(accounts).values(unverified_since=now))
     connection.execute(delete(unverified))
+    connection.execute(delete(installation).where(installation.c.key == CREATED_KEY))
     everybody = select(users.c.account, users.c.id).order_by(users.c.account, users.c.id)
     connection.execute(insert(unverified).from_select(["account", "user_id"], everybody))
     _unschedule(connection, now)

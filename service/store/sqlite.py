@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -47,9 +48,9 @@ from service.store.sqlite_files import (
     FileLock,
     beside,
     look_at_files,
+    need_folder,
     path_of,
     pragmas,
-    prepare_file,
     sync,
 )
 from service.store.sqlite_statements import SQLiteReads, SQLiteTransaction
@@ -71,10 +72,13 @@ _FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Interf
 log = structlog.get_logger(__name__)
 
 
-async def open_database(url: str, *, migrate: bool = True) -> Database:
-    """Open the configured database. Raises StoreError, one line, where it can't be used."""
+async def open_database(url: str, *, migrate: bool = True, create: bool = True) -> Database:
+    """Open the configured database, which is made where there is none and `create` says so.
+
+    Raises StoreError, one line, where it can't be used.
+    """
     database = SQLiteDatabase(path_of(url))
-    await database.open(migrate=migrate)
+    await database.open(migrate=migrate, create=create)
     return database
 
 
@@ -101,24 +105,34 @@ class SQLiteDatabase:
         self._user_ids = itertools.count(1)
         self._journal_ids = itertools.count(1)
 
-    async def open(self, *, migrate: bool = True) -> None:
+    async def open(self, *, migrate: bool = True, create: bool = True) -> None:
         """Take the file for this process, bring its schema up to date, and open it.
 
-        Raises StoreError, one line, where the file is in use, too new, or not to be used.
+        Raises StoreError, one line, where the file is in use, too new, or not to be used; and where
+        there is none, and one was here before, or `create` is not set.
         """
-        prepare_file(self._path)
+        need_folder(self._path)
         self._lock.take()
         try:
             failpoints.reached("start.before_migration")
-            await asyncio.to_thread(upgrades.bring_up, self._path, migrate=migrate)
+            bring_up = partial(upgrades.bring_up, self._path, self._lock, created_at=self.clock())
+            opened = await asyncio.to_thread(bring_up, migrate=migrate, create=create)
             failpoints.reached("start.after_migration")
+            self._say(opened)
             await self._begin_anew()
-        except (sqlite3.Error, DBAPIError) as error:
+        except (sqlite3.Error, DBAPIError, OSError) as error:
             await self.close()
             raise StoreError(f"database.url: {self._path}: {_cause(error)}") from None
         except StoreError:
             await self.close()
             raise
+
+    def _say(self, opened: upgrades.Opened) -> None:
+        """Log what was done to the file."""
+        if opened.before is None:
+            log.warning(
+                "made a new database: nobody is known, nobody is held", file=str(self._path)
+            )
 
     async def _begin_anew(self) -> None:
         """End the leases of the process before, which is dead, and find the first free ids."""

@@ -28,11 +28,43 @@ def path_of(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
+DEFAULT_FOLDER = Path("var")
+"""The only folder that is made: another one that is missing may be a volume that is not mounted."""
+
+
+def need_folder(path: Path) -> None:
+    """Make the default folder of the file; raise StoreError where any other one is missing."""
+    folder = path.parent
+    try:
+        if folder == DEFAULT_FOLDER:
+            folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"database.url: {folder}: {error.strerror}") from None
+    if not folder.is_dir():
+        raise StoreError(f"database.url: {folder}: no such folder: make it, or mount its volume")
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def has_known_id(path: Path) -> bool:
+    """Return whether the lock file names a database that belongs here."""
+    try:
+        return _lock_of(path).stat().st_size > 0
+    except OSError:
+        return False
+
+
 class FileLock:
-    """The lock that keeps a second process from the same file; it ends with the process."""
+    """The lock that keeps a second process from the same file; it ends with the process.
+
+    The lock file stays, and holds the id of the database that belongs beside it: where that one is
+    missing, it is not silently replaced by a new one.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + ".lock")
+        self._path = _lock_of(path)
         self._descriptor: int | None = None
 
     def take(self) -> None:
@@ -51,6 +83,19 @@ class FileLock:
             ) from None
         self._descriptor = descriptor
 
+    @property
+    def database_id(self) -> str | None:
+        """The id of the database that belongs here; None where none is known."""
+        return self._path.read_text(errors="replace").strip() or None
+
+    def note_id(self, database_id: str | None) -> None:
+        """Write the id to the lock file, and see to it that it is on disk."""
+        with self._path.open("r+") as file:
+            file.truncate()
+            file.write(f"{database_id}\n" if database_id else "")
+        sync(self._path)
+        sync(self._path.parent)
+
     def release(self) -> None:
         """Let it go."""
         if self._descriptor is not None:
@@ -61,7 +106,6 @@ class FileLock:
 def prepare_file(path: Path) -> None:
     """Create the file, where there is none, readable by its owner alone."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StoreError(f"database.url: {path}: {error.strerror}") from None

@@ -1,6 +1,14 @@
-"""Bringing a database up to date, and refusing one that is too new for this release."""
+"""Bringing a database up to date, and refusing one that is not to be used.
 
+That is one that is too new for this release, another one than was here before, and a new one where
+there was one before.
+"""
+
+import secrets
 import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -10,34 +18,122 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from service.store.database import StoreError
-from service.store.sqlite_files import beside, connect, copy_to, sync
+from service.store.sqlite_files import FileLock, beside, connect, copy_to, prepare_file, sync
 
 OLDEST_KEY = "oldest_migration"
+ID_KEY = "database_id"
+CREATED_KEY = "created_at"
+"""Keys of the table `installation`."""
+
+_GONE = (
+    "put it back, restore a backup with 'ackgate db restore', "
+    "or begin anew with 'ackgate db create'"
+)
+_ANOTHER = (
+    "another database than the one that was here: put that one back; or move this one away, and "
+    "restore from it with 'ackgate db restore', or begin anew with 'ackgate db create'"
+)
 
 
-def bring_up(path: Path, *, migrate: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What was done to a file: its schema before, None where it is new, and now."""
+
+    before: str | None
+    after: str
+
+
+def bring_up(
+    path: Path, lock: FileLock, *, migrate: bool, create: bool, created_at: int | None = None
+) -> Opened:
     """Migrate a SQLite file to this release, after a backup; or only check it.
 
-    Raises StoreError where the file needs a newer release, or a migration that is not wanted.
+    Where there is no file, or an empty one, it is made if `create` says so, and notes `created_at`
+    (Unix ms), so that a person is told. `lock` is the lock of the file, taken, and is told which
+    database belongs here.
+
+    Raises StoreError where the file needs a newer release, or a migration that is not wanted; where
+    it is not the one that was here; and where there is none, and none may be made.
     """
-    raw = connect(path)
-    try:
+    known = lock.database_id
+    if _has_no_bytes(path):
+        _need_new(path, known, create=create)
+    prepare_file(path)
+    with closing(connect(path)) as raw:
         found, head = current(raw), latest()
         why_not = unfit(raw)
         if why_not is not None:
             raise StoreError(f"{path}: {why_not}")
-        if found is not None and found >= head:
-            return
-        if not migrate:
+        if found is None:
+            _need_new(path, known, create=create)
+        elif known not in (None, _id_of(raw)):
+            raise StoreError(f"{path}: {_ANOTHER}")
+        if not migrate and (found is None or found < head):
             raise StoreError(
                 f"{path}: the schema is at {found or 'nothing'}, this release needs {head}: "
                 "run 'ackgate db upgrade'"
             )
-        if found is not None:
-            back_up(raw, path.with_name(f"{path.name}.before-{head}"))
-        _run(raw, head)
-    finally:
-        raw.close()
+        if found is None:
+            _run(raw, head, _notes_of_new(created_at))
+        else:
+            give_id(raw)  # before the backup, which then is known as the same database
+            if found < head:
+                back_up(raw, path.with_name(f"{path.name}.before-{head}"))
+                _run(raw, head, {})
+        if known is None:
+            lock.note_id(_id_of(raw))
+        return Opened(found, max(found or head, head))
+
+
+def _need_new(path: Path, known: str | None, *, create: bool) -> None:
+    """Raise StoreError where there is no database, and no new one is to be made."""
+    if known is not None:
+        state = "empty" if path.exists() else "missing"
+        raise StoreError(f"{path}: the database that was here is {state}: {_GONE}")
+    if not create:
+        raise StoreError(f'{path}: no database, and database.create is "never": {_GONE}')
+
+
+def is_empty(path: Path) -> bool:
+    """Return whether there is no database: no file, or one without any table."""
+    if _has_no_bytes(path):
+        return True
+    with closing(connect(path)) as raw:
+        return not _has_table(raw, "%")
+
+
+def _has_no_bytes(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
+
+
+def _notes_of_new(created_at: int | None) -> dict[str, str]:
+    """Return what a new database notes of itself."""
+    notes = {ID_KEY: _new_id()}
+    return notes if created_at is None else notes | {CREATED_KEY: str(created_at)}
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
+def _id_of(raw: sqlite3.Connection) -> str | None:
+    """Return the id of a database; None for a new one, and for one of a release before 0.3.0."""
+    if not _has_table(raw, "installation"):
+        return None
+    row = raw.execute("SELECT value FROM installation WHERE key = ?", (ID_KEY,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def give_id(raw: sqlite3.Connection) -> str:
+    """Return the id of a database, which gets one where it has none."""
+    found = _id_of(raw)
+    if found is None:
+        found = _new_id()
+        raw.execute(_NOTE, (ID_KEY, found))
+    return found
+
+
+_NOTE = "INSERT INTO installation (key, value) VALUES (?, ?)"
 
 
 def latest() -> str:
@@ -94,7 +190,8 @@ def _config() -> Config:
     return config
 
 
-def _run(raw: sqlite3.Connection, head: str) -> None:
+def _run(raw: sqlite3.Connection, head: str, notes: Mapping[str, str]) -> None:
+    """Run the migrations, and note something of a new database, in one transaction."""
     engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
 
     @event.listens_for(engine, "begin")
@@ -105,3 +202,5 @@ def _run(raw: sqlite3.Connection, head: str) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, head)
+        for note in notes.items():
+            connection.exec_driver_sql(_NOTE, note)

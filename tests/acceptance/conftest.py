@@ -29,7 +29,9 @@ from service.simulator.cloud.cloud import Cloud, CloudMessage
 from service.simulator.onprem import bodies as callback_bodies
 from service.simulator.options import Number
 from service.simulator.users import User
+from service.store import maintenance
 from service.store.database import ChangeSet, wall_clock
+from service.store.sqlite_files import path_of
 
 TOKEN = "a-token-that-only-tests-know"
 WA_ID = "16315553601"
@@ -562,11 +564,15 @@ def tree_for(sim: Simulator, folder: Path) -> Json:
 def prepare(
     stack: AsyncExitStack, simulate: Start, http: aiohttp.ClientSession, tmp_path: Path
 ) -> Install:
-    """Set up an installation without starting the service; tables go over the configuration."""
+    """Set up an installation without starting the service; tables go over the configuration.
+
+    Its database is made as a deployment makes it, so that no issue tells of a new one.
+    """
 
     async def set_up(*, sim_options: Json | None = None, **over: Any) -> Installation:
         sim = await simulate(**(sim_options or {}))
         tree = merge(tree_for(sim, tmp_path), over)
+        maintenance.create(path_of(tree["database"]["url"]))
         made = Installation(http, sim=sim, tree=tree, folder=tmp_path)
         stack.push_async_callback(made.stop)
         return made
@@ -638,7 +644,9 @@ def prepare_shop(
         sim = await simulate(cloud=cloud_options(**(meta or {})))
         shops = {"shop": cloud_account(sim), "outlet": cloud_account(sim, OTHER_NUMBER)}
         tree = merge(tree_for(sim, tmp_path), {"apps": app_tree(), "accounts": shops})
-        made = CloudInstallation(http, sim=sim, tree=merge(tree, over), folder=tmp_path)
+        tree = merge(tree, over)
+        maintenance.create(path_of(tree["database"]["url"]))
+        made = CloudInstallation(http, sim=sim, tree=tree, folder=tmp_path)
         stack.push_async_callback(made.stop)
         return made
 

@@ -277,6 +277,14 @@ async def test_a_database_that_is_not_there_or_damaged_is_told(
         assert said in database["detail"]
 
 
+async def test_a_database_that_is_gone_is_not_to_be_made_anew_by_a_start(
+    whole: Installation,
+) -> None:
+    await whole.stop()
+    whole.database.unlink()
+    assert "ackgate db restore" in (await examine(whole, expect=1))["database", None]["cure"]
+
+
 async def test_a_disk_that_is_nearly_full_is_told(
     whole: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

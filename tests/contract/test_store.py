@@ -709,7 +709,9 @@ async def test_the_migrations_leave_each_index_of_some_rows_the_rows_of_this_rel
 class TestSQLite:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
-        return tmp_path / "var" / "ackgate.db"
+        folder = tmp_path / "var"
+        folder.mkdir()
+        return folder / "ackgate.db"
 
     @pytest.fixture
     async def opened(self, path: Path) -> AsyncIterator[Database]:
@@ -807,7 +809,7 @@ class TestSQLite:
         await self.closed(path)
         migrated: list[str] = []
         monkeypatch.setattr(upgrades, "latest", lambda: "9000")
-        monkeypatch.setattr(upgrades, "_run", lambda _, head: migrated.append(head))
+        monkeypatch.setattr(upgrades, "_run", lambda _, head, __: migrated.append(head))
         async with opening(SQLiteDatabase(path)):
             assert migrated == ["9000"]
         backup = path.with_name("ackgate.db.before-9000")
@@ -841,12 +843,74 @@ class TestSQLite:
         await self.closed(path)
 
     def test_a_file_that_is_no_database_is_let_go_at_once(self, path: Path) -> None:
-        path.parent.mkdir()
         path.write_bytes(b"no database" * 1000)
         with pytest.raises(StoreError, match="file is not a database") as refused:
             asyncio.run(SQLiteDatabase(path).open())
         held = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()]
         assert path not in held, refused
+
+    async def test_a_new_file_is_not_made_where_there_was_one_before(self, path: Path) -> None:
+        await self.closed(path)
+        kept = path.read_bytes()
+        path.unlink()
+        assert "is missing" in await self.refused(path)
+        assert not path.exists()
+        path.touch()
+        assert "is empty" in await self.refused(path)
+        assert "ackgate db create" in await self.refused(path)
+        assert path.read_bytes() == b""
+        path.write_bytes(kept)
+        async with opening(SQLiteDatabase(path)) as again:
+            assert (await load(again)).wa_id == WA_ID
+
+    async def test_another_database_than_before_is_refused(self, path: Path) -> None:
+        await self.closed(path)
+        other = path.with_name("other.db")
+        await self.closed(other)
+        other.replace(path)
+        assert "another database than the one that was here" in await self.refused(path)
+        assert "ackgate db create" in await self.refused(path)
+
+    async def test_a_file_without_the_id_that_it_should_have_is_refused(self, path: Path) -> None:
+        await self.closed(path)
+        self.alter(path, "DELETE FROM installation WHERE key = 'database_id'")
+        assert "another database" in await self.refused(path)
+
+    @pytest.mark.parametrize("left", ["", None])
+    async def test_a_file_of_an_older_release_gets_its_id(
+        self, path: Path, left: str | None
+    ) -> None:
+        await self.closed(path)
+        self.alter(path, "DELETE FROM installation WHERE key = 'database_id'")
+        lock = path.with_name("ackgate.db.lock")
+        lock.unlink()
+        if left is not None:
+            lock.write_text(left)
+        await self.closed_again(path)
+        path.unlink()
+        assert "is missing" in await self.refused(path)
+
+    async def closed_again(self, path: Path) -> None:
+        async with opening(SQLiteDatabase(path)) as database:
+            assert (await load(database)).wa_id == WA_ID
+
+    async def test_no_file_is_made_where_none_is_wanted(self, path: Path) -> None:
+        with pytest.raises(StoreError, match=r"database\.create is .never.*ackgate db create"):
+            await SQLiteDatabase(path).open(create=False)
+        assert not path.exists()
+        await self.closed(path)
+        database = SQLiteDatabase(path)
+        await database.open(create=False)
+        await database.close()
+
+    async def test_a_missing_folder_is_not_made_but_for_the_default_one(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "no such folder" in await self.refused(path.with_name("volume") / "ackgate.db")
+        assert not path.with_name("volume").exists()
+        monkeypatch.chdir(path.parent)
+        await self.closed(Path("var/ackgate.db"))
+        assert (path.parent / "var/ackgate.db").exists()
 
     async def test_leases_are_cleared_at_start(self, path: Path) -> None:
         work = Work(Kind.ACKNOWLEDGE, NOW, "A", begun=True, holder="gone", lease_until=LATEST_MS)

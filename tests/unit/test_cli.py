@@ -227,6 +227,19 @@ class TestDatabase:
         done = parsed(run("db", "upgrade", "--json"))
         assert done == {"file": "var/ackgate.db", "before": head, "after": head}
 
+    def test_a_new_one_is_made_on_demand_where_there_was_one_before(self, path: Path) -> None:
+        assert refused("db", "create") == "var/ackgate.db: exists already; move it away first"
+        path.unlink()
+        assert "ackgate db create" in refused("db", "upgrade")
+        assert "var/ackgate.db: made" in run("db", "create").stdout
+        assert "nothing to do" in run("db", "upgrade").stdout
+
+    def test_none_is_made_where_none_is_wanted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ACKGATE_DATABASE__CREATE", "never")
+        assert 'database.create is "never"' in refused("db", "upgrade")
+        assert parsed(run("db", "create", "--json")) == {"file": "var/ackgate.db"}
+        assert "nothing to do" in run("db", "upgrade").stdout
+
     def test_a_check_prints_what_it_found(self, path: Path) -> None:
         assert parsed(run("db", "check", "--json"))["faults"] == []
         assert "none" in run("db", "check").stdout

@@ -29,6 +29,7 @@ def silent(_done: int, _total: int) -> None:
 def path(tmp_path: Path) -> Path:
     """A database of this release."""
     file = tmp_path / "var/ackgate.db"
+    file.parent.mkdir()
     maintenance.upgrade(file)
     return file
 
@@ -90,10 +91,10 @@ class TestUpgrade:
     def test_makes_a_database_for_its_owner_alone_and_then_has_nothing_to_do(
         self, tmp_path: Path
     ) -> None:
-        file = tmp_path / "new folder/ackgate.db"
-        assert maintenance.upgrade(file) == (None, upgrades.latest())
+        file, latest = tmp_path / "ackgate.db", upgrades.latest()
+        assert maintenance.upgrade(file) == upgrades.Opened(None, latest)
         assert file.stat().st_mode & 0o777 == 0o600
-        assert maintenance.upgrade(file) == (upgrades.latest(), upgrades.latest())
+        assert maintenance.upgrade(file) == upgrades.Opened(latest, latest)
 
     def test_refuses_while_a_service_runs(self, locked: Path) -> None:
         with pytest.raises(StoreError, match="in use by another process"):
@@ -108,6 +109,40 @@ class TestUpgrade:
         path.write_bytes(b"no database" * 1000)
         with pytest.raises(StoreError, match=r"ackgate\.db: file is not a database"):
             maintenance.upgrade(path)
+
+    def test_makes_no_database_where_there_was_one_before_or_none_is_wanted(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        path.unlink()
+        with pytest.raises(StoreError, match=r"missing.*ackgate db create"):
+            maintenance.upgrade(path)
+        with pytest.raises(StoreError, match="never"):
+            maintenance.upgrade(tmp_path / "ackgate.db", create=False)
+        assert not path.exists()
+
+
+class TestCreate:
+    def test_makes_the_first_one_and_one_after_the_first_is_gone(self, tmp_path: Path) -> None:
+        file = tmp_path / "ackgate.db"
+        for _ in range(2):
+            maintenance.create(file)
+            assert maintenance.check(file).faults == ()
+            assert maintenance.upgrade(file, create=False).before == upgrades.latest()
+            file.unlink()
+
+    def test_leaves_what_is_there_as_it_is(self, path: Path, tmp_path: Path) -> None:
+        with closing(connect(path)) as raw:
+            note(raw, "kept")
+        with pytest.raises(StoreError, match="exists already; move it away first"):
+            maintenance.create(path)
+        assert "kept" in notes(path)
+        with pytest.raises(StoreError, match="no such folder"):
+            maintenance.create(tmp_path / "no folder/ackgate.db")
+
+    def test_refuses_while_a_service_runs(self, locked: Path) -> None:
+        locked.unlink()
+        with pytest.raises(StoreError, match="in use by another process"):
+            maintenance.create(locked)
 
 
 class TestCheck:
@@ -314,7 +349,7 @@ class TestBeforeAMigration:
             real(descriptor)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        monkeypatch.setattr(upgrades, "_run", lambda _, head: done.append(head))
+        monkeypatch.setattr(upgrades, "_run", lambda _, head, __: done.append(head))
         maintenance.upgrade(path)
         assert len(done) == 3
         assert done[0].startswith(f".{ahead.name}.")
@@ -336,7 +371,7 @@ class TestBeforeAMigration:
             raise OSError(28, "No space left on device")
 
         migrated: list[str] = []
-        monkeypatch.setattr(upgrades, "_run", lambda _, head: migrated.append(head))
+        monkeypatch.setattr(upgrades, "_run", lambda _, head, __: migrated.append(head))
         monkeypatch.setattr(upgrades, "copy_to", full)
         with pytest.raises(StoreError, match=r"before-9000: No space left on device"):
             maintenance.upgrade(path)
@@ -369,7 +404,7 @@ class TestRestore:
         assert path.stat().st_mode & 0o777 == 0o600
         names = {file.name for file in path.parent.iterdir()}
         assert names == {"ackgate.db", "ackgate.db.lock", "ackgate.db.backed-up", kept.name}
-        assert maintenance.upgrade(path) == (upgrades.latest(), upgrades.latest())
+        assert maintenance.upgrade(path).before == upgrades.latest()
 
     def test_keeps_what_a_killed_service_had_only_in_its_log(
         self, path: Path, backup: Path
@@ -432,6 +467,20 @@ class TestRestore:
             work = raw.execute("SELECT kind, begun FROM outbox ORDER BY user_id").fetchall()
         assert [state for (state,) in states] == ["acknowledging", "pending", "held"]
         assert work == [("acknowledge", 1), ("ask", 0)]
+
+    def test_makes_the_backup_of_another_installation_the_database_that_belongs_here(
+        self, backup: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other.db"
+        maintenance.create(other)
+        maintenance.restore(other, backup, NOW, silent)
+        assert maintenance.upgrade(other).before == upgrades.latest()
+        shutil.copy(other, tmp_path / "kept")
+        other.unlink()
+        with pytest.raises(StoreError, match="missing"):
+            maintenance.upgrade(other)
+        (tmp_path / "kept").rename(other)
+        assert maintenance.upgrade(other).before == upgrades.latest()
 
     def test_needs_no_database_to_be_there(self, backup: Path, tmp_path: Path) -> None:
         file = tmp_path / "elsewhere/ackgate.db"
