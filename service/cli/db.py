@@ -100,12 +100,17 @@ def backup(
     verify: Annotated[
         bool, typer.Option("--verify", help="Write nothing: look whether FILE is a good backup.")
     ] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Don't read the copy to see that it is whole.")
+    ] = False,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy the database, as it stands at one moment, to a new file. The service may run meanwhile.
 
-    The copy is readable by its owner alone. It holds hashes and phone numbers: keep it safe.
+    The copy is verified before it gets its name: every page and every reference. Exit 1, and no
+    file: the database is damaged. The copy is readable by its owner alone. It holds hashes and
+    phone numbers: keep it safe.
 
     With --verify a backup is read instead: every page, every reference, its schema, and what is in
     it. Exit 1: a restore would refuse it.
@@ -115,7 +120,7 @@ def backup(
         return
     path = path_of(loaded(config).database.url)
     with _one_line_errors(), _bar("backing up") as progress:
-        maintenance.back_up(path, file, progress)
+        maintenance.back_up(path, file, progress, verify=not no_verify)
     count = file.stat().st_size
     show({"file": str(file), "bytes": count}, f"{file}: {size(count)}", as_json=as_json)
 

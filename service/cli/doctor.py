@@ -19,6 +19,7 @@ from service.cli.setup import quiet_logs
 from service.settings import Settings
 from service.store import maintenance
 from service.store.database import StoreError
+from service.store.sqlite_faults import CURE
 from service.store.sqlite_files import has_known_id, path_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -80,17 +81,20 @@ def _check_file(path: Path) -> Check:
     try:
         report = maintenance.check(path, quick=True)
     except StoreError as error:
-        return Check("database", None, "fail", str(error), _cure_of_unread(path))
+        return Check("database", None, "fail", str(error), _cure_of(error, path))
     if report.faults:
-        cure = "see 'ackgate db check'; restore a backup where it is damaged"
+        is_damaged = report.faults[0].startswith("damaged")
+        cure = CURE if is_damaged else "see 'ackgate db check'"
         return Check("database", None, "fail", report.faults[0], cure)
     size = report.size // MEBIBYTE
     return Check("database", None, "pass", f"whole, {size} MiB, its schema at {report.schema}")
 
 
-def _cure_of_unread(path: Path) -> str:
+def _cure_of(error: StoreError, path: Path) -> str:
     """Return what to do about a file that can't be read."""
-    if not path.exists() and has_known_id(path):
+    if isinstance(error, maintenance.DamagedError):
+        return CURE
+    if has_known_id(path) and not path.exists():
         return "put it back, or see 'ackgate db restore' and 'ackgate db create'"
     return "start the service, which makes it; or run this with its configuration, and as its user"
 

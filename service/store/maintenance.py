@@ -16,6 +16,7 @@ from service.store import upgrades
 from service.store.database import StoreError
 from service.store.restore import mark
 from service.store.schema import accounts, audit, changes, contacts, journal, outbox, users
+from service.store.sqlite_faults import CURE, is_damage
 from service.store.sqlite_files import (
     FileLock,
     Progress,
@@ -30,6 +31,10 @@ from service.store.sqlite_files import (
 COUNTED = (users, changes, audit, contacts, journal, outbox)
 
 MAX_FAULTS = 20
+
+
+class DamagedError(StoreError):
+    """SQLite can't read a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,11 @@ def verify(backup: Path) -> tuple[Report, Contents | None]:
         return report, None if faults else _contents(raw)
 
 
-def back_up(path: Path, target: Path, progress: Progress) -> None:
+def back_up(path: Path, target: Path, progress: Progress, *, verify: bool = True) -> None:
     """Copy a file, as it stands at one moment, to a new one; a service may run meanwhile.
 
-    The new file appears under its name when it is whole and on disk.
+    The new file appears under its name when it is whole and on disk; and not at all where it is
+    damaged, if it is to be verified.
     """
     with _explained(path):
         raw = _open(path)
@@ -107,9 +113,24 @@ def back_up(path: Path, target: Path, progress: Progress) -> None:
             raise StoreError(f"{target}: exists already; name a new file")
         with beside(target) as copy:
             copy_to(raw, copy, progress)
+            if verify:
+                _refuse_damaged(path, copy)
             copy.rename(target)
             sync(target.parent)
     note_backup(path)
+
+
+def _refuse_damaged(path: Path, copy: Path) -> None:
+    """Raise StoreError where the copy of a file is damaged, as the file then is."""
+    try:
+        with closing(connect(copy, read_only=True)) as raw:
+            fault = next(_damage(raw), None)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        fault = f"damaged: {error}"
+    if fault is not None:
+        raise StoreError(f"{path}: {fault}: no backup is written; {CURE}")
 
 
 def restore(path: Path, backup: Path, now: datetime, progress: Progress) -> Path | None:
@@ -153,7 +174,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from None
+        kind = DamagedError if is_damage(error) else StoreError
+        raise kind(f"{path}: {error}") from None
     except DBAPIError as error:  # its own text would hold statement and parameters
         raise StoreError(f"{path}: {error.orig}") from None
     except OSError as error:

@@ -41,7 +41,7 @@ from service.store.database import (
 )
 from service.store.gate import Gate, Reads
 from service.store.sqlite_checkpoints import PASSIVE, Checkpoints
-from service.store.sqlite_faults import Faults
+from service.store.sqlite_faults import CURE, Faults, is_damage
 from service.store.sqlite_files import (
     BUSY_TIMEOUT_SECONDS,
     PAGES_A_STEP,
@@ -122,7 +122,9 @@ class SQLiteDatabase:
             await self._begin_anew()
         except (sqlite3.Error, DBAPIError, OSError) as error:
             await self.close()
-            raise StoreError(f"database.url: {self._path}: {_cause(error)}") from None
+            cause = _cause(error)
+            cure = f": {CURE}" if is_damage(cause) else ""
+            raise StoreError(f"database.url: {self._path}: {cause}{cure}") from None
         except StoreError:
             await self.close()
             raise
@@ -155,7 +157,7 @@ class SQLiteDatabase:
         """Begin a transaction; see `Database.transaction`."""
         async with self._turn:
             self._faults.refuse()
-            with _translated():
+            with self._translated():
                 async with _connected(self._writer) as (connection, driver):
                     try:
                         await driver.execute("BEGIN IMMEDIATE")
@@ -193,7 +195,7 @@ class SQLiteDatabase:
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot; see `Database.read`."""
         self._faults.refuse()
-        with _translated():
+        with self._translated():
             async with self._readers.begin() as connection:
                 return await connection.run_sync(query)
 
@@ -205,7 +207,7 @@ class SQLiteDatabase:
     async def _gate_snapshot(self) -> AsyncIterator[Reads]:
         """Open a snapshot for the gate's statements."""
         self._faults.refuse()
-        with _translated():
+        with self._translated():
             async with _connected(self._gate_reader) as (connection, driver):
                 try:
                     await driver.execute("BEGIN")
@@ -219,7 +221,7 @@ class SQLiteDatabase:
 
     async def free_bytes(self) -> int:
         """Return what is free on the file system of the file."""
-        with _translated():
+        with self._translated():
             return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
 
     async def files(self) -> Files:
@@ -227,11 +229,34 @@ class SQLiteDatabase:
         return await asyncio.to_thread(look_at_files, self._path)
 
     async def _copy_beside(self) -> tuple[int, int]:
-        return await _copy(self._copier)
+        return await self._copy(self._copier)
 
     async def _copy_within(self) -> tuple[int, int]:
         async with self._turn:
-            return await _copy(self._writer)
+            return await self._copy(self._writer)
+
+    async def _copy(self, engine: AsyncEngine) -> tuple[int, int]:
+        """Copy what can be copied of the log; return its pages, and how many of them are copied."""
+        with self._translated():
+            async with _connected(engine) as (_, driver):
+                ((_, pages, copied),) = await driver.execute_fetchall(PASSIVE)
+        return pages, copied
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what the driver or the system raises into the store's own errors."""
+        try:
+            yield
+        except PoolTimeoutError:
+            raise UnavailableError("too many queries wait for the database") from None
+        except (sqlite3.Error, DBAPIError, OSError) as error:
+            cause = _cause(error)
+            if getattr(cause, "sqlite_errorcode", None) in _TAKEN:
+                raise ConflictError(str(cause)) from None
+            if isinstance(cause, _FAULTS_OF_THE_WORK):
+                raise
+            self._faults.note(cause)
+            raise self._faults.found() or UnavailableError(str(cause)) from None
 
     async def close(self) -> None:
         """Finish what was begun, and let the file go; one that is lost is written once more."""
@@ -334,30 +359,6 @@ def _engine(path: Path, *, read_only: bool, connections: int) -> AsyncEngine:
             connection.exec_driver_sql("BEGIN")
 
     return engine
-
-
-async def _copy(engine: AsyncEngine) -> tuple[int, int]:
-    """Copy what can be copied of the log; return its pages, and how many of them are copied."""
-    with _translated():
-        async with _connected(engine) as (_, driver):
-            ((_, pages, copied),) = await driver.execute_fetchall(PASSIVE)
-    return pages, copied
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what the driver or the system raises into the store's own errors."""
-    try:
-        yield
-    except PoolTimeoutError:
-        raise UnavailableError("too many queries wait for the database") from None
-    except (sqlite3.Error, DBAPIError, OSError) as error:
-        cause = _cause(error)
-        if getattr(cause, "sqlite_errorcode", None) in _TAKEN:
-            raise ConflictError(str(cause)) from None
-        if isinstance(cause, _FAULTS_OF_THE_WORK):
-            raise
-        raise UnavailableError(str(cause)) from None
 
 
 def _cause(error: Exception) -> BaseException:

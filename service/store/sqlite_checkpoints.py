@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from service.store.database import UnavailableError
+from service.store.database import FaultError, UnavailableError
 
 LOG_BYTES = 67_108_864
 """The log is copied once it has grown to this.
@@ -63,6 +63,8 @@ class Checkpoints:
                 if pages - before <= FEW_PAGES:
                     break
             await self._within()
+        except FaultError:
+            pass  # the log says so already
         except UnavailableError as error:
             log.warning("the write-ahead log could not be copied back", error=str(error))
         finally:

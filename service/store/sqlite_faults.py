@@ -1,19 +1,30 @@
 """What keeps a SQLite file from being used until a person has seen to it.
 
 SQLite itself goes on writing into a file that has no name any more: all of it would be lost with
-the process.
+the process. And of a damaged file it refuses only what touches the damaged pages: answers from the
+others would be half of the truth.
 """
 
+import sqlite3
 from pathlib import Path
 
 import structlog
 
 from service.store.database import FaultError
 
-LOST = "database_lost"
+LOST, DAMAGED = "database_lost", "database_damaged"
 
-_SAID = {LOST: "the database file was deleted, moved or replaced: nothing more is stored"}
+CURE = "look with 'ackgate db check', then stop, and restore a backup with 'ackgate db restore'"
+
+_SAID = {
+    LOST: "the database file was deleted, moved or replaced: nothing more is stored",
+    DAMAGED: f"the database is damaged: {CURE}",
+}
 """What is wrong, by its code."""
+
+_DAMAGES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_KIND = 0xFF
+"""The part of SQLite's extended codes that tells the kind of a fault."""
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +38,7 @@ class Faults:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._opened: dict[Path, _File | None] = {}
+        self._is_damaged = False
         self._said: str | None = None
 
     def begin(self) -> None:
@@ -41,13 +53,17 @@ class Faults:
 
     def found(self) -> FaultError | None:
         """Return what is wrong now; None where the file can be used."""
-        code = LOST if self.is_lost else None
+        code = DAMAGED if self._is_damaged else LOST if self.is_lost else None
         if code is not None and code != self._said:
             log.error(_SAID[code], file=str(self._path))
         elif code is None and self._said is not None:
             log.warning("the database file is in its place again", file=str(self._path))
         self._said = code
         return None if code is None else FaultError(code, _SAID[code])
+
+    def note(self, error: BaseException) -> None:
+        """Note what SQLite said: a file that it once found to be damaged is not used any more."""
+        self._is_damaged = self._is_damaged or is_damage(error)
 
     def refuse(self) -> None:
         """Raise FaultError where the file can't be used."""
@@ -63,6 +79,11 @@ class Faults:
         for path, opened in self._opened.items():
             if path != self._path and opened is not None and _file_at(path) == opened:
                 path.unlink(missing_ok=True)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether SQLite says that a file is damaged, or that it is no database."""
+    return getattr(error, "sqlite_errorcode", 0) & _KIND in _DAMAGES
 
 
 def _file_at(path: Path) -> _File | None:

@@ -275,6 +275,8 @@ async def test_a_database_that_is_not_there_or_damaged_is_told(
         whole.tree = merge(whole.tree, {"database": {"url": f"sqlite:///{file}"}})
         database = (await examine(whole, expect=1))["database", None]
         assert said in database["detail"]
+    assert "ackgate db check" in database["cure"]
+    assert "ackgate db restore" in database["cure"]
 
 
 async def test_a_database_that_is_gone_is_not_to_be_made_anew_by_a_start(

@@ -25,6 +25,7 @@ from service.store import maintenance, upgrades
 from service.store.database import StoreError
 from service.store.mapping import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
 from service.store.sqlite_files import FileLock, connect
+from tests.unit.test_cli_maintenance import spoil_page_of
 
 WA_ID, VIP, OTHER = "16315553601", "16315559999", "16315550000"
 SECRET = "a-secret-nobody-may-see"
@@ -74,7 +75,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def path() -> Path:
     """The database of that configuration."""
     file = Path("var/ackgate.db")
-    maintenance.upgrade(file)
+    maintenance.create(file)
     return file
 
 
@@ -262,6 +263,15 @@ class TestDatabase:
         path.unlink()
         done = parsed(run("db", "restore", "copy", "--yes", "--json"))
         assert done == {"file": "var/ackgate.db", "kept": None}
+
+    def test_no_backup_is_made_of_a_damaged_database_unless_it_is_not_to_be_verified(
+        self, path: Path
+    ) -> None:
+        spoil_page_of(path, "ix_audit_user_id")
+        assert "damaged" in refused("db", "backup", "copy")
+        assert not Path("copy").exists()
+        run("db", "backup", "--no-verify", "copy")
+        assert Path("copy").exists()
 
     @pytest.mark.usefixtures("path")
     def test_a_backup_is_verified_without_a_configuration(self) -> None:

@@ -79,6 +79,18 @@ def spoil(path: Path) -> None:
         file.write(os.urandom(path.stat().st_size - 4096))
 
 
+def spoil_page_of(path: Path, name: str) -> None:
+    """Overwrite the first page of a table or an index."""
+    with closing(connect(path)) as raw:
+        sql = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = raw.execute(sql, (name,)).fetchone()
+        (size,) = raw.execute("PRAGMA page_size").fetchone()
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
 def at_migration(path: Path, number: str, oldest: str) -> None:
     with closing(connect(path)) as raw:
         raw.execute("UPDATE alembic_version SET version_num = ?", (number,))
@@ -382,6 +394,24 @@ class TestBeforeAMigration:
         maintenance.upgrade(path)
         assert maintenance.restore(path, ahead, NOW, silent) is not None
         assert maintenance.verify(path)[0].faults == ()
+
+
+class TestBackupOfADamagedDatabase:
+    @pytest.fixture
+    def damaged(self, path: Path) -> Path:
+        """A database with a page that SQLite copies without a word."""
+        spoil_page_of(path, "ix_audit_user_id")
+        return path
+
+    def test_is_refused_and_leaves_no_file(self, damaged: Path, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match=r"ackgate\.db: damaged.*ackgate db restore"):
+            maintenance.back_up(damaged, tmp_path / "copy", silent)
+        assert not list(tmp_path.glob("*copy*"))
+
+    def test_is_written_where_it_is_not_to_be_verified(self, damaged: Path, tmp_path: Path) -> None:
+        maintenance.back_up(damaged, tmp_path / "copy", silent, verify=False)
+        with pytest.raises(maintenance.DamagedError, match="malformed"):
+            maintenance.verify(tmp_path / "copy")
 
 
 class TestRestore:
