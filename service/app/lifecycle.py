@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import cast
 
@@ -22,12 +22,13 @@ from service.api.problems import problems
 from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
 from service.app.build import api_bodies, build, webhook_handler
+from service.app.waiting import answering
 from service.observability import certificates
 from service.observability.logging import configure, count_dropped_lines, flush
 from service.observability.metrics import Metrics
 from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
-from service.store.database import Database
+from service.store.database import Database, NoRoomError
 from service.store.sqlite import open_database
 from service.webhooks.incoming import in_journal
 from service.webhooks.listener import Listener, counting_unreadable, listen, take_address
@@ -45,6 +46,11 @@ in the rest."""
 
 MAX_OPEN_FILES = 65_536
 
+AGAIN_SECONDS = 5.0
+"""After so long a start on a full disk is tried again."""
+
+Addresses = Sequence[tuple[socket.socket, ssl.SSLContext | None]]
+
 
 async def serve(settings: Settings, *, migrate: bool = True) -> None:
     """Run the service until SIGTERM or SIGINT.
@@ -57,7 +63,7 @@ async def serve(settings: Settings, *, migrate: bool = True) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with running(settings, migrate=migrate) as service:
+        async with running(settings, migrate=migrate, stop=stop) as service:
             _spare_the_collector()
             await stop.wait()
             await service.wind_down()
@@ -85,9 +91,14 @@ def _raise_file_limit() -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, migrate: bool = True) -> AsyncIterator["Service"]:
-    """Start the service, and stop it in the end: for `serve`, and for tests in the same loop."""
-    service = Service(settings)
+async def running(
+    settings: Settings, *, migrate: bool = True, stop: asyncio.Event | None = None
+) -> AsyncIterator["Service"]:
+    """Start the service, and stop it in the end: for `serve`, and for tests in the same loop.
+
+    Once `stop` is set a start that waits for room on the disk waits no longer.
+    """
+    service = Service(settings, stop or asyncio.Event())
     try:
         await service.start(migrate=migrate)
         yield service
@@ -144,8 +155,9 @@ def _note_certificate(server: ServerSettings, port: int, metrics: Metrics) -> No
 class Service:
     """One running service."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
         self._settings = settings
+        self._stop = stop
         self._stack = AsyncExitStack()
         self._listeners: list[Listener] = []
         self._runners: list[web.AppRunner] = []
@@ -164,14 +176,12 @@ class Service:
         if server.internal is not None:
             host, port = server.internal.host, server.internal.port
             inside = self._take_address("server.internal", host, port)
-        database = await open_database(
-            settings.database.url, migrate=migrate, create=settings.database.may_create
+        addresses: Addresses = (
+            [(outside, tls)] if inside is None else [(outside, tls), (inside, None)]
         )
-        self._stack.push_async_callback(database.close)
-        context = self.context = await build(settings, database, self._stack)
-        background = self.background = BackgroundTasks(context)
-        await background.look_back()
-        self._stack.push_async_callback(background.close)
+        context = await self._open_once_there_is_room(addresses, migrate=migrate)
+        if context is None:
+            return
         app = _application(context)
         count_dropped_lines(context.metrics.log_lines_dropped.inc)
         handler = webhook_handler(context)
@@ -187,9 +197,50 @@ class Service:
             _add_api(internal)
             await self._listen(internal, inside, None)
         _note_certificate(server, outside.getsockname()[1], context.metrics)
-        background.start()
-        await self._say_started(database)
+        if self.background is not None:
+            self.background.start()
+        await self._say_started(context.database)
         context.ready = True
+
+    async def _open_once_there_is_room(
+        self, addresses: Addresses, *, migrate: bool
+    ) -> AppContext | None:
+        """Open the database; where the disk is full, say so, and try again until there is room.
+
+        Returns None where the service is stopped meanwhile.
+        """
+        try:
+            return await self._open(migrate=migrate)
+        except NoRoomError as error:
+            why = str(error)
+        log.error("no room on the disk for the database: trying again", error=why)
+        async with answering(addresses):
+            while not await self._is_stopped_within(AGAIN_SECONDS):
+                with suppress(NoRoomError):
+                    return await self._open(migrate=migrate)
+        return None
+
+    async def _is_stopped_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        return self._stop.is_set()
+
+    async def _open(self, *, migrate: bool) -> AppContext:
+        """Open the database, and build the parts around it; nothing is left of what fails."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            database = await open_database(
+                settings.database.url, migrate=migrate, create=settings.database.may_create
+            )
+            stack.push_async_callback(database.close)
+            context = await build(settings, database, stack)
+            background = BackgroundTasks(context)
+            await background.look_back()
+            stack.push_async_callback(background.close)
+            await self._stack.enter_async_context(stack.pop_all())
+        self.context, self.background = context, background
+        return context
 
     def _take_address(self, key: str, host: str, port: int) -> socket.socket:
         taken = take_address(key, host, port)
@@ -236,11 +287,12 @@ class Service:
 
     async def wind_down(self) -> None:
         """Say not ready, and let `drain_seconds` pass; `stop` is next."""
+        if self.context is None:
+            return  # it was stopped before there was room on the disk
         server = self._settings.server
         self._ends_at = time.monotonic() + server.drain_seconds + server.shutdown_seconds
-        if self.context is not None:
-            self.context.ready = False
-            self.context.stopping = True
+        self.context.ready = False
+        self.context.stopping = True
         log.info("stopping", drain_seconds=server.drain_seconds)
         await asyncio.sleep(server.drain_seconds)
 

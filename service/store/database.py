@@ -64,6 +64,10 @@ class ConflictError(UnavailableError):
     """
 
 
+class NoRoomError(UnavailableError):
+    """The disk is full: the same may succeed once there is room."""
+
+
 class FaultError(UnavailableError):
     """The database can't be used until a person has seen to it, and the store has logged so.
 

@@ -33,6 +33,7 @@ from service.store.database import (
     Database,
     FaultError,
     Files,
+    NoRoomError,
     RecipientQuery,
     StoreError,
     Transaction,
@@ -41,7 +42,7 @@ from service.store.database import (
 )
 from service.store.gate import Gate, Reads
 from service.store.sqlite_checkpoints import PASSIVE, Checkpoints
-from service.store.sqlite_faults import CURE, Faults, is_damage
+from service.store.sqlite_faults import CURE, Faults, is_damage, is_no_room
 from service.store.sqlite_files import (
     BUSY_TIMEOUT_SECONDS,
     PAGES_A_STEP,
@@ -124,7 +125,8 @@ class SQLiteDatabase:
             await self.close()
             cause = _cause(error)
             cure = f": {CURE}" if is_damage(cause) else ""
-            raise StoreError(f"database.url: {self._path}: {cause}{cure}") from None
+            kind = NoRoomError if is_no_room(cause) else StoreError
+            raise kind(f"database.url: {self._path}: {cause}{cure}") from None
         except StoreError:
             await self.close()
             raise
@@ -256,7 +258,8 @@ class SQLiteDatabase:
             if isinstance(cause, _FAULTS_OF_THE_WORK):
                 raise
             self._faults.note(cause)
-            raise self._faults.found() or UnavailableError(str(cause)) from None
+            kind = NoRoomError if is_no_room(cause) else UnavailableError
+            raise self._faults.found() or kind(str(cause)) from None
 
     async def close(self) -> None:
         """Finish what was begun, and let the file go; one that is lost is written once more."""

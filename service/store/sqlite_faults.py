@@ -5,6 +5,7 @@ the process. And of a damaged file it refuses only what touches the damaged page
 others would be half of the truth.
 """
 
+import errno
 import sqlite3
 from pathlib import Path
 
@@ -23,6 +24,13 @@ _SAID = {
 """What is wrong, by its code."""
 
 _DAMAGES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NO_ROOM = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,  # beyond a quota, or a limit of the process
+    sqlite3.SQLITE_IOERR_SHMOPEN,  # SQLite does not look why the log's index can't be made ...
+    sqlite3.SQLITE_IOERR_SHMSIZE,  # ... or grow
+}
+_NO_ROOM_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _KIND = 0xFF
 """The part of SQLite's extended codes that tells the kind of a fault."""
 
@@ -84,6 +92,12 @@ class Faults:
 def is_damage(error: BaseException) -> bool:
     """Return whether SQLite says that a file is damaged, or that it is no database."""
     return getattr(error, "sqlite_errorcode", 0) & _KIND in _DAMAGES
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Return whether SQLite or the system says that there is no room on the disk."""
+    is_full = isinstance(error, OSError) and error.errno in _NO_ROOM_ERRNO
+    return is_full or getattr(error, "sqlite_errorcode", None) in _NO_ROOM
 
 
 def _file_at(path: Path) -> _File | None:

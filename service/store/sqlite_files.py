@@ -9,8 +9,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from service.store.database import Files, StoreError
+from service.store.database import Files, NoRoomError, StoreError
 from service.store.sqlite_checkpoints import LOG_BYTES
+from service.store.sqlite_faults import is_no_room
 
 BUSY_TIMEOUT_SECONDS = 5.0
 """How long a statement waits while another program holds the lock."""
@@ -72,7 +73,7 @@ class FileLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}") from None
+            raise system_error(self._path, error) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -108,7 +109,13 @@ def prepare_file(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise StoreError(f"database.url: {path}: {error.strerror}") from None
+        raise system_error(f"database.url: {path}", error) from None
+
+
+def system_error(what: object, error: OSError) -> StoreError:
+    """Return the store's error for one of the system's."""
+    kind = NoRoomError if is_no_room(error) else StoreError
+    return kind(f"{what}: {error.strerror}")
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

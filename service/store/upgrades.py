@@ -18,7 +18,15 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from service.store.database import StoreError
-from service.store.sqlite_files import FileLock, beside, connect, copy_to, prepare_file, sync
+from service.store.sqlite_files import (
+    FileLock,
+    beside,
+    connect,
+    copy_to,
+    prepare_file,
+    sync,
+    system_error,
+)
 
 OLDEST_KEY = "oldest_migration"
 ID_KEY = "database_id"
@@ -181,7 +189,7 @@ def back_up(raw: sqlite3.Connection, target: Path) -> None:
             copy.rename(target)
             sync(target.parent)
     except OSError as error:
-        raise StoreError(f"{target}: {error.strerror}") from None
+        raise system_error(target, error) from None
 
 
 def _config() -> Config:
