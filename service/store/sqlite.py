@@ -137,6 +137,9 @@ class SQLiteDatabase:
             log.warning(
                 "made a new database: nobody is known, nobody is held", file=str(self._path)
             )
+        if opened.backup is not None:
+            fields = {"from": opened.before, "to": opened.after, "backup": str(opened.backup)}
+            log.info("migrated the database", **fields, seconds=round(opened.seconds, 3))
 
     async def _begin_anew(self) -> None:
         """End the leases of the process before, which is dead, and find the first free ids."""

@@ -6,9 +6,10 @@ there was one before.
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alembic import command
@@ -45,10 +46,15 @@ _ANOTHER = (
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What was done to a file: its schema before, None where it is new, and now."""
+    """What was done to a file: its schema before, None where it is new, and now.
+
+    Where it was migrated there is a `backup` of before; `seconds` is what both took.
+    """
 
     before: str | None
     after: str
+    backup: Path | None = None
+    seconds: float = field(default=0.0, compare=False)
 
 
 def bring_up(
@@ -63,6 +69,8 @@ def bring_up(
     Raises StoreError where the file needs a newer release, or a migration that is not wanted; where
     it is not the one that was here; and where there is none, and none may be made.
     """
+    started = time.perf_counter()
+    backup = None
     known = lock.database_id
     if _has_no_bytes(path):
         _need_new(path, known, create=create)
@@ -86,11 +94,13 @@ def bring_up(
         else:
             give_id(raw)  # before the backup, which then is known as the same database
             if found < head:
-                back_up(raw, path.with_name(f"{path.name}.before-{head}"))
+                backup = path.with_name(f"{path.name}.before-{head}")
+                back_up(raw, backup)
                 _run(raw, head, {})
         if known is None:
             lock.note_id(_id_of(raw))
-        return Opened(found, max(found or head, head))
+        seconds = time.perf_counter() - started
+        return Opened(found, max(found or head, head), backup, seconds)
 
 
 def _need_new(path: Path, known: str | None, *, create: bool) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
@@ -816,6 +817,34 @@ class TestSQLite:
         assert stat.S_IMODE(backup.stat().st_mode) == 0o600
         with closing(sqlite3.connect(backup)) as raw:
             assert raw.execute("SELECT wa_id FROM users").fetchall() == [(WA_ID,)]
+
+    async def test_a_migration_is_logged_with_its_backup_and_its_time(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.closed(path)
+        latest = upgrades.latest()
+        monkeypatch.setattr(upgrades, "latest", lambda: "9000")
+        monkeypatch.setattr(upgrades, "_run", lambda *_: None)
+        with structlog.testing.capture_logs() as lines:
+            async with opening(SQLiteDatabase(path)):
+                pass
+        [line] = [line for line in lines if line["event"] == "migrated the database"]
+        assert line.pop("seconds") >= 0
+        backup = str(path.with_name("ackgate.db.before-9000"))
+        assert line == {
+            "event": "migrated the database",
+            "log_level": "info",
+            "from": latest,
+            "to": "9000",
+            "backup": backup,
+        }
+
+    async def test_a_start_without_a_migration_logs_none(
+        self, path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        await self.closed(path)
+        await self.closed_again(path)
+        assert "migrated" not in capsys.readouterr().out
 
     async def test_a_new_file_needs_no_backup(self, path: Path, opened: Database) -> None:
         assert await count(opened, users) == 0
