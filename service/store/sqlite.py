@@ -7,6 +7,7 @@ other queries are SQLAlchemy's, over the same connection.
 
 import asyncio
 import itertools
+import shlex
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -52,6 +53,7 @@ from service.store.sqlite_files import (
     need_folder,
     path_of,
     pragmas,
+    readable_by_others,
     sync,
 )
 from service.store.sqlite_statements import SQLiteReads, SQLiteTransaction
@@ -140,6 +142,9 @@ class SQLiteDatabase:
         if opened.backup is not None:
             fields = {"from": opened.before, "to": opened.after, "backup": str(opened.backup)}
             log.info("migrated the database", **fields, seconds=round(opened.seconds, 3))
+        if open_to_others := readable_by_others(self._path):
+            command = shlex.join(["chmod", "600", *map(str, open_to_others)])
+            log.warning("other users may read the database", command=command)
 
     async def _begin_anew(self) -> None:
         """End the leases of the process before, which is dead, and find the first free ids."""

@@ -1,6 +1,7 @@
 """SQLite files: how they are created, locked, opened and copied."""
 
 import fcntl
+import glob
 import os
 import sqlite3
 import tempfile
@@ -110,6 +111,15 @@ def prepare_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise system_error(f"database.url: {path}", error) from None
+
+
+def readable_by_others(path: Path) -> list[Path]:
+    """Return the database file and what lies beside it, as far as others than the owner may use it.
+
+    That is its log, its lock, and the backups that the service makes: all have the same content.
+    """
+    beside_it = path.parent.glob(f"{glob.escape(path.name)}*")
+    return sorted(file for file in beside_it if file.is_file() and file.stat().st_mode & 0o077)
 
 
 def system_error(what: object, error: OSError) -> StoreError:

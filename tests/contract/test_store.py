@@ -5,8 +5,10 @@ A further database is one more entry in DATABASES.
 
 import asyncio
 import dataclasses
+import shlex
 import sqlite3
 import stat
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import closing
 from functools import partial
@@ -743,6 +745,28 @@ class TestSQLite:
         files = list(path.parent.iterdir())
         assert {f.name for f in files} >= {"ackgate.db", "ackgate.db-wal", "ackgate.db.lock"}
         assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+
+    async def test_files_that_others_may_read_are_told_with_the_command(self, path: Path) -> None:
+        await self.closed(path)
+        backup = path.with_name("ackgate.db.before-0001")
+        backup.touch()
+        path.with_name("ackgate.db-elsewhere").mkdir()
+        for file, mode in ((path, 0o644), (backup, 0o640)):
+            file.chmod(mode)
+        said = await self.opened_and_told(path)
+        assert said is not None
+        assert said.startswith(f"chmod 600 {path} ")
+        assert str(backup) in said
+        await asyncio.to_thread(subprocess.run, shlex.split(said), check=True)
+        assert await self.opened_and_told(path) is None
+
+    async def opened_and_told(self, path: Path) -> str | None:
+        """Open a file, and give the command that the log names."""
+        with structlog.testing.capture_logs() as lines:
+            await self.closed_again(path)
+        told = [line for line in lines if line["event"] == "other users may read the database"]
+        assert all(line["log_level"] == "warning" for line in told)
+        return told[0]["command"] if told else None
 
     async def test_what_was_committed_survives_a_power_cut(self, opened: Database) -> None:
         def pragmas(connection: Connection) -> dict[str, Any]:
