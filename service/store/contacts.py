@@ -14,6 +14,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
@@ -87,17 +88,36 @@ def list_contacts(
     connection: Connection, wanted: ContactFilter, after: int, limit: int
 ) -> list[tuple[int, Contact]]:
     """Return a page of contacts with their row ids."""
-    query = (
-        select(contacts.c.id, *_CONTACT)
-        .where(contacts.c.account == wanted.account, contacts.c.id > after)
-        .order_by(contacts.c.id)
-        .limit(limit)
-    )
+    query = select(contacts.c.id, *_CONTACT).order_by(contacts.c.id).limit(limit)
     if wanted.inputs or wanted.wa_ids:
-        query = query.where(
-            or_(contacts.c.input.in_(wanted.inputs), contacts.c.wa_id.in_(wanted.wa_ids))
-        )
+        ids = sorted(_ids_of(connection, wanted, after, limit))[:limit]
+        query = query.where(contacts.c.id.in_(ids))
+    else:
+        query = query.where(contacts.c.account == wanted.account, contacts.c.id > after)
     return [(row[0], contact_of(row[1:])) for row in connection.execute(query)]
+
+
+LOOKED_FOR = 50
+"""Wa_ids that one statement looks for, each by itself: one may have more contacts than a page."""
+
+
+def _ids_of(connection: Connection, wanted: ContactFilter, after: int, limit: int) -> set[int]:
+    """Return the ids after a place of contacts with one of the inputs or wa_ids."""
+    id_, of_account = contacts.c.id, contacts.c.account == wanted.account
+    found: set[int] = set()
+    for start in range(0, len(wanted.inputs), CHUNK):
+        inputs = wanted.inputs[start : start + CHUNK]
+        by_input = select(id_).where(of_account, contacts.c.input.in_(inputs))
+        found.update(one for one in connection.execute(by_input).scalars() if one > after)
+    for start in range(0, len(wanted.wa_ids), LOOKED_FOR):
+        firsts = [
+            select(id_).where(of_account, contacts.c.wa_id == wa_id, id_ > after)
+            for wa_id in wanted.wa_ids[start : start + LOOKED_FOR]
+        ]
+        pages = [first.order_by(id_).limit(limit).subquery() for first in firsts]
+        together = union_all(*(select(page.c.id) for page in pages))
+        found.update(connection.execute(together).scalars())
+    return found
 
 
 WRITTEN_STEP_MS = 6 * 3_600_000

@@ -265,6 +265,10 @@ Index(
     contacts.c.status,
 )
 
+Index("ix_contacts_account_id", contacts.c.account, contacts.c.id)
+
+Index("ix_contacts_account_wa_id_id", contacts.c.account, contacts.c.wa_id, contacts.c.id)
+
 Index("ix_contacts_account_canonical", contacts.c.account, contacts.c.canonical)
 
 OPEN_CHECK = "due_at IS NOT NULL"
