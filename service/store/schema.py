@@ -57,6 +57,8 @@ journal = Table(
 )
 """Every callback, as it came over the wire."""
 
+Index("ix_journal_account_state_id", journal.c.account, journal.c.state, journal.c.id)
+
 Index(
     "ix_journal_quarantined",
     journal.c.id,
@@ -117,9 +119,14 @@ Index(
     postgresql_where=text(MERGED),
 )
 
-Index("ix_users_state_changed_at", users.c.state, users.c.changed_at, users.c.id)
-
-Index("ix_users_updated_at", users.c.updated_at, users.c.id)
+for _order in (users.c.changed_at, users.c.updated_at):
+    Index(
+        f"ix_users_account_state_{_order.name}_id",
+        users.c.account,
+        users.c.state,
+        _order,
+        users.c.id,
+    )
 
 UNSETTLED = "state IN ('pending', 'held', 'failed')"
 
@@ -194,6 +201,8 @@ audit = Table(
 """The audit trail. Rows are only ever added."""
 
 Index("ix_audit_user_id", audit.c.user_id)
+
+Index("ix_audit_account_event_id", audit.c.account, audit.c.event, audit.c.id)
 
 outbox = Table(
     "outbox",

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
     Select,
@@ -14,7 +13,6 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
-    union_all,
 )
 
 from service.model.decisions import Block
@@ -28,6 +26,7 @@ from service.store.mapping import (
     load,
     user_of,
 )
+from service.store.paging import Read, distinct, first_of, ids_of
 from service.store.schema import aliases, audit, blocks, changes, users
 
 CHUNK = 500
@@ -107,37 +106,32 @@ def list_identities(
     connection: Connection, wanted: IdentityFilter, after: Place | None, limit: int
 ) -> list[User]:
     """Return a page of identities, oldest change first, without history and work."""
-    if wanted.updated_since is not None:
-        query = _page(wanted, (), users.c.updated_at, after, limit)
-        query = query.where(users.c.updated_at >= wanted.updated_since)
-        if wanted.states:
-            # Within an expression, else SQLite takes the index of states and sorts all they have.
-            names = [str(state) for state in wanted.states]
-            query = query.where(func.coalesce(users.c.state, "").in_(names))
-        return [user_of(row) for row in connection.execute(query)]
-    # Each state's identities come in order from the index: a page of all is made of one of each.
-    states = dict.fromkeys(wanted.states or State)
-    pages = [_page(wanted, [state], users.c.changed_at, after, limit) for state in states]
-    together = union_all(*(select(page.subquery()) for page in pages)).subquery()
-    query = select(together).order_by(together.c.changed_at, together.c.id).limit(limit)
-    return [user_of(row) for row in connection.execute(query)]
+    is_by_update = wanted.updated_since is not None
+    order = users.c.updated_at if is_by_update else users.c.changed_at
+    mine = select(*_USER).order_by(order, users.c.id)
+    if is_by_update:
+        mine = mine.where(order >= wanted.updated_since)
+
+    def reader(account: str, state: State) -> Read[Row[Any]]:
+        of_both = mine.where(users.c.account == account, users.c.state == state.value)
+
+        def read(after: Place | None, size: int) -> Sequence[Row[Any]]:
+            query = of_both if after is None else of_both.where(tuple_(order, users.c.id) > after)
+            return connection.execute(query.limit(size)).all()
+
+        return read
+
+    names = _accounts(connection) if wanted.account is None else [wanted.account]
+    streams = [reader(name, s) for name in names for s in dict.fromkeys(wanted.states or State)]
+    rows = first_of(
+        streams, after, limit, place=lambda row: (getattr(row, order.name) or 0, row.id)
+    )
+    return [user_of(row) for row in rows]
 
 
-def _page(
-    wanted: IdentityFilter,
-    states: Sequence[State],
-    order: ColumnElement[Any],
-    after: Place | None,
-    limit: int,
-) -> Select[Any]:
-    query = select(*_USER).where(users.c.state.is_not(None))
-    if states:
-        query = query.where(users.c.state.in_([str(state) for state in states]))
-    if wanted.account is not None:
-        query = query.where(users.c.account == wanted.account)
-    if after is not None:
-        query = query.where(tuple_(order, users.c.id) > after)
-    return query.order_by(order, users.c.id).limit(limit)
+def _accounts(connection: Connection) -> list[str]:
+    """Return the accounts that have users."""
+    return distinct(connection, users.c.account)
 
 
 def count_states(connection: Connection) -> dict[State, int]:
@@ -150,8 +144,13 @@ def count_states(connection: Connection) -> dict[State, int]:
 
 def oldest_pending(connection: Connection) -> int | None:
     """Return since when (Unix ms) the longest pending identity has been."""
-    query = select(func.min(users.c.changed_at)).where(users.c.state == State.PENDING.value)
-    return connection.execute(query).scalar()
+    is_pending = users.c.state == State.PENDING.value
+    query = select(func.min(users.c.changed_at)).where(is_pending)
+    firsts = [
+        connection.execute(query.where(users.c.account == name)).scalar()
+        for name in _accounts(connection)
+    ]
+    return min((first for first in firsts if first is not None), default=None)
 
 
 def list_audit(
@@ -171,14 +170,15 @@ def list_audit(
         )
         .outerjoin(users, users.c.id == audit.c.user_id)
         .outerjoin(whose, whose.c.id == func.coalesce(users.c.merged_into, users.c.id))
-        .where(audit.c.id > after)
         .order_by(audit.c.id)
         .limit(limit)
     )
-    if account is not None:
-        query = query.where(audit.c.account == account)
-    if event is not None:
-        query = query.where(audit.c.event == event)
+    if account is None and event is None:
+        query = query.where(audit.c.id > after)
+    else:
+        columns = (audit.c.account, audit.c.event, audit.c.id)
+        ids = ids_of(connection, columns, (account, event), after, limit)
+        query = query.where(audit.c.id.in_(ids))
     return list(connection.execute(query))
 
 

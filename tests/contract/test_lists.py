@@ -11,9 +11,12 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from service.model.contacts import INVALID, VALID
+from service.model.users import State
 from service.store.contacts import ContactFilter, list_contacts
-from service.store.schema import contacts
+from service.store.journal import list_journal
+from service.store.schema import audit, contacts, journal, users
 from service.store.sqlite import SQLiteDatabase
+from service.store.users import IdentityFilter, list_audit, list_identities, oldest_pending
 from tests.storing import opening
 
 T = TypeVar("T")
@@ -114,3 +117,128 @@ class TestContacts:
         )
         rows = await filled.read(lambda c: list_contacts(c, wanted, 0, 2000))
         assert [row[1].input for row in rows] == [row["input"] for row in some]
+
+
+def user(number: int, **other: Any) -> dict[str, Any]:
+    """Give the row of an acknowledged user, whose change came at this time."""
+    zeros = ("created_at", "attempts", "history_count", "after_hold", "disputed")
+    row = dict.fromkeys((*zeros, "has_work", "has_ask"), 0) | {
+        "account": "main",
+        "wa_id": f"1631{number:07}",
+        "hash": "A",
+        "changed_at": number,
+        "changed_precision": 0,
+        "received_at": number,
+        "seen": "[]",
+        "state": "acknowledged",
+        "version": 1,
+        "updated_at": number,
+    }
+    return row | other
+
+
+class TestIdentities:
+    @pytest.fixture
+    async def filled(self, database: SQLiteDatabase) -> SQLiteDatabase:
+        """Many acknowledged users of one account; then some pending ones, and of another."""
+        rows = [user(number) for number in range(MANY)]
+        rows += [user(MANY + number, state="pending") for number in range(3)]
+        rows += [user(MANY + 9 - number, account="shop", state="held") for number in range(3)]
+        await database.write(lambda c: c.execute(insert(users), rows))
+        return database
+
+    async def times(
+        self, database: SQLiteDatabase, after: tuple[int, int] | None = None, **wanted: Any
+    ) -> list[int]:
+        """Give the times of the changes on a page, less those of the many."""
+        filter_ = IdentityFilter(**wanted)
+        found = await shown(database, lambda c: list_identities(c, filter_, after, LIMIT))
+        return [(one.identity.updated_at or 0) - MANY for one in found]
+
+    @pytest.mark.parametrize("since", [None, 0])
+    @pytest.mark.parametrize(
+        ("wanted", "expected"),
+        [
+            ({"account": "shop"}, [7, 8, 9]),
+            ({"account": "shop", "states": [State.PENDING]}, []),
+            ({"account": "shop", "states": [State.PENDING, State.HELD]}, [7, 8, 9]),
+            ({"account": "main", "states": [State.PENDING]}, [0, 1, 2]),
+            ({"states": [State.HELD]}, [7, 8, 9]),
+            ({"states": [State.HELD, State.PENDING]}, [0, 1, 2, 7, 8, 9]),
+            ({"account": "none"}, []),
+        ],
+    )
+    async def test_by_account_state_and_time(
+        self,
+        filled: SQLiteDatabase,
+        since: int | None,
+        wanted: dict[str, Any],
+        expected: list[int],
+    ) -> None:
+        assert await self.times(filled, updated_since=since, **wanted) == expected
+
+    async def test_of_all_page_by_page(self, filled: SQLiteDatabase) -> None:
+        assert await self.times(filled) == [number - MANY for number in range(LIMIT)]
+        after = (MANY - 3, MANY - 2)
+        assert await self.times(filled, after) == [-2, -1, 0, 1, 2, 7, 8, 9]
+        assert await self.times(filled, updated_since=MANY + 2) == [2, 7, 8, 9]
+
+    async def test_the_oldest_pending_one(self, filled: SQLiteDatabase) -> None:
+        oldest, steps = await steps_of(filled, oldest_pending)
+        assert (oldest, steps < 1000) == (MANY, True)
+
+
+def callback(account: str, state: str) -> dict[str, Any]:
+    texts = dict.fromkeys(("content_type", "content_encoding", "headers"), "")
+    return {"account": account, "state": state, "received_at": 0, "body": b"", **texts}
+
+
+class TestJournal:
+    @pytest.mark.parametrize(
+        ("state", "account", "expected"),
+        [
+            ("quarantined", None, [1, 2, 4]),
+            ("synthetic", None, [3]),
+            ("applied", "shop", [0]),
+            ("quarantined", "shop", [1, 2]),
+            (None, "shop", [0, 1, 2]),
+            (None, "@meta", [4]),
+            ("synthetic", "shop", []),
+        ],
+    )
+    async def test_by_account_and_state(
+        self,
+        database: SQLiteDatabase,
+        state: str | None,
+        account: str | None,
+        expected: list[int],
+    ) -> None:
+        rows = [callback("main", "applied")] * MANY
+        rows += [callback("shop", "applied"), *[callback("shop", "quarantined")] * 2]
+        rows += [callback("main", "synthetic"), callback("@meta", "quarantined")]
+        await database.write(lambda c: c.execute(insert(journal), rows))
+        found = await shown(database, lambda c: list_journal(c, state, account, 0, LIMIT))
+        assert [row.id - MANY - 1 for row in found] == expected
+        rest = await shown(database, lambda c: list_journal(c, state, account, MANY + 2, LIMIT))
+        assert [row.id - MANY - 1 for row in rest] == [one for one in expected if one > 1]
+
+
+class TestAudit:
+    @pytest.mark.parametrize(
+        ("account", "event", "expected"),
+        [
+            ("shop", None, [0, 1]),
+            (None, "held", [0, 2, 3]),
+            ("shop", "held", [0]),
+            ("shop", "failed", []),
+        ],
+    )
+    async def test_by_account_and_event(
+        self, database: SQLiteDatabase, account: str | None, event: str | None, expected: list[int]
+    ) -> None:
+        rows = [{"account": "main", "at": 0, "event": "changed"}] * MANY
+        some = (("shop", "held"), ("shop", "changed"), ("main", "held"), (None, "held"))
+        rows += [{"account": of, "at": 0, "event": what} for of, what in some]
+        await database.write(lambda c: c.execute(insert(audit), rows))
+        found = await shown(database, lambda c: list_audit(c, account, event, 0, LIMIT))
+        assert [row.id - MANY - 1 for row in found] == expected
