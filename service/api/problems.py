@@ -103,12 +103,17 @@ def problem_of(error: Exception) -> web.Response:
             return response
         case RefusedError() | FullError():
             return _refused_body(error)
-        case FaultError():
-            return answer(503, str(error), code=error.code)
         case UnavailableError():
-            return answer(503, "the database can't be used right now")
+            return _unavailable(error)
     log.error("a request failed", exc_info=error)
     return answer(500, "the service failed; the log tells more")
+
+
+def _unavailable(error: UnavailableError) -> web.Response:
+    """Return the problem for a database that can't be used, with what a person has to see to."""
+    if isinstance(error, FaultError):
+        return answer(503, str(error), code=error.code)
+    return answer(503, "the database can't be used right now")
 
 
 def _refused_body(error: RefusedError | FullError) -> web.Response:

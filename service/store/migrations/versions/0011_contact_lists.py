@@ -5,8 +5,8 @@ A contact is written when a check of a number begins or ends, not by callbacks a
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

@@ -7,8 +7,8 @@ write-ahead log. Without it a list of one account's callbacks goes through the b
 
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
