@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := .venv-tools/.installed
 MINUTES ?= 2
 SEED ?=
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all coverage soak pythons wheel bench lint format requirements clean
+.PHONY: help install run test test-all tools coverage soak pythons wheel bench lint format openapi requirements \
+	clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -38,6 +40,16 @@ test: install ## the tests, without what is slow or needs programs of the system
 
 test-all: install ## every test; one fails where a program that it needs is missing
 	$(BIN)/pytest -n 4 --hypothesis-profile=deep
+
+# The generators want other versions of some libraries than the service, so they are by themselves.
+tools: $(TOOLS) ## what some tests need besides: client generators (needs npm) and schemathesis
+
+$(TOOLS): requirements/tools.txt tests/clients/package-lock.json
+	@$(PYTHON) -m venv .venv-tools
+	@.venv-tools/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/tools.txt
+	@.venv-tools/bin/pip check
+	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund
+	@touch $(TOOLS)
 
 coverage: install ## every test, with the branch coverage of service/, child processes counted
 	$(BIN)/coverage erase
@@ -74,11 +86,15 @@ format: install ## ruff, mending what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+openapi: install ## docs/openapi.json anew, from the code
+	$(BIN)/python .ci/openapi.py
+
 requirements: ## compiles the locks anew (needs uv)
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra simulator --constraints requirements/dev.txt \
 		--output-file requirements/simulator.txt
+	$(COMPILE) --group tools --output-file requirements/tools.txt
 	$(COMPILE) --group bench --constraints requirements/dev.txt --output-file tools/bench/requirements.txt
 
 clean: ## the virtual environments, dist/, var/ and every cache

@@ -6,10 +6,11 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
+from service.api import schemas
 from service.api.context import AppContext, app_context
 from service.api.params import listed
 from service.api.problems import ProblemError
-from service.api.serializers import rfc3339
+from service.api.serializers import rfc3339, time_of
 from service.model.users import Kind
 from service.store.accounts import account_rows
 from service.store.outbox import Backlog, backlogs
@@ -24,14 +25,13 @@ async def status(request: web.Request) -> web.Response:
     now = context.ledger.clock()
     counts, oldest = await context.database.read(lambda c: (count_states(c), oldest_pending(c)))
     age = None if oldest is None else max(0, now - oldest) / 1000
-    return web.json_response(
-        {
-            "counts": {state.value: count for state, count in counts.items()},
-            "oldest_pending_at": rfc3339(oldest),
-            "oldest_pending_seconds": age,
-            "as_of": rfc3339(now),
-        }
-    )
+    answer: schemas.Status = {
+        "counts": {state.value: count for state, count in counts.items()},
+        "oldest_pending_at": rfc3339(oldest),
+        "oldest_pending_seconds": age,
+        "as_of": time_of(now),
+    }
+    return web.json_response(answer)
 
 
 async def list_(request: web.Request) -> web.Response:
@@ -44,11 +44,11 @@ async def show(request: web.Request) -> web.Response:
     name = request.match_info["account"]
     found = [a for a in await _accounts(app_context(request)) if a["account"] == name]
     if not found:
-        raise ProblemError(404, "there is no such account")
+        raise ProblemError(404, "there is no such account", kind="no_such_account")
     return web.json_response(found[0])
 
 
-async def _accounts(context: AppContext) -> list[dict[str, Any]]:
+async def _accounts(context: AppContext) -> list[schemas.Account]:
     rows, work, left = await context.database.read(partial(_load, now=context.ledger.clock()))
     return [
         {
@@ -72,20 +72,20 @@ def _load(
     return account_rows(connection), backlogs(connection, now), count_unverified(connection)
 
 
-def _unverified(context: AppContext, name: str, remaining: int) -> dict[str, Any] | None:
+def _unverified(context: AppContext, name: str, remaining: int) -> schemas.Unverified | None:
     verifier = context.verifiers.get(name)
     if verifier is None:
         return None
     return {"since": rfc3339(verifier.since), "remaining": remaining}
 
 
-def _backlog(backlog: Backlog | None) -> dict[str, Any]:
+def _backlog(backlog: Backlog | None) -> schemas.BacklogOfKind:
     backlog = backlog or Backlog(0, 0, None)
     oldest = rfc3339(backlog.oldest_due)
     return {"waiting": backlog.waiting, "overdue": backlog.overdue, "oldest_due_at": oldest}
 
 
-def _settings(context: AppContext, name: str) -> dict[str, Any] | None:
+def _settings(context: AppContext, name: str) -> schemas.ClientSettings | None:
     inspector = context.inspectors.get(name)
     if inspector is None:
         return None
@@ -96,7 +96,7 @@ def _settings(context: AppContext, name: str) -> dict[str, Any] | None:
     }
 
 
-def _login(context: AppContext, name: str) -> dict[str, Any] | None:
+def _login(context: AppContext, name: str) -> schemas.Login | None:
     """Return the state of the login to the client, or of the access token of the Cloud API."""
     if (graph := context.graphs.get(name)) is not None:
         used = rfc3339(graph.login_since)
@@ -113,7 +113,7 @@ def _login(context: AppContext, name: str) -> dict[str, Any] | None:
     }
 
 
-def _health(context: AppContext, name: str) -> dict[str, Any] | None:
+def _health(context: AppContext, name: str) -> schemas.Health | None:
     """Return the state of the client, or of the Cloud API, as this account meets it."""
     if (graph := context.graphs.get(name)) is not None:
         quality = graph.last_read.quality if graph.last_read else None
@@ -124,7 +124,7 @@ def _health(context: AppContext, name: str) -> dict[str, Any] | None:
     return {"gateway_status": state.gateway, **_reachable(state)}
 
 
-def _reachable(state: Reachability) -> dict[str, Any]:
+def _reachable(state: Reachability) -> schemas.Health:
     return {
         "reachable": state.unreachable_since is None,
         "unreachable_since": rfc3339(state.unreachable_since),

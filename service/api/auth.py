@@ -9,9 +9,11 @@ from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pydantic import BaseModel, ValidationError
 
 from service.api.context import BODIES, RESERVATION, app_context
-from service.api.problems import ProblemError
+from service.api.params import QUERY, Query, faults_of_body, read_query
+from service.api.problems import ProblemError, from_validation
 from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
 
@@ -26,11 +28,21 @@ CALLER_ROLE = web.RequestKey("caller_role", str)
 
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 
-Resource = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Resource = Callable[..., Awaitable[web.StreamResponse]]
 
 
-def guarded(role: Role, resource: Resource) -> Handler:
-    """Return a handler that answers only callers whose key has this role, or one above it."""
+def guarded(
+    role: Role,
+    resource: Resource,
+    query: type[Query] | None = None,
+    body: type[BaseModel] | None = None,
+) -> Handler:
+    """Return a handler that answers only callers whose key has this role, or one above it.
+
+    It reads the query for the resource; None lets any query pass. Where the query is not valid the
+    body is looked at too, so that a 422 names all fields at fault.
+    """
+    without = None if query is None else query()
 
     @functools.wraps(resource)
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -45,11 +57,26 @@ def guarded(role: Role, resource: Resource) -> Handler:
         # What a body is parsed into stays in memory until the request is answered.
         reservation = request[RESERVATION] = request.app[BODIES].reservation(verified=False)
         try:
+            if query is not None and without is not None:
+                request[QUERY] = await _query(request, query, without, body)
             return await resource(request)
         finally:
             reservation.release()
 
     return handler
+
+
+async def _query(
+    request: web.Request, query: type[Query], without: Query, body: type[BaseModel] | None
+) -> Query:
+    """Return the query as the route wants it, `without` where there is none; raise a 422."""
+    if not request.query_string:
+        return without
+    try:
+        return read_query(request, query)
+    except ValidationError as error:
+        more = [] if body is None else await faults_of_body(request, body)
+        raise from_validation(*more, query=error) from None
 
 
 def admit(settings: Settings, headers: Mapping[str, str], role: Role) -> tuple[str, Role]:
@@ -100,15 +127,19 @@ async def loopback_only(request: web.Request, handler: Handler) -> web.StreamRes
     it.
     """
     if any(name in request.headers for name in FORWARDED):
-        raise ProblemError(403, "without API key and webhook token nothing forwarded is answered")
+        raise _not_local("nothing forwarded is answered")
     origin = request.headers.get("Origin")
     if origin is not None and not _names_loopback(origin.partition("://")[2]):
-        raise ProblemError(403, "without API key and webhook token no other site is answered")
+        raise _not_local("no other site is answered")
     if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-        raise ProblemError(403, "without API key and webhook token no other site is answered")
+        raise _not_local("no other site is answered")
     if not _names_loopback(request.host):
-        raise ProblemError(403, "without API key and webhook token only loopback is answered")
+        raise _not_local("only loopback is answered")
     return await handler(request)
+
+
+def _not_local(what: str) -> ProblemError:
+    return ProblemError(403, f"without API key and webhook token {what}", kind="not_local")
 
 
 @functools.lru_cache(maxsize=256)

@@ -37,7 +37,7 @@ async def show(request: web.Request) -> web.Response:
         partial(find_user, account=account, alias=alias)
     )
     if user is None or user.identity.latest is None:
-        raise ProblemError(404, "there is no identity of this user")
+        raise ProblemError(404, "there is no identity of this user", kind="no_identity")
     return web.json_response(
         {
             "contacts": {
@@ -56,5 +56,6 @@ async def acknowledge(request: web.Request) -> web.Response:
     if user.identity.state not in OPEN_STATES:
         user = await wait_for(app_context(request), user, WAIT_SECONDS)
     if user.identity.state not in {*OPEN_STATES, State.ACKNOWLEDGING}:
-        raise ProblemError(409, "it was not acknowledged", identity=identity(user))
+        detail = "it was not acknowledged"
+        raise ProblemError(409, detail, kind="not_acknowledged", identity=identity(user))
     return web.json_response({})

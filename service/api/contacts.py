@@ -7,18 +7,21 @@ from hashlib import sha256
 from typing import Annotated, Any, Literal, NoReturn
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from service.api import serializers
 from service.api.auth import CALLER
 from service.api.context import AppContext, app_context
 from service.api.params import (
+    BodyTime,
     FreeText,
+    PageQuery,
     RecipientText,
     listed,
     need_account,
     need_client,
     page,
+    query_of,
     read_body,
 )
 from service.api.problems import ProblemError, field_problem
@@ -42,7 +45,7 @@ class OptInBody(BaseModel):
     """When and how the customer agreed to be written to."""
 
     model_config = ConfigDict(extra="forbid")
-    at: AwareDatetime
+    at: BodyTime
     how: FreeText
 
 
@@ -69,20 +72,42 @@ class CheckBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     contacts: Annotated[list[Given], Field(min_length=1, max_length=MAX_CONTACTS)]
-    blocking: Literal["wait", "no_wait"] = "no_wait"
-    force_check: bool = False
+    blocking: Annotated[
+        Literal["wait", "no_wait"],
+        Field(description="Whether to wait for all results; `no_wait` if it isn't there."),
+    ] = "no_wait"
+    force_check: Annotated[
+        StrictBool, Field(description="Whether to check again what is known; else it is not.")
+    ] = False
     opt_in: OptInBody | None = None
+
+
+class ContactsQuery(PageQuery):
+    """Which contacts to list."""
+
+    input: Annotated[
+        list[str],
+        Field(
+            default_factory=list,
+            description="Only these numbers, exactly as they were checked.",
+            examples=[["+1 631 555 1001"]],
+        ),
+    ]
+    wa_id: Annotated[
+        list[str],
+        Field(default_factory=list, description="Only these users.", examples=[["16315551001"]]),
+    ]
 
 
 async def list_(request: web.Request) -> web.Response:
     """Return the contacts with this `input` or this `wa_id`, else all of the account."""
     asked = page(request, 1)
     account = need_account(request)
+    query = query_of(request, ContactsQuery)
     inputs, wa_ids = (
-        [text for text in request.query.getall(name, []) if storable(text)]
-        for name in ("input", "wa_id")
+        [text for text in texts if storable(text)] for texts in (query.input, query.wa_id)
     )
-    if not inputs and not wa_ids and request.query.keys() & {"input", "wa_id"}:
+    if not inputs and not wa_ids and (query.input or query.wa_id):
         return listed([])
     rows = await app_context(request).database.read(
         partial(
@@ -133,7 +158,7 @@ def _key(request: web.Request, body: CheckBody) -> Key | None:
         return None
     if not 0 < len(text) <= MAX_KEY_CHARACTERS or not (text.isascii() and text.isprintable()):
         raise field_problem(
-            ("Idempotency-Key", f"1 to {MAX_KEY_CHARACTERS} printable characters of ASCII")
+            ("Idempotency-Key", f"must be 1 to {MAX_KEY_CHARACTERS} printable characters of ASCII")
         )
     digest = sha256(body.model_dump_json().encode(errors="surrogatepass")).hexdigest()
     return Key(request[CALLER], text, digest)
@@ -144,7 +169,7 @@ async def _numbers(context: AppContext, account: str, body: CheckBody) -> list[N
     country = context.settings.accounts[account].phone_number
     latest = context.ledger.clock() + AHEAD_MS
     wrong = [
-        (f"contacts.{place}.input", "no usable text")
+        (f"contacts.{place}.input", "can't be stored: it holds NUL or half a character")
         for place, one in enumerate(body.contacts)
         if not storable(one.input)
     ]
@@ -169,7 +194,7 @@ def _opt_in(body: OptInBody | None, latest: int) -> OptIn | None:
         return None
     at = int(body.at.timestamp() * 1000)
     if not 0 <= at <= latest:
-        raise field_problem(("opt_in.at", "a time that has come"))
+        raise field_problem(("opt_in.at", "must be a time that has come"))
     return OptIn(at, body.how)
 
 
@@ -184,11 +209,12 @@ def _refuse(context: AppContext, checker: Checker, plan: Plan) -> None:
                 429,
                 f"the budget of contact checks does not suffice: this costs {plan.price:g}, and "
                 f"{explained}",
+                kind="over_budget",
                 reason="budget",
             )
         case NoOptIn():
             refusals.labels(checker.account, "opt_in").inc()
-            missing = "needed, and none is known"
+            missing = "is needed, and none is known"
             raise field_problem(*((f"contacts.{at}.opt_in", missing) for at in plan.places))
         case AnotherRequest():
             raise field_problem(("Idempotency-Key", "was that of another request"))

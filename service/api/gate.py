@@ -15,17 +15,18 @@ from typing import Annotated, NamedTuple
 
 import structlog
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import serializers
 from service.api.auth import CALLER
 from service.api.context import AppContext, app_context
 from service.api.params import (
-    MAX_WAIT_SECONDS,
+    BodyTime,
     FreeText,
     RecipientText,
+    WaitQuery,
     need_account,
-    number,
+    query_of,
     read_body,
 )
 from service.api.problems import ProblemError, field_problem
@@ -136,7 +137,7 @@ class Gate:
     def _status(self, account: str) -> AccountStatus:
         context = self._context
         if account not in context.settings.accounts:
-            raise ProblemError(404, "there is no such account")
+            raise ProblemError(404, "there is no such account", kind="no_such_account")
         verifier = context.verifiers.get(account)
         side = context.clients.get(account) or context.graphs.get(account)
         return AccountStatus(
@@ -282,7 +283,8 @@ def _named(text: str, meaning: Meaning) -> str | None:
     users = list(found.values()) if exact is None else [exact]
     if len(users) > 1:
         candidates = [user.alias for user in users]
-        raise ProblemError(409, "the number may mean several users", candidates=candidates)
+        detail = "the number may mean several users"
+        raise ProblemError(409, detail, kind="several_users", candidates=candidates)
     return users[0].alias if users else None
 
 
@@ -290,7 +292,13 @@ def _refuse_other_spelling(meaning: Meaning) -> None:
     if meaning.others:
         candidates = [name.user.alias for name in meaning.others if name.user is not None]
         detail = "nobody is known by this spelling; another spelling of the number is known"
-        raise ProblemError(404, detail, other_spelling=candidates[0], candidates=candidates)
+        raise ProblemError(
+            404,
+            detail,
+            kind="other_spelling",
+            other_spelling=candidates[0],
+            candidates=candidates,
+        )
 
 
 def _new_alias(request: web.Request, account: str, text: str, meaning: Meaning) -> str | None:
@@ -321,13 +329,13 @@ class BlockBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     reason: FreeText
-    until: AwareDatetime | None = None
+    until: BodyTime | None = None
 
 
 async def show(request: web.Request) -> web.Response:
     """Return the gate's answer about one user; with `wait`, as soon as it turns sendable."""
     asked = _recipient(request)
-    wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
+    wait = query_of(request, WaitQuery).wait
     account, gate = need_account(request), request.app[GATE]
     answer = await (gate.wait(account, asked, wait) if wait else gate.one(account, asked))
     return _json(answer)
@@ -346,7 +354,7 @@ async def block(request: web.Request) -> web.Response:
     text, until = _recipient(request), _milliseconds(body.until)
     ledger = app_context(request).ledger
     if until is not None and not ledger.clock() < until <= LATEST_MS:
-        raise field_problem(("until", "a time in the future"))
+        raise field_problem(("until", "must be a time in the future"))
     account = need_account(request)
     alias = await _alias_to_block(request, account, text)
     note = None if until is None else f"until {serializers.rfc3339(until)}"
@@ -365,7 +373,7 @@ async def unblock(request: web.Request) -> web.Response:
     if alias is not None:
         command = UnblockUser(account, alias, by_key(request[CALLER]), request[REQUEST_ID])
     if command is None or not await app_context(request).ledger.submit(command):
-        raise ProblemError(404, "the user is not blocked")
+        raise ProblemError(404, "the user is not blocked", kind="not_blocked")
     log.info("decision", account=account, decision="unblock", caller=request[CALLER])
     return _json(await request.app[GATE].one(account, command.alias))
 
@@ -379,11 +387,15 @@ def _recipient(request: web.Request) -> str:
 
 
 def _no_recipient() -> ProblemError:
-    return field_problem(("user", "a wa_id, another alias of a user, or a phone number"))
+    return field_problem(("user", "must be a wa_id, another alias of a user, or a phone number"))
+
+
+_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+"""No cache may answer in the place of the gate."""
 
 
 def _json(answer: bytes) -> web.Response:
-    return web.Response(body=answer, headers={"Content-Type": "application/json"})
+    return web.Response(body=answer, headers=_HEADERS)
 
 
 def _milliseconds(at: datetime | None) -> int | None:

@@ -3,14 +3,14 @@
 import asyncio
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from service.api import serializers
+from service.api import schemas, serializers
 from service.api.auth import CALLER
 from service.api.context import AppContext, app_context
 from service.api.gate import (
@@ -21,15 +21,16 @@ from service.api.gate import (
     alias_to_show,
 )
 from service.api.params import (
-    MAX_WAIT_SECONDS,
     FreeText,
+    Names,
+    PageQuery,
+    QueryTime,
     RecipientText,
-    choices,
-    moment,
+    WaitQuery,
     need_account,
     need_client,
-    number,
     page,
+    query_of,
     read_body,
 )
 from service.api.problems import ProblemError, document, field_problem
@@ -46,11 +47,12 @@ log = structlog.get_logger(__name__)
 
 MAX_ASKS = 3
 MAX_DECISIONS = 1000
-STATES = frozenset(state.value for state in State)
 SETTLED = {State.ACKNOWLEDGED, State.FAILED, State.AWAITING_HASH}
 """How an acknowledgement ends; on the Cloud API at once."""
 
-Hash = Annotated[str, Field(min_length=1, max_length=MAX_HASH_CHARACTERS)]
+Hash = Annotated[
+    str, Field(min_length=1, max_length=MAX_HASH_CHARACTERS, examples=["rHEhX5K/adk="])
+]
 
 
 class Evidence(BaseModel):
@@ -91,13 +93,32 @@ class ManyBody(Grounds):
     items: Annotated[list[DecisionItem], Field(max_length=MAX_DECISIONS)]
 
 
+class IdentitiesQuery(PageQuery):
+    """Which identities to list."""
+
+    state: Annotated[
+        list[State],
+        Names,
+        Field(
+            default_factory=list,
+            description="Only these states; repeated, or with commas.",
+            examples=[["pending"]],
+        ),
+    ]
+    account: Annotated[str | None, Field(description="Only this account.")] = None
+    updated_since: Annotated[
+        QueryTime | None,
+        Field(description="Only those updated since, in the order of their updates."),
+    ] = None
+
+
 async def list_(request: web.Request) -> web.Response:
     """List identities, oldest change first; with `updated_since`, by `updated_at`."""
-    states = [State(s) for s in choices(request, "state", STATES)]
-    since = moment(request, "updated_since")
+    query = query_of(request, IdentitiesQuery)
+    since = query.updated_since
     asked = page(request, 2)
     after = None if asked.after is None else (asked.after[0], asked.after[1])
-    wanted = IdentityFilter(request.query.get("account"), states, since)
+    wanted = IdentityFilter(query.account, query.state, since)
     users = await app_context(request).database.read(
         partial(list_identities, wanted=wanted, after=after, limit=asked.limit + 1)
     )
@@ -110,11 +131,12 @@ async def list_(request: web.Request) -> web.Response:
     return asked.answer(users, serializers.identity, place)
 
 
-def _load(connection: Connection, account: str, alias: str) -> dict[str, Any] | None:
+def _load(connection: Connection, account: str, alias: str) -> schemas.IdentityWithHistory | None:
     user = find_user(connection, account, alias)
     if user is None or user.identity.state is None:
         return None
-    return serializers.identity(user) | {
+    return {
+        **serializers.identity(user),
         "history": [serializers.change(entry) for entry in history_of(connection, user.id)],
         "audit": [serializers.audit_entry(entry) for entry in audit_of(connection, user.id)],
     }
@@ -131,12 +153,12 @@ async def show(request: web.Request) -> web.Response:
 
 
 def _no_identity() -> ProblemError:
-    return ProblemError(404, "there is no identity of this user")
+    return ProblemError(404, "there is no identity of this user", kind="no_identity")
 
 
 async def acknowledge(request: web.Request) -> web.Response:
     """Decide to acknowledge the hash that was seen."""
-    wait = number(request, "wait", at_most=MAX_WAIT_SECONDS, default=0)
+    wait = query_of(request, WaitQuery).wait
     user = await _decide(request, Verb.ACKNOWLEDGE)
     if wait and user.identity.state not in SETTLED:
         user = await wait_for(app_context(request), user, wait)
@@ -176,26 +198,40 @@ async def _meanings(request: web.Request, items: list[DecisionItem]) -> list[Mea
 
 async def _acknowledge_one(
     request: web.Request, item: DecisionItem, meaning: Meaning | None, grounds: Grounds
-) -> dict[str, Any]:
+) -> schemas.DecidedIdentity:
     """Return the Identity as it is then, or the problem for which the others need not wait."""
-    given = item.model_dump()
     try:
         _need_hash(request, item.account, item.hash)
         alias = _alias_of(item, meaning)
         decision = _decision(request, Verb.ACKNOWLEDGE, item.hash, grounds)
         user = await _take(request, item.account, alias, decision)
     except ProblemError as error:
-        problem = document(error.status, error.detail, **error.extra)
-        return given | {"status": error.status, "error": problem}
+        problem = document(error.status, error.detail, kind=error.kind, **error.extra)
+        return _refused(item, problem)
     except UnavailableError:
-        problem = document(503, "the database can't be used right now")
-        return given | {"status": 503, "error": problem}
-    return given | {"status": _status_of(user), "identity": serializers.identity(user)}
+        return _refused(item, document(503, "the database can't be used right now"))
+    return {
+        "account": item.account,
+        "user": item.user,
+        "hash": item.hash,
+        "status": _status_of(user),
+        "identity": serializers.identity(user),
+    }
+
+
+def _refused(item: DecisionItem, problem: schemas.ItemProblem) -> schemas.DecidedIdentity:
+    return {
+        "account": item.account,
+        "user": item.user,
+        "hash": item.hash,
+        "status": problem["status"],
+        "error": cast(schemas.DecisionProblem, problem),
+    }
 
 
 def _alias_of(item: DecisionItem, meaning: Meaning | None) -> str | None:
     if meaning is None:
-        raise ProblemError(404, "there is no such account")
+        raise ProblemError(404, "there is no such account", kind="no_such_account")
     return alias_meant(item.user, meaning)
 
 
@@ -224,7 +260,7 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
 def _need_hash(request: web.Request, account: str, hash_: str | None) -> None:
     """Raise a 422 where no hash is named, and the account's client always tells one."""
     if hash_ is None and account in app_context(request).clients:
-        raise field_problem(("hash", "string type"))
+        raise field_problem(("hash", "must be text: null is for accounts of the Cloud API"))
 
 
 def _decision(request: web.Request, verb: Verb, hash_: str | None, grounds: Grounds) -> Decision:
@@ -256,12 +292,13 @@ async def _take(request: web.Request, account: str, alias: str | None, decision:
     if result is Result.ANOTHER_HASH:
         raise _conflict("another hash is the latest", user)
     if result is Result.TOO_LATE:
-        raise _conflict("it is acknowledged, or is being acknowledged right now", user)
+        detail = "it is acknowledged, or is being acknowledged right now"
+        raise _conflict(detail, user, "too_late")
     return user
 
 
-def _conflict(detail: str, user: User) -> ProblemError:
-    return ProblemError(409, detail, identity=serializers.identity(user))
+def _conflict(detail: str, user: User, kind: str = "another_hash") -> ProblemError:
+    return ProblemError(409, detail, kind=kind, identity=serializers.identity(user))
 
 
 async def wait_for(context: AppContext, user: User, seconds: float) -> User:
@@ -308,6 +345,6 @@ async def refresh(request: web.Request) -> web.Response:
             # The identity changed while the client was asked: its answer may be the older one.
             continue
         if answer is None or refreshed.user is None:
-            raise ProblemError(404, "the client knows no identity of this user")
+            raise ProblemError(404, "the client knows no identity of this user", kind="no_identity")
         return web.json_response(serializers.identity(refreshed.user))
     raise ProblemError(502, "the identity changed each time that the client was asked")

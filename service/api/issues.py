@@ -1,14 +1,16 @@
 """Issues: what is wrong with the accounts, and how to cure it."""
 
-from typing import Any
+from typing import Annotated
 
 import structlog
 from aiohttp import web
+from pydantic import Field
 
+from service.api import schemas
 from service.api.auth import CALLER
 from service.api.context import AppContext, app_context
-from service.api.params import listed
-from service.api.problems import ProblemError, field_problem
+from service.api.params import Query, listed, query_of
+from service.api.problems import ProblemError
 from service.api.serializers import rfc3339
 from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
@@ -19,7 +21,12 @@ from service.workers.monitoring import AppSubject
 
 log = structlog.get_logger(__name__)
 
-FILTERS = ("account", "subject")
+
+class DismissalQuery(Query):
+    """Which of the issues with a code to dismiss; an empty text stands for null."""
+
+    account: Annotated[str | None, Field(description="Only of this account.")] = None
+    subject: Annotated[str | None, Field(description="Only with this subject.")] = None
 
 
 async def list_(request: web.Request) -> web.Response:
@@ -34,23 +41,21 @@ async def dismiss(request: web.Request) -> web.Response:
 
     A 409 where the cause is there now, for then they pass by themselves once it is gone.
     """
-    code, asked = request.match_info["code"], request.query
-    # A misspelt filter, if it were ignored, would dismiss more than was meant.
-    if unknown := sorted(set(asked) - set(FILTERS)):
-        raise field_problem(*((name, "no parameter of this route") for name in unknown))
+    code, asked = request.match_info["code"], query_of(request, DismissalQuery)
     context = app_context(request)
     await _look_at_journal(context)
     found = [
         (name, issue)
         for name, issue in context.issues()
         if issue.code == code
-        and asked.get("account", issue.account or "") == (issue.account or "")
-        and asked.get("subject", issue.subject or "") == (issue.subject or "")
+        and asked.account in {None, issue.account or ""}
+        and asked.subject in {None, issue.subject or ""}
     ]
     if not found:
-        raise ProblemError(404, "there is no such issue")
+        raise ProblemError(404, "there is no such issue", kind="no_such_issue")
     if not all(issue.is_past for _, issue in found):
-        raise ProblemError(409, "its cause is there now: it passes by itself once that is cured")
+        detail = "its cause is there now: it passes by itself once that is cured"
+        raise ProblemError(409, detail, kind="issue_stands")
     for name, issue in found:
         await context.ledger.submit(
             DismissIssue(name, code, issue.subject, by_key(request[CALLER]), request[REQUEST_ID])
@@ -73,7 +78,7 @@ async def _look_at_journal(context: AppContext) -> None:
             await inspector.look()
 
 
-def _serialize(issue: Issue) -> dict[str, Any]:
+def _serialize(issue: Issue) -> schemas.Issue:
     return {
         "code": issue.code,
         "account": issue.account,

@@ -4,20 +4,22 @@ import asyncio
 import base64
 import json
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal, cast, get_args
 
 import structlog
 from aiohttp import web
+from pydantic import Field
 from sqlalchemy import Row
 
+from service.api import schemas
 from service.api.auth import CALLER, CALLER_ROLE
 from service.api.context import app_context
-from service.api.params import MAX_ID, choices, page
+from service.api.params import MAX_ID, Names, PageQuery, page, query_of
 from service.api.problems import ProblemError
-from service.api.serializers import audit_entry, rfc3339
-from service.ledger.callbacks import APPLIED, QUARANTINED, Replay, state_of
+from service.api.serializers import audit_entry, rfc3339, time_of
+from service.ledger.callbacks import Replay, state_of
 from service.model.users import by_key
-from service.store.database import APP_MARK, SYNTHETIC
+from service.store.database import APP_MARK
 from service.store.journal import journal_entry, list_journal
 from service.store.users import audit_entry_of, list_audit
 from service.webhooks.incoming import reader_of, replayed, united
@@ -25,18 +27,42 @@ from service.webhooks.request_ids import REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
-STATES = frozenset({APPLIED, QUARANTINED, SYNTHETIC})
+JournalState = Literal["applied", "quarantined", "synthetic"]
+STATES = frozenset(get_args(JournalState))
+
+
+class JournalQuery(PageQuery):
+    """Which callbacks to list."""
+
+    state: Annotated[
+        list[JournalState],
+        Names,
+        Field(
+            default_factory=list,
+            description="Only these states; repeated, or with commas.",
+            examples=[["quarantined"]],
+        ),
+    ]
+    account: Annotated[str | None, Field(description="Only of this account.")] = None
+
+
+class TrailQuery(PageQuery):
+    """Which entries of the audit trail to list."""
+
+    account: Annotated[str | None, Field(description="Only of this account.")] = None
+    event: Annotated[str | None, Field(description="Only of this event.")] = None
 
 
 async def list_(request: web.Request) -> web.Response:
     """List callbacks, oldest first, without their bodies."""
-    states = choices(request, "state", STATES)
+    query = query_of(request, JournalQuery)
+    states = set(query.state)
     asked = page(request, 1)
     rows = await app_context(request).database.read(
         partial(
             list_journal,
-            state=states[0] if len(set(states)) == 1 else None,
-            account=request.query.get("account"),
+            state=states.pop() if len(states) == 1 else None,
+            account=query.account,
             after=asked.after_id,
             limit=asked.limit + 1,
         )
@@ -44,11 +70,11 @@ async def list_(request: web.Request) -> web.Response:
     return asked.answer(rows, _summary, lambda row: (row.id,))
 
 
-def _summary(row: Row[Any]) -> dict[str, Any]:
+def _summary(row: Row[Any]) -> schemas.JournalEntry:
     return {
         "id": row.id,
         **_owner(row.account),
-        "received_at": rfc3339(row.received_at),
+        "received_at": time_of(row.received_at),
         "state": row.state,
         "reason": row.reason,
         "replayed_at": rfc3339(row.replayed_at),
@@ -56,7 +82,7 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _owner(name: str | None) -> dict[str, str | None]:
+def _owner(name: str | None) -> schemas.Owner:
     """Return the account, or the app whose callback is of several accounts or of none."""
     if name is not None and name.startswith(APP_MARK):
         return {"account": None, "app": name.removeprefix(APP_MARK)}
@@ -71,30 +97,28 @@ async def _entry(request: web.Request) -> Row[Any]:
     if 0 < entry_id <= MAX_ID:
         row = await app_context(request).database.read(partial(journal_entry, entry_id=entry_id))
     if row is None:
-        raise ProblemError(404, "there is no such entry in the journal")
+        raise ProblemError(404, "there is no such entry in the journal", kind="no_such_entry")
     return row
 
 
 async def show(request: web.Request) -> web.Response:
     """Return one callback; its headers and its body to admins alone."""
     row = await _entry(request)
-    shown = _summary(row)
+    shown = cast(schemas.JournalEntryWithBody, _summary(row))
     if request[CALLER_ROLE] == "admin":
-        shown |= {
-            "content_type": row.content_type,
-            "content_encoding": row.content_encoding,
-            "headers": json.loads(row.headers),
-            **_body(row.body),
-        }
+        shown["content_type"] = row.content_type
+        shown["content_encoding"] = row.content_encoding
+        shown["headers"] = [[name, _readable(value)] for name, value in json.loads(row.headers)]
+        try:
+            shown["body"] = row.body.decode()
+        except UnicodeDecodeError:
+            shown["body_base64"] = base64.b64encode(row.body).decode()
     return web.json_response(shown)
 
 
-def _body(body: bytes) -> dict[str, str]:
-    """Return a body as text where it is UTF-8, else in base64."""
-    try:
-        return {"body": body.decode()}
-    except UnicodeDecodeError:
-        return {"body_base64": base64.b64encode(body).decode()}
+def _readable(value: str) -> str:
+    """Return a header without the surrogates that stand for bytes: no reader need take them."""
+    return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 async def replay(request: web.Request) -> web.Response:
@@ -120,12 +144,13 @@ async def replay(request: web.Request) -> web.Response:
 
 async def audit(request: web.Request) -> web.Response:
     """List the whole audit trail, oldest first."""
+    query = query_of(request, TrailQuery)
     asked = page(request, 1)
     rows = await app_context(request).database.read(
         partial(
             list_audit,
-            account=request.query.get("account"),
-            event=request.query.get("event"),
+            account=query.account,
+            event=query.event,
             after=asked.after_id,
             limit=asked.limit + 1,
         )
@@ -133,6 +158,11 @@ async def audit(request: web.Request) -> web.Response:
     return asked.answer(rows, _audited, lambda row: (row.id,))
 
 
-def _audited(row: Row[Any]) -> dict[str, Any]:
-    user = {"wa_id": row.wa_id, "user_id": row.known_as}
-    return {"id": row.id, **_owner(row.account), **user, **audit_entry(audit_entry_of(row))}
+def _audited(row: Row[Any]) -> schemas.TrailEntry:
+    return {
+        "id": row.id,
+        **_owner(row.account),
+        "wa_id": row.wa_id,
+        "user_id": row.known_as,
+        **audit_entry(audit_entry_of(row)),
+    }

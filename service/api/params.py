@@ -3,14 +3,24 @@
 import base64
 import binascii
 import json
-import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from hashlib import blake2b
+from typing import Annotated, Any, TypeVar, get_origin
 
 from aiohttp import web
-from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from service.api.context import BODIES, RESERVATION, app_context
 from service.api.problems import ProblemError, field_problem, from_validation
@@ -21,11 +31,33 @@ MAX_BODY_BYTES = 1_048_576
 MAX_BODY_SECONDS = 30.0
 MAX_ID = 2**63 - 1
 MAX_WAIT_SECONDS = 60
+SCOPE_BYTES = 6
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
+)
 
-FreeText = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+FreeText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$"),
+    Field(examples=["called back"]),
+]
 """What a person writes for other people."""
-RecipientText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+RecipientText = Annotated[
+    str, StringConstraints(min_length=1, max_length=256), Field(examples=["+1 631-556-7001"])
+]
 """A phone number as the business holds it, or an alias of a user."""
+
+
+def _written(value: Any) -> Any:
+    """Return a time in a body if it is written as in RFC 3339: a bare number could be anything."""
+    if isinstance(value, str) and _RFC3339.fullmatch(value):
+        return value
+    raise ValueError("must be a time as in RFC 3339, with an offset")
+
+
+BodyTime = Annotated[
+    AwareDatetime, BeforeValidator(_written), Field(examples=["2026-12-24T00:00:00Z"])
+]
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -36,22 +68,35 @@ async def read_body(request: web.Request, model: type[M]) -> M:
 
     Raises RefusedError and FullError as well, which are answered 413, 408, 400 and 503.
     """
+    try:
+        return await _read_body(request, model)
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+async def _read_body(request: web.Request, model: type[M]) -> M:
     raw = await request.app[BODIES].read(request, request[RESERVATION])
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
         raise ProblemError(400, "the body is no JSON") from None
+    return model.model_validate(value)
+
+
+async def faults_of_body(request: web.Request, model: type[BaseModel]) -> list[ValidationError]:
+    """Return what is wrong with the JSON body, beside what else is; raise a 400 for no JSON."""
     try:
-        return model.model_validate(value)
+        await _read_body(request, model)
     except ValidationError as error:
-        raise from_validation(error) from None
+        return [error]
+    return []
 
 
 def need_account(request: web.Request) -> str:
     """Return the account that the path names; raise a 404 where there is none."""
     account = request.match_info["account"]
     if account not in app_context(request).settings.accounts:
-        raise ProblemError(404, "there is no such account")
+        raise ProblemError(404, "there is no such account", kind="no_such_account")
     return account
 
 
@@ -59,44 +104,99 @@ def need_client(request: web.Request) -> str:
     """Return the account that the path names; raise a 404 where there is none with a client."""
     account = need_account(request)
     if account not in app_context(request).clients:
-        raise ProblemError(404, "the account is one of the Cloud API, and has no client to ask")
+        detail = "the account is one of the Cloud API, and has no client to ask"
+        raise ProblemError(404, detail, kind="no_client")
     return account
 
 
-def number(request: web.Request, name: str, *, at_most: float, default: float) -> float:
-    """Return a number of seconds from the query."""
-    text = request.query.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= at_most:
-        raise field_problem((name, f"a number from 0 to {at_most:g}"))
-    return value
+# The query
 
 
-def moment(request: web.Request, name: str) -> int | None:
-    """Return an RFC 3339 time from the query as Unix milliseconds."""
-    text = request.query.get(name)
-    if text is None:
-        return None
+def _moment(text: Any) -> int:
+    """Return an RFC 3339 time as Unix milliseconds; one without an offset is UTC."""
     try:
         # An unescaped plus sign of a time zone arrives as a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
         aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return int(aware.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        raise field_problem((name, "a time as in RFC 3339")) from None
+    except (AttributeError, ValueError, OverflowError):
+        raise ValueError("must be a time as in RFC 3339") from None
 
 
-def choices(request: web.Request, name: str, allowed: frozenset[str]) -> list[str]:
-    """Return a list of names from the query: the parameter may be repeated, or hold commas."""
-    given = [part for text in request.query.getall(name, []) for part in text.split(",") if part]
-    if any(part not in allowed for part in given):
-        raise field_problem((name, f"one or more of {', '.join(sorted(allowed))}"))
-    return given
+def _whole(text: Any) -> Any:
+    """Return the digits of a whole number as one: no other spelling is taken."""
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= len("1000"):
+        return int(text)
+    raise ValueError(f"must be a number from 1 to {MAX_LIMIT}")
+
+
+def _parts(texts: list[str]) -> list[str]:
+    """Return the names of a parameter that may be repeated, or hold commas."""
+    return [part for text in texts for part in text.split(",") if part]
+
+
+QueryTime = Annotated[
+    int, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+Limit = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(ge=1, le=MAX_LIMIT, description="How many items at most.", examples=[100]),
+]
+Names = BeforeValidator(_parts)
+
+
+class Query(BaseModel):
+    """The query of a route that takes no parameter; those of the others are made from it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WaitQuery(Query):
+    """How long to wait for the outcome."""
+
+    wait: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="For how many seconds to wait for the outcome.",
+            examples=[0.5],
+        ),
+    ] = 0
+
+
+class PageQuery(Query):
+    """Which page of a list."""
+
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Annotated[
+        str | None, Field(description="The `next_cursor` of an earlier page of the same list.")
+    ] = None
+
+
+QUERY = web.RequestKey("query", Query)
+Q = TypeVar("Q", bound=Query)
+
+
+def query_of(request: web.Request, model: type[Q]) -> Q:
+    """Return the query of a request, which was read before its resource was called."""
+    query = request[QUERY]
+    if not isinstance(query, model):
+        raise TypeError(f"the route takes no {model.__name__}")
+    return query
+
+
+def read_query(request: web.Request, model: type[Query]) -> Query:
+    """Return the query as a model; raise ValidationError for an unknown or a wrong parameter."""
+    given: dict[str, Any] = {}
+    for name in request.query:
+        values = request.query.getall(name)
+        field = model.model_fields.get(name)
+        is_list = field is not None and get_origin(field.annotation) is list
+        given[name] = values if is_list or len(values) > 1 else values[0]
+    return model.model_validate(given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +205,7 @@ class Page:
 
     limit: int
     after: tuple[int, ...] | None
+    scope: str
 
     @property
     def after_id(self) -> int:
@@ -114,43 +215,55 @@ class Page:
     def answer(
         self,
         rows: Sequence[T],
-        serialize: Callable[[T], dict[str, Any]],
+        serialize: Callable[[T], Mapping[str, Any]],
         place: Callable[[T], tuple[int, ...]],
     ) -> web.Response:
         """Answer with this page of the rows; one row beyond `limit` shows that there are more."""
         items = rows[: self.limit]
-        cursor = cursor_of(*place(items[-1])) if len(rows) > self.limit else None
+        cursor = _cursor(place(items[-1]), self.scope) if len(rows) > self.limit else None
         return listed([serialize(row) for row in items], cursor)
 
 
 def page(request: web.Request, parts: int) -> Page:
-    """Return the page that `limit` and `cursor` name; a cursor has this many numbers."""
-    text = request.query.get("limit", str(DEFAULT_LIMIT))
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len("1000") else 0
-    if not 1 <= limit <= MAX_LIMIT:
-        raise field_problem(("limit", f"a number from 1 to {MAX_LIMIT}"))
-    cursor = request.query.get("cursor")
-    return Page(limit, None if cursor is None else _read_cursor(cursor, parts))
+    """Return the page of a list that the query names; a cursor has this many numbers."""
+    query = query_of(request, PageQuery)
+    scope = _scope(request, query)
+    after = None if query.cursor is None else _read_cursor(query.cursor, parts, scope)
+    return Page(query.limit, after, scope)
 
 
-def cursor_of(*numbers: int) -> str:
+def _scope(request: web.Request, query: PageQuery) -> str:
+    """Return a short digest of the list and its filters, for which alone a cursor is good."""
+    filters = query.model_dump(exclude={"limit", "cursor"})
+    told = [
+        (name, sorted(value) if isinstance(value, list) else value)
+        for name, value in filters.items()
+    ]
+    whole = repr((request.path, told)).encode(errors="replace")
+    return blake2b(whole, digest_size=SCOPE_BYTES).hexdigest()
+
+
+def _cursor(numbers: tuple[int, ...], scope: str) -> str:
     """Return a cursor, in unreserved URL characters."""
-    text = ".".join(map(str, numbers)).encode()
+    text = ".".join([*map(str, numbers), scope]).encode()
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
-def _read_cursor(cursor: str, parts: int) -> tuple[int, ...]:
+def _read_cursor(cursor: str, parts: int, scope: str) -> tuple[int, ...]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         text = base64.b64decode(padded, b"-_", validate=True).decode("ascii")
-        numbers = tuple(int(part) for part in text.split(".") if len(part) <= len(str(MAX_ID)))
+        *given, of = text.split(".")
+        numbers = tuple(int(part) for part in given if len(part) <= len(str(MAX_ID)))
     except (binascii.Error, ValueError):
-        numbers = ()
+        numbers, of = (), scope
+    if of != scope:
+        raise field_problem(("cursor", "is that of another list, or of other filters"))
     if len(numbers) != parts or any(abs(n) > MAX_ID for n in numbers):
-        raise field_problem(("cursor", "what an earlier page gave as next_cursor"))
+        raise field_problem(("cursor", "must be what an earlier page gave as next_cursor"))
     return numbers
 
 
-def listed(items: list[Any], next_cursor: str | None = None) -> web.Response:
+def listed(items: Sequence[Mapping[str, Any]], next_cursor: str | None = None) -> web.Response:
     """Answer with a list, or with a page of one."""
     return web.json_response({"items": items, "next_cursor": next_cursor})

@@ -1,58 +1,57 @@
-"""The table of routes, from which the router and `openapi.json` are made."""
+"""The table of routes, from which the router and `docs/openapi.json` are made."""
 
-import inspect
-import json
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import BaseModel
+from pydantic import JsonValue
 
-from service import __version__
-from service.api import accounts, compat, contacts, gate, health, identities, issues, journal
-from service.api.auth import Resource, guarded
-from service.api.problems import MEDIA_TYPE, ProblemError
-from service.settings import Role
-from service.webhooks.handler import expect
-from service.webhooks.signatures import HEADER as SIGNATURE
+from service.api import accounts, compat, contacts, gate, health, identities, issues, journal, pages
+from service.api import schemas as s
+from service.api.auth import guarded
+from service.api.openapi import IDEMPOTENCY_KEY, SIGNATURE, VERIFICATION, Answer, Route, describe
+from service.api.params import Query, WaitQuery
+from service.api.problems import ProblemError
+from service.webhooks.handler import WebhookHandler, expect
 
 PREFIX = "/api/v1"
 ANYTHING = PREFIX + "/{tail}"
 
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One route; `role` is None where no key is needed."""
-
-    method: str
-    path: str
-    role: Role | None
-    resource: Resource
-    body: type[BaseModel] | None = None
-    query: tuple[str, ...] = ()
-
-    @property
-    def summary(self) -> str:
-        """The first line of the resource's docstring."""
-        return (inspect.getdoc(self.resource) or "").splitlines()[0]
-
-
-_PAGE = ("limit", "cursor")
 _IDENTITY = "/accounts/{account}/identities/{user}"
-_BLOCK = "/accounts/{account}/recipients/{user}/block"
+_RECIPIENTS = "/accounts/{account}/recipients"
+_LOOKUP = f"{_RECIPIENTS}/lookup"
+_BLOCK = f"{_RECIPIENTS}/{{user}}/block"
+_CONTACTS = "/accounts/{account}/contacts"
+
+_UNCACHED = ("Cache-Control",)
+_GATE = Answer(type=s.GateAnswer, headers=_UNCACHED)
+_SENDER = ("other_spelling", "several_users")
+_DECISION = ("no_identity", "another_hash", *_SENDER)
+_CLIENT = ("no_client", "client_failed", "client_too_slow")
 
 API: tuple[Route, ...] = (
-    Route("GET", "/status", "reader", accounts.status),
-    Route("GET", "/accounts", "reader", accounts.list_),
-    Route("GET", "/accounts/{account}", "reader", accounts.show),
+    Route("GET", "/status", "reader", accounts.status, None, Query, Answer(type=s.Status)),
+    Route("GET", "/accounts", "reader", accounts.list_, None, Query, Answer(type=s.AccountList)),
+    Route(
+        "GET", "/accounts/{account}", "reader", accounts.show, None, Query, Answer(type=s.Account)
+    ),
     Route(
         "GET",
         "/identities",
         "reader",
         identities.list_,
-        query=("state", "account", "updated_since", *_PAGE),
+        query=identities.IdentitiesQuery,
+        answer=Answer(type=s.IdentityList),
+    ),
+    Route(
+        "GET",
+        _IDENTITY,
+        "reader",
+        identities.show,
+        query=Query,
+        answer=Answer(type=s.IdentityWithHistory),
+        problems=("no_identity",),
     ),
     Route(
         "POST",
@@ -60,79 +59,211 @@ API: tuple[Route, ...] = (
         "operator",
         identities.acknowledge_many,
         identities.ManyBody,
+        Query,
+        Answer(type=s.DecidedIdentities),
     ),
-    Route("GET", _IDENTITY, "reader", identities.show),
     Route(
         "POST",
         f"{_IDENTITY}/acknowledge",
         "operator",
         identities.acknowledge,
         identities.DecisionBody,
-        ("wait",),
+        WaitQuery,
+        Answer(type=s.Identity, statuses=(200, 202)),
+        _DECISION,
     ),
-    Route("POST", f"{_IDENTITY}/hold", "operator", identities.hold, identities.DecisionBody),
-    Route("POST", f"{_IDENTITY}/refresh", "operator", identities.refresh),
+    Route(
+        "POST",
+        f"{_IDENTITY}/hold",
+        "operator",
+        identities.hold,
+        identities.DecisionBody,
+        Query,
+        Answer(type=s.Identity),
+        (*_DECISION, "too_late"),
+    ),
+    Route(
+        "POST",
+        f"{_IDENTITY}/refresh",
+        "operator",
+        identities.refresh,
+        query=Query,
+        answer=Answer(type=s.Identity),
+        problems=("no_identity", "several_users", *_CLIENT),
+    ),
     Route(
         "GET",
-        "/accounts/{account}/contacts",
+        _CONTACTS,
         "reader",
         contacts.list_,
-        query=("input", "wa_id", *_PAGE),
+        query=contacts.ContactsQuery,
+        answer=Answer(type=s.ContactList),
     ),
-    Route("POST", "/accounts/{account}/contacts", "operator", contacts.check, contacts.CheckBody),
-    Route("GET", "/accounts/{account}/recipients/{user}", "gate", gate.show, query=("wait",)),
-    Route("POST", "/accounts/{account}/recipients/lookup", "gate", gate.lookup, gate.LookupBody),
-    Route("PUT", _BLOCK, "operator", gate.block, gate.BlockBody),
-    Route("DELETE", _BLOCK, "operator", gate.unblock),
-    Route("GET", "/issues", "reader", issues.list_),
-    Route("DELETE", "/issues/{code}", "operator", issues.dismiss, query=issues.FILTERS),
-    Route("GET", "/journal", "reader", journal.list_, query=("state", "account", *_PAGE)),
-    Route("GET", "/journal/{id}", "reader", journal.show),
-    Route("POST", "/journal/{id}/replay", "admin", journal.replay),
-    Route("GET", "/audit", "reader", journal.audit, query=("account", "event", *_PAGE)),
+    Route(
+        "POST",
+        _CONTACTS,
+        "operator",
+        contacts.check,
+        contacts.CheckBody,
+        Query,
+        Answer(type=s.CheckedContacts, headers=("Idempotency-Replayed",)),
+        ("over_budget", "over_rate", *_CLIENT),
+        (IDEMPOTENCY_KEY,),
+    ),
+    # Before the route below, which would take it for a user.
+    Route(
+        "POST",
+        _LOOKUP,
+        "gate",
+        gate.lookup,
+        gate.LookupBody,
+        Query,
+        Answer(type=s.LookupAnswers, headers=_UNCACHED),
+    ),
+    Route("GET", f"{_RECIPIENTS}/{{user}}", "gate", gate.show, None, WaitQuery, _GATE),
+    Route("PUT", _BLOCK, "operator", gate.block, gate.BlockBody, Query, _GATE, _SENDER),
+    Route(
+        "DELETE",
+        _BLOCK,
+        "operator",
+        gate.unblock,
+        query=Query,
+        answer=_GATE,
+        problems=("not_blocked", *_SENDER),
+    ),
+    Route("GET", "/issues", "reader", issues.list_, None, Query, Answer(type=s.IssueList)),
+    Route(
+        "DELETE",
+        "/issues/{code}",
+        "operator",
+        issues.dismiss,
+        query=issues.DismissalQuery,
+        answer=Answer(type=s.IssueList),
+        problems=("no_such_issue", "issue_stands"),
+    ),
+    Route(
+        "GET",
+        "/journal",
+        "reader",
+        journal.list_,
+        query=journal.JournalQuery,
+        answer=Answer(type=s.JournalList),
+    ),
+    Route(
+        "GET",
+        "/journal/{id}",
+        "reader",
+        journal.show,
+        query=Query,
+        answer=Answer(type=s.JournalEntryWithBody),
+        problems=("no_such_entry",),
+    ),
+    Route(
+        "POST",
+        "/journal/{id}/replay",
+        "admin",
+        journal.replay,
+        query=Query,
+        answer=Answer(type=s.JournalEntry),
+        problems=("no_such_entry",),
+    ),
+    Route(
+        "GET",
+        "/audit",
+        "reader",
+        journal.audit,
+        query=journal.TrailQuery,
+        answer=Answer(type=s.TrailList),
+    ),
 )
 
 
 _SAME = "/compat/{account}/v1/contacts/{wa_id}/identity"
 
 COMPAT: tuple[Route, ...] = (
-    Route("GET", _SAME, "reader", compat.show),
-    Route("PUT", _SAME, "operator", compat.acknowledge, compat.HashBody),
+    Route(
+        "GET",
+        _SAME,
+        "reader",
+        compat.show,
+        answer=Answer(type=s.OnPremisesContacts),
+        problems=("no_identity",),
+    ),
+    Route(
+        "PUT",
+        _SAME,
+        "operator",
+        compat.acknowledge,
+        compat.HashBody,
+        answer=Answer(type=s.Empty),
+        problems=(*_DECISION, "not_acknowledged"),
+    ),
 )
 
 
-WEBHOOKS: tuple[tuple[str, str, str], ...] = (
-    ("POST", "/webhooks/{account}/{token}", "Take a callback of the WhatsApp client."),
-    (
+WEBHOOKS: tuple[Route, ...] = (
+    Route(
+        "POST",
+        "/webhooks/{account}/{token}",
+        None,
+        WebhookHandler.post,
+        JsonValue,
+        answer=Answer(type=s.Empty),
+        problems=("nothing_here",),
+        name="webhooks_take",
+        title="Take a callback of the WhatsApp client.",
+    ),
+    Route(
         "POST",
         "/webhooks/{account}",
-        "Take a callback of an account without a token, or a signed one of an app's (Cloud API).",
+        None,
+        WebhookHandler.post,
+        JsonValue,
+        answer=Answer(type=s.Empty),
+        problems=("nothing_here", "wrong_signature"),
+        more=(SIGNATURE,),
+        name="webhooks_take_signed",
+        title="Take a signed callback of an app, or one of an account without a token.",
     ),
-    ("GET", "/webhooks/{account}", "Answer the handshake of an app of the Cloud API."),
+    Route(
+        "GET",
+        "/webhooks/{account}",
+        None,
+        WebhookHandler.verify_subscription,
+        answer=Answer(media="text/plain"),
+        problems=("nothing_here", "verification_refused"),
+        more=VERIFICATION,
+        name="webhooks_verify",
+        title="Answer the verification request of an app of the Cloud API.",
+    ),
 )
 """The routes of the webhook endpoint, described with the others; none takes a key."""
 
-_HANDSHAKE = ("hub.mode", "hub.verify_token", "hub.challenge")
 
+_HTML = Answer(media="text/html")
 
-async def openapi(_: web.Request) -> web.Response:
-    """Return this description of the API."""
-    return web.Response(text=_description(), content_type="application/json")
+OPEN: tuple[Route, ...] = (
+    Route("GET", "/health/live", None, health.live, answer=Answer(type=s.Alive)),
+    Route(
+        "GET",
+        "/health/ready",
+        None,
+        health.ready,
+        answer=Answer(type=s.Checks, statuses=(200, 503)),
+    ),
+    Route("GET", "/health/status", None, health.status, answer=Answer(type=s.Checks)),
+    Route("GET", "/metrics", None, health.metrics, answer=Answer(media="text/plain")),
+    Route("GET", "/openapi.json", None, pages.openapi, answer=Answer(type=s.Description)),
+    Route("GET", "/docs", None, pages.docs, answer=_HTML),
+    Route("GET", "/docs/problems", None, pages.problems, answer=_HTML),
+)
 
 
 @cache
-def _description() -> str:
-    """Make the description once: it takes milliseconds, and anybody may ask for it."""
-    return json.dumps(describe())
-
-
-OPEN: tuple[Route, ...] = (
-    Route("GET", "/health/live", None, health.live),
-    Route("GET", "/health/ready", None, health.ready),
-    Route("GET", "/health/status", None, health.status),
-    Route("GET", "/metrics", None, health.metrics),
-    Route("GET", "/openapi.json", None, openapi),
-)
+def description() -> dict[str, Any]:
+    """Return all routes as OpenAPI 3.1."""
+    parts = ((PREFIX, API), ("", COMPAT), ("", WEBHOOKS), ("", OPEN))
+    return describe((prefix, route) for prefix, routes in parts for route in routes)
 
 
 async def _nothing(request: web.Request) -> web.StreamResponse:
@@ -146,12 +277,21 @@ async def _nothing(request: web.Request) -> web.StreamResponse:
     raise ProblemError(404, "there is no such route")
 
 
+async def _only_lookups(request: web.Request) -> web.StreamResponse:
+    """Raise a 405: it is no user whose name is "lookup"."""
+    raise web.HTTPMethodNotAllowed(request.method, {"POST"})
+
+
 def add_routes(app: web.Application) -> None:
-    """Add the API, health and metrics to an application."""
+    """Add the API, its description, health and metrics to an application."""
+    app[pages.PAGES] = pages.make(description())
     for prefix, routes in ((PREFIX, API), ("", COMPAT)):
         for route in routes:
-            handler = guarded(route.role or "gate", route.resource)
+            handler = guarded(route.role or "gate", route.resource, route.query, route.body)
             _add(app, route.method, prefix + route.path, handler)
+            if route.path == _LOOKUP:
+                others = guarded("gate", _only_lookups)
+                app.router.add_route("*", prefix + route.path, others, expect_handler=expect)
     nothing = guarded("gate", _nothing)
     app.router.add_route("*", f"{PREFIX}/{{tail:.*}}", nothing, expect_handler=expect)
     for route in OPEN:
@@ -162,60 +302,3 @@ def _add(app: web.Application, method: str, path: str, handler: Handler) -> None
     """Add a route; HEAD works where GET does."""
     for known in ("GET", "HEAD") if method == "GET" else (method,):
         app.router.add_route(known, path, handler, expect_handler=expect)
-
-
-def describe() -> dict[str, Any]:
-    """Return the API as OpenAPI 3.1."""
-    paths: dict[str, Any] = {}
-    for prefix, routes in ((PREFIX, API), ("", COMPAT), ("", OPEN)):
-        for route in routes:
-            operation = paths.setdefault(prefix + route.path, {})
-            operation[route.method.lower()] = _operation(route)
-    for method, path, summary in WEBHOOKS:
-        paths.setdefault(path, {})[method.lower()] = _webhook(method, path, summary)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Ackgate", "version": __version__},
-        "paths": paths,
-        "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
-    }
-
-
-def _described(summary: str, path: str, query: tuple[str, ...], answer: str) -> dict[str, Any]:
-    in_path = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    return {
-        "summary": summary,
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in in_path
-        ]
-        + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in query],
-        "responses": {
-            "200": {"description": "the answer", "content": {answer: {}}},
-            "default": {"description": "a problem (RFC 9457)", "content": {MEDIA_TYPE: {}}},
-        },
-    }
-
-
-def _webhook(method: str, path: str, summary: str) -> dict[str, Any]:
-    if method == "GET":
-        return _described(summary, path, _HANDSHAKE, "text/plain")
-    described = _described(summary, path, (), "application/json")
-    if not path.endswith("{token}"):
-        header = {"name": SIGNATURE, "in": "header", "schema": {"type": "string"}}
-        described["parameters"].append(header)
-    return described | {"requestBody": {"required": True, "content": {"application/json": {}}}}
-
-
-def _operation(route: Route) -> dict[str, Any]:
-    described = _described(route.summary, route.path, route.query, "application/json")
-    if route.role is not None:
-        described["security"] = [{"key": []}]
-        described["x-role"] = route.role
-    if route.body is not None:
-        schema = route.body.model_json_schema()
-        described["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
-    return described

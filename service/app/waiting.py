@@ -13,6 +13,7 @@ from service.api.problems import answer
 from service.observability.metrics import Metrics
 from service.webhooks.handler import expect
 from service.webhooks.listener import listen
+from service.webhooks.request_ids import identified
 
 WHY = "there is no room on the disk for the database"
 
@@ -24,7 +25,7 @@ async def answering(
     addresses: Iterable[tuple[socket.socket, ssl.SSLContext | None]],
 ) -> AsyncIterator[None]:
     """Say on these addresses that the service lives and is not ready; they stay taken after."""
-    app = web.Application()
+    app = web.Application(middlewares=[identified])
     app.router.add_route("*", "/{path:.*}", _answer, expect_handler=expect)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
     await runner.setup()
@@ -48,4 +49,4 @@ async def _answer(request: web.Request) -> web.Response:
         check = {"status": "fail", "detail": WHY}
         status = 503 if request.path == "/health/ready" else 200
         return web.json_response({"status": "fail", "checks": {"database": check}}, status=status)
-    return answer(503, WHY)
+    return answer(request, 503, WHY)

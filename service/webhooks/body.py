@@ -27,14 +27,6 @@ One that is not verified may not: anybody can send it.
 UNVERIFIED_PART = 4
 """All bodies that are not verified have this part of the bytes in flight, on top of them."""
 
-_TITLES = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    503: "Service Unavailable",
-}
-
 
 class RefusedError(Exception):
     """A callback that is not taken: nothing of it is stored.
@@ -58,23 +50,6 @@ class RefusedError(Exception):
         self.detail = detail
         self.headers = headers
         self.close = close
-
-    def response(self) -> web.Response:
-        """Return the answer, as `application/problem+json` (RFC 9457)."""
-        response = web.json_response(
-            {
-                "type": "about:blank",
-                "title": _TITLES[self.status],
-                "status": self.status,
-                "detail": self.detail,
-            },
-            status=self.status,
-            headers=self.headers,
-            content_type="application/problem+json",
-        )
-        if self.close:
-            response.force_close()
-        return response
 
 
 @dataclass(slots=True)

@@ -124,7 +124,8 @@ class WebhookHandler:
     async def post(self, request: web.Request) -> web.Response:
         """Take one callback of an account or an app, if its token or its signature is right.
 
-        Raises HTTPNotFound, alike for an unknown account and a wrong token.
+        Raises HTTPNotFound, alike for an unknown account and a wrong token, and RefusedError where
+        the callback is not taken.
         """
         started = time.perf_counter()
         endpoint = self._endpoints.get(request.match_info["account"], self._nobody)
@@ -145,7 +146,7 @@ class WebhookHandler:
             if refused.result == REFUSED:
                 app = endpoint.name.removeprefix(APP_MARK)
                 self._metrics.signature_failures.labels(app).inc()
-            return refused.response()
+            raise refused from None
         finally:
             reservation.release()
         self._metrics.callback_seconds.observe(time.perf_counter() - started)

@@ -32,6 +32,7 @@ from service.simulator.users import User
 from service.store import maintenance
 from service.store.database import ChangeSet, wall_clock
 from service.store.sqlite_files import path_of
+from tests import answers
 
 TOKEN = "a-token-that-only-tests-know"
 WA_ID = "16315553601"
@@ -191,7 +192,9 @@ class Caller:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any, Mapping[str, str]]:
-        whole = path if path.startswith(("/api", "/health", "/openapi", "/metrics")) else None
+        whole = (
+            path if path.startswith(("/api", "/health", "/openapi", "/metrics", "/docs")) else None
+        )
         url = URL(f"{self.inside or self.base}{whole or '/api/v1' + path}", encoded=True)
         sent = dict(headers or {})
         if chosen := key or self.key:
@@ -201,6 +204,7 @@ class Caller:
             method, url, data=data, headers=sent, ssl=self.tls
         ) as response:
             raw = await response.read()
+            answers.check(method, url.raw_path, response.status, response.content_type, raw)
             is_json = response.content_type.endswith("json")
             return response.status, json.loads(raw) if is_json else raw.decode(), response.headers
 

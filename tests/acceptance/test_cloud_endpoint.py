@@ -234,11 +234,13 @@ async def test_the_token_of_an_account_opens_no_app(shop: Installation) -> None:
         url = URL(shop.base + path)
         async with shop.http.post(url, data=raw, headers=signed(raw)) as response:
             assert response.status == 404
-            assert await response.json() == {
-                "type": "about:blank",
+            problem = await response.json()
+            assert problem == {
+                "type": "/docs/problems#nothing_here",
                 "title": "Not Found",
                 "status": 404,
                 "detail": "there is nothing here",
+                "request_id": problem["request_id"],
             }
     assert await stored(shop) == 0
 
@@ -450,11 +452,13 @@ async def test_who_does_not_know_the_verify_token_gets_403(
     async with shop.http.get(shop.base + ENDPOINT, params=query) as response:
         assert response.status == 403
         assert response.content_type == "application/problem+json"
-        assert await response.json() == {
-            "type": "about:blank",
+        problem = await response.json()
+        assert problem == {
+            "type": "/docs/problems#verification_refused",
             "title": "Forbidden",
             "status": 403,
             "detail": "the handshake is refused",
+            "request_id": problem["request_id"],
         }
     assert await refused(shop) == 1
 

@@ -322,7 +322,7 @@ class TestAHashThatNobodyKnows:
         await unknown_hash(shop)
         status_, identity = await shop.acknowledge(None, SHEENA, note="called back")
         assert (status_, identity["state"], identity["hash"]) == (200, "awaiting_hash", None)
-        assert identity["blocking"] is True
+        assert identity["blocking"] is False
         assert identity["decided_by"] == {"kind": "key", "name": "local"}
         assert await shown(shop) == ("awaiting_hash", None, True, None)
         assert await shop.reasons(SHEENA) == []

@@ -215,11 +215,13 @@ async def test_a_wrong_token_and_an_unknown_account_are_answered_alike(
     line = await Line.to(made)
     status, headers, body = await line.ask(request({}, path=path))
     assert (status, headers["Content-Type"]) == (404, "application/problem+json; charset=utf-8")
-    assert json.loads(body) == {
-        "type": "about:blank",
+    problem = json.loads(body)
+    assert problem == {
+        "type": "/docs/problems#nothing_here",
         "title": "Not Found",
         "status": 404,
         "detail": "there is nothing here",
+        "request_id": problem["request_id"],
     }
     assert await journal(made) == []
     await line.close()

@@ -217,7 +217,11 @@ async def test_who_saw_another_hash_gets_409_with_the_current_identity(
     before = await manual.identity()
     for hash_ in (seen, "never heard of"):
         status, problem = await manual.decide(verb, hash_)
-        assert (status, problem["type"], problem["status"]) == (409, "about:blank", 409)
+        assert (status, problem["type"], problem["status"]) == (
+            409,
+            "/docs/problems#another_hash",
+            409,
+        )
         assert {"title", "detail"} <= problem.keys()
         assert problem["identity"]["hash"] == now
         assert now not in problem["detail"]

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.api.problems import problems
 from service.ledger.contacts import Messages
 from service.ledger.ledger import FullError, Ledger
 from service.model.events import Reading
@@ -75,7 +76,7 @@ async def opened(
             "meta": Endpoint("@meta", b"", dialect, SignatureVerifier([SECRET], b"")),
         }
         handler = WebhookHandler(endpoints, ledger, bodies, metrics, Messages(), {})
-        app = web.Application(middlewares=[identified])
+        app = web.Application(middlewares=[identified, problems], client_max_size=MAX_BODY)
         handler.add_routes(app)
         client = await stack.enter_async_context(TestClient(TestServer(app)))
         yield Opened(client, database, ledger, bodies)
