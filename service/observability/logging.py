@@ -9,6 +9,7 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from traceback import walk_tb
 from typing import Any, Literal
 
@@ -74,6 +75,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA
 """With hyphens or without; trace ids of W3C and OpenTelemetry have the second form."""
 _LETTERS = bytes(ord("a") + byte % 26 for byte in range(256))
 _CHANCE = random.Random()  # noqa: S311  an id is no secret, and the system's chance is a call to it
+_NESTED = (dict, list, tuple)
 _MAX_FRAMES = 40
 _MAX_CHAIN = 8
 
@@ -211,20 +213,24 @@ def _chain(raised: BaseException) -> list[BaseException]:
 def _without_denied_keys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Remove what could name a person or admit somebody, and name the keys that were removed."""
     removed = sorted(set(_denied(event)))
+    if not removed:
+        return event
     kept: EventDict = _pruned(event)
-    return {**kept, "removed": removed} if removed else kept
+    return {**kept, "removed": removed}
 
 
 def _denied(value: Any) -> Iterator[str]:
+    """Yield the denied keys in a dict, list or tuple, and in those within it."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if _is_denied(str(key)):
                 yield str(key)
-            else:
+            elif isinstance(inner, _NESTED):
                 yield from _denied(inner)
-    elif isinstance(value, list | tuple):
+    else:
         for inner in value:
-            yield from _denied(inner)
+            if isinstance(inner, _NESTED):
+                yield from _denied(inner)
 
 
 def _pruned(value: Any) -> Any:
@@ -235,6 +241,7 @@ def _pruned(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _is_denied(key: str) -> bool:
     name = key.lower().replace("-", "_")
     return name.rpartition("_")[2] in _DENIED or name.endswith(_DENIED_ENDS)
