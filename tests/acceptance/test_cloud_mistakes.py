@@ -183,6 +183,7 @@ async def test_system_messages_come_without_contacts(shop: CloudInstallation) ->
 # "Answering 200 before storing, so a crash loses the event"
 
 
+@pytest.mark.slow
 async def test_what_got_a_200_is_there_after_a_kill_right_behind_it(
     prepare_shop: OpenShop, spawn: Spawn
 ) -> None:
