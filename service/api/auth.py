@@ -122,9 +122,8 @@ async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def loopback_only(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer only requests that come from this machine directly, and name it as loopback.
 
-    In force while there is no API key, or an account without a webhook token. The checks of Origin
-    and Host keep web pages out: those that call this address, and those whose own name resolves to
-    it.
+    In force while there is no API key. The checks of Origin and Host keep web pages out: those that
+    call this address, and those whose own name resolves to it.
     """
     if any(name in request.headers for name in FORWARDED):
         raise _not_local("nothing forwarded is answered")
@@ -139,7 +138,7 @@ async def loopback_only(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def _not_local(what: str) -> ProblemError:
-    return ProblemError(403, f"without API key and webhook token {what}", kind="not_local")
+    return ProblemError(403, f"without an API key {what}", kind="not_local")
 
 
 @functools.lru_cache(maxsize=256)

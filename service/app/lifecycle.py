@@ -273,8 +273,7 @@ class Service:
         settings = self._settings
         if settings.open_to_loopback_only:
             log.warning(
-                "no API key, or an account without webhook token: "
-                "only requests from this machine, with nothing forwarded, are answered"
+                "no API key: only requests from this machine, with nothing forwarded, are answered"
             )
         for line in settings.deprecated_keys():
             log.warning(line)

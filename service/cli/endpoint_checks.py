@@ -74,7 +74,11 @@ async def check_endpoint(settings: Settings, account: str) -> list[Check]:
     tls = ssl.create_default_context()
     if settings.server.public_ca_file is not None and not at_meta:
         tls.load_verify_locations(settings.server.public_ca_file)
-    found = [await _check_public(settings, account, public, local, tls)]
+    onprem = settings.onprem_accounts.get(account)
+    if onprem is not None and onprem.webhook_auth == "proxy":
+        found = [await _check_behind_proxy(settings, account, local)]
+    else:
+        found = [await _check_public(settings, account, public, local, tls)]
     if public.startswith("https:"):
         cure = (
             "use a certificate that is publicly known: Meta takes no other"
@@ -98,6 +102,17 @@ async def _check_local(settings: Settings, account: str, local: str | None) -> C
     status, detail = await _deliver(settings, account, local, tls=False)
     detail = f"server.public_url is not set; here {detail}"
     return Check("webhook", account, "warn" if status == "pass" else "fail", detail, cure)
+
+
+async def _check_behind_proxy(settings: Settings, account: str, local: str | None) -> Check:
+    """Check the address on this machine alone: the proxy lets nobody but the client through."""
+    detail = "webhook_auth is proxy, so this command isn't let through from outside"
+    if local is None:
+        any_port = "server.port is any; set it to have the webhook endpoint tried here"
+        return Check("webhook", account, "warn", detail, any_port)
+    status, here = await _deliver(settings, account, local, tls=False)
+    cure = None if status == "pass" else "is the service running with this configuration?"
+    return Check("webhook", account, status, f"{detail}; here {here}", cure)
 
 
 async def _check_public(
@@ -190,7 +205,7 @@ def _refusal(answer: ProbeResult) -> str:
         return f"does not answer: {answer.problem}"
     meaning = {
         401: "app_secret is another than that of the service",
-        403: "it was forwarded, and an API key or a webhook token is missing",
+        403: "it was forwarded, and an API key is missing",
         404: "the path or the token is another",
         405: "something else than the webhook endpoint answers",
         413: "a proxy lets no bodies through",

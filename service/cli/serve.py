@@ -54,6 +54,6 @@ def check_config(config: Config = None, as_json: AsJson = False) -> None:
     else:
         print_pairs(settings.redacted())
     if settings.open_to_loopback_only:
-        note("no API key, or an account without a webhook_token: only this machine may call")
+        note("no API key: only this machine may call")
     for line in settings.deprecated_keys():
         note(line)

@@ -141,6 +141,7 @@ class OnPremAccountSettings(Table):
     ca_file: AuthorityFile | None = None
     verify_tls: bool = True
     webhook_token: WebhookToken | None = None
+    webhook_auth: Literal["token", "proxy"] = "token"
     phone_number: PhoneNumber | None = None
     timeout_seconds: SomeSeconds = 60.0
     max_in_flight: Annotated[int, Field(ge=1, le=1_024)] = 16

@@ -20,12 +20,28 @@ def problems(settings: Settings) -> Iterator[Problem]:
     digests = {name: key.sha256.get_secret_value() for name, key in settings.api.keys.items()}
     for name, other in _repeated(digests):
         yield f"api.keys.{name}.sha256", f"the same as that of api.keys.{other}; make a new key"
-    for host in settings.public_hosts:
-        if not settings.api.keys:
+    yield from _public(settings)
+
+
+def _public(settings: Settings) -> Iterator[Problem]:
+    """Yield what an installation lacks that others than this machine can call.
+
+    An API key or a public URL says so as well as a host: a proxy in front makes everybody local.
+    """
+    if not settings.api.keys:
+        for host in settings.public_hosts:
             yield host, "must be a loopback address until a key of the API is set: api.keys.NAME"
-        if settings.account_without_token is not None:
-            key = f"accounts.{settings.account_without_token}.webhook_token"
-            yield key, f"missing: without it {host} must be a loopback address"
+        if settings.server.public_url is not None:
+            problem = "needs a key of the API: set api.keys.NAME, or remove public_url"
+            yield "server.public_url", problem
+        return
+    for name, account in settings.onprem_accounts.items():
+        if account.webhook_token is None and account.webhook_auth == "token":
+            problem = (
+                "missing: anybody could send callbacks; set it, or webhook_auth = 'proxy' if a "
+                "proxy in front lets nobody but the client through (mTLS or an address list)"
+            )
+            yield f"accounts.{name}.webhook_token", problem
 
 
 def _server(server: ServerSettings) -> Iterator[Problem]:

@@ -166,17 +166,11 @@ class Settings(BaseSettings):
 
     @property
     def open_to_loopback_only(self) -> bool:
-        """Whether an API key or a webhook token is missing, so that only this machine may call."""
-        return not self.api.keys or self.account_without_token is not None
+        """Whether there is no API key, so that only this machine may call.
 
-    @property
-    def account_without_token(self) -> str | None:
-        """The name of the first account without a webhook token; None when each has one.
-
-        Accounts of the Cloud API need none: their callbacks are signed.
+        What other machines can reach has a key, and an authenticated webhook: see `checks`.
         """
-        accounts = self.onprem_accounts.items()
-        return next((name for name, a in accounts if a.webhook_token is None), None)
+        return not self.api.keys
 
     @property
     def hosts(self) -> dict[str, str]:

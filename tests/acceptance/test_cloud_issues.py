@@ -428,7 +428,7 @@ async def run(made: Installation, *command: str) -> tuple[int, str]:
     """Run a command of ours against the service; give its exit status and what it printed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service", *command),
-        env={**os.environ, "ACKGATE_URL": made.base},
+        env={**os.environ, "ACKGATE_URL": made.base, "ACKGATE_KEY": str(made.key)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

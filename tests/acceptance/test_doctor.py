@@ -316,6 +316,19 @@ async def test_without_a_public_url_the_local_endpoint_is_tried_and_that_is_a_wa
     assert (await examine(made))["webhook", "main"]["status"] == "warn"
 
 
+async def test_where_the_proxy_authenticates_the_client_the_endpoint_is_tried_here(
+    prepare: Install,
+) -> None:
+    main = {"webhook_token": None, "webhook_auth": "proxy"}
+    server = {"port": free_port(), "public_url": "https://127.0.0.1:9"}
+    made = await started(await prepare(server=server, accounts={"main": main}))
+    found = await examine(made, expect=1)
+    assert found["webhook", "main"]["status"] == "pass"
+    assert "in the journal" in found["webhook", "main"]["detail"]
+    await made.stop()
+    assert (await examine(made, expect=1))["webhook", "main"]["status"] == "fail"
+
+
 async def test_plain_http_in_public_is_told_as_what_the_client_refuses(
     prepare: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -613,6 +613,18 @@ async def test_health_tells_alive_ready_and_how_the_clients_are(manual: Installa
     assert (await manual.api("GET", "/health/ready"))[0] == 200
 
 
+async def test_an_account_that_a_proxy_authenticates_needs_no_token_and_takes_what_is_forwarded(
+    install: Install,
+) -> None:
+    main = {"webhook_token": None, "webhook_auth": "proxy"}
+    made = await install(api={"keys": KEYS}, accounts={"main": main})
+    made.key = "key-of-admin"
+    forwarded = {"X-Forwarded-For": "192.0.2.10", "Host": "hooks.example.com"}
+    body = notice(WA_ID, HASH_A, hour_ago())
+    assert await made.post(body, path="/webhooks/main", headers=forwarded) == 200
+    assert (await made.identity())["hash"] == HASH_A
+
+
 async def test_metrics_are_prometheus_text_of_our_own_names(manual: Installation) -> None:
     await manual.change()
     status, shown, headers = await manual.call("GET", "/metrics")

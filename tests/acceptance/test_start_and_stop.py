@@ -24,6 +24,7 @@ from tests.acceptance.conftest import (
     Json,
     Spawn,
     Start,
+    digest_of,
     hour_ago,
     merge,
     notice,
@@ -31,6 +32,7 @@ from tests.acceptance.conftest import (
     until,
 )
 
+KEYS = {"crm": {"role": "admin", "sha256": digest_of("the-key")}}
 OTHER_TOKEN = "the-token-of-another-account"
 
 
@@ -53,6 +55,16 @@ WRONG: dict[str, tuple[Json, Json, str]] = {
     "bad policy": ({"policy": {"mode": "perhaps"}}, {}, "policy.mode"),
     "short token": ({"accounts": {"main": {"webhook_token": "short"}}}, {}, "webhook_token"),
     "open to all": ({"server": {"host": "0.0.0.0"}}, {}, "server.host"),
+    "a public URL without a key": (
+        {"server": {"public_url": "https://hooks.example.com"}},
+        {},
+        "server.public_url: needs a key of the API: set api.keys.NAME",
+    ),
+    "an account without token in public": (
+        {"api": {"keys": KEYS}, "accounts": {"main": {"webhook_token": None}}},
+        {},
+        "callbacks; set it, or webhook_auth = 'proxy'",
+    ),
     "unknown by environment": ({}, {"ACKGATE_SERVER__PROT": "1"}, "ACKGATE_SERVER__PROT"),
     "bad by environment": ({}, {"ACKGATE_SERVER__PORT": "http"}, "ACKGATE_SERVER__PORT"),
     "cloud": ({"accounts": {"main": {"kind": "cloud"}}}, {}, "main.username: unknown key where"),

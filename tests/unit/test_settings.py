@@ -41,6 +41,7 @@ app = "meta"
 phone_number_id = "106540352242922"
 access_token = "{SECRET}"
 """
+PUBLIC_URL = "[server]\npublic_url = 'https://hooks.example.com'\n"
 WITH_KEY = f'[api.keys.crm]\nrole = "operator"\nsha256 = "{DIGEST}"\n'
 
 
@@ -400,6 +401,7 @@ class TestEnvironment:
             "ACKGATE_ACCOUNTS__SHOP_2__BASE_URL": "https://client.example.com",
             "ACKGATE_ACCOUNTS__SHOP_2__USERNAME": "ackgate",
             "ACKGATE_ACCOUNTS__SHOP_2__PASSWORD": SECRET,
+            "ACKGATE_ACCOUNTS__SHOP_2__WEBHOOK_AUTH": "proxy",
             "ACKGATE_ACCOUNTS__SHOP_2__POLICY__MODE": "auto",
             "ACKGATE_API__KEYS__CRM__ROLE": "reader",
             "ACKGATE_API__KEYS__CRM__SHA256": DIGEST,
@@ -684,11 +686,26 @@ class TestOpenness:
         said = refusal(tmp_path, "[server.internal]\nhost = '10.0.0.5'")
         assert said.startswith("server.internal.host: ")
 
-    def test_an_account_without_token_keeps_it_on_loopback(self, tmp_path: Path) -> None:
-        assert settings(tmp_path, ACCOUNT + WITH_KEY).open_to_loopback_only
-        said = refusal(tmp_path, "[server]\nhost = '0.0.0.0'\n" + ACCOUNT + WITH_KEY)
-        assert said.startswith("accounts.main.webhook_token: missing")
-        assert "server.host" in said
+    def test_a_public_url_needs_a_key_and_the_error_names_both_cures(self, tmp_path: Path) -> None:
+        said = refusal(tmp_path, PUBLIC_URL + WITH_TOKEN)
+        assert said.startswith("server.public_url: needs a key of the API: set api.keys.NAME")
+        assert "or remove public_url" in said
+        assert settings(tmp_path, PUBLIC_URL + WITH_TOKEN + WITH_KEY).server.public_url
+
+    @pytest.mark.parametrize("public", ["", PUBLIC_URL, "[server]\nhost = '0.0.0.0'\n"])
+    def test_in_public_each_account_needs_a_token_or_a_proxy_and_the_error_names_both(
+        self, tmp_path: Path, public: str
+    ) -> None:
+        """A key alone makes an installation public, as a public URL and a host do."""
+        second = WITH_TOKEN + ACCOUNT.replace("main", "second")
+        said = refusal(tmp_path, public + second + WITH_KEY)
+        assert said.startswith("accounts.second.webhook_token: missing")
+        assert "set it, or webhook_auth = 'proxy'" in said
+        got = settings(tmp_path, f"{public}{second}webhook_auth = 'proxy'\n{WITH_KEY}")
+        assert not got.open_to_loopback_only
+
+    def test_on_loopback_without_a_key_an_account_needs_no_token(self, tmp_path: Path) -> None:
+        assert settings(tmp_path, ACCOUNT).open_to_loopback_only
 
     def test_with_keys_and_tokens_it_is_open_to_all(self, tmp_path: Path) -> None:
         got = settings(tmp_path, "[server]\nhost = '0.0.0.0'\n" + WITH_TOKEN + WITH_KEY)
@@ -894,7 +911,6 @@ class TestCloud:
 
     def test_it_needs_no_webhook_token_to_be_open_to_all(self, tmp_path: Path) -> None:
         got = settings(tmp_path, "[server]\nhost = '0.0.0.0'\n" + APP + CLOUD + WITH_KEY)
-        assert got.account_without_token is None
         assert not got.open_to_loopback_only
 
     def test_its_policy_is_local_and_trusts_the_first_hash(self, tmp_path: Path) -> None:
