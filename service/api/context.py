@@ -13,6 +13,7 @@ from service.ledger.contacts import Messages
 from service.ledger.ledger import Ledger
 from service.model.account_checks import IdentityCheck, Issue
 from service.model.gate import Reason
+from service.model.signature_check import SignatureCheck
 from service.observability.metrics import Metrics
 from service.observability.tally import Tally
 from service.settings import Settings
@@ -108,9 +109,8 @@ class AppContext:
     `clients` and `checkers` hold one for each account of the On-Premises API, `graphs` and
     `identity_checks` one for each of the Cloud API; `verifiers` one for each account that is
     unverified since a restore; `inspectors` one for each account and, under its name in the
-    journal, one for each app. `catching_up`
-    is set while the client may still be delivering callbacks of the service's downtime; `stopping`
-    from the signal to stop on.
+    journal, one for each app, as `signature_checks` have. `catching_up` is set while the client may
+    still be delivering callbacks of the service's downtime; `stopping` from the signal to stop on.
     `created_at` (Unix ms) is set where a start made the database, until a person dismisses that.
     """
 
@@ -130,6 +130,7 @@ class AppContext:
     refused_keys: Tally = field(
         default_factory=lambda: Tally(log, "API requests without a valid key were refused")
     )
+    signature_checks: dict[str, SignatureCheck] = field(default_factory=dict)
     catching_up: Reason | None = None
     created_at: int | None = None
     ready: bool = False

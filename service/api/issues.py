@@ -66,6 +66,8 @@ async def dismiss(request: web.Request) -> web.Response:
             context.created_at = None
         elif (check := context.identity_checks.get(name)) is not None:
             check.dismissed = True
+        elif code == "wrong_signatures":
+            context.signature_checks[name].clear()
         else:
             await context.inspectors[name].look()
     return listed([_serialize(issue) for _, issue in found])

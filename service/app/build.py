@@ -21,6 +21,7 @@ from service.model.account_checks import IdentityCheck
 from service.model.events import WIRE_NAMES
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
+from service.model.signature_check import SignatureCheck
 from service.model.users import Kind
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -114,6 +115,8 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
     for name, account in settings.cloud_accounts.items():
         context.graphs[name] = Graph(name, account, metrics)
         context.identity_checks[name] = IdentityCheck()
+    for app in settings.apps:
+        context.signature_checks[in_journal(app)] = SignatureCheck(app)
     every = settings.inspector.every_seconds
     for name, subject in _subjects(context):
         context.inspectors[name] = Inspector(subject, ledger, every_seconds=every)
@@ -132,7 +135,8 @@ def _subjects(context: AppContext) -> Iterator[tuple[str, Subject]]:
     for app in settings.apps:
         known_as = in_journal(app)
         names = [known_as, *settings.accounts_of(app).values()]
-        yield known_as, AppSubject(known_as, names, context.database)
+        signatures = context.signature_checks[known_as]
+        yield known_as, AppSubject(known_as, names, context.database, signatures)
 
 
 async def _add_verifiers(context: AppContext) -> None:
@@ -169,7 +173,7 @@ def webhook_handler(context: AppContext) -> WebhookHandler:
         timeout_seconds=server.body_timeout_seconds,
     )
     return WebhookHandler(
-        endpoints(context.settings),
+        endpoints(context.settings, context.signature_checks),
         context.ledger,
         bodies,
         context.metrics,

@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from service.dialects.common import SYNTHETIC
-from service.model.account_checks import origin
+from service.model.account_checks import CURES, origin
 from service.settings import Settings
 from service.settings.types import host_of, is_loopback
 from service.store import maintenance
@@ -60,7 +60,47 @@ async def check_endpoint_of_app(settings: Settings, app: str) -> list[Check]:
     if not accounts:
         return []
     found = await check_endpoint(settings, accounts[0])
+    # The doctor signs with the secret of the configuration: whether it is Meta's the service sees.
+    found.append(await _check_signatures(settings, app))
     return [check._replace(account=name) for name in accounts for check in found]
+
+
+async def _check_signatures(settings: Settings, app: str) -> Check:
+    """Ask the running service whether callbacks came with wrong signatures, and none with a right.
+
+    Its health, which needs no key, names the issues of an app by their codes.
+    """
+    problem, checks = await _health(settings)
+    found = checks.get(f"app:{app}")
+    if not isinstance(found, dict):
+        detail = f"whether those of callbacks are right is known to the service alone: {problem}"
+        return Check("signatures", None, "warn", detail, "run this where the service runs")
+    if "wrong_signatures" in str(found.get("detail")):
+        detail = f"callbacks of the app {app} come with wrong signatures, and none with a right one"
+        return Check(
+            "signatures", None, "fail", detail, CURES["wrong_signatures"].replace("SUBJECT", app)
+        )
+    return Check("signatures", None, "pass", "none was wrong without a right one after it")
+
+
+async def _health(settings: Settings) -> tuple[str, dict[str, Any]]:
+    """Return the checks of the running service's health, or why there are none."""
+    server = settings.server
+    url = _local_url(settings)
+    if server.internal is not None:
+        url = _url_here("http", server.internal.host, server.internal.port)
+    if url is None:
+        return "its port is any", {}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(f"{url}/health/status", allow_redirects=False, ssl=False) as response,
+        ):
+            checks = (await response.json())["checks"]
+    except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+        return f"{origin(url)} does not tell ({_why(error)})", {}
+    return f"{origin(url)} does not know the app", checks if isinstance(checks, dict) else {}
 
 
 async def check_endpoint(settings: Settings, account: str) -> list[Check]:
@@ -135,11 +175,16 @@ async def _check_public(
 
 def _local_url(settings: Settings) -> str | None:
     server = settings.server
-    if server.port == 0:
-        return None
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
     scheme = "http" if server.tls_cert_file is None else "https"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}"
+    return _url_here(scheme, server.host, server.port)
+
+
+def _url_here(scheme: str, host: str, port: int) -> str | None:
+    """Return how this machine reaches an address that is listened on; None where it is any port."""
+    if port == 0:
+        return None
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{scheme}://{f'[{here}]' if ':' in here else here}:{port}"
 
 
 async def _deliver(

@@ -419,6 +419,9 @@ CURES: Mapping[str, str] = {
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
     "database_created": "where there was a database before: stop, and put it back, or restore a "
     "backup with 'ackgate db restore'; else run 'ackgate issues dismiss database_created'",
+    "wrong_signatures": "set apps.SUBJECT.app_secret to the secret of the app at Meta (Settings, "
+    "Basic), then restart; if strangers sent them, run "
+    "'ackgate issues dismiss wrong_signatures --subject SUBJECT'",
     "unknown_number": "add an account with this phone_number_id to the configuration and restart, "
     "then replay these callbacks: they are in GET /api/v1/journal?state=quarantined; or run "
     "'ackgate issues dismiss unknown_number --subject SUBJECT', until the next one comes",
@@ -428,5 +431,5 @@ CURES: Mapping[str, str] = {
 NOTICES = frozenset({"settings_unreadable"})
 """The codes that only say something, and are no alarm."""
 
-PAST = frozenset({"identity_check_off", "unknown_number", "database_created"})
+PAST = frozenset({"identity_check_off", "unknown_number", "wrong_signatures", "database_created"})
 """The codes of what happened once: all others say how it is now."""

@@ -17,11 +17,12 @@ from service.ledger.contacts import Messages
 from service.ledger.ledger import FullError, Ledger
 from service.model.account_checks import IdentityCheck
 from service.model.events import WIRE_NAMES, Fault, Reading
+from service.model.signature_check import SignatureCheck
 from service.observability.logging import request_id
 from service.observability.metrics import Metrics
 from service.observability.tally import Tally
 from service.settings import AppSettings, Settings
-from service.store.database import APP_MARK, UnavailableError
+from service.store.database import APP_MARK, SYNTHETIC, UnavailableError
 from service.webhooks.body import BodyReader, RefusedError, Reservation
 from service.webhooks.incoming import (
     Dialect,
@@ -52,30 +53,38 @@ OTHER = "other"
 UNKNOWN_NUMBER = "no account has "
 """How the fault begins, in the words of the Cloud dialect, of a number that no account has."""
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where the callbacks of one account or of one app are sent to, and how they are read.
 
     `name` is what metrics and the journal call it. `token` is empty where none is configured; an
-    app has a `verifier` in its place.
+    app has a `verifier` in its place, and `signatures`, what those of its callbacks have shown.
     """
 
     name: str
     token: bytes
     dialect: Dialect
     verifier: SignatureVerifier | None = None
+    signatures: SignatureCheck | None = None
 
 
-def endpoints(settings: Settings) -> dict[str, Endpoint]:
-    """Return every endpoint, by the first part of its path: an account's name, or an app's."""
+def endpoints(settings: Settings, checks: Mapping[str, SignatureCheck]) -> dict[str, Endpoint]:
+    """Return every endpoint, by the first part of its path: an account's name, or an app's.
+
+    `checks` has one for each app, by its name in the journal.
+    """
     found = {}
     for name, account in settings.onprem_accounts.items():
         token = account.webhook_token.get_secret_value() if account.webhook_token else ""
         found[name] = Endpoint(name, token.encode(), reader_of(settings, name))
     for name, app in settings.apps.items():
         called = in_journal(name)
-        found[name] = Endpoint(called, b"", reader_of(settings, called), _verifier(app))
+        found[name] = Endpoint(
+            called, b"", reader_of(settings, called), _verifier(app), checks[called]
+        )
     return found
 
 
@@ -135,7 +144,7 @@ class WebhookHandler:
             raise web.HTTPNotFound
         reservation = self._bodies.reservation(verified=endpoint.verifier is None)
         try:
-            body = await self._read(request, endpoint.verifier, reservation)
+            body = await self._read(request, endpoint, reservation)
             envelope = envelope_of(request.headers, request[REQUEST_ID])
             arrived = self._ledger.clock()
             callback = IncomingCallback(endpoint.name, arrived, endpoint.dialect, envelope, body)
@@ -171,13 +180,14 @@ class WebhookHandler:
         return web.Response(text=challenge, headers={"X-Content-Type-Options": "nosniff"})
 
     async def _read(
-        self, request: web.Request, verifier: SignatureVerifier | None, reservation: Reservation
+        self, request: web.Request, endpoint: Endpoint, reservation: Reservation
     ) -> bytes:
         """Read the body, and check its signature where it has to have one."""
+        verifier = endpoint.verifier
         signature = signature_of(request.headers)
         if verifier is not None and signature is None:
             # Its body is not even read.
-            raise _wrong_signature(close=True)
+            raise self._wrong_signature(endpoint, missing=True)
         self._ledger.check_room()
         body = await self._bodies.read(request, reservation)
         if verifier is not None and signature is not None:
@@ -186,9 +196,17 @@ class WebhookHandler:
             else:
                 matches = verifier.matches(signature, body)
             if not matches:
-                raise _wrong_signature(close=False)
+                raise self._wrong_signature(endpoint, missing=False)
             self._bodies.verify(reservation, body)
         return body
+
+    def _wrong_signature(self, endpoint: Endpoint, *, missing: bool) -> RefusedError:
+        """Note a callback with a wrong signature or none, and return what it is refused with."""
+        check = endpoint.signatures
+        if check is not None and (count := check.note_wrong(self._ledger.clock(), missing=missing)):
+            log.warning("wrong signatures", app=check.app, callbacks=count)
+        detail = f"{HEADER} is missing or wrong"
+        return RefusedError(401, REFUSED, detail, {"WWW-Authenticate": HEADER}, close=missing)
 
     async def _keep(self, callback: IncomingCallback) -> None:
         """Write a callback; return once all of it is on disk and in effect."""
@@ -209,6 +227,9 @@ class WebhookHandler:
     def _note(self, endpoint: Endpoint, callback: IncomingCallback) -> None:
         """Count a callback that was kept, and what it held."""
         self._metrics.count_callback(callback.account, callback.state)
+        if endpoint.signatures is not None and callback.state != SYNTHETIC:
+            # `ackgate doctor` signs its own with the configured secret, be that right or wrong.
+            endpoint.signatures.clear()
         for account, reading in callback.readings.items():
             for event in reading.events:
                 self._metrics.count_events(account, WIRE_NAMES[type(event)])
@@ -248,11 +269,6 @@ class WebhookHandler:
     def close(self) -> None:
         """Tell of the callbacks that were refused since the last line about them."""
         self._refused.close()
-
-
-def _wrong_signature(*, close: bool) -> RefusedError:
-    detail = f"{HEADER} is missing or wrong"
-    return RefusedError(401, REFUSED, detail, {"WWW-Authenticate": HEADER}, close=close)
 
 
 def _refusal(error: RefusedError | FullError | UnavailableError) -> RefusedError:

@@ -20,6 +20,7 @@ from service.model.account_checks import (
     wrong_settings,
 )
 from service.model.gate import Reason, catching_up
+from service.model.signature_check import SignatureCheck
 from service.settings import Settings
 from service.store.accounts import alive_at, note_alive
 from service.store.database import APP_MARK, Database, UnavailableError
@@ -208,17 +209,20 @@ class NumberSubject(Subject):
 
 
 class AppSubject(Subject):
-    """The callbacks of one app, for numbers that no account has.
+    """The callbacks of one app: those for numbers that no account has, and their signatures.
 
     `app` and `names`, those of its accounts too, are as the journal has them. The callbacks are
     counted anew each time, for what was replayed meanwhile does not count any more.
     """
 
-    def __init__(self, app: str, names: Sequence[str], database: Database) -> None:
+    def __init__(
+        self, app: str, names: Sequence[str], database: Database, signatures: SignatureCheck
+    ) -> None:
         self.check = f"app:{app.removeprefix(APP_MARK)}"
         self._app = app
         self._names = names
         self._database = database
+        self._signatures = signatures
 
     async def look(self) -> list[Finding]:
         """Look for such callbacks in the journal."""
@@ -231,6 +235,12 @@ class AppSubject(Subject):
             detail = f"{many} of the app {app} for a number that no account has{named}"
             findings.append(Finding("unknown_number", detail, number))
         return findings
+
+    def noticed(self) -> Iterable[Issue]:
+        """Return whether the callbacks seem to be signed with another secret."""
+        check = self._signatures
+        if check.since is not None:
+            yield Issue("wrong_signatures", None, check.since, check.detail, check.app)
 
 
 class Inspector:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.model.account_checks import ENOUGH
+from service.webhooks.signatures import signed
 from tests.acceptance.cloud import (
     NUMBER,
     OTHER_NUMBER,
@@ -16,6 +17,7 @@ from tests.acceptance.cloud import (
     USER,
     cloud_of,
     endpoint_of,
+    free_port,
     prepared,
 )
 from tests.acceptance.conftest import Install, Installation, merge, until
@@ -60,6 +62,7 @@ async def test_a_sound_installation_is_told_sound_in_every_point(shop: Installat
             ("webhook", "shop"),
             ("login", "shop"),
             ("settings", "shop"),
+            ("signatures", "shop"),
             ("last callback", "shop"),
             ("identity check", "shop"),
         ],
@@ -100,6 +103,32 @@ async def test_another_app_secret_than_that_of_the_service_is_told_at_the_endpoi
     webhook = (await examine(shop, expect=1))["webhook", "shop"]
     assert "401" in webhook["detail"]
     assert "app_secret" in webhook["detail"]
+
+
+async def test_a_secret_that_is_not_metas_is_told_though_the_doctors_own_callback_is_taken(
+    shop: Installation,
+) -> None:
+    """The doctor signs with the configured secret too, so its own callback proves nothing."""
+    cloud_of(shop).change_settings(app_secret="what-meta-signs-with")
+    for _ in range(10):
+        body = b"{}"
+        headers = signed(b"what-meta-signs-with", body)
+        assert await shop.post(body, path="/webhooks/meta", headers=headers) == 401
+    for _ in range(2):
+        found = await examine(shop, expect=1)
+        assert found["webhook", "shop"]["status"] == "pass"
+        assert found["signatures", "shop"]["status"] == "fail"
+        assert "apps.meta.app_secret" in found["signatures", "shop"]["cure"]
+
+
+async def test_on_an_address_of_its_own_the_service_is_asked_there_for_wrong_signatures(
+    shop: Installation,
+) -> None:
+    await shop.stop()
+    await shop.start(server={"internal": {"port": free_port()}})
+    assert (await examine(shop))["signatures", "shop"]["status"] == "pass"
+    await shop.stop()
+    assert (await examine(shop, expect=1))["signatures", "shop"]["status"] == "warn"
 
 
 async def test_a_service_that_does_not_run_is_told_at_the_endpoint(shop: Installation) -> None:

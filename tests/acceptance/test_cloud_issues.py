@@ -14,6 +14,7 @@ from service.workers import monitoring
 from tests.acceptance.cloud import (
     NUMBER,
     OTHER_NUMBER,
+    SECRET,
     SECRETS,
     USER,
     WABA,
@@ -456,3 +457,55 @@ async def test_no_secret_comes_into_a_log_line(
     _, text = await shop.api("GET", "/metrics")
     written = capsys.readouterr()
     assert not any(secret in written.out + written.err + text for secret in SECRETS)
+
+
+async def post_signed(made: Installation, secret: str | None, body: bytes = b"{}") -> int:
+    headers = {} if secret is None else signed(secret.encode(), body)
+    return await made.post(body, path="/webhooks/meta", headers=headers)
+
+
+async def test_ten_wrong_signatures_are_an_issue_with_its_cure_until_a_right_one_comes(
+    shop: Installation,
+) -> None:
+    for _ in range(9):
+        assert await post_signed(shop, "another-secret") == 401
+    assert await issues(shop) == []
+    assert await post_signed(shop, None) == 401
+    [issue] = await issues(shop)
+    assert (issue["code"], issue["account"], issue["subject"]) == ("wrong_signatures", None, "meta")
+    assert issue["severity"] == "warning"
+    assert "10 callbacks of the app meta" in issue["detail"]
+    assert "apps.meta.app_secret" in issue["cure"]
+    assert await check_of(shop, "app:meta") == {"status": "warn", "detail": "wrong_signatures"}
+    assert await metrics(shop, "ackgate_issues") == [
+        'ackgate_issues{account="",code="wrong_signatures"} 1.0'
+    ]
+    assert await post_signed(shop, SECRET) == 200
+    assert await issues(shop) == []
+    assert await check_of(shop, "app:meta") == {"status": "pass"}
+
+
+async def test_wrong_signatures_that_strangers_sent_are_dismissed_until_there_are_ten_again(
+    shop: Installation,
+) -> None:
+    for _ in range(10):
+        await post_signed(shop, "another-secret")
+    status, dismissed = await shop.api("DELETE", "/issues/wrong_signatures?subject=meta")
+    assert (status, len(dismissed["items"])) == (200, 1)
+    for _ in range(9):
+        await post_signed(shop, "another-secret")
+    assert await issues(shop) == []
+    await post_signed(shop, "another-secret")
+    await become(shop, "wrong_signatures")
+
+
+async def test_wrong_signatures_are_one_line_a_minute_in_the_log(
+    shop: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        await post_signed(shop, "another-secret")
+    shop.pass_time(60)
+    await post_signed(shop, "another-secret")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "wrong signatures" in line]
+    assert [line.split()[-1] for line in lines] == ["callbacks=1", "callbacks=3"]
+    assert all("app=meta" in line for line in lines)
