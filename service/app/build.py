@@ -128,10 +128,17 @@ def _subjects(context: AppContext) -> Iterator[tuple[str, Subject]]:
     settings = context.settings
     for name, client in context.clients.items():
         yield name, ClientSubject(client, expected_of(settings, name))
-    public = settings.server.public_url
     for name, graph in context.graphs.items():
-        url = settings.webhook_url(name, public) if public else None
-        yield name, NumberSubject(graph, url, context.identity_checks[name])
+        declared = settings.accounts[name].webhook_url is not None
+        yield (
+            name,
+            NumberSubject(
+                graph,
+                settings.registered_url(name),
+                context.identity_checks[name],
+                declared=declared,
+            ),
+        )
     for app in settings.apps:
         known_as = in_journal(app)
         names = [known_as, *settings.accounts_of(app).values()]

@@ -99,9 +99,10 @@ def _check_clock(client: Client) -> list[Check]:
 
 async def check_number(name: str, settings: Settings) -> list[Check]:
     """Check the settings of a number of the Cloud API, whose answer shows the token's state too."""
+    account = settings.cloud_accounts[name]
     accepted = Check("login", name, "pass", "the access token is accepted")
     try:
-        async with graph_at(name, settings.cloud_accounts[name]) as graph:
+        async with graph_at(name, account) as graph:
             read = await graph.settings()
     except LoginRefusedError as error:
         return [Check("login", name, "fail", str(error), _cure("login_refused", name))]
@@ -113,14 +114,16 @@ async def check_number(name: str, settings: Settings) -> list[Check]:
         return [accepted, Check("settings", name, "fail", str(error), cure)]
     except CallError as error:
         return [Check("login", name, "fail", str(error), _cure("account_unreachable", name))]
-    public = settings.server.public_url
+    url, declared = settings.registered_url(name), account.webhook_url is not None
     wrong = [
         Check("settings", name, "fail", x.detail, _cure(x.code, name))
-        for x in wrong_cloud_settings(read, settings.webhook_url(name, public) if public else None)
+        for x in wrong_cloud_settings(read, url, declared=declared)
     ]
     # Without the public URL the registered one may be a bot's that forwards, or anybody's.
     where = "callbacks of the number go to the webhook endpoint"
-    right = Check("settings", name, "pass", where if public else "a webhook URL is registered")
+    if declared:
+        where = "callbacks of the number go where webhook_url of the account declares"
+    right = Check("settings", name, "pass", where if url else "a webhook URL is registered")
     return [accepted, *(wrong or [right])]
 
 

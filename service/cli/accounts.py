@@ -19,7 +19,7 @@ from service.cli.options import (
 )
 from service.cli.output import confirm, fail, note, print_json, print_pairs, print_table
 from service.cli.remote import server_at, talk
-from service.cli.setup import AccountSetup, Setup, cure_of, quiet_logs, setup_of
+from service.cli.setup import AccountSetup, Setup, cure_of, how_to_give_back, quiet_logs, setup_of
 from service.model.account_checks import CURES, WrongSetting
 from service.settings import Settings
 from service.whatsapp.http import CallError
@@ -62,12 +62,20 @@ def setup(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")
     ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="With --yes: take the webhook even from another system."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how the settings of an account differ from what they should be; set them so.
 
     Asks before anything is changed, and reads the settings again afterwards. It speaks to the
     WhatsApp client, or to the Cloud API, itself.
+
+    Where the webhook is taken from another system, that one's URL is shown whole, and how to give
+    it back; --yes alone does not take it. A bot in front, which forwards, is declared by
+    accounts.ACCOUNT.webhook_url: then its URL is the right one.
 
     On-Premises: the login of the configuration file must be an admin's. Where server.public_ca_file
     is set, the client is given that certificate, to verify the webhook endpoint by. The service may
@@ -84,18 +92,21 @@ def setup(
     before = _run(settings, account, lambda peer: peer.look())
     if not as_json:
         _print_differences(before)
-    if settings.server.public_url is None:
+    back = None
+    if before.taken_from is not None:
+        back = how_to_give_back(settings, account, before, config)
+        note(f"{account}: the webhook is taken from another system: {before.taken_from}")
+        note(f"to give it back: {back}")
+    if settings.registered_url(account) is None:
         note("server.public_url is not set: whether the webhook URL is right is not known")
     changed: list[str] = []
     after = before
     if before.to_set and not dry_run:
-        if not yes:
-            where = "for the number" if account in settings.cloud_accounts else "at the client"
-            confirm(f"Set these {where} of {account}?")
+        _need_consent(settings, account, before, yes=yes, take_over=take_over)
         changed = [each.setting for each in before.to_set if each.setting]
         after = _run(settings, account, lambda peer: peer.fix(before))
     if as_json:
-        print_json(_document(account, before, after, changed))
+        print_json(_document(account, before, after, changed) | {"give_back": back})
     elif changed:
         typer.echo(f"{account}: set {', '.join(changed)}")
     if any(each.code == "webhook_ca" for each in before.fixable) and changed:
@@ -104,6 +115,20 @@ def setup(
         note(f"{each.code}: {each.detail}; {_cure(each, account)}")
     if after.wrong:
         fail(f"{account}: not as it should be: {', '.join(each.code for each in after.wrong)}")
+
+
+def _need_consent(
+    settings: Settings, account: str, before: Setup, *, yes: bool, take_over: bool
+) -> None:
+    """Ask, where --yes does not say it; end the command without it, or without --take-over."""
+    if not yes:
+        where = "for the number" if account in settings.cloud_accounts else "at the client"
+        confirm(f"Set these {where} of {account}?")
+    elif before.taken_from is not None and not take_over:
+        fail(
+            f"{account}: nothing was changed: give --take-over beside --yes; or, if that system "
+            f"forwards callbacks to here, set accounts.{account}.webhook_url to its URL"
+        )
 
 
 def _run(
@@ -148,6 +173,7 @@ def _document(account: str, before: Setup, after: Setup, changed: list[str]) -> 
             }
             for x in before.to_set
         ],
+        "taken_from": before.taken_from,
         "changed": changed,
         "left": [
             {"code": x.code, "detail": x.detail, "cure": _cure(x, account)} for x in after.wrong

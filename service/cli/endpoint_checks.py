@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from service.dialects.common import SYNTHETIC
-from service.model.account_checks import CURES, origin
+from service.model.account_checks import CURES
+from service.model.webhook_urls import origin
 from service.settings import Settings
 from service.settings.types import host_of, is_loopback
 from service.store import maintenance

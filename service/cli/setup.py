@@ -1,9 +1,11 @@
 """The clients and the Cloud API as commands reach them, and how an account is set up there."""
 
 import logging
+import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -16,6 +18,7 @@ from service.model.account_checks import (
     wrong_cloud_settings,
     wrong_settings,
 )
+from service.model.webhook_urls import is_endpoint_at
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings, Settings
 from service.whatsapp.cloud import Graph
@@ -43,6 +46,12 @@ HANDSHAKE = (
 UNTAKEN = (
     "the webhook URL must be https and at most 200 characters long, and the app subscribed to the "
     "WhatsApp Business Account: set accounts.{}.waba_id, and run this again"
+)
+
+
+DECLARED_HANDSHAKE = (
+    "Meta calls webhook_url of the account itself: what answers there must know the verify_token "
+    "of apps.{} in this configuration"
 )
 
 
@@ -83,7 +92,9 @@ def cure_of(error: CallError, settings: Settings, name: str) -> str | None:
     cloud = name in settings.cloud_accounts
     match error:
         case HandshakeError():
-            return HANDSHAKE.format(settings.cloud_accounts[name].app)
+            declared = settings.accounts[name].webhook_url is not None
+            cure = DECLARED_HANDSHAKE if declared else HANDSHAKE
+            return cure.format(settings.cloud_accounts[name].app)
         case InvalidError():
             return UNTAKEN.format(name)
         case ForbiddenError():
@@ -101,6 +112,8 @@ class Setup:
     """How an account is set up: what is wrong, and whether the command can fix it.
 
     `unreadable` are settings that can't be read back: they are always set, and never called wrong.
+    `taken_from` is another system's webhook URL that is to give way; `own_webhook` is whether it is
+    that of the account itself, and not one that the Cloud API has for several.
     """
 
     fixable: list[WrongSetting]
@@ -109,6 +122,8 @@ class Setup:
     version: str | None = None
     webhooks: Mapping[str, Any] = field(default_factory=dict)
     """The client's webhooks object as it is."""
+    taken_from: str | None = None
+    own_webhook: bool = True
 
     @property
     def wrong(self) -> list[WrongSetting]:
@@ -142,6 +157,39 @@ async def setup_of(settings: Settings, account: str) -> AsyncIterator[AccountSet
             yield ClientSetup(client, settings)
 
 
+def _taken_from(
+    settings: Settings, account: str, found: list[WrongSetting], registered: str | None
+) -> str | None:
+    """Return the URL that gives way, if it is another system's than this installation's."""
+    public = settings.server.public_url
+    if not registered or not any(each.code == "webhook_url" and each.setting for each in found):
+        return None
+    is_ours = public is not None and is_endpoint_at(registered, public)
+    # Under another host too, for nobody else has the token.
+    own = settings.webhook_url(account, at="")
+    is_ours |= own.startswith(f"/webhooks/{account}/") and registered.endswith(own)
+    return None if is_ours else registered
+
+
+def how_to_give_back(settings: Settings, account: str, found: Setup, config: Path | None) -> str:
+    """Return the command that registers the URL again which the webhook is taken from."""
+    cloud = settings.cloud_accounts.get(account)
+    if cloud is not None and not found.own_webhook:
+        # The number had no URL of its own, but that of its business account or of the app.
+        body = '{"webhook_configuration":{"override_callback_uri":""}}'
+        return (
+            f"curl -X POST {cloud.base_url}/{cloud.phone_number_id} -d '{body}' "
+            "-H 'Authorization: Bearer ACCESS_TOKEN' -H 'Content-Type: application/json'"
+        )
+    # Declared for once, it is what the command sets.
+    environ = {f"accounts__{account}__webhook_url": found.taken_from or ""}
+    if cloud is not None:
+        environ[f"apps__{cloud.app}__verify_token"] = "VERIFY_TOKEN of that system"
+    variables = (f"ACKGATE_{name.upper()}={shlex.quote(v)}" for name, v in environ.items())
+    file = f" --config {shlex.quote(str(config))}" if config is not None else ""
+    return f"{' '.join(variables)} ackgate accounts setup {account} --yes --take-over{file}"
+
+
 class ClientSetup:
     """The setup of a WhatsApp client of the On-Premises API."""
 
@@ -152,8 +200,14 @@ class ClientSetup:
     async def look(self) -> Setup:
         """Read the application settings."""
         read = await self._client.settings()
-        wrong = wrong_settings(read, expected_of(self._settings, self._client.name))
-        return Setup(*_by_fixable(wrong), version=read.version, webhooks=dict(read.webhooks))
+        name = self._client.name
+        wrong = wrong_settings(read, expected_of(self._settings, name))
+        return Setup(
+            *_by_fixable(wrong),
+            version=read.version,
+            webhooks=dict(read.webhooks),
+            taken_from=_taken_from(self._settings, name, wrong, read.webhook_url),
+        )
 
     async def fix(self, found: Setup) -> Setup:
         """Set what is wrong, the certificate first, by which the client verifies the endpoint."""
@@ -170,15 +224,22 @@ class NumberSetup:
 
     def __init__(self, graph: Graph, settings: Settings) -> None:
         self._graph = graph
-        account = settings.cloud_accounts[graph.name]
-        public = settings.server.public_url
-        self._endpoint = settings.webhook_url(graph.name, public) if public else None
-        self._verify_token = settings.apps[account.app].verify_token.get_secret_value()
+        self._settings = settings
+        self._account = settings.cloud_accounts[graph.name]
+        self._endpoint = settings.registered_url(graph.name)
+        self._verify_token = settings.apps[self._account.app].verify_token.get_secret_value()
 
     async def look(self) -> Setup:
         """Read the settings of the number."""
-        wrong = wrong_cloud_settings(await self._graph.settings(), self._endpoint)
-        return Setup(*_by_fixable(wrong), [IDENTITY_CHECK])
+        read = await self._graph.settings()
+        declared = self._account.webhook_url is not None
+        wrong = wrong_cloud_settings(read, self._endpoint, declared=declared)
+        return Setup(
+            *_by_fixable(wrong),
+            [IDENTITY_CHECK],
+            taken_from=_taken_from(self._settings, self._graph.name, wrong, read.webhook_url),
+            own_webhook=read.own_webhook,
+        )
 
     async def fix(self, found: Setup) -> Setup:
         """Switch the check on, then set what is wrong: the handshake, which may fail, is last."""

@@ -8,9 +8,9 @@ change check (Cloud API). What a client does not report is taken to be as it is 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from service.model.events import Event, HashUnreadable, IdentitySeen, UserWrote
+from service.model.webhook_urls import origin, same_url, shown_url
 
 LONGEST_BACKOFF_MS = 900_000
 """The client's default: who waits for its retries after a downtime goes by it."""
@@ -20,7 +20,6 @@ MAX_SKEW_SECONDS = 60.0
 ENOUGH = 20
 """So many messages in a row without a hash are no chance: every ordinary message brings it."""
 
-_PORTS = {"http": 80, "https": 443}
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -51,7 +50,8 @@ class ClientSettings:
 class ExpectedSettings:
     """What the settings are held against.
 
-    `webhook_url` is that of the webhook endpoint, None where its public address is not known;
+    `webhook_url` is the one to be registered, None where that is not known, and `is_declared`
+    whether the configuration declares it, as that of another system;
     `authorities` are the SHA-256 of the certificates that verify it, none where they are publicly
     known; `max_queue` is what the endpoint takes at once.
     """
@@ -59,6 +59,7 @@ class ExpectedSettings:
     webhook_url: str | None = None
     authorities: frozenset[str] = frozenset()
     max_queue: int = 2**40
+    is_declared: bool = False
 
 
 class WrongSetting(NamedTuple):
@@ -97,16 +98,23 @@ def _security_notifications(settings: ClientSettings, _: ExpectedSettings) -> Fo
 
 
 def _webhook_url(settings: ClientSettings, expected: ExpectedSettings) -> Found:
-    yield from wrong_url(settings.webhook_url, expected.webhook_url, "webhooks.url")
+    url, declared = expected.webhook_url, expected.is_declared
+    yield from wrong_url(settings.webhook_url, url, "webhooks.url", declared=declared)
 
 
-def wrong_url(registered: str | None, endpoint: str | None, setting: str) -> Found:
-    """Find what is wrong with the webhook URL that is registered, by a setting of this path."""
+def wrong_url(
+    registered: str | None, endpoint: str | None, setting: str, *, declared: bool
+) -> Found:
+    """Find what is wrong with the webhook URL that is registered, by a setting of this path.
+
+    Where another one than the endpoint's is declared, callbacks may come here all the same.
+    """
     if registered and (endpoint is None or same_url(registered, endpoint)):
         return
+    so = "webhook_url of the account declares another" if declared else "no callback comes here"
     yield WrongSetting(
         "webhook_url",
-        f"{_where(registered, endpoint)}: no callback comes here",
+        f"{_where(registered, endpoint)}: {so}",
         setting if endpoint else None,
         shown_url(registered, endpoint),
         shown_url(endpoint, endpoint),
@@ -118,7 +126,7 @@ def _where(registered: str | None, endpoint: str | None) -> str:
     if not registered:
         return "no webhook URL is registered"
     if endpoint is not None and origin(registered) == origin(endpoint):
-        return "the webhook URL has another path, or another token, than the webhook endpoint"
+        return "the webhook URL has another path, or another token, than it should have"
     return f"the webhook URL leads to {origin(registered)}"
 
 
@@ -250,22 +258,27 @@ class CloudSettings:
     """What Graph reports of a number; None is what it does not report.
 
     `webhook_url` is where its callbacks go: to a URL of its own, else of its WABA, else of the app.
-    `subscribed` is whether any app gets the WABA's callbacks.
+    `own_webhook` is whether that is the number's own. `subscribed` is whether any app gets the
+    WABA's callbacks.
     """
 
     webhook_url: str | None = None
     subscribed: bool | None = None
     quality: str | None = None
+    own_webhook: bool = False
 
 
-def wrong_cloud_settings(settings: CloudSettings, endpoint: str | None) -> list[WrongSetting]:
+def wrong_cloud_settings(
+    settings: CloudSettings, endpoint: str | None, *, declared: bool = False
+) -> list[WrongSetting]:
     """Return what is wrong, in the order in which it is to be fixed.
 
-    `endpoint` is the app's webhook URL, None where its public address is not known.
+    `endpoint` is the webhook URL to be registered, None where that is not known, `declared`
+    whether it is another system's.
     """
     return [
         *_subscribed(settings),
-        *wrong_url(settings.webhook_url, endpoint, "webhook_configuration"),
+        *wrong_url(settings.webhook_url, endpoint, "webhook_configuration", declared=declared),
     ]
 
 
@@ -276,44 +289,6 @@ def _subscribed(settings: CloudSettings) -> Found:
             "no app is subscribed to the WhatsApp Business Account: no callback is sent at all",
             *("subscribed_apps", False, True, True),
         )
-
-
-# URLs of the webhook endpoint.
-
-
-def same_url(one: str, other: str) -> bool:
-    """Return whether two URLs lead to the same endpoint."""
-    try:
-        return _parts(one) == _parts(other)
-    except ValueError:
-        return False
-
-
-def _parts(url: str) -> tuple[Any, ...]:
-    parts = urlsplit(url)
-    port = parts.port or _PORTS.get(parts.scheme)
-    return parts.scheme, parts.username, parts.hostname, port, parts.path, parts.query
-
-
-def origin(url: str) -> str:
-    """Return scheme, host and port of a URL, without what may be secret."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "an address that is none"
-    if not parts.hostname or not parts.hostname.isprintable():
-        return "an address that is none"
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    plain = port is None or port == _PORTS.get(parts.scheme)
-    return f"{parts.scheme}://{host}" if plain else f"{parts.scheme}://{host}:{port}"
-
-
-def shown_url(url: str | None, endpoint: str | None) -> str | None:
-    """Return a URL for people: the endpoint's up to the last slash, of another one the origin."""
-    if not url:
-        return None
-    return f"{url.rpartition('/')[0]}/…" if url == endpoint else f"{origin(url)}/…"
 
 
 # Whether the identity change check seems to be on.
@@ -396,7 +371,8 @@ class Issue(NamedTuple):
 CURES: Mapping[str, str] = {
     "security_notifications_off": "run 'ackgate accounts setup ACCOUNT'; if that does not last, "
     "the client is too old for identity changes: upgrade it",
-    "webhook_url": "run 'ackgate accounts setup ACCOUNT', or fix server.public_url",
+    "webhook_url": "run 'ackgate accounts setup ACCOUNT', or fix server.public_url; or set "
+    "accounts.ACCOUNT.webhook_url to the URL of a bot in front that forwards",
     "webhook_ca": "run 'ackgate accounts setup ACCOUNT', then restart the client's Coreapps",
     "callback_persist_off": "run 'ackgate accounts setup ACCOUNT'",
     "number_notifications_off": "run 'ackgate accounts setup ACCOUNT'",

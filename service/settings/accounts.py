@@ -24,6 +24,7 @@ from service.settings.types import (
     Table,
     Username,
     WebhookToken,
+    WebhookUrl,
 )
 
 CLOUD_URL = "https://graph.facebook.com/v25.0"
@@ -142,6 +143,7 @@ class OnPremAccountSettings(Table):
     verify_tls: bool = True
     webhook_token: WebhookToken | None = None
     webhook_auth: Literal["token", "proxy"] = "token"
+    webhook_url: WebhookUrl | None = None
     phone_number: PhoneNumber | None = None
     timeout_seconds: SomeSeconds = 60.0
     max_in_flight: Annotated[int, Field(ge=1, le=1_024)] = 16
@@ -162,6 +164,7 @@ class CloudAccountSettings(Table):
     ca_file: AuthorityFile | None = None
     verify_tls: bool = True
     trust_first_use: bool = True
+    webhook_url: WebhookUrl | None = None
     phone_number: PhoneNumber | None = None
     timeout_seconds: SomeSeconds = 60.0
     policy: AccountPolicy = AccountPolicy()

@@ -194,6 +194,17 @@ class Settings(BaseSettings):
         url = f"{at}/webhooks/{account}"
         return url if token is None else f"{url}/{token.get_secret_value()}"
 
+    def registered_url(self, account: str) -> str | None:
+        """Return the URL that is to be registered for the callbacks of an account.
+
+        It is the declared one, else that of the account at the public URL; None where neither is
+        known.
+        """
+        if (declared := self.accounts[account].webhook_url) is not None:
+            return declared.get_secret_value()
+        public = self.server.public_url
+        return self.webhook_url(account, public) if public else None
+
     def policies(self, account: str) -> Policies:
         """Return what the changes of an account are decided by. KeyError: no such account."""
         configured = self.accounts[account]

@@ -86,6 +86,14 @@ def _client_url(value: str) -> str:
     return url
 
 
+def _webhook_url(value: SecretStr) -> SecretStr:
+    # A query is allowed: other systems have their token there.
+    _client_url(value.get_secret_value().partition("?")[0])
+    if "#" in value.get_secret_value() or " " in _text(value).get_secret_value():
+        raise ValueError("must be a URL without user name and fragment")
+    return value
+
+
 def _readable(path: Path) -> Path:
     try:
         with path.open("rb") as file:
@@ -140,6 +148,7 @@ WebhookToken = Annotated[
         "[A-Za-z0-9._~-]{16,512}", "must have at least 16 characters, of A-Z a-z 0-9 . _ ~ -"
     ),
 ]
+WebhookUrl = Annotated[_Hidden, AfterValidator(_webhook_url)]
 BearerToken = Annotated[
     _Hidden, _matching("[!-~]{1,4096}", "must be text of ASCII, not empty and without spaces")
 ]

@@ -79,10 +79,13 @@ class Graph:
         answer that can be relied on.
         """
         found = await self._call("number", "GET", f"{self._number}?fields={FIELDS}")
+        registered = found.get("webhook_configuration")
+        registered = registered if isinstance(registered, dict) else {}
         self.last_read = CloudSettings(
-            _webhook_url(found.get("webhook_configuration")),
+            next((url for level in LEVELS if (url := _text(registered.get(level)))), None),
             await self._subscribed(),
             _text(found.get("quality_rating")),
+            own_webhook=bool(_text(registered.get(LEVELS[0]))),
         )
         return self.last_read
 
@@ -143,13 +146,6 @@ class Graph:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
-
-
-def _webhook_url(configured: Any) -> str | None:
-    """Return the URL that takes precedence."""
-    if not isinstance(configured, dict):
-        return None
-    return next((url for level in LEVELS if (url := _text(configured.get(level)))), None)
 
 
 def _text(value: Any) -> str | None:

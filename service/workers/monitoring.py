@@ -175,14 +175,18 @@ class ClientSubject(Subject):
 class NumberSubject(Subject):
     """The number of one account of the Cloud API.
 
-    `webhook_url` is that of its app; None where it is not known.
+    `webhook_url` is the one to be registered, None where it is not known; `declared` is whether it
+    is another system's.
     """
 
-    def __init__(self, graph: Graph, webhook_url: str | None, check: IdentityCheck) -> None:
+    def __init__(
+        self, graph: Graph, webhook_url: str | None, check: IdentityCheck, *, declared: bool
+    ) -> None:
         self.account = graph.name
         self.check = f"settings:{graph.name}"
         self._graph = graph
         self._webhook_url = webhook_url
+        self._declared = declared
         self._check = check
 
     async def look(self) -> list[Finding]:
@@ -193,7 +197,7 @@ class NumberSubject(Subject):
             return [UNREADABLE_NUMBER]
         except NotThereError as error:
             return [Finding("number_unreadable", str(error))]
-        wrong = wrong_cloud_settings(settings, self._webhook_url)
+        wrong = wrong_cloud_settings(settings, self._webhook_url, declared=self._declared)
         return [Finding(x.code, x.detail) for x in wrong]
 
     def noticed(self) -> Iterable[Issue]:
@@ -318,12 +322,14 @@ def expected_of(settings: Settings, account: str) -> ExpectedSettings:
     """
     server = settings.server
     authorities: frozenset[str] = frozenset()
-    if server.public_ca_file is not None:
+    # That file is for the public URL: how the client verifies another URL is that one's business.
+    if server.public_ca_file is not None and settings.accounts[account].webhook_url is None:
         authorities = fingerprints(server.public_ca_file.read_text())
     return ExpectedSettings(
-        settings.webhook_url(account, server.public_url) if server.public_url else None,
+        settings.registered_url(account),
         authorities,
         server.max_queue,
+        is_declared=settings.accounts[account].webhook_url is not None,
     )
 
 

@@ -157,6 +157,16 @@ async def test_callbacks_that_go_elsewhere_are_told(shop: Installation) -> None:
     assert "ackgate accounts setup shop" in settings["cure"]
 
 
+async def test_a_declared_url_of_a_bot_in_front_is_no_fault(shop: Installation) -> None:
+    bot = "https://bot.example.com/hook"
+    cloud_of(shop).business.number(NUMBER).webhook_url = bot
+    shop.tree = merge(shop.tree, {"accounts": {"shop": {"webhook_url": bot}}})
+    settings = (await examine(shop))["settings", "shop"]
+    assert settings["detail"] == (
+        "callbacks of the number go where webhook_url of the account declares"
+    )
+
+
 async def test_a_token_that_lacks_the_permission_is_told_and_is_no_failure(
     shop: Installation,
 ) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shlex
+import ssl
 from typing import Any
 
 import pytest
@@ -123,10 +125,60 @@ async def test_a_number_whose_callbacks_come_by_the_apps_url_gets_no_url_of_its_
 async def test_a_number_with_another_url_of_its_own_is_set_right(shop: Installation) -> None:
     cloud_of(shop).webhook_url = endpoint_of(shop)
     line_of(shop).webhook_url = "https://elsewhere.example.com/secret"
-    result = await setup(shop, "--yes")
+    result = await setup(shop, "--yes", "--take-over")
     assert "https://elsewhere.example.com/…" in result.stdout
-    assert "secret" not in result.stdout
+    assert "taken from another system: https://elsewhere.example.com/secret" in result.stderr
     assert line_of(shop).webhook_url == endpoint_of(shop)
+
+
+async def test_the_webhook_of_another_system_is_taken_only_with_take_over(
+    shop: Installation,
+) -> None:
+    """The app's own URL is another system's: taking it leaves it be, for the other numbers."""
+    cloud_of(shop).webhook_url = "https://elsewhere.example.com/secret"
+    result = await setup(shop, "--yes", expect=1)
+    assert "https://elsewhere.example.com/secret" in result.stderr
+    assert "give --take-over beside --yes" in result.stderr
+    assert posts(shop) == []
+    document = document_of(await setup(shop, "--yes", "--take-over", "--json"))
+    assert line_of(shop).webhook_url == endpoint_of(shop)
+    assert cloud_of(shop).webhook_url == "https://elsewhere.example.com/secret"
+    # What is to be typed gives the number no URL of its own again, and the app's is in force.
+    words = shlex.split(document["give_back"])
+    assert words[:4] == ["curl", "-X", "POST", f"{shop.sim.graph_url}/{NUMBER}"]
+    body = json.loads(words[words.index("-d") + 1])
+    tls = ssl.create_default_context(cafile=shop.sim.ca_file)
+    headers = {"Authorization": f"Bearer {ACCESS}"}
+    async with shop.http.post(words[3], json=body, headers=headers, ssl=tls) as response:
+        assert response.status == 200
+    assert line_of(shop).webhook_url is None
+
+
+async def test_a_numbers_own_url_is_given_back_by_the_line_that_is_told(
+    shop: Installation,
+) -> None:
+    """That of the other system knows a verify token of its own, which is to be filled in."""
+    other = endpoint_of(shop).replace("127.0.0.1", "localhost")
+    line_of(shop).webhook_url = other
+    document = document_of(await setup(shop, "--yes", "--take-over", "--json"))
+    assert document["taken_from"] == other
+    url, token, *words = shlex.split(document["give_back"])
+    assert token.startswith("ACKGATE_APPS__META__VERIFY_TOKEN=")
+    environ = dict([url.split("=", 1), (token.split("=")[0], VERIFY)])
+    given = await asyncio.to_thread(CliRunner().invoke, app, words[1:], env=environ)
+    assert given.exit_code == 0, given.output
+    assert line_of(shop).webhook_url == other
+
+
+async def test_a_declared_url_of_a_bot_in_front_is_the_right_one(shop: Installation) -> None:
+    bot = "https://bot.example.com/hook"
+    cloud_of(shop).webhook_url = bot
+    shop.tree = merge(shop.tree, {"accounts": {"shop": {"webhook_url": bot}}})
+    await setup(shop, "--yes")
+    assert posts(shop) == [CHECK_ON]
+    line_of(shop).webhook_url = endpoint_of(shop)
+    result = await setup(shop, "--yes", expect=1)
+    assert "Meta calls webhook_url of the account itself" in result.stderr
 
 
 async def test_it_is_run_again_without_harm(shop: Installation) -> None:

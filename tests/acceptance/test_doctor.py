@@ -329,6 +329,14 @@ async def test_where_the_proxy_authenticates_the_client_the_endpoint_is_tried_he
     assert (await examine(made, expect=1))["webhook", "main"]["status"] == "fail"
 
 
+async def test_a_declared_url_of_a_bot_in_front_is_no_fault(whole: Installation) -> None:
+    bot = "https://bot.example.com/hook"
+    whole.tree = merge(whole.tree, {"accounts": {"main": {"webhook_url": bot}}})
+    assert (await examine(whole, expect=1))["settings", "main"]["status"] == "fail"
+    whole.sim.webhook_url = bot
+    assert (await examine(whole))["settings", "main"]["status"] == "pass"
+
+
 async def test_plain_http_in_public_is_told_as_what_the_client_refuses(
     prepare: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:

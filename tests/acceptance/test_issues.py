@@ -68,6 +68,19 @@ async def test_a_client_that_is_set_right_has_no_issue_anywhere(made: Installati
     assert account["settings"]["read_at"].endswith("Z")
 
 
+async def test_a_declared_url_of_a_bot_in_front_is_no_issue_and_any_other_is(
+    install: Install,
+) -> None:
+    bot = "https://bot.example.com/hook"
+    installed = await install(**OFTEN, accounts={"main": {"webhook_url": bot}})
+    installed.sim.webhook_url = ENDPOINT
+    await become(installed, "webhook_url")
+    [issue] = await issues(installed)
+    assert "webhook_url of the account declares another" in issue["detail"]
+    installed.sim.webhook_url = bot
+    await become(installed)
+
+
 async def test_security_notifications_that_are_off_are_found_and_told_everywhere(
     made: Installation,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,65 @@ async def test_without_a_public_url_the_webhook_url_is_left_and_told(prepare: In
     result = await setup(made, "--yes")
     assert "server.public_url is not set" in result.stderr
     assert made.sim.webhook_url == "https://elsewhere.example.com"
+
+
+OTHER_SYSTEM = "https://bot.example.com/hook?token=of-the-bot"
+
+
+async def test_the_webhook_of_another_system_is_taken_with_take_over_alone_and_is_given_back(
+    fresh: Installation,
+) -> None:
+    fresh.sim.webhook_url = OTHER_SYSTEM
+    result = await setup(fresh, "--yes", expect=1)
+    assert OTHER_SYSTEM in result.stderr
+    assert "give --take-over beside --yes" in result.stderr
+    assert "accounts.main.webhook_url" in result.stderr
+    assert changes(fresh.sim) == []
+    document = json.loads((await setup(fresh, "--yes", "--take-over", "--json")).stdout)
+    assert fresh.sim.webhook_url == ENDPOINT
+    assert document["taken_from"] == OTHER_SYSTEM
+
+    variable, *words = shlex.split(document["give_back"])
+    name, _, value = variable.partition("=")
+    assert words[:4] == ["ackgate", "accounts", "setup", "main"]
+    given = await asyncio.to_thread(CliRunner().invoke, app, words[1:], env={name: value})
+    assert given.exit_code == 0, given.output
+    assert fresh.sim.webhook_url == OTHER_SYSTEM
+
+
+async def test_who_is_asked_is_shown_whose_webhook_it_is_and_how_it_is_given_back(
+    fresh: Installation,
+) -> None:
+    fresh.sim.webhook_url = OTHER_SYSTEM
+    result = await setup(fresh, typed="n\n", expect=1)
+    assert f"taken from another system: {OTHER_SYSTEM}" in result.stderr
+    assert "to give it back: ACKGATE_ACCOUNTS__MAIN__WEBHOOK_URL=" in result.stderr
+    assert changes(fresh.sim) == []
+    await setup(fresh, typed="y\n")
+    assert fresh.sim.webhook_url == ENDPOINT
+
+
+async def test_an_endpoint_with_an_older_token_of_ours_is_no_other_system(
+    fresh: Installation,
+) -> None:
+    fresh.sim.webhook_url = f"{PUBLIC}/webhooks/main/the-token-before-that"
+    result = await setup(fresh, "--yes")
+    assert "the-token-before-that" not in result.output
+    assert fresh.sim.webhook_url == ENDPOINT
+
+
+async def test_a_declared_url_of_a_bot_in_front_is_the_right_one(fresh: Installation) -> None:
+    declared = {"accounts": {"main": {"webhook_url": OTHER_SYSTEM}}}
+    fresh.tree = merge(fresh.tree, declared)
+    fresh.sim.webhook_url = OTHER_SYSTEM
+    result = await setup(fresh, "--yes")
+    assert "webhooks.url" not in result.stdout
+    assert fresh.sim.webhook_url == OTHER_SYSTEM
+    fresh.sim.webhook_url = ENDPOINT
+    result = await setup(fresh, "--yes")
+    assert "webhook_url of the account declares another" in result.stdout
+    assert "of-the-bot" not in result.output
+    assert fresh.sim.webhook_url == OTHER_SYSTEM
 
 
 async def test_a_login_that_is_no_admins_is_told_what_it_takes(fresh: Installation) -> None:

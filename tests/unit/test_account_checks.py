@@ -14,9 +14,9 @@ from service.model.account_checks import (
     WrongSetting,
     origin,
     patch_of,
-    same_url,
     wrong_settings,
 )
+from service.model.webhook_urls import is_endpoint_at, same_url
 
 TOKEN = "a-token-nobody-may-see"
 ENDPOINT = f"https://hooks.example.com/webhooks/main/{TOKEN}"
@@ -226,3 +226,21 @@ class TestThePatch:
     def test_holds_no_certificate(self) -> None:
         wrong = wrong_settings(replace(RIGHT, authorities=frozenset()), EXPECTED)
         assert patch_of(wrong, RIGHT.webhooks) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "is_one"),
+    [
+        ("https://hooks.example.com/at/webhooks/main/another-token", True),
+        ("https://HOOKS.example.com:443/at/webhooks/meta", True),
+        ("https://hooks.example.com/at/bot", False),
+        ("https://hooks.example.com/webhooks/main/x", False),
+        ("https://hooks.example.com:8443/at/webhooks/meta", False),
+        ("https://elsewhere.example.com/at/webhooks/meta", False),
+        ("https://[nothing", False),
+    ],
+)
+def test_an_endpoint_of_this_installation_is_known_whatever_its_token(
+    url: str, is_one: bool
+) -> None:
+    assert is_endpoint_at(url, "https://hooks.example.com/at") is is_one

@@ -298,6 +298,11 @@ class TestUnknownAndWrong:
             ("ca_file = ''", "ca_file"),
             ('ca_file = "a\\u0000b"', "ca_file"),
             ("verify_tls = 'no'", "verify_tls"),
+            ("webhook_auth = 'none'", "webhook_auth"),
+            ("webhook_url = 'bot.example.com'", "webhook_url"),
+            ("webhook_url = 'http://bot.example.com'", "webhook_url"),
+            ("webhook_url = 'https://bot.example.com/a b'", "webhook_url"),
+            ("webhook_url = 'https://me:and-mine@bot.example.com/'", "webhook_url"),
             ("policy.mode = 'never'", "policy.mode"),
         ],
     )
