@@ -211,7 +211,7 @@ WEBHOOKS: tuple[Route, ...] = (
         answer=Answer(type=s.Empty),
         problems=("nothing_here",),
         name="webhooks_take",
-        title="Take a callback of the WhatsApp client.",
+        title="Take a callback of the WhatsApp client, or of an app with a token (Cloud API).",
     ),
     Route(
         "POST",

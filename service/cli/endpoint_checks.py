@@ -61,8 +61,9 @@ async def check_endpoint_of_app(settings: Settings, app: str) -> list[Check]:
     if not accounts:
         return []
     found = await check_endpoint(settings, accounts[0])
-    # The doctor signs with the secret of the configuration: whether it is Meta's the service sees.
-    found.append(await _check_signatures(settings, app))
+    if settings.apps[app].auth == "signature":
+        # The doctor signs with the configured secret: whether it is Meta's the service sees.
+        found.append(await _check_signatures(settings, app))
     return [check._replace(account=name) for name in accounts for check in found]
 
 
@@ -197,8 +198,9 @@ async def _deliver(
     body = json.dumps({SYNTHETIC: mark}).encode()
     known_as, headers = account, dict(HEADERS)
     if (cloud := settings.cloud_accounts.get(account)) is not None:
-        known_as = in_journal(cloud.app)
-        headers |= signed(settings.apps[cloud.app].app_secret.get_secret_value().encode(), body)
+        known_as, app = in_journal(cloud.app), settings.apps[cloud.app]
+        if app.auth == "signature":
+            headers |= signed(app.secrets[0], body, app.signature_header)
     path = path_of(settings.database.url)
     before = _newest(path)
     answer = await _post(settings.webhook_url(account, at), body, tls, headers)

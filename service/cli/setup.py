@@ -21,7 +21,7 @@ from service.model.account_checks import (
 from service.model.webhook_urls import is_endpoint_at
 from service.observability.metrics import Metrics
 from service.settings import CloudAccountSettings, OnPremAccountSettings, Settings
-from service.whatsapp.cloud import Graph
+from service.whatsapp.cloud import Graph, token_header
 from service.whatsapp.http import (
     CallError,
     ForbiddenError,
@@ -176,10 +176,11 @@ def how_to_give_back(settings: Settings, account: str, found: Setup, config: Pat
     cloud = settings.cloud_accounts.get(account)
     if cloud is not None and not found.own_webhook:
         # The number had no URL of its own, but that of its business account or of the app.
+        ((name, value),) = token_header(cloud, "ACCESS_TOKEN").items()
         body = '{"webhook_configuration":{"override_callback_uri":""}}'
         return (
             f"curl -X POST {cloud.base_url}/{cloud.phone_number_id} -d '{body}' "
-            "-H 'Authorization: Bearer ACCESS_TOKEN' -H 'Content-Type: application/json'"
+            f"-H '{name}: {value}' -H 'Content-Type: application/json'"
         )
     # Declared for once, it is what the command sets.
     environ = {f"accounts__{account}__webhook_url": found.taken_from or ""}
@@ -227,7 +228,8 @@ class NumberSetup:
         self._settings = settings
         self._account = settings.cloud_accounts[graph.name]
         self._endpoint = settings.registered_url(graph.name)
-        self._verify_token = settings.apps[self._account.app].verify_token.get_secret_value()
+        verify_token = settings.apps[self._account.app].verify_token
+        self._verify_token = verify_token.get_secret_value() if verify_token else ""
 
     async def look(self) -> Setup:
         """Read the settings of the number."""

@@ -396,7 +396,8 @@ CURES: Mapping[str, str] = {
     "database_created": "where there was a database before: stop, and put it back, or restore a "
     "backup with 'ackgate db restore'; else run 'ackgate issues dismiss database_created'",
     "wrong_signatures": "set apps.SUBJECT.app_secret to the secret of the app at Meta (Settings, "
-    "Basic), then restart; if strangers sent them, run "
+    "Basic), then restart; behind a provider set signature_header, or auth = 'token' (see "
+    "docs/cloud.md); if strangers sent them, run "
     "'ackgate issues dismiss wrong_signatures --subject SUBJECT'",
     "unknown_number": "add an account with this phone_number_id to the configuration and restart, "
     "then replay these callbacks: they are in GET /api/v1/journal?state=quarantined; or run "

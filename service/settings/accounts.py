@@ -15,6 +15,7 @@ from service.settings.types import (
     BearerToken,
     ClientUrl,
     Count,
+    HeaderName,
     List,
     MetaId,
     Name,
@@ -27,6 +28,7 @@ from service.settings.types import (
     WebhookUrl,
 )
 
+SIGNATURE_HEADER = "X-Hub-Signature-256"
 CLOUD_URL = "https://graph.facebook.com/v25.0"
 
 
@@ -161,6 +163,7 @@ class CloudAccountSettings(Table):
     waba_id: MetaId | None = None
     base_url: ClientUrl = CLOUD_URL
     access_token: BearerToken
+    token_header: HeaderName = "Authorization"  # noqa: S105 - the name of a header
     ca_file: AuthorityFile | None = None
     verify_tls: bool = True
     trust_first_use: bool = True
@@ -188,9 +191,20 @@ AccountSettings = Annotated[
 class AppSettings(Table):
     """One app of the Cloud API: what its callbacks are signed with, and its handshake.
 
-    While the secret is changed, callbacks signed with `app_secret_previous` are taken too.
+    While the secret is changed, callbacks signed with `app_secret_previous` are taken too. A
+    provider that doesn't pass on Meta's signature signs in a header of its own, or not at all; then
+    a token in the webhook URL takes the signature's place. `checks` says which keys it needs.
     """
 
-    app_secret: Secret
+    auth: Literal["signature", "token"] = "signature"
+    app_secret: Secret | None = None
     app_secret_previous: Secret | None = None
-    verify_token: Secret
+    signature_header: HeaderName = SIGNATURE_HEADER
+    webhook_token: WebhookToken | None = None
+    verify_token: Secret | None = None
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """What callbacks may be signed with, the one that is in use first."""
+        known = (self.app_secret, self.app_secret_previous)
+        return [secret.get_secret_value().encode() for secret in known if secret is not None]

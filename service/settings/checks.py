@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from service.settings.accounts import RuleSettings
+from service.settings.accounts import SIGNATURE_HEADER, AppSettings, RuleSettings
+from service.settings.sources import PREFIX
 from service.settings.tree import FIRST_USE, ServerSettings, Settings
 from service.settings.types import host_of, is_loopback
 
@@ -79,9 +80,29 @@ def _accounts(settings: Settings) -> Iterator[Problem]:
     for name, other in _repeated(numbers):
         key = f"accounts.{name}.phone_number_id"
         yield key, f"the same as that of accounts.{other}; an app has one account a number"
-    for name in settings.apps:
+    for name, app in settings.apps.items():
+        yield from _app(f"apps.{name}", app)
         if name in settings.accounts:
             yield f"apps.{name}", "an account has this name too; both name a URL under /webhooks/"
+
+
+def _app(path: str, app: AppSettings) -> Iterator[Problem]:
+    if app.auth == "token":
+        if app.webhook_token is None:
+            yield f"{path}.webhook_token", missing(f"{path}.webhook_token")
+        return
+    if app.app_secret is None:
+        yield f"{path}.app_secret", missing(f"{path}.app_secret")
+    if app.webhook_token is not None:
+        yield f"{path}.webhook_token", "takes the signature's place: set auth = 'token' as well"
+    # A provider that signs for itself makes no handshake of Meta's.
+    if app.verify_token is None and app.signature_header.lower() == SIGNATURE_HEADER.lower():
+        yield f"{path}.verify_token", missing(f"{path}.verify_token")
+
+
+def missing(key: str) -> str:
+    """Return what to say of a value that is needed."""
+    return f"missing; set it, or {PREFIX}{key.upper().replace('.', '__')} in the environment"
 
 
 def _rules(path: str, rules: Sequence[RuleSettings]) -> Iterator[Problem]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from service.settings.accounts import ACCOUNT_KINDS
-from service.settings.checks import problems
+from service.settings.checks import missing, problems
 from service.settings.sources import (
     KEYS,
-    PREFIX,
     EnvironmentSource,
     FileSource,
     SettingsError,
@@ -69,8 +68,7 @@ def _problem(error: ValidationError) -> tuple[str, str]:
         case "missing" if "[" in key:
             return key, "missing; set it"
         case "missing":
-            variable = f"{PREFIX}{key.upper().replace('.', '__')}"
-            return key, f"missing; set it, or {variable} in the environment"
+            return key, missing(key)
         case "union_tag_invalid":
             return f"{key}.kind", f"must be {' or '.join(ACCOUNT_KINDS)}"
         case "value_error":

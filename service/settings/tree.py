@@ -189,9 +189,11 @@ class Settings(BaseSettings):
         """Return the webhook URL of an account, where the service is found at a URL."""
         configured = self.accounts[account]
         if isinstance(configured, CloudAccountSettings):
-            return f"{at}/webhooks/{configured.app}"
-        token = configured.webhook_token
-        url = f"{at}/webhooks/{account}"
+            app = self.apps[configured.app]
+            url = f"{at}/webhooks/{configured.app}"
+            token = app.webhook_token if app.auth == "token" else None
+        else:
+            url, token = f"{at}/webhooks/{account}", configured.webhook_token
         return url if token is None else f"{url}/{token.get_secret_value()}"
 
     def registered_url(self, account: str) -> str | None:

@@ -149,6 +149,9 @@ WebhookToken = Annotated[
     ),
 ]
 WebhookUrl = Annotated[_Hidden, AfterValidator(_webhook_url)]
+HeaderName = Annotated[
+    str, _matching("[A-Za-z0-9-]{1,64}", "must be the name of a header: letters, digits and -")
+]
 BearerToken = Annotated[
     _Hidden, _matching("[!-~]{1,4096}", "must be text of ASCII, not empty and without spaces")
 ]

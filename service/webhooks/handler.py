@@ -33,7 +33,7 @@ from service.webhooks.incoming import (
 )
 from service.webhooks.request_ids import HEADER as ID_HEADER
 from service.webhooks.request_ids import REQUEST_ID
-from service.webhooks.signatures import HEADER, SignatureVerifier, signature_of
+from service.webhooks.signatures import HEADER, SignatureVerifier
 
 LOG = logging.getLogger(__name__)
 """Says at which level lines are written."""
@@ -61,7 +61,8 @@ class Endpoint:
     """Where the callbacks of one account or of one app are sent to, and how they are read.
 
     `name` is what metrics and the journal call it. `token` is empty where none is configured; an
-    app has a `verifier` in its place, and `signatures`, what those of its callbacks have shown.
+    app has a `verifier` in its place, and `signatures`, what those of its callbacks have shown,
+    unless its callbacks bring a token too.
     """
 
     name: str
@@ -82,18 +83,17 @@ def endpoints(settings: Settings, checks: Mapping[str, SignatureCheck]) -> dict[
         found[name] = Endpoint(name, token.encode(), reader_of(settings, name))
     for name, app in settings.apps.items():
         called = in_journal(name)
-        found[name] = Endpoint(
-            called, b"", reader_of(settings, called), _verifier(app), checks[called]
-        )
+        dialect = reader_of(settings, called)
+        if app.auth == "token" and app.webhook_token is not None:
+            found[name] = Endpoint(called, app.webhook_token.get_secret_value().encode(), dialect)
+        else:
+            found[name] = Endpoint(called, b"", dialect, _verifier(app), checks[called])
     return found
 
 
 def _verifier(app: AppSettings) -> SignatureVerifier:
-    known = [s for s in (app.app_secret, app.app_secret_previous) if s is not None]
-    return SignatureVerifier(
-        [secret.get_secret_value().encode() for secret in known],
-        app.verify_token.get_secret_value().encode(),
-    )
+    token = app.verify_token.get_secret_value().encode() if app.verify_token else None
+    return SignatureVerifier(app.secrets, token, app.signature_header)
 
 
 class WebhookHandler:
@@ -145,7 +145,8 @@ class WebhookHandler:
         reservation = self._bodies.reservation(verified=endpoint.verifier is None)
         try:
             body = await self._read(request, endpoint, reservation)
-            envelope = envelope_of(request.headers, request[REQUEST_ID])
+            header = HEADER if endpoint.verifier is None else endpoint.verifier.header
+            envelope = envelope_of(request.headers, request[REQUEST_ID], header)
             arrived = self._ledger.clock()
             callback = IncomingCallback(endpoint.name, arrived, endpoint.dialect, envelope, body)
             await self._keep(callback)
@@ -184,7 +185,7 @@ class WebhookHandler:
     ) -> bytes:
         """Read the body, and check its signature where it has to have one."""
         verifier = endpoint.verifier
-        signature = signature_of(request.headers)
+        signature = None if verifier is None else verifier.signature_of(request.headers)
         if verifier is not None and signature is None:
             # Its body is not even read.
             raise self._wrong_signature(endpoint, missing=True)
@@ -202,11 +203,12 @@ class WebhookHandler:
 
     def _wrong_signature(self, endpoint: Endpoint, *, missing: bool) -> RefusedError:
         """Note a callback with a wrong signature or none, and return what it is refused with."""
+        header = HEADER if endpoint.verifier is None else endpoint.verifier.header
         check = endpoint.signatures
         if check is not None and (count := check.note_wrong(self._ledger.clock(), missing=missing)):
             log.warning("wrong signatures", app=check.app, callbacks=count)
-        detail = f"{HEADER} is missing or wrong"
-        return RefusedError(401, REFUSED, detail, {"WWW-Authenticate": HEADER}, close=missing)
+        detail = f"{header} is missing or wrong"
+        return RefusedError(401, REFUSED, detail, {"WWW-Authenticate": header}, close=missing)
 
     async def _keep(self, callback: IncomingCallback) -> None:
         """Write a callback; return once all of it is on disk and in effect."""

@@ -86,12 +86,12 @@ class Envelope(NamedTuple):
     request_id: str | None = None
 
 
-def envelope_of(headers: Mapping[str, str], request_id: str) -> Envelope:
-    """Return what is kept of the headers of a request, and its id."""
+def envelope_of(headers: Mapping[str, str], request_id: str, signature: str = "") -> Envelope:
+    """Return what is kept of a request's headers, and its id; `signature` is the one that signs."""
     return Envelope(
         label(headers.get("Content-Type", "")),
         label(headers.get("Content-Encoding", "")).strip().lower(),
-        kept_headers(headers),
+        kept_headers(headers, signature),
         request_id,
     )
 
@@ -101,18 +101,19 @@ def label(value: str) -> str:
     return value.encode(errors="backslashreplace").decode()[:MAX_LABEL_CHARACTERS]
 
 
-def kept_headers(headers: Mapping[str, str]) -> str:
+def kept_headers(headers: Mapping[str, str], signature: str = "") -> str:
     """Return the user agent and the `x-*` headers as a JSON list of pairs, 8 kB at most.
 
-    Not the signatures: they were checked, each is another, and they say nothing else.
+    Not the signatures, Meta's and that in the header `signature`: they were checked, each is
+    another, and they say nothing else.
     """
     pairs = []
     room = MAX_HEADER_BYTES
     for name, value in headers.items():
         lower = name.lower()
-        if lower != "user-agent" and (
-            not lower.startswith("x-") or lower.startswith("x-hub-signature")
-        ):
+        if lower != "user-agent" and not lower.startswith("x-"):
+            continue
+        if lower.startswith("x-hub-signature") or lower == signature.lower():
             continue
         pair = json.dumps([lower, value])
         room -= len(pair) + len(", ")

@@ -63,7 +63,7 @@ class Graph:
     def __init__(self, name: str, account: CloudAccountSettings, metrics: Metrics) -> None:
         self.name = name
         self._transport = Transport(name, account, metrics, max_in_flight=AT_ONCE)
-        self._headers = {"Authorization": f"Bearer {account.access_token.get_secret_value()}"}
+        self._headers = token_header(account, account.access_token.get_secret_value())
         self._number = f"/{account.phone_number_id}"
         self._waba = None if account.waba_id is None else f"/{account.waba_id}"
         self.reachability = Reachability(name, metrics.reachable.labels(name))
@@ -146,6 +146,13 @@ class Graph:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+
+def token_header(account: CloudAccountSettings, token: str) -> dict[str, str]:
+    """Return the header that brings the access token: a provider's own has the bare token."""
+    if account.token_header.lower() == "authorization":
+        return {account.token_header: f"Bearer {token}"}
+    return {account.token_header: token}
 
 
 def _text(value: Any) -> str | None:

@@ -121,6 +121,24 @@ async def test_a_secret_that_is_not_metas_is_told_though_the_doctors_own_callbac
         assert "apps.meta.app_secret" in found["signatures", "shop"]["cure"]
 
 
+@pytest.mark.parametrize(
+    "app",
+    [
+        {"signature_header": "X-Provider-Signature"},
+        {"auth": "token", "webhook_token": "the-token-of-an-app"},
+    ],
+    ids=["a signature of its own", "a token"],
+)
+async def test_the_endpoint_of_an_app_behind_a_provider_is_tried_as_the_provider_delivers(
+    prepare: Install, app: Json
+) -> None:
+    made = await prepared(prepare, apps={"meta": app})
+    await made.start()
+    found = await examine(made, expect=1)
+    assert found["webhook", "shop"]["status"] == "pass"
+    assert ("signatures", "shop") in found or "auth" in app
+
+
 async def test_on_an_address_of_its_own_the_service_is_asked_there_for_wrong_signatures(
     shop: Installation,
 ) -> None:

@@ -25,6 +25,7 @@ from tests.acceptance.conftest import (
     Spawn,
     digest_of,
     hour_ago,
+    merge,
     notice,
     until,
 )
@@ -226,6 +227,50 @@ async def test_while_the_secret_is_changed_both_are_taken_and_no_third(
     raw = wrote()
     assert await made.post(raw, path=ENDPOINT, headers=signed(raw, "0" * 32)) == 401
     assert await stored(made) == 2
+
+
+TOKEN_OF_APP = "the-token-of-an-app"
+
+
+async def test_where_a_provider_passes_no_signature_on_the_token_in_the_path_takes_its_place(
+    install: Install,
+) -> None:
+    app = {"auth": "token", "webhook_token": TOKEN_OF_APP}
+    made = await install(**merge(CLOUD, {"apps": {"meta": app}}))
+    for path in ("", "/", "/another-token-of-an-app", f"/{TOKEN_OF_APP}x", f"/{TOKEN}"):
+        # A right signature does not help.
+        assert await made.post(wrote(), path=ENDPOINT + path, headers=signed(wrote())) == 404, path
+    assert await made.post(wrote(), path=f"/webhooks/nobody/{TOKEN_OF_APP}") == 404
+    assert await journal(made) == []
+    assert await made.post(wrote(), path=f"{ENDPOINT}/{TOKEN_OF_APP}") == 200
+    assert await knows(made)
+    query = {"hub.mode": "subscribe", "hub.challenge": "1", "hub.verify_token": VERIFY_TOKEN}
+    async with made.http.get(made.base + ENDPOINT, params=query) as response:
+        assert response.status == 404
+
+
+async def test_a_provider_signs_in_a_header_of_its_own_and_metas_is_none_then(
+    install: Install,
+) -> None:
+    app = {"signature_header": "X-360Dialog-Signature"}
+    made = await install(**merge(CLOUD, {"apps": {"meta": app}}), api=KEYED)
+    made.key = KEY
+    raw = wrote()
+    assert await made.post(raw, path=ENDPOINT, headers=signed(raw)) == 401
+    assert await made.post(raw, path=ENDPOINT) == 401
+    bare = signature(raw).removeprefix("sha256=")
+    for wrong in (bare[::-1], f"{bare}0", ""):
+        headers = {"X-360Dialog-Signature": wrong}
+        assert await made.post(raw, path=ENDPOINT, headers=headers) == 401
+    assert await journal(made) == []
+    for right in (bare, signature(raw)):
+        headers = {"x-360dialog-signature": right}
+        assert await made.post(raw, path=ENDPOINT, headers=headers) == 200
+    assert await knows(made)
+    _, entry = await made.api("GET", f"/journal/{(await journal(made))[0]['id']}")
+    assert bare not in str(entry)
+    async with made.http.post(made.base + ENDPOINT, data=raw) as response:
+        assert response.headers["WWW-Authenticate"] == "X-360Dialog-Signature"
 
 
 async def test_the_token_of_an_account_opens_no_app(shop: Installation) -> None:

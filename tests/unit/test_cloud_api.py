@@ -1,7 +1,7 @@
 """The calls to the Cloud API, against a server on a real socket: what each error means."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,10 +41,12 @@ class Server:
     seconds: float = 0
     asked: list[tuple[str, str, bytes]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.method, request.path_qs, await request.read()))
-        self.tokens.add(request.headers["Authorization"])
+        self.tokens.add(request.headers.get("Authorization", ""))
+        self.headers = request.headers
         await asyncio.sleep(self.seconds)
         if isinstance(self.body, bytes):
             return web.Response(status=self.status, body=self.body)
@@ -125,6 +127,25 @@ async def test_the_subscription_is_asked_for_where_the_business_account_is_known
     graph = Graph("shop", account(server.url, waba_id=WABA), Metrics())
     assert (await graph.settings()).subscribed is subscribed
     assert server.asked[1][:2] == ("GET", f"/v25.0/{WABA}/subscribed_apps")
+    await graph.close()
+
+
+async def test_a_providers_own_header_brings_the_bare_token_and_no_other_header_does(
+    server: Server,
+) -> None:
+    graph = Graph("shop", account(server.url, token_header="D360-API-KEY"), Metrics())
+    await graph.settings()
+    await graph.close()
+    assert server.headers["D360-API-KEY"] == TOKEN
+    assert "Authorization" not in server.headers
+
+
+async def test_a_url_of_the_numbers_own_is_told_from_that_of_the_app(server: Server) -> None:
+    graph = Graph("shop", account(server.url), Metrics())
+    server.body = {"webhook_configuration": {"application": ENDPOINT}}
+    assert (await graph.settings()).own_webhook is False
+    server.body = {"webhook_configuration": {"application": ENDPOINT, "phone_number": ENDPOINT}}
+    assert (await graph.settings()).own_webhook is True
     await graph.close()
 
 

@@ -947,6 +947,9 @@ class TestCloud:
             ("access_token = 'é'", "access_token"),
             ("base_url = 'http://graph.facebook.com'", "base_url"),
             ("verify_tls = false", "verify_tls"),
+            ("token_header = 'D360 API KEY'", "token_header"),
+            ("token_header = ''", "token_header"),
+            ("webhook_url = 'bot.example.com'", "webhook_url"),
             ("trust_first_use = 'yes'", "trust_first_use"),
             ("timeout_seconds = 0", "timeout_seconds"),
             ("phone_number = '1'", "phone_number"),
@@ -1023,6 +1026,10 @@ class TestCloud:
             ("app_secret_previous = ''", "app_secret_previous"),
             ("verify_token = ''", "verify_token"),
             ("app_id = 'x'", "app_id"),
+            ("auth = 'none'", "auth"),
+            ("signature_header = 'X Signature'", "signature_header"),
+            ("webhook_token = 'short'", "webhook_token"),
+            ("webhook_token = 'a-token-without-effect'", "webhook_token"),
         ],
     )
     def test_a_bad_value_of_an_app_names_its_key(self, tmp_path: Path, line: str, key: str) -> None:
@@ -1041,6 +1048,25 @@ class TestCloud:
         said = refusal(tmp_path, "\n".join(lines))
         assert said.startswith(f"apps.meta.{key}: missing")
         assert f"ACKGATE_APPS__META__{key.upper()}" in said
+
+    def test_an_app_with_a_token_needs_that_alone_and_has_it_in_its_webhook_url(
+        self, tmp_path: Path
+    ) -> None:
+        said = refusal(tmp_path, f"[apps.meta]\nauth = 'token'\n{CLOUD}")
+        assert said.startswith("apps.meta.webhook_token: missing; set it, or ACKGATE_APPS__META__")
+        token = "webhook_token = 'token-of-sixteen-and-more'"
+        got = settings(tmp_path, f"[apps.meta]\nauth = 'token'\n{token}\n{CLOUD}")
+        assert got.webhook_url("shop", "https://hooks.example.com") == (
+            "https://hooks.example.com/webhooks/meta/token-of-sixteen-and-more"
+        )
+
+    def test_where_a_provider_signs_there_is_no_verify_token_but_a_secret(
+        self, tmp_path: Path
+    ) -> None:
+        of_its_own = "[apps.meta]\nsignature_header = 'X-Provider-Signature'\n"
+        assert refusal(tmp_path, of_its_own).startswith("apps.meta.app_secret: missing")
+        app = settings(tmp_path, f"{of_its_own}app_secret = 's'").apps["meta"]
+        assert (app.secrets, app.verify_token) == ([b"s"], None)
 
     def test_all_of_it_can_come_from_the_environment(self, tmp_path: Path) -> None:
         environ = {

@@ -6,10 +6,14 @@ import hmac
 import pytest
 from multidict import CIMultiDict
 
-from service.webhooks.signatures import SignatureVerifier, signature_of
+from service.webhooks.signatures import HEADER, SignatureVerifier
 
 OLD, NEW = b"an-old-secret-of-ours", b"a-new-secret-of-ours"
 BODY = rb'{"name" :"Ren\u00e9 \/"}'
+
+
+def signature_of(headers: CIMultiDict[str], header: str = HEADER) -> bytes | None:
+    return SignatureVerifier([NEW], b"", header).signature_of(headers)
 
 
 def signed(body: bytes, secret: bytes = NEW) -> bytes:
@@ -48,3 +52,15 @@ def test_two_are_none() -> None:
     assert signature_of(CIMultiDict([line])) == bytes(32)
     assert signature_of(CIMultiDict([line, line])) is None
     assert signature_of(CIMultiDict()) is None
+
+
+@pytest.mark.parametrize("value", ["0" * 64, f"sha256={'0' * 64}"])
+def test_in_a_providers_own_header_the_digits_may_stand_alone(value: str) -> None:
+    headers = CIMultiDict({"x-360dialog-signature": value})
+    assert signature_of(headers, "X-360Dialog-Signature") == bytes(32)
+    assert signature_of(headers) is None
+
+
+def test_without_a_verify_token_no_handshake_succeeds() -> None:
+    query = {"hub.mode": "subscribe", "hub.challenge": "1", "hub.verify_token": ""}
+    assert SignatureVerifier([NEW], None).challenge(query) is None
