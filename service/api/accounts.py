@@ -7,7 +7,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from service.api import schemas
-from service.api.context import AppContext, app_context
+from service.api.context import CALLER_ACCOUNTS, AppContext, app_context, sees
 from service.api.params import listed
 from service.api.problems import ProblemError
 from service.api.serializers import rfc3339, time_of
@@ -23,7 +23,10 @@ async def status(request: web.Request) -> web.Response:
     """Return counts of identities by state, and the age of the oldest pending one."""
     context = app_context(request)
     now = context.ledger.clock()
-    counts, oldest = await context.database.read(lambda c: (count_states(c), oldest_pending(c)))
+    accounts = request[CALLER_ACCOUNTS] or None
+    counts, oldest = await context.database.read(
+        lambda c: (count_states(c, within=accounts), oldest_pending(c, within=accounts))
+    )
     age = None if oldest is None else max(0, now - oldest) / 1000
     answer: schemas.Status = {
         "counts": {state.value: count for state, count in counts.items()},
@@ -36,19 +39,20 @@ async def status(request: web.Request) -> web.Response:
 
 async def list_(request: web.Request) -> web.Response:
     """List the accounts that are configured."""
-    return listed(await _accounts(app_context(request)))
+    return listed(await _accounts(request))
 
 
 async def show(request: web.Request) -> web.Response:
     """Return one account."""
     name = request.match_info["account"]
-    found = [a for a in await _accounts(app_context(request)) if a["account"] == name]
+    found = [a for a in await _accounts(request) if a["account"] == name]
     if not found:
         raise ProblemError(404, "there is no such account", kind="no_such_account")
     return web.json_response(found[0])
 
 
-async def _accounts(context: AppContext) -> list[schemas.Account]:
+async def _accounts(request: web.Request) -> list[schemas.Account]:
+    context = app_context(request)
     rows, work, left = await context.database.read(partial(_load, now=context.ledger.clock()))
     return [
         {
@@ -63,6 +67,7 @@ async def _accounts(context: AppContext) -> list[schemas.Account]:
             "unverified": _unverified(context, name, left.get(name, 0)),
         }
         for name, account in context.settings.accounts.items()
+        if sees(request, name)
     ]
 
 

@@ -11,11 +11,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ValidationError
 
-from service.api.context import BODIES, RESERVATION, app_context
+from service.api.context import BODIES, CALLER_ACCOUNTS, RESERVATION, app_context
 from service.api.params import QUERY, Query, faults_of_body, read_query
 from service.api.problems import ProblemError, from_validation
 from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
+from service.store.database import APP_MARK
 
 ROLES: tuple[Role, ...] = ("gate", "reader", "operator", "admin")
 """Each role may do all that the roles before it may."""
@@ -47,13 +48,16 @@ def guarded(
     @functools.wraps(resource)
     async def handler(request: web.Request) -> web.StreamResponse:
         context = app_context(request)
+        now = context.ledger.clock()
         try:
-            name, has = admit(context.settings, request.headers, role)
+            name, key = _admit(context.settings, request.headers, role, now)
         except ProblemError as refused:
             if refused.status == HTTPStatus.UNAUTHORIZED:
                 context.count_refused_key(is_given="Authorization" in request.headers)
             raise
-        request[CALLER], request[CALLER_ROLE] = name, has
+        request[CALLER] = name
+        request[CALLER_ROLE] = "admin" if key is None else key.role
+        request[CALLER_ACCOUNTS] = () if key is None else key.accounts
         # What a body is parsed into stays in memory until the request is answered.
         reservation = request[RESERVATION] = request.app[BODIES].reservation(verified=False)
         try:
@@ -79,27 +83,47 @@ async def _query(
         raise from_validation(*more, query=error) from None
 
 
-def admit(settings: Settings, headers: Mapping[str, str], role: Role) -> tuple[str, Role]:
-    """Return name and role of the caller's key.
+def visible(request: web.Request) -> frozenset[str] | None:
+    """Return the names in the journal that the caller's key is for; None for all.
+
+    That of an app is among them where all its accounts are, for what it has may be any one's.
+    """
+    of_key = request[CALLER_ACCOUNTS]
+    if not of_key:
+        return None
+    accounts = frozenset(of_key)
+    settings = app_context(request).settings
+    apps = {app: set(settings.accounts_of(app).values()) for app in settings.apps}
+    return accounts | {f"{APP_MARK}{app}" for app, of in apps.items() if of and of <= accounts}
+
+
+def _admit(
+    settings: Settings, headers: Mapping[str, str], role: Role, now: int
+) -> tuple[str, ApiKeySettings | None]:
+    """Return the caller's key with its name; no key where none is configured.
 
     Raises a 401 without a known key, and a 403 where the key's role is below the one needed.
     """
-    name, has = _authenticate(settings.api.keys, headers.get("Authorization", ""))
-    if ROLES.index(has) < ROLES.index(role):
-        raise ProblemError(403, f"the role {role} is needed, this key has {has}")
-    return name, has
+    if not settings.api.keys:
+        return LOCAL, None
+    name, key = _authenticate(settings.api.keys, headers.get("Authorization", ""))
+    if key.expires_ms is not None and now >= key.expires_ms:
+        raise ProblemError(401, "the API key has expired")
+    if ROLES.index(key.role) < ROLES.index(role):
+        raise ProblemError(403, f"the role {role} is needed, this key has {key.role}")
+    return name, key
 
 
-def _authenticate(keys: Mapping[str, ApiKeySettings], authorization: str) -> tuple[str, Role]:
-    if not keys:
-        return LOCAL, "admin"
+def _authenticate(
+    keys: Mapping[str, ApiKeySettings], authorization: str
+) -> tuple[str, ApiKeySettings]:
     scheme, _, presented = authorization.partition(" ")
     digest = hashlib.sha256(presented.strip().encode(errors="replace")).hexdigest()
-    found: tuple[str, Role] | None = None
+    found: tuple[str, ApiKeySettings] | None = None
     # All keys are compared, so that the time taken does not depend on which one it was.
     for name, key in keys.items():
         if hmac.compare_digest(digest, key.sha256.get_secret_value()):
-            found = name, key.role
+            found = name, key
     if found is None or scheme.lower() != "bearer":
         raise ProblemError(401, "an API key is needed: Authorization: Bearer KEY")
     return found

@@ -1,7 +1,7 @@
 """What the resources work with: the parts of the running service, waiters, the storage probe."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -160,3 +160,13 @@ RESERVATION = web.RequestKey("reservation", Reservation)
 def app_context(request: web.Request) -> AppContext:
     """Return the parts of the service that answers a request."""
     return request.app[APP_CONTEXT]
+
+
+CALLER_ACCOUNTS = web.RequestKey("caller_accounts", Sequence[str])
+"""The accounts that the key is for; none where it is for all."""
+
+
+def sees(request: web.Request, account: str) -> bool:
+    """Return whether the caller's key is for an account; others are to it as unknown ones."""
+    accounts = request[CALLER_ACCOUNTS]
+    return not accounts or account in accounts

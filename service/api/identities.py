@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from service.api import schemas, serializers
 from service.api.auth import CALLER
-from service.api.context import AppContext, app_context
+from service.api.context import CALLER_ACCOUNTS, AppContext, app_context, sees
 from service.api.gate import (
     GATE,
     alias_meant,
@@ -118,7 +118,8 @@ async def list_(request: web.Request) -> web.Response:
     since = query.updated_since
     asked = page(request, 2)
     after = None if asked.after is None else (asked.after[0], asked.after[1])
-    wanted = IdentityFilter(query.account, query.state, since)
+    within = request[CALLER_ACCOUNTS] or None
+    wanted = IdentityFilter(query.account, query.state, since, within)
     users = await app_context(request).database.read(
         partial(list_identities, wanted=wanted, after=after, limit=asked.limit + 1)
     )
@@ -185,9 +186,10 @@ async def acknowledge_many(request: web.Request) -> web.Response:
 
 async def _meanings(request: web.Request, items: list[DecisionItem]) -> list[Meaning | None]:
     """Return whom each item may mean; None where its account is unknown."""
+    known = app_context(request).settings.accounts
     texts: dict[str, list[str]] = {}
     for item in items:
-        if item.account in app_context(request).settings.accounts:
+        if item.account in known and sees(request, item.account):
             texts.setdefault(item.account, []).append(item.user)
     found = {
         account: iter(await request.app[GATE].meanings(account, users))
@@ -259,7 +261,7 @@ async def decide(request: web.Request, text: str, verb: Verb, body: DecisionBody
 
 def _need_hash(request: web.Request, account: str, hash_: str | None) -> None:
     """Raise a 422 where no hash is named, and the account's client always tells one."""
-    if hash_ is None and account in app_context(request).clients:
+    if hash_ is None and account in app_context(request).clients and sees(request, account):
         raise field_problem(("hash", "must be text: null is for accounts of the Cloud API"))
 
 

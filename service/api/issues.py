@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import Field
 
 from service.api import schemas
-from service.api.auth import CALLER
+from service.api.auth import CALLER, visible
 from service.api.context import AppContext, app_context
 from service.api.params import Query, listed, query_of
 from service.api.problems import ProblemError
@@ -33,7 +33,7 @@ async def list_(request: web.Request) -> web.Response:
     """List what is wrong with the accounts, each with its cure."""
     context = app_context(request)
     await _look_at_journal(context)
-    return listed([_serialize(issue) for _, issue in context.issues()])
+    return listed([_serialize(issue) for _, issue in _all(request)])
 
 
 async def dismiss(request: web.Request) -> web.Response:
@@ -46,7 +46,7 @@ async def dismiss(request: web.Request) -> web.Response:
     await _look_at_journal(context)
     found = [
         (name, issue)
-        for name, issue in context.issues()
+        for name, issue in _all(request)
         if issue.code == code
         and asked.account in {None, issue.account or ""}
         and asked.subject in {None, issue.subject or ""}
@@ -78,6 +78,13 @@ async def _look_at_journal(context: AppContext) -> None:
     for inspector in context.inspectors.values():
         if isinstance(inspector.subject, AppSubject):
             await inspector.look()
+
+
+def _all(request: web.Request) -> list[tuple[str, Issue]]:
+    """Return all issues that the caller may see, each with its account or app in the journal."""
+    within = visible(request)
+    issues = app_context(request).issues()
+    return [(name, issue) for name, issue in issues if within is None or name in within]
 
 
 def _serialize(issue: Issue) -> schemas.Issue:

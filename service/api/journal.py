@@ -12,8 +12,8 @@ from pydantic import Field
 from sqlalchemy import Row
 
 from service.api import schemas
-from service.api.auth import CALLER, CALLER_ROLE
-from service.api.context import app_context
+from service.api.auth import CALLER, CALLER_ROLE, visible
+from service.api.context import app_context, sees
 from service.api.params import MAX_ID, Names, PageQuery, page, query_of
 from service.api.problems import ProblemError
 from service.api.serializers import audit_entry, rfc3339, time_of
@@ -65,6 +65,7 @@ async def list_(request: web.Request) -> web.Response:
             account=query.account,
             after=asked.after_id,
             limit=asked.limit + 1,
+            within=visible(request),
         )
     )
     return asked.answer(rows, _summary, lambda row: (row.id,))
@@ -96,7 +97,8 @@ async def _entry(request: web.Request) -> Row[Any]:
     row = None
     if 0 < entry_id <= MAX_ID:
         row = await app_context(request).database.read(partial(journal_entry, entry_id=entry_id))
-    if row is None:
+    within = visible(request)
+    if row is None or (within is not None and row.account not in within):
         raise ProblemError(404, "there is no such entry in the journal", kind="no_such_entry")
     return row
 
@@ -127,6 +129,8 @@ async def replay(request: web.Request) -> web.Response:
     context = app_context(request)
     read = reader_of(context.settings, row.account)
     readings = await asyncio.to_thread(read, row.content_type, row.content_encoding, row.body)
+    if not all(sees(request, account) for account in readings if account):
+        raise ProblemError(403, "it is by now for an account too that this key is not for")
     state, reason = state_of(united(readings))
     note = Replay(row.id, by_key(request[CALLER]), state, reason, request[REQUEST_ID])
     for command in replayed(row.account, row.received_at, row.body, readings, note):
@@ -153,6 +157,7 @@ async def audit(request: web.Request) -> web.Response:
             event=query.event,
             after=asked.after_id,
             limit=asked.limit + 1,
+            within=visible(request),
         )
     )
     return asked.answer(rows, _audited, lambda row: (row.id,))

@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from service.api.context import BODIES, RESERVATION, app_context
+from service.api.context import BODIES, RESERVATION, app_context, sees
 from service.api.problems import ProblemError, field_problem, from_validation
 
 DEFAULT_LIMIT = 100
@@ -93,9 +93,9 @@ async def faults_of_body(request: web.Request, model: type[BaseModel]) -> list[V
 
 
 def need_account(request: web.Request) -> str:
-    """Return the account that the path names; raise a 404 where there is none."""
+    """Return the account that the path names; raise a 404 where there is none for the caller."""
     account = request.match_info["account"]
-    if account not in app_context(request).settings.accounts:
+    if account not in app_context(request).settings.accounts or not sees(request, account):
         raise ProblemError(404, "there is no such account", kind="no_such_account")
     return account
 

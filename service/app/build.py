@@ -38,6 +38,7 @@ from service.workers.monitoring import (
     AppSubject,
     ClientSubject,
     Inspector,
+    KeysSubject,
     NumberSubject,
     Subject,
     expected_of,
@@ -118,6 +119,9 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
     for app in settings.apps:
         context.signature_checks[in_journal(app)] = SignatureCheck(app)
     every = settings.inspector.every_seconds
+    keys = KeysSubject(lambda: context.settings, ledger)
+    # No account and no app has such a name.
+    context.inspectors["api.keys"] = Inspector(keys, ledger, every_seconds=every)
     for name, subject in _subjects(context):
         context.inspectors[name] = Inspector(subject, ledger, every_seconds=every)
     return context

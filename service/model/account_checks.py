@@ -395,6 +395,8 @@ CURES: Mapping[str, str] = {
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
     "database_created": "where there was a database before: stop, and put it back, or restore a "
     "backup with 'ackgate db restore'; else run 'ackgate issues dismiss database_created'",
+    "key_expires": "set a new key under another name in the configuration, let its users change "
+    "to it, then remove api.keys.SUBJECT",
     "wrong_signatures": "set apps.SUBJECT.app_secret to the secret of the app at Meta (Settings, "
     "Basic), then restart; behind a provider set signature_header, or auth = 'token' (see "
     "docs/cloud.md); if strangers sent them, run "

@@ -21,6 +21,10 @@ def problems(settings: Settings) -> Iterator[Problem]:
     digests = {name: key.sha256.get_secret_value() for name, key in settings.api.keys.items()}
     for name, other in _repeated(digests):
         yield f"api.keys.{name}.sha256", f"the same as that of api.keys.{other}; make a new key"
+    for name, key in settings.api.keys.items():
+        for index, account in enumerate(key.accounts):
+            if account not in settings.accounts:
+                yield f"api.keys.{name}.accounts[{index}]", "there is no such account; correct it"
     yield from _public(settings)
 
 

@@ -17,6 +17,8 @@ from service.settings.accounts import (
 from service.settings.types import (
     AuthorityFile,
     Count,
+    List,
+    Moment,
     Name,
     Port,
     ReadableFile,
@@ -112,10 +114,20 @@ class LogSettings(Table):
 
 
 class ApiKeySettings(Table):
-    """A key of the REST API: what it may do, and the hash that it is known by."""
+    """A key of the REST API: what it may do, and the hash that it is known by.
+
+    It is for all accounts where it names none, and for good without a time.
+    """
 
     role: Role
     sha256: Sha256
+    accounts: List[Name] = ()
+    expires_at: Moment | None = None
+
+    @property
+    def expires_ms(self) -> int | None:
+        """When it expires, in Unix milliseconds."""
+        return None if self.expires_at is None else int(self.expires_at.timestamp() * 1000)
 
 
 class ApiSettings(Table):

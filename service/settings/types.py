@@ -3,11 +3,20 @@
 import ipaddress
 import re
 import ssl
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+)
 
 T = TypeVar("T")
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
@@ -113,6 +122,18 @@ def _authorities(path: Path) -> Path:
     return path
 
 
+def _moment(value: object) -> datetime:
+    """Return a time that TOML read, or that is text; a time without an offset may be any."""
+    problem = "must be a time with its offset, such as 2027-01-31T00:00:00Z"
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(problem) from None
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise ValueError(problem)
+    return at
+
+
 def _lower_case(value: SecretStr) -> SecretStr:
     return SecretStr(value.get_secret_value().lower())
 
@@ -166,6 +187,7 @@ ReadableFile = Annotated[Path, Field(strict=False), AfterValidator(_readable)]
 AuthorityFile = Annotated[Path, Field(strict=False), AfterValidator(_authorities)]
 List = Annotated[tuple[T, ...], Field(strict=False)]
 
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 # Bounded, so that adding them to a time never leaves the calendar.

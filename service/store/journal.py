@@ -1,7 +1,7 @@
 """Queries of the journal, and the issues that callbacks in it raise."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -25,9 +25,17 @@ from service.store.schema import (
 
 
 def list_journal(
-    connection: Connection, state: str | None, account: str | None, after: int, limit: int
+    connection: Connection,
+    state: str | None,
+    account: str | None,
+    after: int,
+    limit: int,
+    within: Collection[str] | None = None,
 ) -> list[Row[Any]]:
-    """Return a page of the journal, oldest first, without the bodies."""
+    """Return a page of the journal, oldest first, without the bodies.
+
+    `within` are the names of accounts and apps whose callbacks are shown; None for all.
+    """
     columns = [
         journal.c[name]
         for name in (
@@ -41,11 +49,11 @@ def list_journal(
         )
     ]
     query = select(*columns).order_by(journal.c.id).limit(limit)
-    if state is None and account is None:
+    if state is None and account is None and within is None:
         query = query.where(journal.c.id > after)
     else:
         by = (journal.c.account, journal.c.state, journal.c.id)
-        ids = ids_of(connection, by, (account, state), after, limit)
+        ids = ids_of(connection, by, (account, state), after, limit, within)
         query = query.where(journal.c.id.in_(ids))
     return list(connection.execute(query))
 

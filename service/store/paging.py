@@ -6,7 +6,7 @@ two indexes do for every filter.
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -57,10 +57,12 @@ def ids_of(
     wanted: tuple[str | None, str | None],
     after: int,
     limit: int,
+    within: Collection[str] | None = None,
 ) -> list[int]:
     """Return the first ids after one, of rows of an account, of a kind, or of both.
 
-    The columns are account, kind and id, and there is an index of them in this order.
+    The columns are account, kind and id, and there is an index of them in this order. `within` are
+    the accounts that may be among them; None for all, and for rows of no account.
     """
     account, kind, id_ = columns
 
@@ -71,6 +73,8 @@ def ids_of(
         ]
 
     accounts = [None, *distinct(connection, account)] if wanted[0] is None else [wanted[0]]
+    if within is not None:
+        accounts = [of for of in accounts if of in within]
     streams = [
         reader(of, what)
         for of in accounts

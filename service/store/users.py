@@ -1,6 +1,6 @@
 """Queries of users: identities, history, audit trail, and the blocks that a person put on them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,8 @@ class IdentityFilter:
     account: str | None = None
     states: Sequence[State] = ()
     updated_since: int | None = None
+    within: Collection[str] | None = None
+    """The accounts that the caller may see; None for all."""
 
 
 def list_identities(
@@ -122,6 +124,8 @@ def list_identities(
         return read
 
     names = _accounts(connection) if wanted.account is None else [wanted.account]
+    if wanted.within is not None:
+        names = [name for name in names if name in wanted.within]
     streams = [reader(name, s) for name in names for s in dict.fromkeys(wanted.states or State)]
     rows = first_of(
         streams, after, limit, place=lambda row: (getattr(row, order.name) or 0, row.id)
@@ -134,29 +138,37 @@ def _accounts(connection: Connection) -> list[str]:
     return distinct(connection, users.c.account)
 
 
-def count_states(connection: Connection) -> dict[State, int]:
-    """Count the identities in each state."""
+def count_states(connection: Connection, within: Collection[str] | None = None) -> dict[State, int]:
+    """Count the identities in each state, of some accounts or of all."""
     query = select(users.c.state, func.count()).where(users.c.state.is_not(None))
+    if within is not None:
+        query = query.where(users.c.account.in_(within))
     rows = connection.execute(query.group_by(users.c.state))
     counted: dict[str, int] = {row[0]: row[1] for row in rows}
     return {state: counted.get(state.value, 0) for state in State}
 
 
-def oldest_pending(connection: Connection) -> int | None:
-    """Return since when (Unix ms) the longest pending identity has been."""
+def oldest_pending(connection: Connection, within: Collection[str] | None = None) -> int | None:
+    """Return since when (Unix ms) the longest pending identity of these accounts has been."""
     is_pending = users.c.state == State.PENDING.value
     query = select(func.min(users.c.changed_at)).where(is_pending)
     firsts = [
         connection.execute(query.where(users.c.account == name)).scalar()
         for name in _accounts(connection)
+        if within is None or name in within
     ]
     return min((first for first in firsts if first is not None), default=None)
 
 
 def list_audit(
-    connection: Connection, account: str | None, event: str | None, after: int, limit: int
+    connection: Connection,
+    account: str | None,
+    event: str | None,
+    after: int,
+    limit: int,
+    within: Collection[str] | None = None,
 ) -> list[Row[Any]]:
-    """Return a page of the whole audit trail, oldest first.
+    """Return a page of the whole audit trail, oldest first; `within` are names of accounts, apps.
 
     Each with its user's names: `wa_id`, `known_as` (the user id). Who turned out to be another is
     named as that one.
@@ -173,11 +185,11 @@ def list_audit(
         .order_by(audit.c.id)
         .limit(limit)
     )
-    if account is None and event is None:
+    if account is None and event is None and within is None:
         query = query.where(audit.c.id > after)
     else:
         columns = (audit.c.account, audit.c.event, audit.c.id)
-        ids = ids_of(connection, columns, (account, event), after, limit)
+        ids = ids_of(connection, columns, (account, event), after, limit, within)
         query = query.where(audit.c.id.in_(ids))
     return list(connection.execute(query))
 

@@ -40,6 +40,7 @@ HEALTH_EVERY_SECONDS = 30.0
 ALIVE_EVERY_SECONDS = 10.0
 AGAIN_SECONDS = 30.0
 """After an account did not answer; its health is asked for as often."""
+EXPIRES_SOON_MS = 7 * 86_400_000
 NAMED = 100
 """So many numbers are an issue each; the others follow once these are cured, or dismissed."""
 
@@ -245,6 +246,31 @@ class AppSubject(Subject):
         check = self._signatures
         if check.since is not None:
             yield Issue("wrong_signatures", None, check.since, check.detail, check.app)
+
+
+class KeysSubject(Subject):
+    """The API keys, as the configuration has them now: those that expire within a week."""
+
+    check = "api_keys"
+
+    def __init__(self, settings: Callable[[], Settings], ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+
+    async def look(self) -> list[Finding]:
+        """Return nothing: what is wrong is a matter of time alone."""
+        return []
+
+    def noticed(self) -> Iterable[Issue]:
+        """Return the keys that expire soon, or have expired."""
+        now = self._ledger.clock()
+        for name, key in self._settings().api.keys.items():
+            if key.expires_at is not None and key.expires_ms is not None:
+                since = key.expires_ms - EXPIRES_SOON_MS
+                if now >= since:
+                    how = "expires" if now < key.expires_ms else "has expired"
+                    detail = f"the API key {name} {how} at {key.expires_at.isoformat()}"
+                    yield Issue("key_expires", None, since, detail, name)
 
 
 class Inspector:

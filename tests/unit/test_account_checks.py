@@ -134,7 +134,8 @@ def test_every_code_has_its_cure_and_no_cure_is_without_code() -> None:
         "unknown_number",
     }
     of_the_cloud_api |= {"wrong_signatures"}
-    others = {"login_refused", "client_unreachable", "database_created"} | of_the_cloud_api
+    others = {"login_refused", "client_unreachable", "database_created", "key_expires"}
+    others |= of_the_cloud_api
     assert set(CURES) == told | NOTICES | others
 
 

@@ -663,7 +663,12 @@ class TestSecrets:
         assert (main["password"], main["webhook_token"], main["username"]) == ("…", "…", "ackgate")
         assert main["ca_file"] == str(certificate[0])
         assert main["policy"]["rules"][0]["wa_ids"] == ["1"]
-        assert shown["api"]["keys"]["crm"] == {"role": "operator", "sha256": "…"}
+        assert shown["api"]["keys"]["crm"] == {
+            "role": "operator",
+            "sha256": "…",
+            "accounts": [],
+            "expires_at": None,
+        }
         assert shown["server"]["tls_cert_file"] is None
 
     def test_a_digest_is_known_in_either_case_but_once(self, tmp_path: Path) -> None:
@@ -674,6 +679,26 @@ class TestSecrets:
         assert said.startswith("api.keys.crm2.sha256: the same as that of api.keys.crm")
         said = refusal(tmp_path, WITH_KEY.replace(DIGEST, "0" * 63))
         assert said.startswith("api.keys.crm.sha256: must be the SHA-256")
+
+    def test_a_key_is_for_accounts_that_there_are(self, tmp_path: Path) -> None:
+        got = settings(tmp_path, f"{WITH_TOKEN}{WITH_KEY}accounts = ['main']")
+        assert got.api.keys["crm"].accounts == ("main",)
+        said = refusal(tmp_path, f"{WITH_TOKEN}{WITH_KEY}accounts = ['main', 'other']")
+        assert said.startswith("api.keys.crm.accounts[1]: there is no such account")
+
+    @pytest.mark.parametrize("text", ["2027-01-31T00:00:00Z", "'2027-01-31T01:00:00+01:00'"])
+    def test_a_key_expires_at_a_time_with_its_offset(self, tmp_path: Path, text: str) -> None:
+        got = settings(tmp_path, f"{WITH_KEY}expires_at = {text}")
+        assert got.api.keys["crm"].expires_ms == 1_801_353_600_000
+        variable = {"ACKGATE_API__KEYS__CRM__EXPIRES_AT": text.strip("'")}
+        assert settings(tmp_path, WITH_KEY, variable) == got
+
+    @pytest.mark.parametrize("text", ["2027-01-31T00:00:00", "2027-01-31", "'soon'", "5", "true"])
+    def test_a_time_without_an_offset_may_be_any_and_is_refused(
+        self, tmp_path: Path, text: str
+    ) -> None:
+        said = refusal(tmp_path, f"{WITH_KEY}expires_at = {text}")
+        assert said.startswith("api.keys.crm.expires_at: must be a time with its offset")
 
 
 class TestOpenness:
