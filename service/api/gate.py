@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
@@ -31,7 +31,7 @@ from service.api.params import (
 )
 from service.api.problems import ProblemError, field_problem
 from service.ledger.identities import BlockUser, UnblockUser
-from service.model.gate import AccountStatus, Rules, Verdict, judge
+from service.model.gate import AccountStatus, Verdict, judge
 from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.model.timeline import LATEST_MS
@@ -70,9 +70,6 @@ class Gate:
     def __init__(self, context: AppContext) -> None:
         self._context = context
         self._metrics = context.metrics
-        self._rules: Mapping[str, Rules] = {
-            name: account.gate.rules for name, account in context.settings.accounts.items()
-        }
         self._cloud = frozenset(context.settings.cloud_accounts)
 
     async def one(self, account: str, asked: str) -> bytes:
@@ -145,7 +142,7 @@ class Gate:
             None if side is None else side.reachability.unreachable_since,
             None if verifier is None else verifier.since,
             context.catching_up,
-            self._rules[account],
+            context.settings.accounts[account].gate.rules,
             account in self._cloud,
         )
 

@@ -77,9 +77,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         )
     if settings.cloud_accounts:
         await database.write(need_cloud_release)
-    policies = {name: settings.policies(name) for name in settings.accounts}
-    written = [(name, _written(policy)) for name, policy in policies.items()]
-    await database.write(partial(note_policies, policies=written, now=database.clock()))
+    policies = await keep_policies(settings, database)
     context = _connect(settings, database, policies)
     context.created_at = await database.read(created_at)
     stack.push_async_callback(context.ledger.close)
@@ -93,6 +91,14 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
             last = await context.ledger.submit(MoveToCloud(name, last))
     await _add_verifiers(context)
     return context
+
+
+async def keep_policies(settings: Settings, database: Database) -> dict[str, Policies]:
+    """Return each account's policies, once it is written down which of them have changed."""
+    policies = {name: settings.policies(name) for name in settings.accounts}
+    written = [(name, _written(policy)) for name, policy in policies.items()]
+    await database.write(partial(note_policies, policies=written, now=database.clock()))
+    return policies
 
 
 def _connect(settings: Settings, database: Database, policies: dict[str, Policies]) -> AppContext:
@@ -119,17 +125,18 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
     for app in settings.apps:
         context.signature_checks[in_journal(app)] = SignatureCheck(app)
     every = settings.inspector.every_seconds
-    keys = KeysSubject(lambda: context.settings, ledger)
-    # No account and no app has such a name.
-    context.inspectors["api.keys"] = Inspector(keys, ledger, every_seconds=every)
-    for name, subject in _subjects(context):
+    for name, subject in subjects(context, settings):
         context.inspectors[name] = Inspector(subject, ledger, every_seconds=every)
     return context
 
 
-def _subjects(context: AppContext) -> Iterator[tuple[str, Subject]]:
-    """Return what is to be looked after: each account's settings, and each app's callbacks."""
-    settings = context.settings
+def subjects(context: AppContext, settings: Settings) -> Iterator[tuple[str, Subject]]:
+    """Return what is to be looked after: accounts' settings, apps' callbacks, and the API keys.
+
+    Raises OSError or ValueError where the file of `server.public_ca_file` can't be read.
+    """
+    # No account and no app has such a name.
+    yield "api.keys", KeysSubject(settings.api.keys, context.ledger)
     for name, client in context.clients.items():
         yield name, ClientSubject(client, expected_of(settings, name))
     for name, graph in context.graphs.items():

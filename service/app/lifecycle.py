@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import cast
 
@@ -22,6 +22,7 @@ from service.api.problems import problems
 from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
 from service.app.build import api_bodies, build, webhook_handler
+from service.app.reloading import reload
 from service.app.waiting import answering
 from service.observability import certificates
 from service.observability.logging import configure, count_dropped_lines, flush
@@ -30,6 +31,7 @@ from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
 from service.store.database import Database, NoRoomError
 from service.store.sqlite import open_database
+from service.webhooks.handler import WebhookHandler
 from service.webhooks.incoming import in_journal
 from service.webhooks.listener import Listener, counting_unreadable, listen, take_address
 from service.webhooks.request_ids import identified
@@ -52,8 +54,8 @@ AGAIN_SECONDS = 5.0
 Addresses = Sequence[tuple[socket.socket, ssl.SSLContext | None]]
 
 
-async def serve(settings: Settings, *, migrate: bool = True) -> None:
-    """Run the service until SIGTERM or SIGINT.
+async def serve(settings: Settings, read: Callable[[], Settings], *, migrate: bool = True) -> None:
+    """Run the service until SIGTERM or SIGINT; after a SIGHUP go by the settings that `read` gives.
 
     Raises StartError or StoreError, one line, where it can't start; nothing is half-started then.
     """
@@ -62,13 +64,30 @@ async def serve(settings: Settings, *, migrate: bool = True) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hung_up = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     try:
         async with running(settings, migrate=migrate, stop=stop) as service:
             _spare_the_collector()
+            reloading = asyncio.create_task(_reload_after(hung_up, service, read))
             await stop.wait()
+            reloading.cancel()
             await service.wind_down()
     finally:
         flush()  # before the line that says why it ended, if one follows
+
+
+async def _reload_after(
+    hung_up: asyncio.Event, service: "Service", read: Callable[[], Settings]
+) -> None:
+    """Read the configuration again after each SIGHUP; those that come meanwhile are one."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        try:
+            await service.reload(read)
+        except Exception:
+            log.exception("reloading the configuration failed")
 
 
 def _spare_the_collector() -> None:
@@ -162,6 +181,9 @@ class Service:
         self._listeners: list[Listener] = []
         self._runners: list[web.AppRunner] = []
         self._ends_at: float | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._handler: WebhookHandler | None = None
+        self._port = 0
         self.context: AppContext | None = None
         self.background: BackgroundTasks | None = None
 
@@ -169,7 +191,7 @@ class Service:
         """Take the addresses and the database, then take callbacks, then begin to work."""
         settings = self._settings
         server = settings.server
-        tls = _tls_of(server)
+        tls = self._tls = _tls_of(server)
         _raise_file_limit()
         outside = self._take_address("server", server.host, server.port)
         inside = None
@@ -184,7 +206,7 @@ class Service:
             return
         app = _application(context)
         count_dropped_lines(context.metrics.log_lines_dropped.inc)
-        handler = webhook_handler(context)
+        handler = self._handler = webhook_handler(context)
         self._stack.callback(handler.close)
         handler.add_routes(app)
         self._stack.enter_context(counting_unreadable(context.metrics))
@@ -196,7 +218,8 @@ class Service:
             internal = _application(context)
             _add_api(internal)
             await self._listen(internal, inside, None)
-        _note_certificate(server, outside.getsockname()[1], context.metrics)
+        self._port = outside.getsockname()[1]
+        _note_certificate(server, self._port, context.metrics)
         if self.background is not None:
             self.background.start()
         await self._say_started(context.database)
@@ -241,6 +264,15 @@ class Service:
             await self._stack.enter_async_context(stack.pop_all())
         self.context, self.background = context, background
         return context
+
+    async def reload(self, read: Callable[[], Settings]) -> bool:
+        """Go by the settings that `read` gives from now on; return whether they can be gone by."""
+        if self.context is None or self._handler is None:
+            return False
+        reloaded = await reload(self.context, self._handler, self._tls, read)
+        if reloaded:
+            _note_certificate(self.context.settings.server, self._port, self.context.metrics)
+        return reloaded
 
     def _take_address(self, key: str, host: str, port: int) -> socket.socket:
         taken = take_address(key, host, port)

@@ -9,6 +9,7 @@ import typer
 
 from service.cli.options import AsJson, Config, loaded
 from service.cli.output import fail, note, print_json, print_pairs
+from service.settings import load
 
 
 def serve(
@@ -21,7 +22,8 @@ def serve(
     """Run the service, until SIGTERM or Ctrl-C.
 
     It then finishes what it accepted, and exits with 0. The database is upgraded first where it
-    needs to be, after a backup beside it.
+    needs to be, after a backup beside it. After a SIGHUP the configuration is read again: keys,
+    policies, gate rules, tokens, secrets and certificates take effect at once.
     """
     settings = loaded(config)
     from service import app  # noqa: PLC0415 - loads all parts, which other commands needn't
@@ -29,7 +31,7 @@ def serve(
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(app.serve(settings, migrate=not no_migrate))
+            runner.run(app.serve(settings, lambda: load(config), migrate=not no_migrate))
     except (app.StartError, StoreError) as error:
         fail(str(error))
 

@@ -49,7 +49,8 @@ class Ledger:
     """Writes commands in the order of their arrival, together, and answers each once committed.
 
     `listeners` hear of every commit on the event loop, before the commands are answered. `refused`
-    counts the transactions that the database did not do.
+    counts the transactions that the database did not do. `policies` may be replaced: the next batch
+    is decided by the new ones.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Ledger:
         max_waiting: int,
     ) -> None:
         self._database = database
-        self._policies = policies
+        self.policies = policies
         self._metrics = metrics
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
@@ -174,7 +175,7 @@ class Ledger:
         async with self._database.transaction() as transaction:
             failpoints.reached("ledger.after_begin")
             chance = random()  # noqa: S311  spreads retries
-            uow = UnitOfWork(transaction, self._policies, chance)
+            uow = UnitOfWork(transaction, self.policies, chance)
             await uow.load(commands)
             failpoints.reached("ledger.after_load")
             results = await uow.apply(commands)

@@ -384,7 +384,7 @@ CURES: Mapping[str, str] = {
     "settings_unreadable": "nothing needs to be done; to have them checked, give the account the "
     "login of an admin (Cloud API: a token with whatsapp_business_management)",
     "login_refused": "fix username and password of the account (Cloud API: its access_token), "
-    "then restart; or unlock the login at the client",
+    "then reload; or unlock the login at the client",
     "client_unreachable": "is the client running, and reachable at base_url of the account? does "
     "ca_file verify its certificate?",
     "account_unreachable": "does this machine reach base_url of the account (DNS, firewall, "
@@ -398,7 +398,7 @@ CURES: Mapping[str, str] = {
     "key_expires": "set a new key under another name in the configuration, let its users change "
     "to it, then remove api.keys.SUBJECT",
     "wrong_signatures": "set apps.SUBJECT.app_secret to the secret of the app at Meta (Settings, "
-    "Basic), then restart; behind a provider set signature_header, or auth = 'token' (see "
+    "Basic), then reload; behind a provider set signature_header, or auth = 'token' (see "
     "docs/cloud.md); if strangers sent them, run "
     "'ackgate issues dismiss wrong_signatures --subject SUBJECT'",
     "unknown_number": "add an account with this phone_number_id to the configuration and restart, "

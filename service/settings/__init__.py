@@ -10,6 +10,7 @@ from service.settings.accounts import (
     ContactsSettings,
     OnPremAccountSettings,
 )
+from service.settings.changes import needing_restart
 from service.settings.load import load
 from service.settings.sources import SettingsError, keys
 from service.settings.tree import (
@@ -33,4 +34,5 @@ __all__ = [
     "SettingsError",
     "keys",
     "load",
+    "needing_restart",
 ]

@@ -1,6 +1,7 @@
 """The accounts and apps, and what can be set for each: policy, gate and contact checks."""
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -100,7 +101,7 @@ class GateSettings(Table):
     block: List[GateCode] = ()
     unknown_sendable: bool = True
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """What the model goes by."""
         unknown = frozenset() if self.unknown_sendable else frozenset({UNKNOWN})

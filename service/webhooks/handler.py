@@ -97,7 +97,10 @@ def _verifier(app: AppSettings) -> SignatureVerifier:
 
 
 class WebhookHandler:
-    """Takes the callbacks of every account and every app."""
+    """Takes the callbacks of every account and every app.
+
+    `endpoints` may be replaced: the next request is admitted by the new ones.
+    """
 
     def __init__(
         self,
@@ -108,7 +111,7 @@ class WebhookHandler:
         messages: Messages,
         identity_checks: Mapping[str, IdentityCheck],
     ) -> None:
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         self._ledger = ledger
         self._bodies = bodies
         self._metrics = metrics
@@ -137,7 +140,7 @@ class WebhookHandler:
         the callback is not taken.
         """
         started = time.perf_counter()
-        endpoint = self._endpoints.get(request.match_info["account"], self._nobody)
+        endpoint = self.endpoints.get(request.match_info["account"], self._nobody)
         token = request.match_info.get("token", "").encode(errors="replace")
         if not hmac.compare_digest(token, endpoint.token) or endpoint is self._nobody:
             self._note_refused("", REFUSED)
@@ -170,7 +173,7 @@ class WebhookHandler:
         Raises HTTPForbidden where it is not. The endpoint of an account is not verified, and is
         answered as one that is not there: HTTPNotFound.
         """
-        endpoint = self._endpoints.get(request.match_info["account"], self._nobody)
+        endpoint = self.endpoints.get(request.match_info["account"], self._nobody)
         if endpoint.verifier is None:
             self._note_refused("", REFUSED)
             raise web.HTTPNotFound

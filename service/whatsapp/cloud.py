@@ -63,13 +63,17 @@ class Graph:
     def __init__(self, name: str, account: CloudAccountSettings, metrics: Metrics) -> None:
         self.name = name
         self._transport = Transport(name, account, metrics, max_in_flight=AT_ONCE)
-        self._headers = token_header(account, account.access_token.get_secret_value())
+        self.use(account)
         self._number = f"/{account.phone_number_id}"
         self._waba = None if account.waba_id is None else f"/{account.waba_id}"
         self.reachability = Reachability(name, metrics.reachable.labels(name))
         self.login: LoginState = "none"
         self.login_since: int | None = None
         self.last_read: CloudSettings | None = None
+
+    def use(self, account: CloudAccountSettings) -> None:
+        """Make the next calls with the access token of these settings."""
+        self._headers = token_header(account, account.access_token.get_secret_value())
 
     async def settings(self) -> CloudSettings:
         """Return how the number is set up.

@@ -63,6 +63,12 @@ class Session:
         """How long (s) the login is not to be tried, 0 where it may be."""
         return max(0.0, self._not_before - time.monotonic()) if self.refused else 0.0
 
+    def use(self, account: OnPremAccountSettings) -> None:
+        """Log in by these settings from the next login on; a new login ends a pause."""
+        before, self._account = self._account, account
+        if (before.username, before.password) != (account.username, account.password):
+            self.refused, self._not_before, self._pause = False, 0.0, FIRST_PAUSE_SECONDS
+
     async def token(self, instead_of: str | None = None) -> str:
         """Return a token that should be good; a new one where `instead_of` was refused.
 

@@ -4,7 +4,7 @@ Nothing is ever changed at a client or at Meta here: `ackgate accounts setup` do
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from service.model.account_checks import (
 )
 from service.model.gate import Reason, catching_up
 from service.model.signature_check import SignatureCheck
-from service.settings import Settings
+from service.settings import ApiKeySettings, Settings
 from service.store.accounts import alive_at, note_alive
 from service.store.database import APP_MARK, Database, UnavailableError
 from service.store.journal import unknown_numbers
@@ -249,12 +249,12 @@ class AppSubject(Subject):
 
 
 class KeysSubject(Subject):
-    """The API keys, as the configuration has them now: those that expire within a week."""
+    """The API keys: those that expire within a week, or have expired."""
 
     check = "api_keys"
 
-    def __init__(self, settings: Callable[[], Settings], ledger: Ledger) -> None:
-        self._settings = settings
+    def __init__(self, keys: Mapping[str, ApiKeySettings], ledger: Ledger) -> None:
+        self._keys = keys
         self._ledger = ledger
 
     async def look(self) -> list[Finding]:
@@ -264,7 +264,7 @@ class KeysSubject(Subject):
     def noticed(self) -> Iterable[Issue]:
         """Return the keys that expire soon, or have expired."""
         now = self._ledger.clock()
-        for name, key in self._settings().api.keys.items():
+        for name, key in self._keys.items():
             if key.expires_at is not None and key.expires_ms is not None:
                 since = key.expires_ms - EXPIRES_SOON_MS
                 if now >= since:

@@ -165,7 +165,7 @@ class TestServe:
         module.StartError = type("StartError", (Exception,), {})
         module.fault, module.calls = None, []
 
-        async def serve(settings: Any, *, migrate: bool = True) -> None:
+        async def serve(settings: Any, _: Any, *, migrate: bool = True) -> None:
             module.calls.append((settings.server.port, migrate, asyncio.get_running_loop()))
             if module.fault:
                 raise module.fault

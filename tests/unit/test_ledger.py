@@ -729,9 +729,9 @@ class TestLeases:
         self, ledger: Ledger, clock: Hands, database: Gated
     ) -> None:
         delayed = Policies((), Policy("default", "auto", delay_seconds=5))
-        ledger._policies = {"auto": delayed}
+        ledger.policies = {"auto": delayed}
         await ledger.submit(callback(seen(POISONED), seen("1"), account="auto"))
-        ledger._policies = {"auto": AUTO}
+        ledger.policies = {"auto": AUTO}
         clock.now += 5_000
         tasks = await lease(ledger, "a", "b")
         assert [task.wa_id for task in tasks] == ["1"]

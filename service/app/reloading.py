@@ -1,0 +1,86 @@
+"""Reading the configuration again while the service runs: all of it takes effect, or nothing."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import structlog
+
+from service.api.context import AppContext
+from service.app.build import keep_policies, subjects
+from service.model.policy import Policies
+from service.model.users import Kind
+from service.settings import Settings, SettingsError, needing_restart
+from service.store.database import ChangeSet, UnavailableError
+from service.webhooks.handler import WebhookHandler, endpoints
+from service.workers.monitoring import Subject
+
+log = structlog.get_logger(__name__)
+
+
+class RefusedError(Exception):
+    """The configuration is not to be gone by; the text is one line that says why."""
+
+
+class Reloaded(NamedTuple):
+    """What was made of a new configuration, before any of it is in effect."""
+
+    settings: Settings
+    subjects: Mapping[str, Subject]
+    policies: Mapping[str, Policies]
+
+
+async def reload(
+    context: AppContext,
+    handler: WebhookHandler,
+    tls: ssl.SSLContext | None,
+    read: Callable[[], Settings],
+) -> bool:
+    """Read the configuration, and go by it from now on; return whether that was done.
+
+    Where anything is wrong with it the former one stays in force as a whole, and a line says so.
+    """
+    try:
+        made = await _prepare(context, read)
+        if tls is not None and made.settings.server.tls_cert_file is not None:
+            # The pair was tried when the configuration was checked, on a context of its own.
+            tls.load_cert_chain(
+                made.settings.server.tls_cert_file, made.settings.server.tls_key_file
+            )
+    except (SettingsError, RefusedError, UnavailableError, OSError, ValueError) as error:
+        log.error(  # noqa: TRY400 - what is wrong is the operator's, and stands in the line
+            "configuration not reloaded: the former one stays in force",
+            problem=str(error) or type(error).__name__,
+        )
+        return False
+    _put_in_force(context, handler, made)
+    log.info("configuration reloaded")
+    return True
+
+
+async def _prepare(context: AppContext, read: Callable[[], Settings]) -> Reloaded:
+    """Make all that can fail of a new configuration; only the policies are written down then."""
+    settings = await asyncio.to_thread(read)
+    if keys := needing_restart(context.settings, settings):
+        raise RefusedError(f"{', '.join(keys)}: can't change while the service runs: restart it")
+    found = dict(subjects(context, settings))
+    return Reloaded(settings, found, await keep_policies(settings, context.database))
+
+
+def _put_in_force(context: AppContext, handler: WebhookHandler, made: Reloaded) -> None:
+    """Let every part go by the new configuration; nothing of the event loop's comes between."""
+    context.settings = settings = made.settings
+    context.ledger.policies = made.policies
+    handler.endpoints = endpoints(settings, context.signature_checks)
+    for name, client in context.clients.items():
+        client.session.use(settings.onprem_accounts[name])
+    for name, graph in context.graphs.items():
+        graph.use(settings.cloud_accounts[name])
+    for name, inspector in context.inspectors.items():
+        made.subjects[name].version = inspector.subject.version
+        inspector.subject = made.subjects[name]
+    # A worker may be waiting for the end of a pause that a new login has ended.
+    woken = ChangeSet(work={(name, kind) for name in context.clients for kind in Kind})
+    for listener in context.ledger.listeners:
+        listener(woken)
