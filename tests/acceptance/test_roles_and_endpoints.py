@@ -250,8 +250,7 @@ async def test_with_keys_and_tokens_what_a_proxy_forwards_is_answered(
 
 
 async def test_an_account_without_a_token_is_for_this_machine_alone(install: Install) -> None:
-    made = await install(api={"keys": KEYS}, accounts={"main": {"webhook_token": None}})
-    made.key = "key-of-admin"
+    made = await install(accounts={"main": {"webhook_token": None}})
     body = notice(WA_ID, HASH_A, hour_ago())
     assert await made.post(body, path="/webhooks/main", headers={"X-Real-IP": "1.2.3.4"}) == 403
     assert await made.identity() == {}
