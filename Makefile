@@ -38,7 +38,7 @@ run: install ## the simulator and the service, on SQLite under var/
 test: install ## the tests, without what is slow or needs programs of the system's
 	$(BIN)/pytest -n 4 -m "not slow and not tools"
 
-test-all: install ## every test; one fails where a program that it needs is missing
+test-all: install tools ## every test; one fails where a program that it needs is missing
 	$(BIN)/pytest -n 4 --hypothesis-profile=deep
 
 # The generators want other versions of some libraries than the service, so they are by themselves.

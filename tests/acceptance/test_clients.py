@@ -28,9 +28,9 @@ EXAMPLES = 8
 
 
 async def run(program: Path, *arguments: object, cwd: Path, path: Sequence[Path] = ()) -> str:
-    """Run a tool, and return what it said; skip where it isn't installed."""
+    """Run a tool, and return what it said; fail where it isn't installed."""
     if shutil.which(program) is None:
-        pytest.skip(f"{program.relative_to(ROOT)} IS MISSING: run 'make tools' for this test")
+        pytest.fail(f"{program.relative_to(ROOT)} is missing: run 'make tools' for this test")
     env = {**os.environ, "PATH": f"{PYTHON}:{os.environ['PATH']}", "NO_COLOR": "1"}
     env["PYTHONPATH"] = ":".join(map(str, path))
     process = await asyncio.create_subprocess_exec(
