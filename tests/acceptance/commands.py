@@ -9,17 +9,27 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from service.cli import app
 
 
+def invoke(words: list[str], **more: Any) -> Result:
+    """Run a command, to be called in a thread, as the service runs in this one.
+
+    The lines that the service logs meanwhile would be taken for the command's.
+    """
+    with capture_logs():
+        return CliRunner().invoke(app, words, **more)
+
+
 async def run(
     *words: str, url: str = "", key: str = "", expect: int = 0, typed: str | None = None
 ) -> Result:
-    """Run a command in a thread, as the service runs in this one."""
+    """Run a command."""
     env = {"ACKGATE_URL": url or None, "ACKGATE_KEY": key or None, "ACKGATE_CONFIG": None}
-    result = await asyncio.to_thread(CliRunner().invoke, app, list(words), env=env, input=typed)
+    result = await asyncio.to_thread(invoke, list(words), env=env, input=typed)
     assert result.exit_code == expect, (result.output, result.exception)
     assert "Traceback" not in result.output
     return result

@@ -5,9 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from service.cli import app
 from service.model.account_checks import ENOUGH
 from service.webhooks.signatures import signed
 from tests.acceptance.cloud import (
@@ -20,6 +18,7 @@ from tests.acceptance.cloud import (
     free_port,
     prepared,
 )
+from tests.acceptance.commands import invoke
 from tests.acceptance.conftest import Install, Installation, merge, until
 
 Json = dict[str, Any]
@@ -28,7 +27,7 @@ Found = dict[tuple[str, str | None], Json]
 
 async def examine(made: Installation, expect: int = 0) -> Found:
     command = ["doctor", "--config", str(made.written()), "--json"]
-    result = await asyncio.to_thread(CliRunner().invoke, app, command)
+    result = await asyncio.to_thread(invoke, command)
     assert result.exit_code == expect, (result.output, result.exception)
     assert not any(secret in result.output for secret in SECRETS)
     assert "Traceback" not in result.output

@@ -7,9 +7,8 @@ import ssl
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from service.cli import app
 from service.cli.setup import cure_of, setup_of
 from service.settings import load
 from service.whatsapp.http import InvalidError
@@ -25,6 +24,7 @@ from tests.acceptance.cloud import (
     posts,
     prepared,
 )
+from tests.acceptance.commands import invoke
 from tests.acceptance.conftest import Install, Installation, merge, until
 
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ async def setup(
     made: Installation, *words: str, expect: int = 0, typed: str | None = None
 ) -> Result:
     command = ["accounts", "setup", "shop", "--config", str(made.written()), *words]
-    result = await asyncio.to_thread(CliRunner().invoke, app, command, input=typed)
+    result = await asyncio.to_thread(invoke, command, input=typed)
     assert result.exit_code == expect, (result.output, result.exception)
     assert not any(secret in result.output for secret in SECRETS)
     assert "Traceback" not in result.output
@@ -165,7 +165,7 @@ async def test_a_numbers_own_url_is_given_back_by_the_line_that_is_told(
     url, token, *words = shlex.split(document["give_back"])
     assert token.startswith("ACKGATE_APPS__META__VERIFY_TOKEN=")
     environ = dict([url.split("=", 1), (token.split("=")[0], VERIFY)])
-    given = await asyncio.to_thread(CliRunner().invoke, app, words[1:], env=environ)
+    given = await asyncio.to_thread(invoke, words[1:], env=environ)
     assert given.exit_code == 0, given.output
     assert line_of(shop).webhook_url == other
 

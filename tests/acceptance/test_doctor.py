@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from service.cli import app
 from service.simulator import certificate
+from tests.acceptance.commands import invoke
 from tests.acceptance.conftest import (
     HASH_A,
     TOKEN,
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 async def doctor(made: Installation, *words: str, expect: int = 0) -> Result:
     command = ["doctor", "--config", str(made.written()), *words]
-    result = await asyncio.to_thread(CliRunner().invoke, app, command)
+    result = await asyncio.to_thread(invoke, command)
     assert result.exit_code == expect, (result.output, result.exception)
     assert TOKEN not in result.output
     assert "Traceback" not in result.output

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from service.cli import app
 from service.cli.setup import setup_of
 from service.settings import load
 from service.simulator import Simulator, certificate
 from service.whatsapp.http import CallError
+from tests.acceptance.commands import invoke
 from tests.acceptance.conftest import TOKEN, Install, Installation, merge
 
 PUBLIC = "https://hooks.example.com"
@@ -27,7 +27,7 @@ async def setup(
     made: Installation, *words: str, expect: int = 0, typed: str | None = None
 ) -> Result:
     command = ["accounts", "setup", "main", "--config", str(made.written()), *words]
-    result = await asyncio.to_thread(CliRunner().invoke, app, command, input=typed)
+    result = await asyncio.to_thread(invoke, command, input=typed)
     assert result.exit_code == expect, (result.output, result.exception)
     assert TOKEN not in result.output
     assert "Traceback" not in result.output
@@ -181,7 +181,7 @@ async def test_the_webhook_of_another_system_is_taken_with_take_over_alone_and_i
     variable, *words = shlex.split(document["give_back"])
     name, _, value = variable.partition("=")
     assert words[:4] == ["ackgate", "accounts", "setup", "main"]
-    given = await asyncio.to_thread(CliRunner().invoke, app, words[1:], env={name: value})
+    given = await asyncio.to_thread(invoke, words[1:], env={name: value})
     assert given.exit_code == 0, given.output
     assert fresh.sim.webhook_url == OTHER_SYSTEM
 
@@ -273,7 +273,7 @@ async def test_an_account_that_is_not_configured_is_told_with_those_that_are(
     fresh: Installation,
 ) -> None:
     command = ["accounts", "setup", "other", "--config", str(fresh.written())]
-    result = await asyncio.to_thread(CliRunner().invoke, app, command)
+    result = await asyncio.to_thread(invoke, command)
     assert result.exit_code == 1
     assert "which has: main" in result.stderr
 
