@@ -60,8 +60,8 @@ coverage: install ## every test, with the branch coverage of service/, child pro
 soak: install ## load and random faults against the real command, and a verdict; MINUTES=2 SEED=
 	@$(BIN)/python -m tools.soak --minutes "$(MINUTES)" --seed "$(SEED)"
 
-pythons: install ## unit, contract and property tests on every other Python that is here
-	@$(BIN)/python .ci/pythons.py
+pythons: install ## unit, contract and property tests on every other Python that is here; NEWEST=1
+	@$(BIN)/python .ci/pythons.py $(if $(NEWEST),--newest)
 
 wheel: install ## sdist and wheel into dist/, and the wheel alone in a new virtual environment
 	@$(BIN)/python .ci/wheel.py

@@ -1,7 +1,8 @@
 """Run the unit, contract and property tests on every other Python, from 3.11 on, that is here.
 
 The tests run on one Python by `make test`; each further minor version gets a virtual environment of
-its own, `.venv-3.12`. Pythons are looked for in the PATH and among those of pyenv.
+its own, `.venv-3.12`. With `--newest` the newest of them alone is tried. Pythons are looked for in
+the PATH and among those of pyenv.
 """
 
 import json
@@ -75,7 +76,8 @@ def run_tests(python: Python) -> bool:
 def main() -> None:
     """Try one after another, and exit with 1 where one fails."""
     failed = []
-    for minor, python in sorted(others().items(), key=lambda item: item[1].version):
+    found = sorted(others().items(), key=lambda item: item[1].version)
+    for minor, python in found[-1:] if "--newest" in sys.argv[1:] else found:
         if not python.has_venv:
             print(f"Python {minor}: skipped, as {python.path} has no venv", flush=True)
             continue

@@ -199,7 +199,7 @@ async def test_what_is_refused_is_answered_as_a_problem_and_not_kept(made: Insta
     status, headers, body = await line.ask(request({"padding": "x" * 5000}))
     assert status == 413
     assert headers["Content-Type"] == "application/problem+json; charset=utf-8"
-    assert json.loads(body)["title"] == "Content Too Large"
+    assert json.loads(body)["type"] == "/docs/problems#too_large"
     assert await line.ends() == b""
     assert len(await journal(made)) == 1
     assert await sample(made, 'ackgate_callbacks_total{account="main",result="too_large"}') == 1

@@ -216,7 +216,7 @@ async def test_a_declared_url_of_a_bot_in_front_is_the_right_one(fresh: Installa
     assert fresh.sim.webhook_url == OTHER_SYSTEM
     fresh.sim.webhook_url = ENDPOINT
     result = await setup(fresh, "--yes")
-    assert "webhook_url of the account declares another" in result.stdout
+    assert "webhook_url of the account declares another" in " ".join(result.stdout.split())
     assert "of-the-bot" not in result.output
     assert fresh.sim.webhook_url == OTHER_SYSTEM
 

@@ -238,7 +238,7 @@ async def test_inputs_without_a_form_are_found_until_they_have_one(
         ("ix_contacts_open", lambda c: bring_checks_near(c, "main", NOW, NOW)),
         ("ix_contacts_account_canonical", lambda c: not_formed(c, "main", 10)),
         ("ix_contacts_account_canonical", lambda c: known_numbers(c, "main", ["1"], NOW)),
-        ("ix_contacts_newest", lambda c: note_written(c, "main", ["1"], NOW)),
+        ("ix_contacts_account_wa_id_id", lambda c: note_written(c, "main", ["1"], NOW)),
         (
             "ix_contacts_valid",
             lambda c: expiring(c, "main", Place(1), 2, 3, opted_in=True, limit=9),
