@@ -61,8 +61,8 @@ def guarded(
         # What a body is parsed into stays in memory until the request is answered.
         reservation = request[RESERVATION] = request.app[BODIES].reservation(verified=False)
         try:
-            if query is not None and without is not None:
-                request[QUERY] = await _query(request, query, without, body)
+            if without is not None:
+                request[QUERY] = await _query(request, without, body)
             return await resource(request)
         finally:
             reservation.release()
@@ -70,14 +70,12 @@ def guarded(
     return handler
 
 
-async def _query(
-    request: web.Request, query: type[Query], without: Query, body: type[BaseModel] | None
-) -> Query:
+async def _query(request: web.Request, without: Query, body: type[BaseModel] | None) -> Query:
     """Return the query as the route wants it, `without` where there is none; raise a 422."""
     if not request.query_string:
         return without
     try:
-        return read_query(request, query)
+        return read_query(request, type(without))
     except ValidationError as error:
         more = [] if body is None else await faults_of_body(request, body)
         raise from_validation(*more, query=error) from None

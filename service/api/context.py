@@ -143,7 +143,7 @@ class AppContext:
         self.refused_keys.count(reason)
 
     def issues(self) -> Iterator[tuple[str, Issue]]:
-        """Give all issues, each with the name of its account or app in the journal."""
+        """Yield all issues, each with the name of its account or app in the journal."""
         if self.created_at is not None:
             yield "", Issue(CREATED, None, self.created_at, CREATED_DETAIL)
         for name, inspector in self.inspectors.items():

@@ -1,5 +1,6 @@
 """The table of routes, from which the router and `docs/openapi.json` are made."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -284,7 +285,8 @@ async def _only_lookups(request: web.Request) -> web.StreamResponse:
 
 def add_routes(app: web.Application) -> None:
     """Add the API, its description, health and metrics to an application."""
-    app[pages.PAGES] = pages.make(description())
+    make_pages: Callable[[], pages.Pages] = cache(lambda: pages.make(description()))
+    app[pages.PAGES] = make_pages
     for prefix, routes in ((PREFIX, API), ("", COMPAT)):
         for route in routes:
             handler = guarded(route.role or "gate", route.resource, route.query, route.body)

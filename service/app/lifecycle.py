@@ -55,7 +55,7 @@ Addresses = Sequence[tuple[socket.socket, ssl.SSLContext | None]]
 
 
 async def serve(settings: Settings, read: Callable[[], Settings], *, migrate: bool = True) -> None:
-    """Run the service until SIGTERM or SIGINT; after a SIGHUP go by the settings that `read` gives.
+    """Run the service until SIGTERM or SIGINT. After a SIGHUP put in force what `read` returns.
 
     Raises StartError or StoreError, one line, where it can't start; nothing is half-started then.
     """
@@ -266,7 +266,7 @@ class Service:
         return context
 
     async def reload(self, read: Callable[[], Settings]) -> bool:
-        """Go by the settings that `read` gives from now on; return whether they can be gone by."""
+        """Put in force the settings that `read` returns; return whether that could be done."""
         if self.context is None or self._handler is None:
             return False
         reloaded = await reload(self.context, self._handler, self._tls, read)

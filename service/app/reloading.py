@@ -19,8 +19,8 @@ from service.workers.monitoring import Subject
 log = structlog.get_logger(__name__)
 
 
-class RefusedError(Exception):
-    """The configuration is not to be gone by; the text is one line that says why."""
+class NeedsRestartError(Exception):
+    """The configuration differs in what a reload can't change; the text names the keys."""
 
 
 class Reloaded(NamedTuple):
@@ -37,7 +37,7 @@ async def reload(
     tls: ssl.SSLContext | None,
     read: Callable[[], Settings],
 ) -> bool:
-    """Read the configuration, and go by it from now on; return whether that was done.
+    """Read the configuration and put it in force; return whether that was done.
 
     Where anything is wrong with it the former one stays in force as a whole, and a line says so.
     """
@@ -48,7 +48,7 @@ async def reload(
             tls.load_cert_chain(
                 made.settings.server.tls_cert_file, made.settings.server.tls_key_file
             )
-    except (SettingsError, RefusedError, UnavailableError, OSError, ValueError) as error:
+    except (SettingsError, NeedsRestartError, UnavailableError, OSError, ValueError) as error:
         log.error(  # noqa: TRY400 - what is wrong is the operator's, and stands in the line
             "configuration not reloaded: the former one stays in force",
             problem=str(error) or type(error).__name__,
@@ -63,13 +63,15 @@ async def _prepare(context: AppContext, read: Callable[[], Settings]) -> Reloade
     """Make all that can fail of a new configuration; only the policies are written down then."""
     settings = await asyncio.to_thread(read)
     if keys := needing_restart(context.settings, settings):
-        raise RefusedError(f"{', '.join(keys)}: can't change while the service runs: restart it")
+        raise NeedsRestartError(
+            f"{', '.join(keys)}: can't change while the service runs: restart it"
+        )
     found = dict(subjects(context, settings))
     return Reloaded(settings, found, await keep_policies(settings, context.database))
 
 
 def _put_in_force(context: AppContext, handler: WebhookHandler, made: Reloaded) -> None:
-    """Let every part go by the new configuration; nothing of the event loop's comes between."""
+    """Give every part the new configuration, without an await: no request meets half of it."""
     context.settings = settings = made.settings
     context.ledger.policies = made.policies
     handler.endpoints = endpoints(settings, context.signature_checks)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from service.cli.decisions import hold, post
-from service.cli.documents import IDENTITIES, print_gate, print_page, show_identity
+from service.cli.documents import IDENTITIES, print_gate, show_identity
 from service.cli.options import (
     URL,
     Account,
@@ -22,7 +22,7 @@ from service.cli.options import (
     moment,
 )
 from service.cli.output import fail, print_json, print_pairs
-from service.cli.remote import pages, server_at, talk
+from service.cli.remote import print_list, server_at, talk
 
 app = typer.Typer(
     name="identities",
@@ -96,8 +96,15 @@ def list_(
     query = given(state=state, account=account, updated_since=since, cursor=cursor)
     wanted = None if all_ else limit
     server = server_at(url, key_file, ca_file)
-    found = talk(server, lambda api: pages(api, ["identities"], query, wanted), as_json=as_json)
-    print_page(IDENTITIES, found, "no identity is like that", as_json=as_json)
+    print_list(
+        server,
+        IDENTITIES,
+        ["identities"],
+        query,
+        wanted,
+        "no identity is like that",
+        as_json=as_json,
+    )
 
 
 @app.command()

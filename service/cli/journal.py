@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.documents import AUDIT, JOURNAL, print_page
+from service.cli.documents import AUDIT, JOURNAL
 from service.cli.options import (
     URL,
     All,
@@ -21,7 +21,7 @@ from service.cli.options import (
     given,
 )
 from service.cli.output import fail, print_json, print_pairs, printable
-from service.cli.remote import pages, server_at, talk
+from service.cli.remote import print_list, server_at, talk
 
 BODIES = ("body", "body_base64")
 
@@ -51,8 +51,9 @@ def list_(
     query = given(state=state, account=account, cursor=cursor)
     wanted = None if all_ else limit
     server = server_at(url, key_file, ca_file)
-    found = talk(server, lambda api: pages(api, ["journal"], query, wanted), as_json=as_json)
-    print_page(JOURNAL, found, "no callback is like that", as_json=as_json)
+    print_list(
+        server, JOURNAL, ["journal"], query, wanted, "no callback is like that", as_json=as_json
+    )
 
 
 @app.command()
@@ -122,5 +123,4 @@ def audit(
     query = given(account=account, event=event, cursor=cursor)
     wanted = None if all_ else limit
     server = server_at(url, key_file, ca_file)
-    found = talk(server, lambda api: pages(api, ["audit"], query, wanted), as_json=as_json)
-    print_page(AUDIT, found, "no entry is like that", as_json=as_json)
+    print_list(server, AUDIT, ["audit"], query, wanted, "no entry is like that", as_json=as_json)

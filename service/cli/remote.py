@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 from yarl import URL
 
-from service.cli.documents import print_identity
+from service.cli.documents import print_identity, print_page
 from service.cli.output import fail, note, print_json
 from service.settings.types import is_loopback
 
@@ -215,6 +215,21 @@ async def pages(
         if not (found and cursor) or len(items) == wanted:
             return {"items": items, "next_cursor": cursor}
         place = [*(one for one in query if one[0] != "cursor"), ("cursor", str(cursor))]
+
+
+def print_list(
+    server: Server,
+    columns: Mapping[str, str],
+    path: Sequence[str],
+    query: Sequence[tuple[str, str]],
+    wanted: int | None,
+    nothing: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Print a list of the API, as many items as wanted; `nothing` where it is empty."""
+    found = talk(server, lambda api: pages(api, path, query, wanted), as_json=as_json)
+    print_page(columns, found, nothing, as_json=as_json)
 
 
 def talk(

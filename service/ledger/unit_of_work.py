@@ -300,7 +300,7 @@ class UnitOfWork:
         return changes
 
     def _acknowledged(self) -> Iterator[tuple[str, int]]:
-        """Give for each identity that was acknowledged its account, and how long it was known."""
+        """Yield the account of each identity that was acknowledged, and its age then (ms)."""
         for user in self._by_id.values():
             latest = user.identity.latest
             for entry in user.audit:

@@ -111,10 +111,12 @@ def wrong_url(
     """
     if registered and (endpoint is None or same_url(registered, endpoint)):
         return
-    so = "webhook_url of the account declares another" if declared else "no callback comes here"
+    problem = (
+        "webhook_url of the account declares another" if declared else "no callback comes here"
+    )
     yield WrongSetting(
         "webhook_url",
-        f"{_where(registered, endpoint)}: {so}",
+        f"{_where(registered, endpoint)}: {problem}",
         setting if endpoint else None,
         shown_url(registered, endpoint),
         shown_url(endpoint, endpoint),
