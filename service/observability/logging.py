@@ -9,9 +9,10 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from traceback import walk_tb
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -80,22 +81,75 @@ _MAX_FRAMES = 40
 _MAX_CHAIN = 8
 
 
+class Lines(Protocol):
+    """What lines are written to."""
+
+    def write(self, line: str) -> None:
+        """Write a line."""
+
+    def flush(self) -> None:
+        """Have what was written reach its reader, if there is one."""
+
+
+class _Stream:
+    """Standard error in memory: nobody reads it who could stall."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        with suppress(ValueError):  # it was closed
+            self._stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        """Do nothing: what was written is there."""
+
+
+class _Logger:
+    """What structlog hands a rendered line to, whatever its level. `name` is the module's."""
+
+    def __init__(self, lines: Lines, name: str = "") -> None:
+        self.name = name
+        self.debug = self.info = self.warning = self.error = self.critical = lines.write
+
+
+class _Handler(logging.Handler):
+    """Writes what libraries log beside our own lines."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self.lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.lines.write(self.format(record))
+        except Exception:  # noqa: BLE001  a line that can't be formatted harms nobody
+            self.handleError(record)
+
+
 def configure(level: Level, format: Format) -> None:  # noqa: A002 -- named as in the configuration
     """Send every line, of ours and of the libraries, through one pipeline to standard error.
 
     `auto` is `console` in a terminal, else `json`. Libraries log from `warning` up.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    lines, renderer = _lines(), _renderer(format)
     structlog.configure(
-        processors=[*_common(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*_common(), _safely(renderer)],
+        logger_factory=partial(_Logger, lines),
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         cache_logger_on_first_use=False,
     )
-    handler = _handler()
-    handler.setFormatter(_formatter(format))
+    handler = _Handler(lines)
+    formatter = structlog.stdlib.ProcessorFormatter
+    handler.setFormatter(
+        formatter(
+            foreign_pre_chain=[_with_bare_message, *_common()],
+            processors=[formatter.remove_processors_meta, renderer],
+        )
+    )
     root = logging.getLogger()
-    for former in [h for h in root.handlers if _is_ours(h)]:
+    for former in [h for h in root.handlers if isinstance(h, _Handler)]:
         root.removeHandler(former)
     root.addHandler(handler)
     root.setLevel(max(threshold, logging.WARNING))
@@ -104,25 +158,29 @@ def configure(level: Level, format: Format) -> None:  # noqa: A002 -- named as i
     logging.raiseExceptions = False
 
 
-def _handler() -> logging.Handler:
+def _lines() -> Lines:
     """Return what writes the lines: a thread of its own, for standard error may be a pipe."""
     try:
         return LineWriter(sys.stderr.fileno())
     except OSError:
-        return logging.StreamHandler(sys.stderr)  # in memory: nobody reads it who could stall
+        return _Stream(sys.stderr)
+
+
+def _writers() -> Iterator[Lines]:
+    return (h.lines for h in logging.getLogger().handlers if isinstance(h, _Handler))
 
 
 def count_dropped_lines(count: Callable[[], None]) -> None:
     """Have each line counted that is dropped because nobody reads the log."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, LineWriter):
-            handler.on_drop = count
+    for lines in _writers():
+        if isinstance(lines, LineWriter):
+            lines.on_drop = count
 
 
 def flush() -> None:
     """Let the lines so far be written, if somebody reads them within a second."""
-    for handler in logging.getLogger().handlers:
-        handler.flush()
+    for lines in _writers():
+        lines.flush()
 
 
 def new_request_id() -> str:
@@ -143,10 +201,6 @@ def request_id(incoming: str | None) -> str:
     return incoming
 
 
-def _is_ours(handler: logging.Handler) -> bool:
-    return isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter)
-
-
 def _common() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
@@ -158,18 +212,22 @@ def _common() -> list[Processor]:
     ]
 
 
-def _formatter(format: Format) -> logging.Formatter:  # noqa: A002 -- named as in the configuration
-    console = format == "console" or (format == "auto" and sys.stderr.isatty())
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if console
-        else structlog.processors.JSONRenderer()
-    )
-    formatter = structlog.stdlib.ProcessorFormatter
-    return formatter(
-        foreign_pre_chain=[_with_bare_message, *_common()],
-        processors=[formatter.remove_processors_meta, renderer],
-    )
+def _renderer(format: Format) -> Processor:  # noqa: A002 -- named as in the configuration
+    if format == "console" or (format == "auto" and sys.stderr.isatty()):
+        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.processors.JSONRenderer()
+
+
+def _safely(render: Processor) -> Processor:
+    """Return what renders a line, and drops one that can't be: it harms nobody who logs."""
+
+    def rendered(logger: WrappedLogger, name: str, event: EventDict) -> Any:
+        try:
+            return render(logger, name, event)
+        except Exception:  # noqa: BLE001  whatever a value does as it is shown
+            raise structlog.DropEvent from None
+
+    return rendered
 
 
 def _with_bare_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -1,6 +1,6 @@
 """Writes log lines by a thread of its own: nobody who logs waits for who reads the log."""
 
-import logging
+import atexit
 import os
 import queue
 import select
@@ -20,51 +20,41 @@ FLUSH_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-class LineWriter(logging.Handler):
-    """Writes each record as a line to a file descriptor, or drops it where too many wait already.
+class LineWriter:
+    """Writes lines to a file descriptor, or drops them where too many wait already.
 
     The pipe behind standard error is full as soon as its reader stalls. A write then blocks, and on
     the event loop everything with it. `on_drop` is called for each line that is dropped.
     """
 
     def __init__(self, descriptor: int) -> None:
-        super().__init__()
         self.on_drop: Callable[[], None] = _nothing
         self._descriptor = descriptor
         self._lines: queue.Queue[bytes | threading.Event] = queue.Queue(MAX_WAITING)
+        self._lock = threading.Lock()
         self._untold = 0
         self._is_stalled = False
         # A daemon, for a write that blocks must not keep the process from its end.
         threading.Thread(target=self._run, name="log", daemon=True).start()
+        atexit.register(self.flush)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand the line to the thread."""
+    def write(self, line: str) -> None:
+        """Hand a line to the thread."""
         try:
-            line = self.format(record).encode(errors="backslashreplace") + b"\n"
-        except Exception:  # noqa: BLE001  a line that can't be formatted harms nobody
-            self.handleError(record)
-            return
-        try:
-            self._lines.put_nowait(line)
+            self._lines.put_nowait(line.encode(errors="backslashreplace") + b"\n")
         except queue.Full:
             self._drop()
 
     def _drop(self, lines: int = 1) -> None:
-        self.acquire()
-        try:
+        with self._lock:
             self._untold += lines
             for _ in range(lines):
                 self.on_drop()
-        finally:
-            self.release()
 
     def _tell(self) -> None:
         """Write how many lines were dropped, once there is room again."""
-        self.acquire()
-        try:
+        with self._lock:
             untold, self._untold = self._untold, 0
-        finally:
-            self.release()
         log.warning("log lines were dropped: nobody read them in time", lines=untold)
 
     def flush(self) -> None:

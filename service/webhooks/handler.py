@@ -35,9 +35,6 @@ from service.webhooks.request_ids import HEADER as ID_HEADER
 from service.webhooks.request_ids import REQUEST_ID
 from service.webhooks.signatures import HEADER, SignatureVerifier
 
-LOG = logging.getLogger(__name__)
-"""Says at which level lines are written."""
-
 OFF_LOOP_BYTES = 65_536
 """Bodies above this are parsed off the event loop, one at a time.
 
@@ -258,7 +255,7 @@ class WebhookHandler:
         """Write the line of a callback that was kept: at `info` where somebody may look for it."""
         changed = callback.changed
         is_news = bool(changed) or callback.state == QUARANTINED
-        if not is_news and not LOG.isEnabledFor(logging.DEBUG):
+        if not is_news and not self._log.is_enabled_for(logging.DEBUG):
             return
         events = {type(e) for reading in callback.readings.values() for e in reading.events}
         write = self._log.info if is_news else self._log.debug

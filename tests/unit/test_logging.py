@@ -281,3 +281,17 @@ def test_what_is_none_or_could_be_a_phone_number_is_replaced(incoming: str | Non
 
 def test_request_ids_are_new_each_time() -> None:
     assert len({new_request_id() for _ in range(1_000)}) == 1_000
+
+
+def test_a_value_that_can_not_be_shown_costs_its_line_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Odd:
+        def __repr__(self) -> str:
+            raise RuntimeError(PERSON)
+
+    configure("info", "json")
+    logger().info("odd", value=Odd())
+    logging.getLogger("aiohttp.server").error("theirs", extra={"value": Odd()})
+    logger().info("after it")
+    assert [line["event"] for line in lines(capsys)] == ["theirs", "after it"]

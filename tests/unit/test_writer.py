@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -36,20 +35,13 @@ def pipe() -> Iterator[tuple[int, int]]:
 def lines(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> LineWriter:
     """A writer into a pipe, to which its own line about dropped ones goes too."""
     made = LineWriter(pipe[1])
-    told = logging.getLogger("told")
-    told.handlers = [made]
-    told.propagate = False
 
     class Log:
         def warning(self, event: str, *, lines: int) -> None:
-            told.warning("%s %s", lines, event)
+            made.write(f"{lines} {event}")
 
     monkeypatch.setattr(writer, "log", Log())
     return made
-
-
-def record(text: str) -> logging.LogRecord:
-    return logging.LogRecord("a", logging.INFO, "", 0, text, None, None)
 
 
 def all_of(descriptor: int, ends_with: bytes) -> bytes:
@@ -61,7 +53,7 @@ def all_of(descriptor: int, ends_with: bytes) -> bytes:
 
 def test_lines_are_written_in_their_order(lines: LineWriter, pipe: tuple[int, int]) -> None:
     for number in range(500):
-        lines.handle(record(f"line {number}"))
+        lines.write(f"line {number}")
     lines.flush()
     assert all_of(pipe[0], b"499\n").decode().splitlines() == [f"line {n}" for n in range(500)]
 
@@ -75,7 +67,7 @@ def test_whoever_logs_waits_for_no_reader_and_what_is_dropped_is_counted_and_tol
     count = MAX_WAITING + 5000
     began = time.monotonic()
     for number in range(count):
-        lines.handle(record(f"line {number:05}"))
+        lines.write(f"line {number:05}")
     assert time.monotonic() - began < 20
     assert 2000 < len(dropped) <= 5000
     read = all_of(pipe[0], b"in time\n").decode().splitlines()
@@ -88,14 +80,14 @@ def test_the_end_waits_a_second_for_a_reader_and_no_longer(
     lines: LineWriter, pipe: tuple[int, int]
 ) -> None:
     fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)
-    lines.handle(record("x" * 100_000))
+    lines.write("x" * 100_000)
     began = time.monotonic()
     lines.flush()
     assert FLUSH_SECONDS * 0.9 < time.monotonic() - began < FLUSH_SECONDS + 3
     lines.flush()
     assert time.monotonic() - began < FLUSH_SECONDS + 4
     all_of(pipe[0], b"x\n")
-    lines.handle(record("after it"))
+    lines.write("after it")
     lines.flush()
     assert all_of(pipe[0], b"it\n") == b"after it\n"
 
@@ -107,15 +99,15 @@ def test_a_reader_that_is_gone_costs_lines_and_nothing_else() -> None:
     lines.on_drop = lambda: dropped.append(1)
     os.close(reading)
     for _ in range(3):
-        lines.handle(record("nobody reads this"))
+        lines.write("nobody reads this")
         lines.flush()
     assert len(dropped) == 3
 
 
 def test_a_pipe_that_does_not_block_loses_no_line(lines: LineWriter, pipe: tuple[int, int]) -> None:
     os.set_blocking(pipe[1], False)
-    lines.handle(record("x" * 300_000))
-    lines.handle(record("the end"))
+    lines.write("x" * 300_000)
+    lines.write("the end")
     assert len(all_of(pipe[0], b"the end\n")) == 300_001 + len("the end\n")
 
 
