@@ -60,6 +60,7 @@ async def test_one_that_a_person_made_is_no_issue(install: Install) -> None:
     assert await issues(await install()) == []
 
 
+@pytest.mark.slow
 async def test_a_database_that_is_gone_stops_the_start_and_names_the_cure(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ async def test_a_database_that_is_gone_stops_the_start_and_names_the_cure(
     assert await child.reasons() == []
 
 
+@pytest.mark.slow
 async def test_none_is_made_where_the_configuration_says_never(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ async def test_none_is_made_where_the_configuration_says_never(
     await child.start()
 
 
+@pytest.mark.slow
 async def test_a_missing_folder_stops_the_start(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
