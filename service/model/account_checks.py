@@ -409,7 +409,7 @@ CURES: Mapping[str, str] = {
 }
 """Every code of an issue, with its cure."""
 
-NOTICES = frozenset({"settings_unreadable"})
+NOTICES = frozenset({"settings_unreadable", "database_created"})
 """The codes that only say something, and are no alarm."""
 
 PAST = frozenset({"identity_check_off", "unknown_number", "wrong_signatures", "database_created"})
