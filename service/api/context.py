@@ -24,6 +24,7 @@ from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
 from service.workers.contacts import Checker
 from service.workers.monitoring import Inspector
+from service.workers.relays import Relay
 from service.workers.restore import Verifier
 
 log = structlog.get_logger(__name__)
@@ -131,6 +132,7 @@ class AppContext:
         default_factory=lambda: Tally(log, "API requests without a valid key were refused")
     )
     signature_checks: dict[str, SignatureCheck] = field(default_factory=dict)
+    relays: dict[str, Relay] = field(default_factory=dict)
     catching_up: Reason | None = None
     created_at: int | None = None
     ready: bool = False

@@ -74,6 +74,14 @@ KINDS: dict[str, ProblemKind] = {
     "no_such_issue": ProblemKind(
         404, "There is no such issue", "Use a code, account and subject of `GET /api/v1/issues`."
     ),
+    "no_such_relay": ProblemKind(
+        404, "There is no such relay", "Use a name that `GET /api/v1/relays` lists."
+    ),
+    "no_such_delivery": ProblemKind(
+        404,
+        "There is no such delivery",
+        "Use an id that `GET /api/v1/relays/{relay}/deliveries` lists; it may be delivered by now.",
+    ),
     "no_such_entry": ProblemKind(
         404,
         "There is no such entry in the journal",

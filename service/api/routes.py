@@ -8,7 +8,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import JsonValue
 
-from service.api import accounts, compat, contacts, gate, health, identities, issues, journal, pages
+from service.api import (
+    accounts,
+    compat,
+    contacts,
+    gate,
+    health,
+    identities,
+    issues,
+    journal,
+    pages,
+    relays,
+)
 from service.api import schemas as s
 from service.api.auth import guarded
 from service.api.openapi import IDEMPOTENCY_KEY, SIGNATURE, VERIFICATION, Answer, Route, describe
@@ -23,6 +34,7 @@ _IDENTITY = "/accounts/{account}/identities/{user}"
 _RECIPIENTS = "/accounts/{account}/recipients"
 _LOOKUP = f"{_RECIPIENTS}/lookup"
 _BLOCK = f"{_RECIPIENTS}/{{user}}/block"
+_RELAY = "/relays/{relay}"
 _CONTACTS = "/accounts/{account}/contacts"
 
 _UNCACHED = ("Cache-Control",)
@@ -167,6 +179,72 @@ API: tuple[Route, ...] = (
         query=Query,
         answer=Answer(type=s.JournalEntry),
         problems=("no_such_entry",),
+    ),
+    Route("GET", "/relays", "reader", relays.list_, None, Query, Answer(type=s.RelayList)),
+    Route(
+        "GET",
+        _RELAY,
+        "reader",
+        relays.show,
+        query=Query,
+        answer=Answer(type=s.Relay),
+        problems=("no_such_relay",),
+    ),
+    Route(
+        "POST",
+        f"{_RELAY}/pause",
+        "operator",
+        relays.pause,
+        query=Query,
+        answer=Answer(type=s.Relay),
+        problems=("no_such_relay",),
+    ),
+    Route(
+        "POST",
+        f"{_RELAY}/resume",
+        "operator",
+        relays.resume,
+        query=Query,
+        answer=Answer(type=s.Relay),
+        problems=("no_such_relay",),
+    ),
+    Route(
+        "GET",
+        f"{_RELAY}/deliveries",
+        "reader",
+        relays.deliveries,
+        query=relays.DeliveriesQuery,
+        answer=Answer(type=s.DeliveryList),
+        problems=("no_such_relay",),
+    ),
+    # Before the route of one delivery, which has as many parts.
+    Route(
+        "POST",
+        f"{_RELAY}/deliveries/retry",
+        "operator",
+        relays.retry_dead,
+        query=Query,
+        answer=Answer(type=s.Count, statuses=(202,)),
+        problems=("no_such_relay",),
+    ),
+    Route(
+        "POST",
+        f"{_RELAY}/deliveries/{{id}}/retry",
+        "operator",
+        relays.retry,
+        query=Query,
+        answer=Answer(type=s.Count, statuses=(202,)),
+        problems=("no_such_relay", "no_such_delivery"),
+    ),
+    Route(
+        "POST",
+        f"{_RELAY}/replay",
+        "admin",
+        relays.replay,
+        relays.RangeBody,
+        Query,
+        Answer(type=s.Count, statuses=(202,)),
+        ("no_such_relay",),
     ),
     Route(
         "GET",

@@ -60,6 +60,8 @@ class BackgroundTasks:
                 self._run(inspector.run())
         for name in context.verifiers:
             self._run(_verify(context, name))
+        for relay in context.relays.values():
+            relay.start()
         self._run(self.upkeep.run())
         self._run(self._heartbeat.run())
         retention = Retention(
@@ -127,10 +129,15 @@ class BackgroundTasks:
         await asyncio.gather(*self._loops, return_exceptions=True)
         for worker in self.workers:
             await worker.stop()
+        for relay in self._context.relays.values():
+            await relay.stop()
 
     async def finish(self, seconds: float) -> None:
         """Let the work under way end; cut what takes longer."""
-        await asyncio.gather(*(worker.finish(seconds) for worker in self.workers))
+        await asyncio.gather(
+            *(worker.finish(seconds) for worker in self.workers),
+            *(relay.finish(seconds) for relay in self._context.relays.values()),
+        )
 
     async def close(self) -> None:
         """Write what was counted since, and that the service was alive until now."""

@@ -27,6 +27,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.accounts import created_at, moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
+from service.store.relays import ensure_relays, epoch_of
 from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
@@ -43,6 +44,8 @@ from service.workers.monitoring import (
     Subject,
     expected_of,
 )
+from service.workers.relay_sources import of_callbacks
+from service.workers.relays import Relay
 from service.workers.restore import Verifier
 
 RESULTS = (
@@ -90,6 +93,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         while last is not None:
             last = await context.ledger.submit(MoveToCloud(name, last))
     await _add_verifiers(context)
+    await _add_relays(context, stack)
     return context
 
 
@@ -171,6 +175,26 @@ async def _add_verifiers(context: AppContext) -> None:
         for name, client in context.clients.items()
         if name in known
     }
+
+
+async def _add_relays(context: AppContext, stack: AsyncExitStack) -> None:
+    """Build the relays, before a callback comes in: a new one begins with the first of them."""
+    configured = context.settings.relays
+    sources = {name: relay.source for name, relay in configured.items()}
+    await context.database.write(partial(ensure_relays, sources=sources))
+    epoch = await context.database.read(epoch_of)
+    for name, settings in configured.items():
+        source = of_callbacks(lambda: context.settings, epoch)
+        relay = context.relays[name] = Relay(
+            name,
+            settings,
+            source,
+            ledger=context.ledger,
+            database=context.database,
+            metrics=context.metrics,
+        )
+        stack.push_async_callback(relay.close)
+        await relay.restore()
 
 
 def _written(policies: Policies) -> str:

@@ -90,6 +90,7 @@ class Metrics:
         self._define_clients()
         self._define_state()
         self._define_contacts()
+        self._define_relays()
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -326,6 +327,41 @@ class Metrics:
             ("account",),
         )
 
+    def _define_relays(self) -> None:
+        self.relay_deliveries = self._counter(
+            "ackgate_relay_deliveries_total", "Deliveries by result", ("relay", "result")
+        )
+        self.relay_seconds = self._histogram(
+            "ackgate_relay_delivery_seconds", "One delivery", _CALLS, ("relay",)
+        )
+        self.relay_delay = self._histogram(
+            "ackgate_relay_delay_seconds",
+            "From the arrival of a callback to its first delivery with success",
+            _CALLS,
+            ("relay",),
+        )
+        self.relay_skipped = self._counter(
+            "ackgate_relay_skipped_total",
+            "Rows of the log that were deleted before they were delivered",
+            ("relay",),
+        )
+        self.relay_behind = self._gauge(
+            "ackgate_relay_behind", "Rows of the log that are still to be looked at", ("relay",)
+        )
+        self.relay_behind_seconds = self._gauge(
+            "ackgate_relay_behind_seconds",
+            "Age of the oldest row that is still to be delivered, 0 where there is none",
+            ("relay",),
+        )
+        self.relay_rows = self._gauge(
+            "ackgate_relay_rows",
+            "Callbacks that failed while others passed, by state",
+            ("relay", "state"),
+        )
+        self.relay_state = self._gauge(
+            "ackgate_relay_state", "1 for the state that a relay is in", ("relay", "state")
+        )
+
     def count_callback(self, account: str, result: str) -> None:
         """Count one callback; `account` is empty where it is of none."""
         self._callbacks(account, result).inc()
@@ -357,6 +393,15 @@ class Metrics:
         """Observe one call to a WhatsApp client."""
         self._calls(account, operation, outcome).inc()
         self._call_seconds(operation).observe(seconds)
+
+    def observe_delivery(self, relay: str, result: str, seconds: float) -> None:
+        """Observe one delivery of a relay."""
+        self.relay_deliveries.labels(relay, result).inc()
+        self.relay_seconds.labels(relay).observe(seconds)
+
+    def observe_delivery_delay(self, relay: str, seconds: float) -> None:
+        """Observe how long after its arrival a callback was delivered at the first try."""
+        self.relay_delay.labels(relay).observe(seconds)
 
     def count_outcome(self, account: str, kind: str, outcome: str) -> None:
         """Count the outcome of a piece of leased work."""

@@ -12,6 +12,7 @@ from service.settings.accounts import (
 )
 from service.settings.changes import needing_restart
 from service.settings.load import load
+from service.settings.relays import RelaySettings
 from service.settings.sources import SettingsError, keys
 from service.settings.tree import (
     ApiKeySettings,
@@ -27,6 +28,7 @@ __all__ = [
     "CloudAccountSettings",
     "ContactsSettings",
     "OnPremAccountSettings",
+    "RelaySettings",
     "RetentionSettings",
     "Role",
     "ServerSettings",

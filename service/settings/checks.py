@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from service.dialects.routing import KINDS
 from service.settings.accounts import SIGNATURE_HEADER, AppSettings, RuleSettings
 from service.settings.sources import PREFIX
 from service.settings.tree import FIRST_USE, ServerSettings, Settings
@@ -25,7 +26,22 @@ def problems(settings: Settings) -> Iterator[Problem]:
         for index, account in enumerate(key.accounts):
             if account not in settings.accounts:
                 yield f"api.keys.{name}.accounts[{index}]", "there is no such account; correct it"
+    yield from _relays(settings)
     yield from _public(settings)
+
+
+def _relays(settings: Settings) -> Iterator[Problem]:
+    for name, relay in settings.relays.items():
+        path = f"relays.{name}"
+        known = KINDS if relay.source == "callbacks" else ()
+        for index, kind in enumerate(relay.kinds):
+            if kind not in known:
+                yield f"{path}.kinds[{index}]", f"must be one of {', '.join(known)}"
+        for index, account in enumerate(relay.accounts):
+            if account not in settings.accounts:
+                yield f"{path}.accounts[{index}]", "there is no such account; correct it"
+        if relay.secret is None and relay.secret_previous is not None:
+            yield f"{path}.secret", missing(f"{path}.secret")
 
 
 def _public(settings: Settings) -> Iterator[Problem]:

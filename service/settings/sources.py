@@ -15,7 +15,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 from service.settings.tree import Settings
 
 PREFIX = "ACKGATE_"
-_NOT_YET = {"relays"}
+_NOT_YET = {"alerts"}
 _MAX_SECRET_BYTES = 65_536
 
 
@@ -67,7 +67,7 @@ def values_below(path: str, annotation: Any) -> Iterator[tuple[str, Any]]:
 
 KEYS = dict(values_below("", Settings))
 """Every key with its type: `accounts.NAME.password`, `policy.rules`, `policy.rules[].name`."""
-_KEYED_BY_NAME = {key.partition(".NAME")[0] for key in KEYS if ".NAME" in key}
+_KEYED_BY_NAME = {key[: found.start()] for key in KEYS for found in re.finditer(r"\.NAME", key)}
 
 
 def keys() -> Iterator[str]:

@@ -14,6 +14,7 @@ from service.settings.accounts import (
     OnPremAccountSettings,
     PolicySettings,
 )
+from service.settings.relays import RelaySettings
 from service.settings.types import (
     AuthorityFile,
     Count,
@@ -94,10 +95,11 @@ class ReconcilerSettings(Table):
 
 
 class RetentionSettings(Table):
-    """How long callbacks are kept as they came; 0 is for ever."""
+    """How long callbacks are kept as they came, 0 for ever; and how long relays may hold them."""
 
     journal_days: Annotated[float, Field(ge=0, le=36_600)] = 30.0
     quarantined_days: Annotated[float, Field(ge=0, le=36_600)] = 90.0
+    relay_days: Annotated[float, Field(ge=0, le=36_600)] = 14.0
 
 
 class InspectorSettings(Table):
@@ -150,6 +152,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     apps: dict[Name, AppSettings] = Field(default_factory=dict)
     accounts: dict[Name, AccountSettings] = Field(default_factory=dict)
+    relays: dict[Name, RelaySettings] = Field(default_factory=dict)
     api: ApiSettings = ApiSettings()
 
     @classmethod

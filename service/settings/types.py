@@ -75,7 +75,8 @@ def _username(value: str) -> str:
     return _text(value)
 
 
-def _url(value: str) -> str:
+def absolute_url(value: str) -> str:
+    """Return a URL with a host, without what follows its path. Raises ValueError."""
     try:
         parts = urlsplit(_text(value))
         port = parts.port
@@ -89,7 +90,7 @@ def _url(value: str) -> str:
 
 
 def _client_url(value: str) -> str:
-    url = _url(value)
+    url = absolute_url(value)
     if url.lower().startswith("http:") and not is_loopback(host_of(url)):
         raise ValueError("must be https: plain http is for a loopback host alone")
     return url
@@ -158,7 +159,7 @@ MetaId = Annotated[
     str, _matching("[0-9]{1,32}", "must be an id as Meta shows it, digits only, in quotes")
 ]
 Username = Annotated[str, AfterValidator(_username)]
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(absolute_url)]
 ClientUrl = Annotated[str, AfterValidator(_client_url)]
 
 _Hidden = Annotated[SecretStr, PlainSerializer(lambda _: "…")]

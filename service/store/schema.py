@@ -367,6 +367,54 @@ dismissals = Table(
 `account` as the journal calls it; `subject` is empty where the issue has none.
 """
 
+relays = Table(
+    "relays",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("position", Big, nullable=False),
+    Column("paused_by", Text),
+    Column("last_delivered_at", Big),
+    Column("skipped", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How far each relay has come: up to `position` everything is delivered, or has a row below.
+
+`paused_by` is who or what paused it, `skipped` how many rows of the log it lost to retention.
+"""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("relay", Text, primary_key=True),
+    Column("id", Big, primary_key=True),
+    Column("log_id", Big, nullable=False),
+    Column("replay", Big, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Big, nullable=False),
+    Column("gives_up_at", Big),
+    Column("kinds", Text, nullable=False),
+    Column("names", Text, nullable=False),
+    Column("is_of_one", Boolean, nullable=False),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("answer", Text),
+    sqlite_with_rowid=False,
+)
+"""What a relay could not deliver while others passed; see `service.model.relays`."""
+
+relay_replays = Table(
+    "relay_replays",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("relay", Text, nullable=False),
+    Column("position", Big, nullable=False),
+    Column("until_id", Big, nullable=False),
+    Column("requested_at", Big, nullable=False),
+)
+"""What is to be sent once more: the rows of a log after `position`, up to an id."""
+
 unverified = Table(
     "unverified",
     metadata,

@@ -52,6 +52,7 @@ from service.api.schemas.recipients import (
     LookupProblem,
     Reason,
 )
+from service.api.schemas.relays import Count, Delivery, DeliveryList, Relay, RelayList
 from service.api.schemas.service import Alive, Checks, Description, Status
 
 __all__ = [
@@ -67,9 +68,12 @@ __all__ = [
     "ClientSettings",
     "Contact",
     "ContactList",
+    "Count",
     "DecidedIdentities",
     "DecidedIdentity",
     "DecisionProblem",
+    "Delivery",
+    "DeliveryList",
     "Description",
     "Empty",
     "GateAnswer",
@@ -92,6 +96,8 @@ __all__ = [
     "Problem",
     "Reason",
     "RecordedEvidence",
+    "Relay",
+    "RelayList",
     "Status",
     "TrailEntry",
     "TrailList",

@@ -1,0 +1,109 @@
+"""What relays write: how far they have come, their rows, and what a person asks of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.ledger.unit_of_work import Command, UnitOfWork
+from service.model.users import By
+from service.store.relays import (
+    DeliveryRow,
+    ReplayRow,
+    add_replay,
+    count_skipped,
+    delete_deliveries,
+    move_replay,
+    pause,
+    save_deliveries,
+    save_position,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveProgress(Command[None]):
+    """Writes what a relay has done since: its position, and its rows. `at` is Unix milliseconds.
+
+    `replay` is the one under way, if any, as far as it was read; `replay_ended` whether that is all
+    of it. `paused_by` is set where the relay paused itself.
+    """
+
+    relay: str
+    position: int
+    last_delivered_at: int | None
+    rows: Sequence[DeliveryRow] = ()
+    ended: Sequence[int] = ()
+    replay: ReplayRow | None = None
+    replay_ended: bool = False
+    skipped: int = 0
+    paused_by: str | None = None
+
+    @property
+    def weight(self) -> int:
+        """One, and one for each row."""
+        return 1 + len(self.rows) + len(self.ended)
+
+    def apply(self, uow: UnitOfWork) -> None:
+        """Write it."""
+        connection = uow.connection
+        save_position(connection, self.relay, self.position, self.last_delivered_at)
+        save_deliveries(connection, self.rows)
+        delete_deliveries(connection, self.relay, self.ended)
+        if self.replay is not None:
+            position, ended = self.replay.position, self.replay_ended
+            move_replay(connection, self.replay.id, position, ended=ended)
+        if self.skipped:
+            count_skipped(connection, self.relay, self.skipped)
+        if self.paused_by is not None:
+            pause(connection, self.relay, self.paused_by)
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchRelay(Command[None]):
+    """Pauses a relay, or resumes it, because a person decided so."""
+
+    relay: str
+    by: By
+    paused: bool
+    request_id: str | None = None
+
+    def apply(self, uow: UnitOfWork) -> None:
+        """Write it, and who did so."""
+        pause(uow.connection, self.relay, self.by["name"] if self.paused else None)
+        event = "relay_paused" if self.paused else "relay_resumed"
+        _note(uow, event, self.relay, self.by, self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRelay(Command[tuple[ReplayRow, int]]):
+    """Asks for what arrived between two times (Unix ms) to be sent once more; tells how much."""
+
+    relay: str
+    begin: int
+    end: int
+    by: By
+    request_id: str | None = None
+
+    def apply(self, uow: UnitOfWork) -> tuple[ReplayRow, int]:
+        """Write it, and who did so."""
+        row, count = add_replay(uow.connection, self.relay, self.begin, self.end, uow.now)
+        _note(uow, "relay_replayed", f"{self.relay}: {count}", self.by, self.request_id)
+        return row, count
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDeliveries(Command[None]):
+    """Notes that a person had deliveries tried again."""
+
+    relay: str
+    count: int
+    by: By
+    request_id: str | None = None
+
+    def apply(self, uow: UnitOfWork) -> None:
+        """Write who did so."""
+        reason = f"{self.relay}: {self.count}"
+        _note(uow, "deliveries_retried", reason, self.by, self.request_id)
+
+
+def _note(uow: UnitOfWork, event: str, reason: str, by: By, request_id: str | None) -> None:
+    context = uow.context("", request_id=request_id)
+    uow.add_audit(None, context.entry(event, by=by, reason=reason))

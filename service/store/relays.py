@@ -1,0 +1,270 @@
+"""Queries of the relays: how far each has come, its rows, and the logs that they read."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from service.store.schema import deliveries, installation, journal, relay_replays, relays
+
+Source = Literal["callbacks", "events"]
+
+
+class RelayRow(NamedTuple):
+    """How far a relay has come; see the table."""
+
+    name: str
+    source: str
+    position: int
+    paused_by: str | None
+    last_delivered_at: int | None
+    skipped: int
+
+
+class DeliveryRow(NamedTuple):
+    """A callback that could not be delivered while others passed. Times are Unix milliseconds."""
+
+    relay: str
+    id: int
+    log_id: int
+    replay: int
+    state: str
+    attempts: int
+    due_at: int
+    gives_up_at: int | None
+    kinds: Sequence[str]
+    names: Sequence[str]
+    is_of_one: bool
+    last_status: int | None
+    last_error: str | None
+    answer: str | None
+
+
+class LogRow(NamedTuple):
+    """A row of the log that a relay reads, as it is passed on.
+
+    `account` is what the log calls its owner, `state` that of a callback.
+    """
+
+    id: int
+    account: str
+    at: int
+    state: str
+    content_type: str
+    content_encoding: str
+    body: bytes
+
+
+class ReplayRow(NamedTuple):
+    """A part of the log that is to be sent once more."""
+
+    id: int
+    relay: str
+    position: int
+    until_id: int
+    requested_at: int
+
+
+def epoch_of(connection: Connection) -> str:
+    """Return the epoch of the database, to which its ids belong."""
+    query = select(installation.c.value).where(installation.c.key == "database_id")
+    return str(connection.execute(query).scalar())[:8]
+
+
+def ensure_relays(connection: Connection, sources: Mapping[str, Source]) -> None:
+    """Let each configured relay have a row. A new one begins at the newest row of its log."""
+    known = {row.name: row for row in relay_rows(connection)}
+    for name, source in sources.items():
+        row = known.get(name)
+        if row is not None and row.source == source:
+            continue
+        forget_relay(connection, name)
+        begin = {"name": name, "source": source, "position": newest_id(connection), "skipped": 0}
+        connection.execute(insert(relays).values(begin))
+
+
+def forget_relay(connection: Connection, name: str) -> None:
+    """Forget all that is known of a relay."""
+    for table, column in ((deliveries, "relay"), (relay_replays, "relay"), (relays, "name")):
+        connection.execute(delete(table).where(table.c[column] == name))
+
+
+def relay_rows(connection: Connection) -> list[RelayRow]:
+    """Return all relays that the database knows, configured or not."""
+    return [RelayRow(*row) for row in connection.execute(select(relays).order_by(relays.c.name))]
+
+
+def newest_id(connection: Connection) -> int:
+    """Return the id of the newest row of the log; 0 where there is none."""
+    return connection.execute(select(func.max(journal.c.id))).scalar() or 0
+
+
+def read_log(
+    connection: Connection, after: int, rows: int, size: int, until: int | None = None
+) -> list[LogRow]:
+    """Return the next rows of the log: so many at most, and so many bytes, but one row at least."""
+    within = journal.c.id > after
+    if until is not None:
+        within = and_(within, journal.c.id <= until)
+    sizes = select(journal.c.id, func.length(journal.c.body)).where(within)
+    last, total = None, 0
+    for id_, length in connection.execute(sizes.order_by(journal.c.id).limit(rows)):
+        total += length
+        if last is not None and total > size:
+            break
+        last = id_
+    if last is None:
+        return []
+    query = select(*_LOG).where(within, journal.c.id <= last).order_by(journal.c.id)
+    return [LogRow(*row) for row in connection.execute(query)]
+
+
+_LOG = (
+    journal.c.id,
+    journal.c.account,
+    journal.c.received_at,
+    journal.c.state,
+    journal.c.content_type,
+    journal.c.content_encoding,
+    journal.c.body,
+)
+
+
+def log_row(connection: Connection, id_: int) -> LogRow | None:
+    """Return one row of the log, if it is still kept."""
+    row = connection.execute(select(*_LOG).where(journal.c.id == id_)).one_or_none()
+    return None if row is None else LogRow(*row)
+
+
+def arrived_at(connection: Connection, after: int) -> int | None:
+    """Return when (Unix ms) the first row after an id arrived; None where there is none."""
+    query = select(journal.c.received_at).where(journal.c.id > after)
+    return connection.execute(query.order_by(journal.c.id).limit(1)).scalar()
+
+
+def delivery_rows(connection: Connection, relay: str) -> list[DeliveryRow]:
+    """Return all rows of a relay, in the order of its log."""
+    query = select(deliveries).where(deliveries.c.relay == relay)
+    query = query.order_by(deliveries.c.log_id, deliveries.c.id)
+    return [_delivery(row) for row in connection.execute(query).mappings()]
+
+
+def list_deliveries(
+    connection: Connection, relay: str, states: Iterable[str], after: int, limit: int
+) -> list[DeliveryRow]:
+    """Return a page of a relay's rows, by id; of some states alone where any is named."""
+    query = select(deliveries).where(deliveries.c.relay == relay, deliveries.c.id > after)
+    if wanted := list(states):
+        query = query.where(deliveries.c.state.in_(wanted))
+    found = connection.execute(query.order_by(deliveries.c.id).limit(limit))
+    return [_delivery(row) for row in found.mappings()]
+
+
+def _delivery(row: RowMapping) -> DeliveryRow:
+    read = {"kinds": json.loads(row["kinds"]), "names": json.loads(row["names"])}
+    return DeliveryRow(**{**row, **read})
+
+
+def save_deliveries(connection: Connection, rows: Sequence[DeliveryRow]) -> None:
+    """Write rows, new or known."""
+    _delete(connection, [(row.relay, row.id) for row in rows])
+    if rows:
+        values = [
+            row._asdict() | {"kinds": json.dumps(row.kinds), "names": json.dumps(row.names)}
+            for row in rows
+        ]
+        connection.execute(insert(deliveries), values)
+
+
+def delete_deliveries(connection: Connection, relay: str, ids: Iterable[int]) -> None:
+    """Delete rows that were delivered."""
+    _delete(connection, [(relay, id_) for id_ in ids])
+
+
+def _delete(connection: Connection, keys: Sequence[tuple[str, int]]) -> None:
+    if keys:
+        ours = deliveries.c
+        connection.execute(
+            delete(deliveries).where(ours.relay == bindparam("r"), ours.id == bindparam("i")),
+            [{"r": relay, "i": id_} for relay, id_ in keys],
+        )
+
+
+def save_position(
+    connection: Connection, relay: str, position: int, last_delivered_at: int | None
+) -> None:
+    """Note how far a relay has come."""
+    values = {"position": position, "last_delivered_at": last_delivered_at}
+    connection.execute(update(relays).where(relays.c.name == relay).values(values))
+
+
+def pause(connection: Connection, relay: str, by: str | None) -> None:
+    """Pause a relay, and note by whom or what; None resumes it."""
+    connection.execute(update(relays).where(relays.c.name == relay).values(paused_by=by))
+
+
+def count_skipped(connection: Connection, relay: str, count: int) -> None:
+    """Note that a relay lost rows of its log to retention."""
+    skipped = {"skipped": relays.c.skipped + count}
+    connection.execute(update(relays).where(relays.c.name == relay).values(skipped))
+
+
+def replay_rows(connection: Connection, relay: str) -> list[ReplayRow]:
+    """Return what is still to be sent once more, in the order in which it was asked for."""
+    query = select(relay_replays).where(relay_replays.c.relay == relay)
+    return [ReplayRow(*row) for row in connection.execute(query.order_by(relay_replays.c.id))]
+
+
+def add_replay(
+    connection: Connection, relay: str, begin: int, end: int, now: int
+) -> tuple[ReplayRow, int]:
+    """Ask for what arrived between two times to be sent once more; return how many rows that are.
+
+    Times are Unix milliseconds; ids grow with the time of arrival.
+    """
+    first, last = _first_since(connection, begin), _first_since(connection, end + 1)
+    id_ = (connection.execute(select(func.max(relay_replays.c.id))).scalar() or 0) + 1
+    # Ids of replays are never given twice: webhook ids are made of them.
+    id_ = max(id_, now)
+    row = ReplayRow(id_, relay, first - 1, last - 1, now)
+    within = and_(journal.c.id >= first, journal.c.id < last)
+    count = connection.execute(select(func.count()).select_from(journal).where(within)).scalar()
+    if count:
+        connection.execute(insert(relay_replays).values(row._asdict()))
+    return row, count or 0
+
+
+def _first_since(connection: Connection, at: int) -> int:
+    """Return the first id of a row that arrived at a time or later, by halving."""
+    low = connection.execute(select(func.min(journal.c.id))).scalar() or 1
+    high = newest_id(connection) + 1
+    while low < high:
+        middle = (low + high) // 2
+        query = select(journal.c.id, journal.c.received_at).where(journal.c.id >= middle)
+        row = connection.execute(query.order_by(journal.c.id).limit(1)).one_or_none()
+        if row is None or row.received_at >= at:
+            high = middle
+        else:
+            low = row.id + 1
+    return low
+
+
+def move_replay(connection: Connection, id_: int, position: int, *, ended: bool) -> None:
+    """Note how far a replay has come; one that has ended is deleted."""
+    table: Table = relay_replays
+    if ended:
+        connection.execute(delete(table).where(table.c.id == id_))
+    else:
+        connection.execute(update(table).where(table.c.id == id_).values(position=position))

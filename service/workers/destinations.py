@@ -1,0 +1,148 @@
+"""One delivery to a business's own system: how it is signed, made, and bounded.
+
+Signed as Standard Webhooks say (https://www.standardwebhooks.com), and for callbacks of the Cloud
+API as Meta does, so that a handler written for Meta takes what a relay passes on.
+"""
+
+import base64
+import hashlib
+import hmac
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from service.settings import RelaySettings
+
+KEPT_BYTES = 1024
+"""What is kept of an answer, for the operator."""
+MAX_ANSWER_BYTES = 65_536
+"""Of a longer answer no more is read, and its connection is closed."""
+LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+"""What is raised on a kept connection that the other side has closed meanwhile."""
+
+
+class Answer(NamedTuple):
+    """What came back: the status, None where nothing did, and what is to be shown of it.
+
+    `wish` is the Retry-After, in seconds.
+    """
+
+    status: int | None
+    error: str | None = None
+    text: str | None = None
+    wish: float | None = None
+
+
+def signature(keys: Sequence[bytes], id_: str, timestamp: int, body: bytes) -> str:
+    """Sign a delivery with each key, for whoever knows one of them."""
+    signed = f"{id_}.{timestamp}.".encode() + body
+    digests = (hmac.digest(key, signed, "sha256") for key in keys)
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+def meta_signature(secret: bytes, body: bytes) -> str:
+    """Sign a body as Meta does."""
+    return f"sha256={hmac.new(secret, body, hashlib.sha256).hexdigest()}"
+
+
+class Destination:
+    """Sends to one URL. Its session sends no cookies back, and follows no redirect."""
+
+    def __init__(self, settings: RelaySettings) -> None:
+        self._url = URL(settings.url.get_secret_value())
+        self._keys = settings.keys
+        self._own_headers = settings.sent_headers
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
+        context = (
+            ssl.create_default_context(cafile=str(settings.ca_file)) if settings.ca_file else True
+        )
+        self._session = aiohttp.ClientSession(
+            # The relay bounds how many connections there are.
+            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "ackgate", "Accept-Encoding": "identity"},
+            skip_auto_headers=("Content-Type",),
+            timeout=aiohttp.ClientTimeout(total=settings.timeout_seconds),
+            trace_configs=[tracing],
+            auto_decompress=False,
+        )
+
+    async def send(self, id_: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Send a body, signed for this moment.
+
+        A kept connection that the other side closed is no failure: it is sent again at once, once.
+        """
+        timestamp = int(time.time())
+        sent = {
+            **self._own_headers,
+            **headers,
+            "webhook-id": id_,
+            "webhook-timestamp": str(timestamp),
+        }
+        if self._keys:
+            sent["webhook-signature"] = signature(self._keys, id_, timestamp, body)
+        try:
+            reused: dict[str, bool] = {}
+            try:
+                return await self._post(sent, body, reused)
+            except LOST:
+                if not reused:
+                    raise
+                return await self._post(sent, body, {})
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            name = "time-out" if isinstance(error, TimeoutError) else type(error).__name__
+            return Answer(None, f"no answer ({name})")
+
+    async def _post(
+        self, headers: Mapping[str, str], body: bytes, reused: dict[str, bool]
+    ) -> Answer:
+        async with self._session.post(
+            self._url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=reused
+        ) as response:
+            text = await _beginning(response)
+            if 200 <= response.status < 300:  # noqa: PLR2004  the class of success
+                return Answer(response.status)
+            wish = _seconds(response.headers.get("Retry-After"))
+            return Answer(response.status, f"answered {response.status}", text, wish)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx["reused"] = True
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> str:
+    """Read an answer, so that its connection can be used again; return its first kilobyte."""
+    kept, size = b"", 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        kept += chunk[: KEPT_BYTES - len(kept)]
+        if size > MAX_ANSWER_BYTES:
+            response.close()
+            break
+    return kept.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Return what a Retry-After asks for, in seconds; None where it has none that is readable."""
+    if not retry_after:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        at = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

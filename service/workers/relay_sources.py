@@ -1,0 +1,55 @@
+"""What relays read: how a callback of the journal is routed, and what it is sent with."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+
+from service.dialects.routing import OTHER, Routing, route_cloud, route_onprem
+from service.settings import CloudAccountSettings, Settings
+from service.store.database import APP_MARK
+from service.store.relays import LogRow
+from service.workers.destinations import meta_signature
+from service.workers.relays import Source
+
+QUARANTINED = "quarantined"
+
+Route = Callable[[str, str, bytes], Routing]
+
+
+def of_callbacks(settings: Callable[[], Settings], epoch: str) -> Source:
+    """Return the journal as a source. `settings` returns those in force: secrets may change."""
+
+    @cache
+    def route_of(name: str) -> Route:
+        """Return how callbacks are routed that the journal has under this name."""
+        app = _app_of(settings(), name)
+        if app is None:
+            return partial(route_onprem, name)
+        return partial(route_cloud, settings().accounts_of(app))
+
+    def route(row: LogRow) -> Routing:
+        found = route_of(row.account)(row.content_type, row.content_encoding, row.body)
+        if row.state != QUARANTINED:
+            return found
+        # Of a callback that was read in part, what could be read counts too.
+        return Routing(found.kinds | {OTHER}, found.accounts, found.names, found.is_of_one)
+
+    def headers(row: LogRow, routing: Routing) -> Mapping[str, str]:
+        sent = {
+            "Ackgate-Account": ",".join(routing.accounts),
+            "Content-Type": row.content_type,
+            "Content-Encoding": row.content_encoding,
+        }
+        app = settings().apps.get(_app_of(settings(), row.account) or "")
+        if app is not None and app.app_secret is not None:
+            sent["X-Hub-Signature-256"] = meta_signature(app.secrets[0], row.body)
+        return {name: value for name, value in sent.items() if value}
+
+    return Source(route, headers, f"{epoch}.")
+
+
+def _app_of(settings: Settings, name: str) -> str | None:
+    """Return the app whose callbacks the journal has under a name; None for an account's own."""
+    if name.startswith(APP_MARK):
+        return name.removeprefix(APP_MARK)
+    account = settings.accounts.get(name)
+    return account.app if isinstance(account, CloudAccountSettings) else None
