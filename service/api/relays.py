@@ -165,14 +165,14 @@ def _is_visible(request: web.Request, relay: Relay) -> bool:
 
 
 async def _relay(relay: Relay) -> schemas.Relay:
-    counts, since = relay.counts(), await relay.behind_since()
+    counts = relay.counts()
     return {
         "name": relay.name,
         "source": relay.settings.source,
         "state": relay.state,
         "paused_by": relay.paused_by,
         "behind": relay.behind,
-        "behind_seconds": relay.age_of(since),
+        "behind_seconds": await relay.behind_seconds(),
         "retrying": counts[RowState.RETRYING],
         "waiting": counts[RowState.WAITING],
         "dead": counts[RowState.DEAD],

@@ -44,7 +44,7 @@ from service.workers.monitoring import (
     Subject,
     expected_of,
 )
-from service.workers.relay_sources import of_callbacks
+from service.workers.relay_sources import journal
 from service.workers.relays import Relay
 from service.workers.restore import Verifier
 
@@ -183,8 +183,10 @@ async def _add_relays(context: AppContext, stack: AsyncExitStack) -> None:
     sources = {name: relay.source for name, relay in configured.items()}
     await context.database.write(partial(ensure_relays, sources=sources))
     epoch = await context.database.read(epoch_of)
+    source = journal(context.database, lambda: context.settings, epoch)
+    await source.open()
+    context.ledger.listeners.append(source.note)
     for name, settings in configured.items():
-        source = of_callbacks(lambda: context.settings, epoch)
         relay = context.relays[name] = Relay(
             name,
             settings,

@@ -66,6 +66,7 @@ class Ledger:
         self._metrics = metrics
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
+        self._being_written = 0
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.listeners: list[Callable[[ChangeSet], None]] = []
@@ -80,6 +81,11 @@ class Ledger:
     def waiting(self) -> int:
         """How many commands wait to be written."""
         return len(self._queue)
+
+    @property
+    def unanswered(self) -> int:
+        """How many commands wait or are being written."""
+        return len(self._queue) + self._being_written
 
     @property
     def full(self) -> bool:
@@ -115,9 +121,12 @@ class Ledger:
         try:
             while self._queue:
                 await let_others_join(self._queue, MAX_ENTRIES)
-                await self._write(self._take())
+                batch = self._take()
+                self._being_written = len(batch)
+                await self._write(batch)
         finally:
             self._task = None
+            self._being_written = 0
 
     def _take(self) -> list[_Waiting]:
         batch = [self._queue.popleft()]

@@ -296,7 +296,7 @@ class UnitOfWork:
         if self._blocks:
             await transaction.run(self._put_blocks)
         changes.checks = self.checks
-        changes.journal_id = self._journal[-1].id or 0 if self._journal else 0
+        changes.journal = self._journal
         changes.acknowledged = list(self._acknowledged())
         return changes
 

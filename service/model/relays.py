@@ -78,11 +78,8 @@ class Entry:
     is_ready: bool = False
     delivered_before: int | None = None
     probed: int = 0
-
-    @property
-    def queues(self) -> frozenset[tuple[int, str]]:
-        """The queues that it stands in, one for each name; a replay has queues of its own."""
-        return frozenset((self.replay, name) for name in self.names)
+    queues: tuple[tuple[int, str], ...] = ()
+    """The queues that it stands in, one for each name; a replay has queues of its own."""
 
 
 @dataclass(slots=True)
@@ -144,10 +141,9 @@ class Schedule:
     def _enter(self, entry: Entry) -> None:
         """Let an entry stand in the queues of its users, and be sent once it is first in all."""
         self.replaying += entry.replay != 0
-        if not self.ordered:
-            entry.names = frozenset()
-        if entry.state is not None and not entry.is_of_one and entry.attempts:
-            entry.names = frozenset()  # one of several users that fails waits alone
+        # One of several users that has failed waits alone.
+        if self.ordered and (entry.is_of_one or not entry.attempts):
+            entry.queues = tuple((entry.replay, name) for name in entry.names)
         for name in entry.queues:
             self._queues.setdefault(name, deque()).append(entry)
         self._look_at(entry)
@@ -312,7 +308,7 @@ class Schedule:
 
     def _leave(self, entry: Entry) -> None:
         """Let an entry leave its queues, and look at who is first in them now."""
-        queues, entry.names = entry.queues, frozenset()
+        queues, entry.queues = entry.queues, ()
         for name in queues:
             queue = self._queues[name]
             queue.remove(entry)

@@ -340,6 +340,9 @@ class Metrics:
             _CALLS,
             ("relay",),
         )
+        self._deliveries: Callable[..., Counter] = cache(self.relay_deliveries.labels)
+        self._delivery_seconds: Callable[..., Histogram] = cache(self.relay_seconds.labels)
+        self._delivery_delay: Callable[..., Histogram] = cache(self.relay_delay.labels)
         self.relay_skipped = self._counter(
             "ackgate_relay_skipped_total",
             "Rows of the log that were deleted before they were delivered",
@@ -396,12 +399,12 @@ class Metrics:
 
     def observe_delivery(self, relay: str, result: str, seconds: float) -> None:
         """Observe one delivery of a relay."""
-        self.relay_deliveries.labels(relay, result).inc()
-        self.relay_seconds.labels(relay).observe(seconds)
+        self._deliveries(relay, result).inc()
+        self._delivery_seconds(relay).observe(seconds)
 
     def observe_delivery_delay(self, relay: str, seconds: float) -> None:
         """Observe how long after its arrival a callback was delivered at the first try."""
-        self.relay_delay.labels(relay).observe(seconds)
+        self._delivery_delay(relay).observe(seconds)
 
     def count_outcome(self, account: str, kind: str, outcome: str) -> None:
         """Count the outcome of a piece of leased work."""

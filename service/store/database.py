@@ -103,15 +103,15 @@ class ChangeSet:
 
     `users` are ids, `work` what is to be done and leased to nobody, by account and kind; `checks`
     the accounts with contact checks to be asked for at once. `acknowledged` has, for each identity
-    that was acknowledged, its account and how long (ms) it had been known. `journal_id` is the
-    newest callback that was appended, 0 where none was.
+    that was acknowledged, its account and how long (ms) it had been known. `journal` are the
+    callbacks that were appended.
     """
 
     users: set[int] = field(default_factory=set)
     work: set[tuple[str, Kind]] = field(default_factory=set)
     checks: set[str] = field(default_factory=set)
     acknowledged: list[tuple[str, int]] = field(default_factory=list)
-    journal_id: int = 0
+    journal: Sequence[JournalRow] = ()
 
 
 class Transaction(Protocol):

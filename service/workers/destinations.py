@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import aiohttp
@@ -25,7 +24,7 @@ KEPT_BYTES = 1024
 MAX_ANSWER_BYTES = 65_536
 """Of a longer answer no more is read, and its connection is closed."""
 LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
-"""What is raised on a kept connection that the other side has closed meanwhile."""
+"""What is raised where the other side has closed the connection meanwhile."""
 
 
 class Answer(NamedTuple):
@@ -59,8 +58,6 @@ class Destination:
         self._url = URL(settings.url.get_secret_value())
         self._keys = settings.keys
         self._own_headers = settings.sent_headers
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(_note_reuse)
         context = (
             ssl.create_default_context(cafile=str(settings.ca_file)) if settings.ca_file else True
         )
@@ -71,14 +68,14 @@ class Destination:
             headers={"User-Agent": "ackgate", "Accept-Encoding": "identity"},
             skip_auto_headers=("Content-Type",),
             timeout=aiohttp.ClientTimeout(total=settings.timeout_seconds),
-            trace_configs=[tracing],
             auto_decompress=False,
         )
 
     async def send(self, id_: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send a body, signed for this moment.
 
-        A kept connection that the other side closed is no failure: it is sent again at once, once.
+        A connection that the other side closed, as it may a kept one at any time, is no failure: it
+        is sent again at once, once.
         """
         timestamp = int(time.time())
         sent = {
@@ -90,22 +87,19 @@ class Destination:
         if self._keys:
             sent["webhook-signature"] = signature(self._keys, id_, timestamp, body)
         try:
-            reused: dict[str, bool] = {}
             try:
-                return await self._post(sent, body, reused)
+                return await self._post(sent, body)
+            except aiohttp.ClientConnectorError:
+                raise
             except LOST:
-                if not reused:
-                    raise
-                return await self._post(sent, body, {})
+                return await self._post(sent, body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             name = "time-out" if isinstance(error, TimeoutError) else type(error).__name__
             return Answer(None, f"no answer ({name})")
 
-    async def _post(
-        self, headers: Mapping[str, str], body: bytes, reused: dict[str, bool]
-    ) -> Answer:
+    async def _post(self, headers: Mapping[str, str], body: bytes) -> Answer:
         async with self._session.post(
-            self._url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=reused
+            self._url, data=body, headers=headers, allow_redirects=False
         ) as response:
             text = await _beginning(response)
             if 200 <= response.status < 300:  # noqa: PLR2004  the class of success
@@ -116,10 +110,6 @@ class Destination:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
-
-
-async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx["reused"] = True
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str:

@@ -5,18 +5,18 @@ from functools import cache, partial
 
 from service.dialects.routing import OTHER, Routing, route_cloud, route_onprem
 from service.settings import CloudAccountSettings, Settings
-from service.store.database import APP_MARK
+from service.store.database import APP_MARK, Database
 from service.store.relays import LogRow
 from service.workers.destinations import meta_signature
-from service.workers.relays import Source
+from service.workers.relay_log import Log
 
 QUARANTINED = "quarantined"
 
 Route = Callable[[str, str, bytes], Routing]
 
 
-def of_callbacks(settings: Callable[[], Settings], epoch: str) -> Source:
-    """Return the journal as a source. `settings` returns those in force: secrets may change."""
+def journal(database: Database, settings: Callable[[], Settings], epoch: str) -> Log:
+    """Return the journal as a log. `settings` returns those in force: secrets may change."""
 
     @cache
     def route_of(name: str) -> Route:
@@ -44,7 +44,7 @@ def of_callbacks(settings: Callable[[], Settings], epoch: str) -> Source:
             sent["X-Hub-Signature-256"] = meta_signature(app.secrets[0], row.body)
         return {name: value for name, value in sent.items() if value}
 
-    return Source(route, headers, f"{epoch}.")
+    return Log(database, route, headers, f"{epoch}.")
 
 
 def _app_of(settings: Settings, name: str) -> str | None:

@@ -3,15 +3,13 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
-from service.dialects.routing import Routing
 from service.ledger.ledger import Ledger
 from service.ledger.relays import SaveProgress
 from service.model.pace import Pace
@@ -20,64 +18,36 @@ from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import RelaySettings
 from service.store.database import SYNTHETIC, ChangeSet, Database, UnavailableError
-from service.store.relays import (
-    DeliveryRow,
-    LogRow,
-    RelayRow,
-    ReplayRow,
-    arrived_at,
-    delivery_rows,
-    log_row,
-    newest_id,
-    read_log,
-    relay_rows,
-    replay_rows,
-)
+from service.store.relays import DeliveryRow, ReplayRow, delivery_rows, relay_rows, replay_rows
 from service.workers.destinations import Answer, Destination
+from service.workers.relay_log import Log, Routed
 
-ROWS = 1000
-BYTES = 4_194_304
+ROWS, BYTES = 1000, 4_194_304
 """What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
-READ_ROWS, READ_BYTES = 200, 1_048_576
-"""What is read at once."""
 REPLAY_ROWS = 200
 """Rows of a replay that are under way at once."""
-OFF_LOOP_BYTES = 65_536
-"""Bodies above this are read off the event loop."""
+BUSY = 16
+"""Where so many commands wait to be committed, callbacks go first: see `BUSY_OPEN`."""
+BUSY_OPEN = 2
+"""Deliveries that a relay has open meanwhile."""
 SAVE_SECONDS = 1.0
 DATABASE_PAUSE_SECONDS = 1.0
 FINISH_SECONDS = 2.0
 """How long open deliveries may take once the service stops."""
 LOOK_SECONDS = 60.0
 """How long a relay waits at most where nothing is due, so that a clock that was set is noticed."""
-ROWS_A_TURN = 20
-"""Rows that are looked at before others have their turn on the event loop."""
-BUSY = 16
-"""Where so many commands wait to be written, a relay has one delivery open: callbacks go first."""
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What a relay needs to know of its log: how a row is routed, and what it is sent with.
-
-    `headers` are those that a row's kind of log adds. `ids` begins the ids of deliveries.
-    """
-
-    route: Callable[[LogRow], Routing]
-    headers: Callable[[LogRow, Routing], Mapping[str, str]]
-    ids: str
-
-
 class Relay:
-    """One relay. `status` says where it stands; `wake` has it look at what is new."""
+    """One relay. The properties say where it stands."""
 
     def __init__(
         self,
         name: str,
         settings: RelaySettings,
-        source: Source,
+        source: Log,
         *,
         ledger: Ledger,
         database: Database,
@@ -87,45 +57,42 @@ class Relay:
         self.settings = settings
         self.paused_by: str | None = None
         self.last_error: str | None = None
+        self.last_delivered_at: int | None = None
         self.skipped = 0
         self._source = source
         self._ledger = ledger
         self._database = database
         self._metrics = metrics
-        self._log = log.bind(relay=name)
+        self._accounts, self._kinds = frozenset(settings.accounts), frozenset(settings.kinds)
         self._destination = Destination(settings)
         self._pace = Pace(settings.max_in_flight, settings.rate_per_second)
         self._schedule = Schedule(0, settings.give_up_after_hours * 3600, settings.ordered)
         # What was read and is kept until it is delivered, by replay and id.
-        self._kept: dict[tuple[int, int], tuple[LogRow, Routing]] = {}
+        self._kept: dict[tuple[int, int], Routed] = {}
         self._bytes = 0
-        self._newest = 0
+        self._open = 0
+        self._stopping = False
         self._saved_position = 0
-        self._last_delivered_at: int | None = None
         self._replay: ReplayRow | None = None
         self._replay_ended = False
         self._unsaved_skipped = 0
         self._unsaved_pause: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
-        self._news, self._room, self._dirty = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._room, self._news, self._dirty = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def restore(self) -> None:
         """Find out how far it had come."""
         rows = await self._database.read(relay_rows)
         row = next(row for row in rows if row.name == self.name)
         stored = await self._database.read(partial(delivery_rows, relay=self.name))
-        self._take_over(row, stored)
-        self._newest = await self._database.read(newest_id)
+        self._schedule.read_up_to = self._saved_position = row.position
+        next_delivery = max((one.id for one in stored), default=0) + 1
+        self._schedule.restore(map(self._entry_of, stored), next_delivery)
+        self.last_delivered_at, self.skipped = row.last_delivered_at, row.skipped
+        self.paused_by = row.paused_by
         replays = await self._database.read(partial(replay_rows, relay=self.name))
         self._replay = replays[0] if replays else None
-
-    def _take_over(self, row: RelayRow, stored: list[DeliveryRow]) -> None:
-        schedule = self._schedule
-        schedule.read_up_to = self._saved_position = row.position
-        schedule.restore(map(self._entry_of, stored), max((r.id for r in stored), default=0) + 1)
-        self._last_delivered_at, self.skipped = row.last_delivered_at, row.skipped
-        self.paused_by = row.paused_by
 
     def start(self) -> None:
         """Begin to read and to send."""
@@ -144,9 +111,8 @@ class Relay:
                 log.exception("a relay failed", relay=self.name)
             await asyncio.sleep(DATABASE_PAUSE_SECONDS)
 
-    def _on_commit(self, commit: ChangeSet) -> None:
-        if commit.journal_id:
-            self._newest = commit.journal_id
+    def _on_commit(self, _: ChangeSet) -> None:
+        if self._schedule.read_up_to < self._source.newest:
             self._room.set()
 
     # Reading.
@@ -159,26 +125,25 @@ class Relay:
                 continue
             await _wait(self._room, LOOK_SECONDS)
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._schedule.entries) < ROWS and self._bytes < BYTES
+
     async def _read_on(self) -> bool:
         """Read the next rows of the log; return whether there were any."""
-        schedule = self._schedule
-        has_room = len(schedule.entries) < ROWS and self._bytes < BYTES
-        if not has_room or schedule.read_up_to >= self._newest:
+        schedule, newest = self._schedule, self._source.newest
+        if not self._has_room or schedule.read_up_to >= newest:
             return False
-        rows = await self._database.read(
-            partial(read_log, after=schedule.read_up_to, rows=READ_ROWS, size=READ_BYTES)
-        )
-        for count, row in enumerate(rows):
-            if count % ROWS_A_TURN == 0:
-                await asyncio.sleep(0)
-            routing = await self._wanted(row)
-            if routing is None:
-                schedule.skip(row.id)
+        found = await self._source.read(schedule.read_up_to)
+        now = time.monotonic()
+        for routed in found:
+            if self._wants(routed):
+                self._keep(0, routed)
+                schedule.add(_entry(routed, now))
             else:
-                self._keep(0, row, routing)
-                schedule.add(_entry(row, routing, time.monotonic()))
-        if not rows:
-            schedule.skip(self._newest)
+                schedule.skip(routed.row.id)
+        if not found:
+            schedule.skip(newest)
         self._news.set()
         self._dirty.set()
         return True
@@ -188,53 +153,38 @@ class Relay:
         replay, schedule = self._replay, self._schedule
         if replay is None or self._replay_ended or schedule.replaying >= REPLAY_ROWS:
             return False
-        rows = await self._database.read(
-            partial(
-                read_log,
-                after=replay.position,
-                rows=REPLAY_ROWS,
-                size=READ_BYTES,
-                until=replay.until_id,
-            )
-        )
-        for row in rows:
-            routing = await self._wanted(row)
-            if routing is not None:
-                self._keep(replay.id, row, routing)
-                entry = _entry(row, routing, time.monotonic())
-                entry.replay = replay.id
-                schedule.add_replayed(entry)
-        self._replay_ended = not rows
-        if rows:
-            self._replay = replay._replace(position=rows[-1].id)
+        found = await self._source.read(replay.position, replay.until_id)
+        for routed in filter(self._wants, found):
+            self._keep(replay.id, routed)
+            schedule.add_replayed(_entry(routed, time.monotonic(), replay.id))
+        self._replay_ended = not found
+        if found:
+            self._replay = replay._replace(position=found[-1].row.id)
         self._news.set()
         self._dirty.set()
         return True
 
-    async def _wanted(self, row: LogRow) -> Routing | None:
-        """Return how a row is routed, if it is to be passed on."""
-        if row.state == SYNTHETIC:
-            return None
-        if len(row.body) > OFF_LOOP_BYTES:
-            routing = await asyncio.to_thread(self._source.route, row)
-        else:
-            routing = self._source.route(row)
-        settings = self.settings
-        if settings.accounts and not set(settings.accounts) & set(routing.accounts):
-            return None
-        if settings.kinds and not set(settings.kinds) & routing.kinds:
-            return None
-        return routing
+    def _wants(self, routed: Routed) -> bool:
+        """Return whether any part of it is asked for: it goes whole. What doctor sends never is."""
+        if routed.row.state == SYNTHETIC:
+            return False
+        routing = routed.routing
+        if self._accounts and self._accounts.isdisjoint(routing.accounts):
+            return False
+        return not self._kinds or not self._kinds.isdisjoint(routing.kinds)
 
-    def _keep(self, replay: int, row: LogRow, routing: Routing) -> None:
-        self._kept[replay, row.id] = row, routing
-        self._bytes += len(row.body)
+    def _keep(self, replay: int, routed: Routed) -> None:
+        self._kept[replay, routed.row.id] = routed
+        self._bytes += len(routed.row.body)
 
     def _drop(self, entry: Entry) -> None:
         """Let go of what was read for an entry."""
         kept = self._kept.pop((entry.replay, entry.log_id), None)
-        if kept is not None:
-            self._bytes -= len(kept[0].body)
+        if kept is None:
+            return
+        self._bytes -= len(kept.row.body)
+        is_behind = self._schedule.read_up_to < self._source.newest
+        if self._replay is not None or (is_behind and len(self._schedule.entries) < ROWS // 2):
             self._room.set()
 
     # Sending.
@@ -243,68 +193,85 @@ class Relay:
         """Begin deliveries, whenever there is something to send and it may be sent."""
         while True:
             self._news.clear()
-            await _wait(self._news, self._begin())
+            while (entry := self._next()) is not None:
+                task = asyncio.create_task(self._work(entry))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            await _wait(self._news, self._seconds_to_wait())
 
-    def _begin(self) -> float:
-        """Begin what may be sent now; return the seconds until the next look."""
-        pace, schedule, now = self._pace, self._schedule, time.monotonic()
-        if self.paused_by is not None:
-            return LOOK_SECONDS
-        while pace.may_begin(len(self._tasks), now):
-            if self._tasks and self._ledger.waiting >= BUSY:
-                return LOOK_SECONDS  # the delivery that is open ends first
-            entry = schedule.take_probe(now) if pace.is_backing_off else schedule.take(now)
-            if entry is None:
-                due_at = schedule.next_at()
-                return LOOK_SECONDS if due_at is None else max(0.0, due_at - now)
+    def _next(self) -> Entry | None:
+        """Return what may be sent now, and count it as open; None where nothing may."""
+        pace, now = self._pace, time.monotonic()
+        is_busy = self._open >= BUSY_OPEN and self._ledger.unanswered >= BUSY
+        if self._stopping or self.paused_by is not None:
+            return None
+        if is_busy or not pace.may_begin(self._open, now):
+            return None
+        take = self._schedule.take_probe if pace.is_backing_off else self._schedule.take
+        entry = take(now)
+        if entry is not None:
             pace.begin(now)
-            task = asyncio.create_task(self._deliver(entry))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        next_at = pace.next_at()
-        return next_at - now if next_at > now else LOOK_SECONDS
+            self._open += 1
+        return entry
+
+    def _seconds_to_wait(self) -> float:
+        """Return the seconds until something is due, as far as time alone is in its way."""
+        due_at, now = self._schedule.next_at(), time.monotonic()
+        if due_at is None or self.paused_by is not None:
+            return LOOK_SECONDS
+        if self._pace.is_backing_off:
+            due_at = 0.0  # a probe is taken before it is due
+        seconds = max(due_at, self._pace.next_at()) - now
+        # Where it is due already, a delivery that ends is waited for.
+        return min(seconds, LOOK_SECONDS) if seconds > 0 else LOOK_SECONDS
+
+    async def _work(self, entry: Entry | None) -> None:
+        """Deliver one after another, for as long as there is something that may be sent."""
+        while entry is not None:
+            try:
+                await self._deliver(entry)
+            except UnavailableError:
+                self._put_back(entry)
+            except asyncio.CancelledError:
+                self._put_back(entry)
+                raise
+            except Exception:
+                log.exception("a delivery failed", relay=self.name)
+                self._put_back(entry)
+            finally:
+                self._open -= 1
+                self._dirty.set()
+            if self._pace.may_begin(self._open + 1, time.monotonic()):
+                self._news.set()
+            entry = self._next()
+        self._news.set()
+
+    def _put_back(self, entry: Entry) -> None:
+        entry.due_at = time.monotonic() + DATABASE_PAUSE_SECONDS
+        self._schedule.put_back(entry)
 
     async def _deliver(self, entry: Entry) -> None:
-        try:
-            found = self._kept.get((entry.replay, entry.log_id)) or await self._load(entry)
-            if found is None:
-                self._schedule.forget(entry)
-                self._skip(1)
-            else:
-                await self._send_one(entry, *found)
-        except Exception as error:
-            if not isinstance(error, UnavailableError):
-                log.exception("a delivery failed", relay=self.name)
-            entry.due_at = time.monotonic() + DATABASE_PAUSE_SECONDS
-            self._schedule.put_back(entry)
-        except asyncio.CancelledError:
-            self._schedule.put_back(entry)
-            raise
-        finally:
-            if task := asyncio.current_task():
-                self._tasks.discard(task)
-            self._dirty.set()
-            self._news.set()
-
-    async def _load(self, entry: Entry) -> tuple[LogRow, Routing] | None:
-        row = await self._database.read(partial(log_row, id_=entry.log_id))
-        return None if row is None else (row, self._source.route(row))
-
-    async def _send_one(self, entry: Entry, row: LogRow, routing: Routing) -> None:
-        id_ = f"{self._source.ids}{row.id}"
+        """Send what an entry stands for, and note what came of it."""
+        kept = self._kept.get((entry.replay, entry.log_id))
+        found = kept or await self._source.row(entry.log_id)
+        if found is None:
+            self._schedule.forget(entry)
+            self._skip(1)
+            return
+        row, id_ = found.row, f"{self._source.ids}{entry.log_id}"
         headers = {
             "Ackgate-Received-At": rfc3339(row.at),
             "Ackgate-Attempt": str(entry.attempts + 1),
-            **self._source.headers(row, routing),
+            **self._source.headers(row, found.routing),
         }
         if entry.replay:
             headers["Ackgate-Replay-Of"] = id_
             id_ = f"{id_}.{entry.replay}"
         began = time.monotonic()
         answer = await self._destination.send(id_, headers, row.body)
-        self._record(entry, row, answer, began)
+        self._record(entry, row.at, answer, began)
 
-    def _record(self, entry: Entry, row: LogRow, answer: Answer, began: float) -> None:
+    def _record(self, entry: Entry, arrived: int, answer: Answer, began: float) -> None:
         """Note what came of a delivery."""
         now, chance, result = time.monotonic(), random.random(), result_of(answer.status)  # noqa: S311  spreads retries
         entry.last_status, entry.last_error, entry.answer = answer.status, answer.error, answer.text
@@ -316,10 +283,10 @@ class Relay:
         self._schedule.record(entry, result, now, chance, is_down=is_down)
         self._metrics.observe_delivery(self.name, result, now - began)
         if result is Result.DELIVERED:
-            self._last_delivered_at = self._ledger.clock()
-            age = self._last_delivered_at - row.at
+            self.last_delivered_at = self._ledger.clock()
             if entry.attempts == 1 and not entry.replay:
-                self._metrics.observe_delivery_delay(self.name, max(0.0, age / 1000))
+                seconds = (self.last_delivered_at - arrived) / 1000
+                self._metrics.observe_delivery_delay(self.name, max(0.0, seconds))
             self._drop(entry)
         else:
             self.last_error = answer.error
@@ -338,7 +305,7 @@ class Relay:
     def pause(self, by: str) -> None:
         """Send nothing more; `by` is who says so, or why the relay does it by itself."""
         if self.paused_by is None:
-            self._log.warning("a relay is paused", by=by)
+            log.warning("a relay is paused", relay=self.name, by=by)
             self.paused_by = self._unsaved_pause = by
             self._dirty.set()
 
@@ -380,15 +347,10 @@ class Relay:
         return self._schedule.position
 
     @property
-    def last_delivered_at(self) -> int | None:
-        """When (Unix ms) the last delivery was answered with success."""
-        return self._last_delivered_at
-
-    @property
     def behind(self) -> int:
         """How many rows of the log are neither delivered, nor passed over, nor have a row."""
         schedule = self._schedule
-        return max(0, self._newest - schedule.read_up_to) + len(schedule.entries)
+        return max(0, self._source.newest - schedule.read_up_to) + len(schedule.entries)
 
     def counts(self) -> dict[RowState, int]:
         """Return how many rows there are by state."""
@@ -398,20 +360,15 @@ class Relay:
                 counts[entry.state] += 1
         return counts
 
-    async def behind_since(self) -> int | None:
-        """Return when (Unix ms) the oldest row arrived that it is behind with; None if with none.
+    async def behind_seconds(self) -> float:
+        """Return the age (s) of the oldest row that it is behind with; 0 if with none.
 
         Raises UnavailableError.
         """
         if not self.behind:
-            return None
-        first = self._kept.get((0, self._schedule.position + 1))
-        if first is not None:
-            return first[0].at
-        return await self._database.read(partial(arrived_at, after=self.position))
-
-    def age_of(self, at: int | None) -> float:
-        """Return how long ago (s) something arrived; 0 for nothing."""
+            return 0.0
+        first = self._kept.get((0, self.position + 1))
+        at = first.row.at if first else await self._source.arrived_after(self.position)
         return 0.0 if at is None else max(0.0, (self._ledger.clock() - at) / 1000)
 
     # Keeping what was done.
@@ -431,12 +388,12 @@ class Relay:
         schedule.changed.clear()
         schedule.ended.clear()
         for entry in changed.values():
-            if not entry.is_open:
+            if not entry.is_open and entry.attempts:
                 self._drop(entry)
         command = SaveProgress(
             self.name,
             schedule.position,
-            self._last_delivered_at,
+            self.last_delivered_at,
             [self._row_of(entry) for entry in changed.values()],
             ended,
             self._replay,
@@ -467,6 +424,7 @@ class Relay:
 
     async def stop(self) -> None:
         """Read and send nothing more."""
+        self._stopping = True
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -489,7 +447,6 @@ class Relay:
     def _entry_of(self, row: DeliveryRow) -> Entry:
         """Return the entry of a stored row; times of the wall clock become those of ours."""
         ahead = time.monotonic() - self._ledger.clock() / 1000
-        gives_up = None if row.gives_up_at is None else row.gives_up_at / 1000 + ahead
         return Entry(
             row.log_id,
             frozenset(row.kinds),
@@ -500,7 +457,7 @@ class Relay:
             RowState(row.state),
             row.attempts,
             row.due_at / 1000 + ahead,
-            gives_up,
+            None if row.gives_up_at is None else row.gives_up_at / 1000 + ahead,
             row.last_status,
             row.last_error,
             row.answer,
@@ -508,7 +465,7 @@ class Relay:
 
     def _row_of(self, entry: Entry) -> DeliveryRow:
         ahead = self._ledger.clock() / 1000 - time.monotonic()
-        gives_up = None if entry.gives_up_at is None else round((entry.gives_up_at + ahead) * 1000)
+        gives_up = entry.gives_up_at
         return DeliveryRow(
             self.name,
             entry.delivery or 0,
@@ -517,7 +474,7 @@ class Relay:
             str(entry.state),
             entry.attempts,
             round((entry.due_at + ahead) * 1000),
-            gives_up,
+            None if gives_up is None else round((gives_up + ahead) * 1000),
             sorted(entry.kinds),
             sorted(entry.names),
             entry.is_of_one,
@@ -527,8 +484,9 @@ class Relay:
         )
 
 
-def _entry(row: LogRow, routing: Routing, now: float) -> Entry:
-    return Entry(row.id, routing.kinds, routing.names, routing.is_of_one, due_at=now)
+def _entry(routed: Routed, now: float, replay: int = 0) -> Entry:
+    row, routing = routed
+    return Entry(row.id, routing.kinds, routing.names, routing.is_of_one, replay=replay, due_at=now)
 
 
 def rfc3339(at: int) -> str:

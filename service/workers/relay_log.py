@@ -1,0 +1,115 @@
+"""The log that relays read: the newest rows from memory, what is older from the database."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import dropwhile, islice
+from typing import NamedTuple
+
+from service.dialects.routing import Routing
+from service.store.database import ChangeSet, Database
+from service.store.relays import LogRow, arrived_at, log_row, newest_id, read_log
+
+TAIL_ROWS, TAIL_BYTES = 1000, 4_194_304
+"""What is kept of the newest rows, at most: rows, and bytes of their bodies."""
+READ_ROWS, READ_BYTES = 200, 1_048_576
+"""What is read at once."""
+ROWS_A_TURN = 20
+"""Rows that are routed before others have their turn on the event loop."""
+OFF_LOOP_BYTES = 65_536
+"""Bodies above this are routed off the event loop."""
+
+Route = Callable[[LogRow], Routing]
+Headers = Callable[[LogRow, Routing], Mapping[str, str]]
+
+
+class Routed(NamedTuple):
+    """A row, and what a relay needs to know of it."""
+
+    row: LogRow
+    routing: Routing
+
+
+class Log:
+    """One log. `newest` is the id of its newest row.
+
+    `headers` are what a row is sent with besides, and `ids` begins the ids of deliveries. Relays
+    that keep up are handed the rows as they are committed, each read and routed once for all.
+    """
+
+    def __init__(self, database: Database, route: Route, headers: Headers, ids: str) -> None:
+        self.headers = headers
+        self.ids = ids
+        self.newest = 0
+        self._database = database
+        self._route = route
+        self._tail: deque[LogRow] = deque()
+        self._tail_bytes = 0
+        self._tail_after = 0
+        self._routings: dict[int, Routing] = {}
+
+    async def open(self) -> None:
+        """Find out where the log ends."""
+        self.newest = self._tail_after = await self._database.read(newest_id)
+
+    def note(self, commit: ChangeSet) -> None:
+        """Take the rows that a commit has appended."""
+        for row in commit.journal:
+            if row.id is None:
+                continue
+            taken = LogRow(
+                row.id,
+                row.account,
+                row.received_at,
+                row.state,
+                row.content_type,
+                row.content_encoding,
+                row.body,
+            )
+            self._tail.append(taken)
+            self._tail_bytes += len(taken.body)
+            self.newest = taken.id
+        while self._tail and (len(self._tail) > TAIL_ROWS or self._tail_bytes > TAIL_BYTES):
+            gone = self._tail.popleft()
+            self._tail_bytes -= len(gone.body)
+            self._tail_after = gone.id
+            self._routings.pop(gone.id, None)
+
+    async def read(self, after: int, until: int | None = None) -> Sequence[Routed]:
+        """Return the next rows after an id, at most up to another. Raises UnavailableError."""
+        rows: list[LogRow]
+        if until is None and after >= self._tail_after:
+            behind = dropwhile(lambda row: row.id <= after, self._tail)
+            rows = list(islice(behind, READ_ROWS))
+        else:
+            rows = await self._database.read(
+                partial(read_log, after=after, rows=READ_ROWS, size=READ_BYTES, until=until)
+            )
+        found = []
+        for count, row in enumerate(rows):
+            if count % ROWS_A_TURN == ROWS_A_TURN - 1:
+                await asyncio.sleep(0)
+            found.append(Routed(row, await self._routing_of(row)))
+        return found
+
+    async def row(self, id_: int) -> Routed | None:
+        """Return one row, if it is still kept. Raises UnavailableError."""
+        row = await self._database.read(partial(log_row, id_=id_))
+        return None if row is None else Routed(row, await self._routing_of(row))
+
+    async def arrived_after(self, id_: int) -> int | None:
+        """Return when (Unix ms) the first row after an id arrived. Raises UnavailableError."""
+        return await self._database.read(partial(arrived_at, after=id_))
+
+    async def _routing_of(self, row: LogRow) -> Routing:
+        known = self._routings.get(row.id)
+        if known is not None:
+            return known
+        if len(row.body) > OFF_LOOP_BYTES:
+            found = await asyncio.to_thread(self._route, row)
+        else:
+            found = self._route(row)
+        if row.id > self._tail_after:
+            self._routings[row.id] = found
+        return found
