@@ -202,7 +202,7 @@ class Schedule:
         self, entry: Entry, result: Result, now: float, chance: float, *, is_down: bool
     ) -> None:
         """Note what came of a delivery. `is_down` is whether the destination seems to be down."""
-        entry.is_open = False
+        # It counts as open until its due time is settled: others that leave look at who is next.
         entry.attempts += 1
         if result is Result.DELIVERED:
             self.delivered += 1
@@ -231,7 +231,7 @@ class Schedule:
                 entry.gives_up_at = now + self.give_up_seconds
             elif now >= entry.gives_up_at and not is_down:
                 self._die(entry)
-                return
+        entry.is_open = False
         self._look_at(entry)
 
     def put_back(self, entry: Entry) -> None:

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.acceptance.conftest import (
@@ -196,8 +197,6 @@ async def test_one_that_refuses_statuses_alone_holds_up_no_messages(install: Any
 
 
 async def test_retry_after_is_obeyed(install: Any) -> None:
-    from aiohttp import web
-
     times: list[float] = []
 
     def answer(_: Delivery) -> web.Response:
@@ -296,8 +295,6 @@ async def test_a_connection_that_the_destination_closed_is_no_failure(install: A
 
 
 async def test_redirects_are_not_followed(install: Any) -> None:
-    from aiohttp import web
-
     other = Sink()
     await other.open()
     try:
