@@ -29,9 +29,6 @@ from service.workers.restore import Verifier
 
 log = structlog.get_logger(__name__)
 
-LOW_DISK_BYTES = 268_435_456
-"""Below this a warning: a few times the write-ahead log and the bodies that are being received."""
-
 CREATED_DETAIL = "a start made a new database: who was held or blocked before is not known to it"
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
-from service.api.context import LOW_DISK_BYTES, AppContext, app_context
+from service.api.context import AppContext, app_context
 from service.model.budget import Usage
+from service.observability.metrics import Metrics
 from service.store.accounts import account_rows
 from service.store.contacts import open_checks, usage
 from service.store.database import UnavailableError
@@ -18,6 +19,8 @@ from service.store.retention import oldest_entry
 from service.store.users import count_states, oldest_pending
 from service.whatsapp.http import Reachability
 from service.workers.monitoring import Inspector
+from service.workers.relays import STATES, Relay
+from service.workers.retention import LOW_DISK_BYTES
 
 MEBIBYTE = 1_048_576
 OVERDUE_MS = 60_000
@@ -201,8 +204,19 @@ async def _count(context: AppContext, now: int) -> None:
         shown.budget_used.labels(name).set(context.checkers[name].budget.used(used))
         shown.budget_checks.labels(name).set(used.checks)
         shown.budget_messages.labels(name).set(used.messages)
+    for relay in context.relays.values():
+        await _show_relay(shown, relay)
     shown.outbox.clear()
     shown.overdue.clear()
     for (account, kind), backlog in work.items():
         shown.outbox.labels(account, kind.value).set(backlog.waiting)
         shown.overdue.labels(account, kind.value).set(_age(now, backlog.oldest_due or now))
+
+
+async def _show_relay(shown: Metrics, relay: Relay) -> None:
+    shown.relay_behind.labels(relay.name).set(relay.behind)
+    shown.relay_behind_seconds.labels(relay.name).set(await relay.behind_seconds())
+    for row_state, count in relay.counts().items():
+        shown.relay_rows.labels(relay.name, row_state.value).set(count)
+    for relay_state in STATES:
+        shown.relay_state.labels(relay.name, relay_state).set(relay.state == relay_state)

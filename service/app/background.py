@@ -65,7 +65,11 @@ class BackgroundTasks:
         self._run(self.upkeep.run())
         self._run(self._heartbeat.run())
         retention = Retention(
-            context.settings.retention, context.ledger, context.database, context.metrics
+            context.settings.retention,
+            context.ledger,
+            context.database,
+            context.metrics,
+            context.relays.values(),
         )
         if retention.wanted:
             self._run(retention.run())

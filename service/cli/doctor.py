@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from service.api.context import LOW_DISK_BYTES
+from service.workers.retention import LOW_DISK_BYTES
 from service.cli.account_checks import check_callbacks, check_client, check_number
 from service.cli.endpoint_checks import Check, check_endpoint, check_endpoint_of_app
 from service.cli.options import AsJson, Config, loaded

@@ -16,6 +16,7 @@ from sqlalchemy.engine import AdaptedConnection
 from service.store.schema import journal, message_recipients
 
 QUARANTINED = "quarantined"
+MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,15 @@ class Limits:
     """What is too old: what arrived before these times (Unix ms); 0 keeps for ever.
 
     What is quarantined has a limit of its own. What claims to have arrived after `now` is stepped
-    over: the clock was wrong then.
+    over: the clock was wrong then. What relays still need, from the id `held_from` on, stays until
+    it arrived before `held`.
     """
 
     now: int
     applied: int
     quarantined: int
+    held_from: int = MAX_ID
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,10 @@ def _chunk(
     last, seen = after, 0
     found = connection.execute(query).all()
     for id_, received_at, state, length in found:
-        if before <= received_at <= limits.now or (ids and seen + length > size):
-            return Chunk(tuple(ids), last, more=received_at < before)
+        is_held = id_ >= limits.held_from and received_at >= limits.held
+        is_young = before <= received_at <= limits.now
+        if is_young or is_held or (ids and seen + length > size):
+            return Chunk(tuple(ids), last, more=received_at < before and not is_held)
         last = id_
         if received_at < before and (state == QUARANTINED) == quarantined:
             ids.append(id_)
@@ -90,7 +96,8 @@ def delete_entries(connection: Connection, ids: Sequence[int], limits: Limits) -
     gone = or_(
         and_(~is_quarantined, old < limits.applied), and_(is_quarantined, old < limits.quarantined)
     )
-    return connection.execute(delete(journal).where(journal.c.id.in_(ids), gone)).rowcount
+    held = and_(journal.c.id >= limits.held_from, old >= limits.held)
+    return connection.execute(delete(journal).where(journal.c.id.in_(ids), gone, ~held)).rowcount
 
 
 def forget_recipients(connection: Connection, before: int, limit: int) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +21,8 @@ from service.store.database import SYNTHETIC, ChangeSet, Database, UnavailableEr
 from service.store.relays import DeliveryRow, ReplayRow, delivery_rows, relay_rows, replay_rows
 from service.workers.destinations import Answer, Destination
 from service.workers.relay_log import Log, Routed
+
+STATES = ("running", "backing_off", "paused")
 
 ROWS, BYTES = 1000, 4_194_304
 """What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
@@ -296,6 +298,9 @@ class Relay:
             self.pause("too_many_rows")
 
     def _skip(self, count: int) -> None:
+        if count == 0:
+            return
+        self._dirty.set()
         self.skipped += count
         self._unsaved_skipped += count
         self._metrics.relay_skipped.labels(self.name).inc(count)
@@ -370,6 +375,18 @@ class Relay:
         first = self._kept.get((0, self.position + 1))
         at = first.row.at if first else await self._source.arrived_after(self.position)
         return 0.0 if at is None else max(0.0, (self._ledger.clock() - at) / 1000)
+
+    @property
+    def needs_from(self) -> int:
+        """The id from which on it needs the log: for what it has not delivered, dead or not."""
+        needed = [entry.log_id for entry in self._schedule.rows.values()]
+        if self._replay is not None:
+            needed.append(self._replay.position + 1)
+        return min([self.position + 1, *needed])
+
+    def lose(self, ids: Sequence[int]) -> None:
+        """Note that rows were deleted from the log; those that it never read are counted."""
+        self._skip(sum(1 for id_ in ids if id_ > self._schedule.read_up_to))
 
     # Keeping what was done.
 

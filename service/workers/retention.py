@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -14,6 +14,7 @@ from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
 from service.store.database import Database, UnavailableError
 from service.store.retention import (
+    MAX_ID,
     Chunk,
     Limits,
     delete_entries,
@@ -36,6 +37,8 @@ SHARE = 0.1
 SHORTEST_PAUSE_SECONDS = 0.01
 WALKS_ANEW = 24
 JUMP_SECONDS = 3600.0
+LOW_DISK_BYTES = 268_435_456
+"""Below this a warning: a few times the write-ahead log and the bodies that are being received."""
 
 DAY_MS = 86_400_000
 T = TypeVar("T")
@@ -44,8 +47,19 @@ Look = Callable[[Connection, Limits, int, int, int], Chunk]
 log = structlog.get_logger(__name__)
 
 
+class Reader(Protocol):
+    """What reads the journal, and may still need some of it."""
+
+    @property
+    def needs_from(self) -> int:
+        """The id from which on it needs the journal."""
+
+    def lose(self, ids: Sequence[int]) -> None:
+        """Note that entries were deleted, whether it needs them or not."""
+
+
 class Retention:
-    """Looks every hour for what is too old."""
+    """Looks every hour for what is too old. `readers` may hold some of it for a while longer."""
 
     def __init__(
         self,
@@ -53,7 +67,9 @@ class Retention:
         ledger: Ledger,
         database: Database,
         metrics: Metrics,
+        readers: Collection[Reader] = (),
     ) -> None:
+        self._readers = readers
         self._settings = settings
         self._database = database
         self._metrics = metrics
@@ -86,7 +102,13 @@ class Retention:
             log.warning("the clock was set forward: nothing is deleted before the next look")
             return 0
         days, apart = self._settings.journal_days, self._settings.quarantined_days
-        limits = Limits(now, _before(now, days), _before(now, apart))
+        limits = Limits(
+            now,
+            _before(now, days),
+            _before(now, apart),
+            await self._held_from(),
+            _before(now, self._settings.relay_days),
+        )
         # What was replayed since, and is no longer quarantined, lies behind the walk.
         if self._passes % WALKS_ANEW == 0:
             self._walked = 0
@@ -99,6 +121,12 @@ class Retention:
         if pages:
             log.info("gave space back", pages=pages)
         return deleted + scattered
+
+    async def _held_from(self) -> int:
+        """Return the id from which on readers hold the journal; none do where the disk is low."""
+        if await self._database.free_bytes() < LOW_DISK_BYTES:
+            return MAX_ID
+        return min((reader.needs_from for reader in self._readers), default=MAX_ID)
 
     def _jumped(self, now: int) -> bool:
         """Return whether the clock ran ahead of the time that really passed."""
@@ -117,6 +145,8 @@ class Retention:
                 gone = await self._write(partial(delete_entries, ids=chunk.ids, limits=limits))
                 self._metrics.journal_deleted.inc(gone)
                 deleted += gone
+                for reader in self._readers:
+                    reader.lose(chunk.ids)
             after = chunk.last
             if not chunk.more:
                 return deleted, after
