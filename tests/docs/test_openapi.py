@@ -1,6 +1,7 @@
 """The description of the API: checked in as it is made, and whole."""
 
 import json
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,20 @@ each_operation = pytest.mark.parametrize(
 def test_the_description_that_is_checked_in_is_the_one_that_is_made() -> None:
     file = ROOT / "docs/openapi.json"
     assert json.loads(file.read_text(encoding="utf-8")) == DESCRIBED, "run 'make openapi'"
+
+
+def test_schemathesis_lets_pass_only_what_the_description_lists() -> None:
+    """What isn't said of an operation there is a failure, of valid data as of any other."""
+    text = (ROOT / "tests/clients/schemathesis.toml").read_text(encoding="utf-8")
+    config = tomllib.loads(text)
+    of = {operation["operationId"]: operation for _, operation in OPERATIONS}
+    usual = set(config["checks"]["positive_data_acceptance"]["expected-statuses"])
+    assert not usual & {"422", "429"}
+    for one in config["operations"]:
+        named = one["include-operation-id"]
+        expected = one["checks"]["positive_data_acceptance"]["expected-statuses"]
+        for name in [named] if isinstance(named, str) else named:
+            assert {"422", "429"} & {*expected} <= of[name]["responses"].keys(), name
 
 
 def references(value: Any) -> Iterator[str]:
