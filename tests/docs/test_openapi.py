@@ -1,6 +1,7 @@
 """The description of the API: checked in as it is made, and whole."""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -122,6 +123,13 @@ def test_every_kind_of_problem_has_an_example_in_the_description() -> None:
 
 def test_the_usual_kind_of_each_status_has_that_status() -> None:
     assert all(KINDS[kind].status == status for status, kind in USUAL.items())
+
+
+def test_the_page_tells_the_length_of_a_text_in_characters_and_the_bounds_of_a_number() -> None:
+    page = make(DESCRIBED).docs
+    assert "<td>string, 1 to 2000 characters or null</td>" in page
+    assert "<td>number, from 0, to 60</td>" in page
+    assert not re.search("string, at (least|most) [0-9]+", page)
 
 
 def test_the_page_shows_every_operation_and_schema_and_needs_nothing_from_elsewhere() -> None:
