@@ -95,7 +95,7 @@ class Reply:
     @property
     def ok(self) -> bool:
         """Whether the status is a 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004  the class of success
+        return self.status in range(200, 300)
 
     @property
     def is_json(self) -> bool:
