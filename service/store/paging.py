@@ -5,7 +5,7 @@ list of several parts takes the next row from whichever has it, so two indexes d
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     CTE,
@@ -20,6 +20,8 @@ from sqlalchemy import (
     tuple_,
     values,
 )
+
+R = TypeVar("R", bound=tuple[Any, ...])
 
 FIRST = -(1 << 62)
 """A time before every other."""
@@ -88,20 +90,24 @@ def _rows(name: str, texts: Collection[str | None]) -> CTE:
     return values(column(name, Text)).data([(text,) for text in texts]).cte(f"{name}s")
 
 
-def ids_of(
+def in_order_of_ids(
     connection: Connection,
-    index: tuple[Column[Any], Column[Any], Column[Any]],
+    query: Select[R],
+    index: tuple[Column[Any], Column[Any], Column[int]],
     wanted: tuple[str | None, str | None],
     after: int,
     limit: int,
-    within: Collection[str] | None = None,
-) -> list[int]:
-    """Return the first ids after one, of rows of an account, of a kind, or of both.
+    within: Collection[str] | None,
+) -> Select[R]:
+    """Return a query with the first rows after an id, of an account, of a kind, or of both alone.
 
     The columns are account, kind and id, and there is an index of them in this order. `within` are
     the accounts that may be among them; None for all, and for rows of no account.
     """
-    account, kind, _ = index
+    account, kind, id_ = index
+    query = query.order_by(id_).limit(limit)
+    if wanted == (None, None) and within is None:
+        return query.where(id_ > after)
     accounts = [None, *distinct(connection, account)] if wanted[0] is None else [wanted[0]]
     if within is not None:
         accounts = [of for of in accounts if of in within]
@@ -109,4 +115,4 @@ def ids_of(
         kinds = {wanted[1]}
     else:
         kinds = {what for of in accounts for what in distinct(connection, kind, account == of)}
-    return first_ids(connection, index, accounts, sorted(kinds), (after,), limit)
+    return query.where(id_.in_(first_ids(connection, index, accounts, kinds, (after,), limit)))

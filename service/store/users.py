@@ -25,7 +25,7 @@ from service.store.mapping import (
     load,
     user_of,
 )
-from service.store.paging import FIRST, distinct, first_ids, ids_of
+from service.store.paging import FIRST, distinct, first_ids, in_order_of_ids
 from service.store.schema import aliases, audit, blocks, changes, users
 
 CHUNK = 500
@@ -167,15 +167,9 @@ def list_audit(
         )
         .outerjoin(users, users.c.id == audit.c.user_id)
         .outerjoin(whose, whose.c.id == func.coalesce(users.c.merged_into, users.c.id))
-        .order_by(audit.c.id)
-        .limit(limit)
     )
-    if account is None and event is None and within is None:
-        query = query.where(audit.c.id > after)
-    else:
-        columns = (audit.c.account, audit.c.event, audit.c.id)
-        ids = ids_of(connection, columns, (account, event), after, limit, within)
-        query = query.where(audit.c.id.in_(ids))
+    index = (audit.c.account, audit.c.event, audit.c.id)
+    query = in_order_of_ids(connection, query, index, (account, event), after, limit, within)
     return list(connection.execute(query))
 
 
