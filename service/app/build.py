@@ -44,6 +44,7 @@ from service.workers.monitoring import (
     Subject,
     expected_of,
 )
+from service.workers.relay_checks import RelaySubject
 from service.workers.relay_sources import journal
 from service.workers.relays import Relay
 from service.workers.restore import Verifier
@@ -94,6 +95,9 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
             last = await context.ledger.submit(MoveToCloud(name, last))
     await _add_verifiers(context)
     await _add_relays(context, stack)
+    for name, subject in subjects(context, settings):
+        every = subject.every_seconds or settings.inspector.every_seconds
+        context.inspectors[name] = Inspector(subject, context.ledger, every_seconds=every)
     return context
 
 
@@ -136,7 +140,7 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
 
 
 def subjects(context: AppContext, settings: Settings) -> Iterator[tuple[str, Subject]]:
-    """Return what is to be looked after: accounts' settings, apps' callbacks, and the API keys.
+    """Return what is to be looked after: accounts' settings, apps' callbacks, relays, API keys.
 
     Raises OSError or ValueError where the file of `server.public_ca_file` can't be read.
     """
@@ -160,6 +164,8 @@ def subjects(context: AppContext, settings: Settings) -> Iterator[tuple[str, Sub
         names = [known_as, *settings.accounts_of(app).values()]
         signatures = context.signature_checks[known_as]
         yield known_as, AppSubject(known_as, names, context.database, signatures)
+    for name, relay in context.relays.items():
+        yield f"relay:{name}", RelaySubject(relay, context.ledger, settings.retention)
 
 
 async def _add_verifiers(context: AppContext) -> None:

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from service.workers.retention import LOW_DISK_BYTES
 from service.cli.account_checks import check_callbacks, check_client, check_number
 from service.cli.endpoint_checks import Check, check_endpoint, check_endpoint_of_app
 from service.cli.options import AsJson, Config, loaded
@@ -21,6 +20,7 @@ from service.store import maintenance
 from service.store.database import StoreError
 from service.store.sqlite_faults import CURE
 from service.store.sqlite_files import has_known_id, path_of
+from service.workers.retention import LOW_DISK_BYTES
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}

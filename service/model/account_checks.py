@@ -398,6 +398,15 @@ CURES: Mapping[str, str] = {
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
     "database_created": "where there was a database before: stop, and put it back, or restore a "
     "backup with 'ackgate db restore'; else run 'ackgate issues dismiss database_created'",
+    "relay_paused": "have the destination take deliveries again, or give the relay another url; "
+    "then run 'ackgate relays resume SUBJECT'",
+    "relay_behind": "does its destination answer, and fast enough? 'ackgate relays list' shows "
+    "the last error",
+    "relay_dead": "'ackgate relays deliveries SUBJECT --state dead' shows what was answered; then "
+    "run 'ackgate relays retry SUBJECT'",
+    "relay_skipped": "raise retention.relay_days, and free some disk; what is lost is lost: run "
+    "'ackgate issues dismiss relay_skipped --subject SUBJECT'",
+    "relay_losing": "have the destination take deliveries again, or raise retention.relay_days",
     "key_expires": "set a new key under another name in the configuration, let its users change "
     "to it, then remove api.keys.SUBJECT",
     "wrong_signatures": "set apps.SUBJECT.app_secret to the secret of the app at Meta (Settings, "
@@ -413,5 +422,13 @@ CURES: Mapping[str, str] = {
 NOTICES = frozenset({"settings_unreadable", "database_created"})
 """The codes that only say something, and are no alarm."""
 
-PAST = frozenset({"identity_check_off", "unknown_number", "wrong_signatures", "database_created"})
+PAST = frozenset(
+    {
+        "identity_check_off",
+        "unknown_number",
+        "wrong_signatures",
+        "database_created",
+        "relay_skipped",
+    }
+)
 """The codes of what happened once: all others say how it is now."""

@@ -128,10 +128,11 @@ class Subject:
     """What an inspector inspects; `check` is what `/health/status` calls it.
 
     `account` is None where it belongs to no single account; `version` is what the other side says
-    of its own version.
+    of its own version. `every_seconds` is how often it is inspected, where not as often as all.
     """
 
     check: str
+    every_seconds: float | None = None
     account: str | None = None
     version: str | None = None
 

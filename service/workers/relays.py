@@ -23,6 +23,8 @@ from service.workers.destinations import Answer, Destination
 from service.workers.relay_log import Log, Routed
 
 STATES = ("running", "backing_off", "paused")
+GONE, TOO_MANY_ROWS = "gone", "too_many_rows"
+"""Why a relay pauses by itself."""
 
 ROWS, BYTES = 1000, 4_194_304
 """What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
@@ -293,9 +295,9 @@ class Relay:
         else:
             self.last_error = answer.error
         if result is Result.GONE:
-            self.pause("gone")
+            self.pause(GONE)
         elif len(self._schedule.rows) > MAX_ROWS:
-            self.pause("too_many_rows")
+            self.pause(TOO_MANY_ROWS)
 
     def _skip(self, count: int) -> None:
         if count == 0:
@@ -383,6 +385,20 @@ class Relay:
         if self._replay is not None:
             needed.append(self._replay.position + 1)
         return min([self.position + 1, *needed])
+
+    async def needed_seconds(self) -> float:
+        """Return the age (s) of the oldest row that it needs, 0 for none.
+
+        Raises UnavailableError.
+        """
+        at = await self._source.arrived_after(self.needs_from - 1)
+        return 0.0 if at is None else max(0.0, (self._ledger.clock() - at) / 1000)
+
+    def forget_skipped(self) -> None:
+        """Count anew what is deleted before it was delivered."""
+        self._unsaved_skipped -= self.skipped
+        self.skipped = 0
+        self._dirty.set()
 
     def lose(self, ids: Sequence[int]) -> None:
         """Note that rows were deleted from the log; those that it never read are counted."""
