@@ -95,8 +95,10 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
             last = await context.ledger.submit(MoveToCloud(name, last))
     await _add_verifiers(context)
     await _add_relays(context, stack)
+    unchecked = {n for n, of in settings.cloud_accounts.items() if not of.check_settings}
     for name, subject in subjects(context, settings):
         every = subject.every_seconds or settings.inspector.every_seconds
+        every = 0.0 if name in unchecked else every
         context.inspectors[name] = Inspector(subject, context.ledger, every_seconds=every)
     return context
 
@@ -132,10 +134,6 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
         context.identity_checks[name] = IdentityCheck()
     for app in settings.apps:
         context.signature_checks[in_journal(app)] = SignatureCheck(app)
-    unchecked = {n for n, of in settings.cloud_accounts.items() if not of.check_settings}
-    for name, subject in subjects(context, settings):
-        every = 0.0 if name in unchecked else settings.inspector.every_seconds
-        context.inspectors[name] = Inspector(subject, ledger, every_seconds=every)
     return context
 
 
