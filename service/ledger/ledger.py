@@ -1,6 +1,7 @@
 """Group commit: what arrives while one batch is in flight makes up the next."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -29,6 +30,9 @@ T = TypeVar("T")
 MAX_ENTRIES = 256
 MAX_WEIGHT = 1500
 """What one transaction takes at most: commands, and events in them."""
+
+BUSY_ENTRIES, BUSY_SECONDS = 16, 0.1
+"""So many commands in one batch say that there is more to do than can be done at once."""
 
 MAX_TRIES = 3
 """So often a batch is tried at most whose rows another writer stored first."""
@@ -66,7 +70,7 @@ class Ledger:
         self._metrics = metrics
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
-        self._being_written = 0
+        self._full_at = -math.inf
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.listeners: list[Callable[[ChangeSet], None]] = []
@@ -83,9 +87,9 @@ class Ledger:
         return len(self._queue)
 
     @property
-    def unanswered(self) -> int:
-        """How many commands wait or are being written."""
-        return len(self._queue) + self._being_written
+    def is_busy(self) -> bool:
+        """Whether many commands were written together just now: others should give way."""
+        return self._loop.time() - self._full_at < BUSY_SECONDS
 
     @property
     def full(self) -> bool:
@@ -122,11 +126,11 @@ class Ledger:
             while self._queue:
                 await let_others_join(self._queue, MAX_ENTRIES)
                 batch = self._take()
-                self._being_written = len(batch)
+                if len(batch) >= BUSY_ENTRIES:
+                    self._full_at = self._loop.time()
                 await self._write(batch)
         finally:
             self._task = None
-            self._being_written = 0
 
     def _take(self) -> list[_Waiting]:
         batch = [self._queue.popleft()]

@@ -32,7 +32,7 @@ class Routed(NamedTuple):
 
 
 class Log:
-    """One log. `newest` is the id of its newest row.
+    """One log. `newest` is the id of its newest row, `readers` the number of relays that read it.
 
     `headers` are what a row is sent with besides, and `ids` begins the ids of deliveries. Relays
     that keep up are handed the rows as they are committed, each read and routed once for all.
@@ -42,6 +42,7 @@ class Log:
         self.headers = headers
         self.ids = ids
         self.newest = 0
+        self.readers = 0
         self._database = database
         self._route = route
         self._tail: deque[LogRow] = deque()

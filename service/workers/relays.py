@@ -1,6 +1,7 @@
 """Relays: each reads a log from its position on, and passes on what its destination asked for."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -30,10 +31,8 @@ ROWS, BYTES = 1000, 4_194_304
 """What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
 REPLAY_ROWS = 200
 """Rows of a replay that are under way at once."""
-BUSY = 16
-"""Where so many commands wait to be committed, callbacks go first: see `BUSY_OPEN`."""
-BUSY_OPEN = 2
-"""Deliveries that a relay has open meanwhile."""
+BUSY_PER_SECOND = 1800
+"""Deliveries of all relays together while the ledger is busy: callbacks go first."""
 SAVE_SECONDS = 1.0
 DATABASE_PAUSE_SECONDS = 1.0
 FINISH_SECONDS = 2.0
@@ -64,6 +63,7 @@ class Relay:
         self.last_delivered_at: int | None = None
         self.skipped = 0
         self._source = source
+        source.readers += 1
         self._ledger = ledger
         self._database = database
         self._metrics = metrics
@@ -76,6 +76,8 @@ class Relay:
         self._bytes = 0
         self._open = 0
         self._stopping = False
+        self._gives_way_until = 0.0
+        self._look_at = 0.0
         self._saved_position = 0
         self._replay: ReplayRow | None = None
         self._replay_ended = False
@@ -201,33 +203,34 @@ class Relay:
                 task = asyncio.create_task(self._work(entry))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            await _wait(self._news, self._seconds_to_wait())
+            await _wait(self._news, min(LOOK_SECONDS, self._look_at - time.monotonic()))
 
     def _next(self) -> Entry | None:
-        """Return what may be sent now, and count it as open; None where nothing may."""
+        """Return what may be sent now, and count it as open.
+
+        Where nothing may, None, and `_look_at` says when time alone will have changed that.
+        """
         pace, now = self._pace, time.monotonic()
-        is_busy = self._open >= BUSY_OPEN and self._ledger.unanswered >= BUSY
+        self._look_at = math.inf
         if self._stopping or self.paused_by is not None:
             return None
-        if is_busy or not pace.may_begin(self._open, now):
+        if not pace.may_begin(self._open, now):
+            # Where too many are open, one that ends is waited for.
+            self._look_at = pace.next_at() if pace.next_at() > now else math.inf
             return None
+        if self._ledger.is_busy:
+            if now < self._gives_way_until:
+                self._look_at = self._gives_way_until
+                return None
+            self._gives_way_until = now + self._source.readers / BUSY_PER_SECOND
         take = self._schedule.take_probe if pace.is_backing_off else self._schedule.take
         entry = take(now)
-        if entry is not None:
-            pace.begin(now)
-            self._open += 1
+        if entry is None:
+            self._look_at = self._schedule.next_at() or math.inf
+            return None
+        pace.begin(now)
+        self._open += 1
         return entry
-
-    def _seconds_to_wait(self) -> float:
-        """Return the seconds until something is due, as far as time alone is in its way."""
-        due_at, now = self._schedule.next_at(), time.monotonic()
-        if due_at is None or self.paused_by is not None:
-            return LOOK_SECONDS
-        if self._pace.is_backing_off:
-            due_at = 0.0  # a probe is taken before it is due
-        seconds = max(due_at, self._pace.next_at()) - now
-        # Where it is due already, a delivery that ends is waited for.
-        return min(seconds, LOOK_SECONDS) if seconds > 0 else LOOK_SECONDS
 
     async def _work(self, entry: Entry | None) -> None:
         """Deliver one after another, for as long as there is something that may be sent."""
