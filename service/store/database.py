@@ -111,7 +111,7 @@ class ChangeSet:
     work: set[tuple[str, Kind]] = field(default_factory=set)
     checks: set[str] = field(default_factory=set)
     acknowledged: list[tuple[str, int]] = field(default_factory=list)
-    journal: Sequence[JournalRow] = ()
+    journal: Sequence[JournalRow] = field(default_factory=list)
 
 
 class Transaction(Protocol):

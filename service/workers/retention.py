@@ -69,7 +69,7 @@ class Retention:
         metrics: Metrics,
         readers: Collection[Reader] = (),
     ) -> None:
-        self._readers = readers
+        self.readers = readers
         self._settings = settings
         self._database = database
         self._metrics = metrics
@@ -126,7 +126,7 @@ class Retention:
         """Return the id from which on readers hold the journal; none do where the disk is low."""
         if await self._database.free_bytes() < LOW_DISK_BYTES:
             return MAX_ID
-        return min((reader.needs_from for reader in self._readers), default=MAX_ID)
+        return min((reader.needs_from for reader in self.readers), default=MAX_ID)
 
     def _jumped(self, now: int) -> bool:
         """Return whether the clock ran ahead of the time that really passed."""
@@ -145,7 +145,7 @@ class Retention:
                 gone = await self._write(partial(delete_entries, ids=chunk.ids, limits=limits))
                 self._metrics.journal_deleted.inc(gone)
                 deleted += gone
-                for reader in self._readers:
+                for reader in self.readers:
                     reader.lose(chunk.ids)
             after = chunk.last
             if not chunk.more:

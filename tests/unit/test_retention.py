@@ -2,8 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -321,3 +322,40 @@ async def test_a_database_that_fails_is_tried_again(
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@dataclass
+class Reader:
+    """What still needs the journal from an id on."""
+
+    needs_from: int
+    lost: list[int] = field(default_factory=list)
+
+    def lose(self, ids: Sequence[int]) -> None:
+        self.lost += [id_ for id_ in ids if id_ >= self.needs_from]
+
+
+async def test_what_a_relay_still_needs_is_held_for_relay_days_and_no_longer(
+    database: SQLiteDatabase, ledger: Ledger
+) -> None:
+    await keep(database, *(row(days) for days in (20, 15, 13, 9, 5, 1)))
+    keeper = Keeper(ledger, database, journal_days=7.0, relay_days=14.0)
+    reader = Reader(needs_from=2)
+    keeper.retention.readers = [reader]
+    assert await keeper.look() == 2
+    assert await kept(database) == [3, 4, 5, 6]
+    assert reader.lost == [2]
+    reader.needs_from = 5
+    assert await keeper.look() == 2
+    assert await kept(database) == [5, 6]
+
+
+async def test_while_the_disk_is_low_nothing_is_held_for_relays(
+    database: SQLiteDatabase, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep(database, row(9), row(8), row(1))
+    keeper = Keeper(ledger, database, journal_days=7.0)
+    keeper.retention.readers = [Reader(needs_from=1)]
+    assert await keeper.look() == 0
+    monkeypatch.setattr(retention, "LOW_DISK_BYTES", 2**62)
+    assert await keeper.look() == 2
