@@ -7,6 +7,7 @@ from service.ledger.unit_of_work import Command, UnitOfWork
 from service.model.users import By
 from service.store.relays import (
     DeliveryRow,
+    Progress,
     ReplayRow,
     add_replay,
     count_skipped,
@@ -14,20 +15,20 @@ from service.store.relays import (
     move_replay,
     pause,
     save_deliveries,
-    save_position,
+    save_progress,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SaveProgress(Command[None]):
-    """Writes what a relay has done since: its position, and its rows. `at` is Unix milliseconds.
+    """Writes what a relay has done since: how far it has come, and its rows.
 
     `replay` is the one under way, if any, as far as it was read; `replay_ended` whether that is all
     of it. `paused_by` is set where the relay paused itself.
     """
 
     relay: str
-    position: int
+    progress: Progress
     last_delivered_at: int | None
     rows: Sequence[DeliveryRow] = ()
     ended: Sequence[int] = ()
@@ -44,7 +45,7 @@ class SaveProgress(Command[None]):
     def apply(self, uow: UnitOfWork) -> None:
         """Write it."""
         connection = uow.connection
-        save_position(connection, self.relay, self.position, self.last_delivered_at)
+        save_progress(connection, self.relay, self.progress, self.last_delivered_at)
         save_deliveries(connection, self.rows)
         delete_deliveries(connection, self.relay, self.ended)
         if self.replay is not None:

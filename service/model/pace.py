@@ -12,7 +12,7 @@ DOWN_AFTER = 5
 FEWER = 0.7
 """This part of what was allowed at once stays allowed after a failure."""
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 30.0
 LONGEST_WISH_SECONDS = 3600.0
 """What a Retry-After may ask for at most."""
 

@@ -112,6 +112,11 @@ class Schedule:
         """The id up to which everything is delivered, or has a row."""
         return next(iter(self.entries), self.read_up_to + 1) - 1
 
+    @property
+    def undone(self) -> tuple[int, ...]:
+        """The ids up to `read_up_to` that are neither delivered nor have a row."""
+        return tuple(self.entries)
+
     def restore(self, rows: Iterable[Entry], next_delivery: int) -> None:
         """Take the rows that were stored, in the order of the log."""
         self._next_delivery = next_delivery

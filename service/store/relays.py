@@ -28,6 +28,8 @@ class RelayRow(NamedTuple):
     name: str
     source: str
     position: int
+    read_up_to: int
+    undone: Sequence[int]
     paused_by: str | None
     last_delivered_at: int | None
     skipped: int
@@ -91,8 +93,9 @@ def ensure_relays(connection: Connection, sources: Mapping[str, Source]) -> None
         if row is not None and row.source == source:
             continue
         forget_relay(connection, name)
-        begin = {"name": name, "source": source, "position": newest_id(connection), "skipped": 0}
-        connection.execute(insert(relays).values(begin))
+        newest = newest_id(connection)
+        begin = {"position": newest, "read_up_to": newest, "undone": "[]", "skipped": 0}
+        connection.execute(insert(relays).values(name=name, source=source, **begin))
 
 
 def forget_relay(connection: Connection, name: str) -> None:
@@ -103,7 +106,8 @@ def forget_relay(connection: Connection, name: str) -> None:
 
 def relay_rows(connection: Connection) -> list[RelayRow]:
     """Return all relays that the database knows, configured or not."""
-    return [RelayRow(*row) for row in connection.execute(select(relays).order_by(relays.c.name))]
+    rows = connection.execute(select(relays).order_by(relays.c.name)).mappings()
+    return [RelayRow(**{**row, "undone": json.loads(row["undone"])}) for row in rows]
 
 
 def newest_id(connection: Connection) -> int:
@@ -202,11 +206,20 @@ def _delete(connection: Connection, keys: Sequence[tuple[str, int]]) -> None:
         )
 
 
-def save_position(
-    connection: Connection, relay: str, position: int, last_delivered_at: int | None
+class Progress(NamedTuple):
+    """How far a relay has come: see the table."""
+
+    position: int
+    read_up_to: int
+    undone: tuple[int, ...]
+
+
+def save_progress(
+    connection: Connection, relay: str, progress: Progress, last_delivered_at: int | None
 ) -> None:
     """Note how far a relay has come."""
-    values = {"position": position, "last_delivered_at": last_delivered_at}
+    undone = json.dumps(progress.undone)
+    values = progress._asdict() | {"undone": undone, "last_delivered_at": last_delivered_at}
     connection.execute(update(relays).where(relays.c.name == relay).values(values))
 
 

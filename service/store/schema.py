@@ -373,6 +373,8 @@ relays = Table(
     Column("name", Text, primary_key=True),
     Column("source", Text, nullable=False),
     Column("position", Big, nullable=False),
+    Column("read_up_to", Big, nullable=False),
+    Column("undone", Text, nullable=False),
     Column("paused_by", Text),
     Column("last_delivered_at", Big),
     Column("skipped", Big, nullable=False),
@@ -380,6 +382,7 @@ relays = Table(
 )
 """How far each relay has come: up to `position` everything is delivered, or has a row below.
 
+So it is up to `read_up_to`, but for the ids in `undone`; that spares a destination repetitions.
 `paused_by` is who or what paused it, `skipped` how many rows of the log it lost to retention.
 """
 

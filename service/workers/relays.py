@@ -19,7 +19,14 @@ from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import RelaySettings
 from service.store.database import SYNTHETIC, ChangeSet, Database, UnavailableError
-from service.store.relays import DeliveryRow, ReplayRow, delivery_rows, relay_rows, replay_rows
+from service.store.relays import (
+    DeliveryRow,
+    Progress,
+    ReplayRow,
+    delivery_rows,
+    relay_rows,
+    replay_rows,
+)
 from service.workers.destinations import Answer, Destination
 from service.workers.relay_log import Log, Routed
 
@@ -78,7 +85,8 @@ class Relay:
         self._stopping = False
         self._gives_way_until = 0.0
         self._look_at = 0.0
-        self._saved_position = 0
+        self._saved = Progress(0, 0, ())
+        self._done_up_to, self._undone = 0, frozenset[int]()
         self._replay: ReplayRow | None = None
         self._replay_ended = False
         self._unsaved_skipped = 0
@@ -92,7 +100,10 @@ class Relay:
         rows = await self._database.read(relay_rows)
         row = next(row for row in rows if row.name == self.name)
         stored = await self._database.read(partial(delivery_rows, relay=self.name))
-        self._schedule.read_up_to = self._saved_position = row.position
+        self._schedule.read_up_to = row.position
+        self._saved = Progress(row.position, row.read_up_to, tuple(row.undone))
+        # What was done beyond the position before this start is passed over.
+        self._done_up_to, self._undone = row.read_up_to, frozenset(row.undone)
         next_delivery = max((one.id for one in stored), default=0) + 1
         self._schedule.restore(map(self._entry_of, stored), next_delivery)
         self.last_delivered_at, self.skipped = row.last_delivered_at, row.skipped
@@ -172,7 +183,8 @@ class Relay:
 
     def _wants(self, routed: Routed) -> bool:
         """Return whether any part of it is asked for: it goes whole. What doctor sends never is."""
-        if routed.row.state == SYNTHETIC:
+        id_ = routed.row.id
+        if routed.row.state == SYNTHETIC or (id_ <= self._done_up_to and id_ not in self._undone):
             return False
         routing = routed.routing
         if self._accounts and self._accounts.isdisjoint(routing.accounts):
@@ -428,7 +440,7 @@ class Relay:
                 self._drop(entry)
         command = SaveProgress(
             self.name,
-            schedule.position,
+            Progress(schedule.position, schedule.read_up_to, schedule.undone),
             self.last_delivered_at,
             [self._row_of(entry) for entry in changed.values()],
             ended,
@@ -438,7 +450,7 @@ class Relay:
             self._unsaved_pause,
         )
         nothing_new = not (changed or ended or self._replay or command.skipped)
-        if nothing_new and command.paused_by is None and command.position == self._saved_position:
+        if nothing_new and command.paused_by is None and command.progress == self._saved:
             return
         try:
             failpoints.reached("relay.before_save")
@@ -450,7 +462,7 @@ class Relay:
             schedule.ended[:0] = ended
             self._dirty.set()
             raise
-        self._saved_position = command.position
+        self._saved = command.progress
         self._unsaved_skipped -= command.skipped
         self._unsaved_pause = None
         if command.replay_ended:

@@ -55,7 +55,7 @@ def test_failures_in_a_row_are_a_pause_with_one_probe_after_it() -> None:
     assert not pace.may_begin(1, FIRST_PAUSE_SECONDS * 1.3)
 
 
-def test_pauses_double_up_to_a_minute_give_or_take_a_quarter() -> None:
+def test_pauses_double_up_to_half_a_minute_give_or_take_a_quarter() -> None:
     pace, now, pauses = Pace(10), 0.0, []
     down(pace)
     for chance in (0.0, 1.0) * 20:

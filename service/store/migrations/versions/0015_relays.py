@@ -21,6 +21,8 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("position", BIG, nullable=False),
+        sa.Column("read_up_to", BIG, nullable=False),
+        sa.Column("undone", sa.Text, nullable=False),
         sa.Column("paused_by", sa.Text),
         sa.Column("last_delivered_at", BIG),
         sa.Column("skipped", BIG, nullable=False),

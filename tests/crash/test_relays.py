@@ -1,0 +1,136 @@
+"""Relays under load, with destinations that fail in every way, and SIGKILL in the midst."""
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.acceptance.conftest import Child, Install, Spawn, until
+from tests.acceptance.sinks import Delivery, Sink, sink
+
+CALLBACKS = int(os.environ.get("ACKGATE_TEST_CALLBACKS", "2000"))
+KILLS = int(os.environ.get("ACKGATE_TEST_RELAY_KILLS", "3"))
+USERS = 200
+SENDERS = 16
+SEED = os.environ.get("ACKGATE_TEST_SEED", "480")
+
+
+def body(number: int) -> bytes:
+    user = f"1631555{number % USERS:04}"
+    message = {"from": user, "id": f"m{number}", "timestamp": "1749416383", "type": "text"}
+    return json.dumps({"messages": [message | {"text": {"body": str(number)}}]}).encode()
+
+
+class Flaky:
+    """Answers 500, 429 and 404, does not answer in time, and cuts connections, at random."""
+
+    def __init__(self) -> None:
+        self.chance = random.Random(SEED)
+
+    def __call__(self, _: Delivery) -> Awaitable[web.Response] | int:
+        drawn = self.chance.random()
+        if drawn < 0.05:
+            return self.chance.choice((500, 429, 404))
+        if drawn < 0.051:
+            return self.late()
+        if drawn < 0.06:
+            return self.cut()
+        return 200
+
+    async def late(self) -> web.Response:
+        await asyncio.sleep(3)
+        return web.Response()
+
+    async def cut(self) -> web.Response:
+        raise ConnectionResetError
+
+
+def numbers(some: Sink) -> list[int]:
+    return [int(json.loads(d.body)["messages"][0]["text"]["body"]) for d in some.taken]
+
+
+def assert_all_and_in_order(some: Sink, sent: set[int], *, ordered: bool) -> None:
+    """Check that each callback came, as it was, and first came in order for each user."""
+    came = numbers(some)
+    assert set(came) >= sent, f"{len(sent - set(came))} did not come"
+    assert {d.body for d in some.taken} <= {body(n) for n in range(CALLBACKS)}
+    if ordered:
+        of_user: dict[int, int] = {}
+        for number in dict.fromkeys(came):
+            user = number % USERS
+            assert of_user.get(user, -1) < number, f"{number} came after {of_user.get(user)}"
+            of_user[user] = number
+
+
+async def send(service: Child, taken: set[int], queue: "asyncio.Queue[int]") -> None:
+    """Deliver callbacks, each until it is taken, one user's one after another."""
+    while not queue.empty():
+        number = queue.get_nowait()
+        while number not in taken:
+            try:
+                if await service.post(body(number)) == 200:
+                    taken.add(number)
+            except aiohttp.ClientError:  # it was killed
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_each_relay_gets_all_it_asked_for_over_kills_and_whatever_its_destination_does(
+    prepare: Install, spawn: Spawn
+) -> None:
+    async with sink() as healthy, sink(Flaky()) as flaky, sink() as down:
+        relays: dict[str, Any] = {
+            "healthy": {"url": healthy.url},
+            "flaky": {"url": flaky.url, "timeout_seconds": 1},
+            "down": {"url": down.url, "ordered": False},
+        }
+        installation = await prepare(relays=relays)
+        service = await spawn(installation.tree)
+        taken: set[int] = set()
+        queues: list[asyncio.Queue[int]] = [asyncio.Queue() for _ in range(SENDERS)]
+        for number in range(CALLBACKS):
+            queues[number % USERS % SENDERS].put_nowait(number)
+        sending = asyncio.gather(*(send(service, taken, queue) for queue in queues))
+        chance = random.Random(SEED)
+        marks = sorted(chance.randrange(CALLBACKS) for _ in range(KILLS))
+        port, is_down = down.port, False
+        while not sending.done():
+            await asyncio.sleep(0.02)
+            # Down from a third of the way to two thirds.
+            third = CALLBACKS / 3
+            wants_down = third < len(taken) < 2 * third
+            if wants_down and not is_down:
+                await down.close()
+            elif is_down and not wants_down:
+                await down.open(port)
+            is_down = wants_down
+            if marks and len(taken) >= marks[0]:
+                marks.pop(0)
+                await service.kill()
+                await service.start()
+        await sending
+        if is_down:
+            await down.open(port)
+        began = time.monotonic()
+        for some in (healthy, flaky, down):
+            await until(
+                lambda some=some: len({d.body for d in some.taken}) >= CALLBACKS,  # type: ignore[misc]
+                120 + CALLBACKS / 50,
+            )
+        some = {"healthy": healthy, "flaky": flaky, "down": down}
+        seconds = time.monotonic() - began
+        print(f"{seconds:.1f} s after the last 200, requests: {len(flaky.hits)} to the flaky one")  # noqa: T201
+        for name, one in some.items():
+            print(name, "times: callbacks", Counter(Counter(numbers(one)).values()))  # noqa: T201
+        assert_all_and_in_order(healthy, set(range(CALLBACKS)), ordered=True)
+        assert_all_and_in_order(flaky, set(range(CALLBACKS)), ordered=True)
+        assert_all_and_in_order(down, set(range(CALLBACKS)), ordered=False)
