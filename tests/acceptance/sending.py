@@ -9,7 +9,7 @@ import aiohttp
 from yarl import URL
 
 from tests import answers
-from tests.acceptance.conftest import NUMBER, SHEENA, WA_ID, Installation, Json, digest_of
+from tests.acceptance.conftest import NUMBER, SHEENA, WA_ID, Caller, Json, digest_of
 
 ROLES = ("gate", "sender", "reader", "operator", "admin")
 SENDER = "key-of-sender"
@@ -52,7 +52,7 @@ class Sent:
 
 
 async def post(
-    made: Installation,
+    made: Caller,
     path: str,
     body: Any,
     *,
