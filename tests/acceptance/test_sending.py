@@ -187,6 +187,7 @@ TRICKS: list[tuple[str, bytes]] = [
     ("a line each", b'{"to":"%(open)s\\n%(shut)s",%(rest)s}'),
     ("a NUL between", b'{"to":"%(shut)s\\u0000%(open)s",%(rest)s}'),
     ("the other field", b'{"to":"%(open)s","recipient":"%(shut)s",%(rest)s}'),
+    ("the other field, a user id", b'{"to":"%(open)s","recipient":"US.1349",%(rest)s}'),
     ("a group", b'{"to":"%(open)s","recipient_type":"group",%(rest)s}'),
     ("a key after the object", b'{"to":"%(open)s",%(rest)s}{"to":"%(shut)s",%(rest)s}'),
     ("a form", b"to=%(shut)s&type=text"),
@@ -233,6 +234,7 @@ async def test_a_compressed_body_a_query_and_a_form_are_refused(
     raw = json.dumps(message(path)).encode()
     for headers, query, body in (
         ({"Content-Encoding": "gzip"}, "", gzip.compress(raw)),
+        ({"Content-Encoding": "gzip"}, "", raw),
         ({"Content-Type": "application/x-www-form-urlencoded"}, "", raw),
         ({"Content-Type": "text/plain"}, "", raw),
         ({}, f"?to={MALLORY}", raw),

@@ -7,6 +7,7 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
@@ -179,6 +180,24 @@ async def test_a_block_that_is_put_while_a_message_waits_for_its_place_counts(
     assert texts(narrow) == ["first"]
 
 
+async def test_a_block_that_is_put_while_other_calls_hold_a_message_up_counts(
+    narrow: CloudInstallation,
+) -> None:
+    narrow.sim.set_user(WA_ID)
+    assert (await post(narrow, ONPREM, onprem_message(text="logged in"))).status == 200
+    narrow.sim.fault("identity_get", latency=1.5, times=1)
+    asking = asyncio.create_task(narrow.of("main").refresh())
+    await until(lambda: narrow.sim.calls.in_flight["identity_get"])
+    held_up = asyncio.create_task(post(narrow, ONPREM, onprem_message()))
+    await asyncio.sleep(0.2)
+    blocking = f"/accounts/main/recipients/{WA_ID}/block"
+    assert (await narrow.api("PUT", blocking, {"reason": "closed"}))[0] == 200
+    assert (await asking)[0] == 200
+    answer = await held_up
+    assert (answer.status, answer.reasons) == (409, ["blocked"])
+    assert texts(narrow) == ["logged in"]
+
+
 @BOTH
 async def test_nothing_is_sent_for_a_sender_that_went_away_while_it_waited(
     narrow: CloudInstallation, path: str
@@ -336,6 +355,14 @@ async def test_a_file_passes_as_it_comes_and_arrives_whole(
         assert (answer.status, answer.body["media"]) == (200, [{"id": media.id}])
     assert media.content_type == "image/jpeg"
     assert (media.size, media.sha256) == (len(file), sha256(file).hexdigest())
+
+
+async def test_a_sender_that_asks_first_is_told_to_go_on(shop: CloudInstallation) -> None:
+    headers = {"Authorization": f"Bearer {SENDER}", "Content-Type": "image/jpeg"}
+    url, data = shop.base + f"{COMPAT}/media", BytesIO(bytes(2_000_000))
+    async with shop.http.post(url, data=data, headers=headers, expect100=True) as response:
+        assert response.status == 200
+    assert [media.size for media in shop.sim.media] == [2_000_000]
 
 
 async def test_every_role_but_those_that_send_is_refused_media(shop: CloudInstallation) -> None:
