@@ -336,6 +336,24 @@ async def test_a_stop_waits_for_the_answer_to_a_message_and_refusals_are_in_effe
     assert await account.reasons(to) != []
 
 
+async def test_a_refusal_that_can_not_be_written_down_is_503_in_the_apis_own_shape(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_shop(api=KEYS)
+    shop.meta.change_settings(refuse_mismatch=True)
+    shop.meta.write(SHEENA, "Hello")
+    await shop.meta.settled()
+    shop.meta.reinstall(SHEENA)
+    shop.meta.fault("messages", latency=1, times=1)
+    last = asyncio.create_task(post(shop, CLOUD, cloud_message()))
+    await until(lambda: shop.meta.calls.in_flight["messages"])
+    shop.database.rename(shop.folder / "moved.db")
+    answer = await last
+    assert (answer.status, answer.body["error"]["type"]) == (503, "AckgateException")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert texts(shop) == []
+
+
 # Media
 
 
