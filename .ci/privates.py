@@ -42,7 +42,7 @@ KNOWN: frozenset[str] = frozenset()
 SUBMODULES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("abc", "typedefs", "web"),
     "aiosqlite": (),
-    "alembic": ("command", "config", "context", "op", "script"),
+    "alembic": ("config", "op", "operations", "runtime.migration", "script"),
     "collections": ("abc",),
     "concurrent": ("futures",),
     "cryptography": (

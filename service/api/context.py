@@ -150,6 +150,13 @@ class AppContext:
             for issue in inspector.issues():
                 yield name, issue
 
+    async def dismiss(self, name: str, code: str) -> None:
+        """Let issues rest that a person has dismissed; `name` is what `issues` gave with them."""
+        if code == CREATED:
+            self.created_at = None
+        else:
+            await self.inspectors[name].dismiss(code)
+
 
 APP_CONTEXT = web.AppKey("context", AppContext)
 BODIES = web.AppKey("bodies", BodyReader)

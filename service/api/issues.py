@@ -15,7 +15,6 @@ from service.api.serializers import rfc3339
 from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
 from service.model.users import by_key
-from service.store.accounts import CREATED
 from service.webhooks.request_ids import REQUEST_ID
 from service.workers.monitoring import AppSubject
 
@@ -62,14 +61,7 @@ async def dismiss(request: web.Request) -> web.Response:
         )
         log.info("decision", account=name, decision="dismiss", code=code, caller=request[CALLER])
     for name in {name for name, _ in found}:
-        if code == CREATED:
-            context.created_at = None
-        elif (check := context.identity_checks.get(name)) is not None:
-            check.dismissed = True
-        elif code == "wrong_signatures":
-            context.signature_checks[name].clear()
-        else:
-            await context.inspectors[name].look()
+        await context.dismiss(name, code)
     return listed([_serialize(issue) for _, issue in found])
 
 

@@ -203,13 +203,19 @@ def _type(schema: Json) -> str:
         for key, words in (
             ("minimum", "from"),
             ("maximum", "to"),
-            ("minLength", "at least"),
-            ("maxLength", "at most"),
         )
         if key in schema
     ]
     kind = schema.get("format") or schema.get("type") or schema.get("const") or "anything"
-    return escape(", ".join([str(kind), *bounds]))
+    return escape(", ".join([str(kind), *bounds, *_length(schema)]))
+
+
+def _length(schema: Json) -> list[str]:
+    """Return how long a text may be."""
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if most is not None:
+        return [f"{least} to {most} characters"]
+    return [f"{least} or more characters"] if least else []
 
 
 def _explained() -> Iterator[str]:

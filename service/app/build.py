@@ -126,8 +126,9 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
         context.identity_checks[name] = IdentityCheck()
     for app in settings.apps:
         context.signature_checks[in_journal(app)] = SignatureCheck(app)
-    every = settings.inspector.every_seconds
+    unchecked = {n for n, of in settings.cloud_accounts.items() if not of.check_settings}
     for name, subject in subjects(context, settings):
+        every = 0.0 if name in unchecked else settings.inspector.every_seconds
         context.inspectors[name] = Inspector(subject, ledger, every_seconds=every)
     return context
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -77,11 +77,19 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
     path = path_of(loaded(config).database.url)
     with _one_line_errors(), Console(stderr=True).status("checking"):
         report = maintenance.check(path)
+    _print_report(path, report, {}, as_json=as_json)
+
+
+def _print_report(
+    file: Path, report: maintenance.Report, contents: dict[str, Any], *, as_json: bool
+) -> None:
+    """Print what a file is and holds; end with an error where it has a fault."""
     document = {
-        "file": str(path),
+        "file": str(file),
         "bytes": report.size,
         "schema": report.schema,
         "latest_schema": report.latest,
+        **contents,
         "faults": list(report.faults),
     }
     if as_json:
@@ -89,7 +97,7 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
     else:
         print_pairs(document | {"faults": list(report.faults) or "none"})
     if report.faults:
-        fail(f"{path}: {report.faults[0]}")
+        fail(f"{file}: {report.faults[0]}")
 
 
 @app.command()
@@ -128,21 +136,11 @@ def backup(
 def _verify(file: Path, *, as_json: bool) -> None:
     with _one_line_errors(), Console(stderr=True).status("verifying"):
         report, contents = maintenance.verify(file)
-    document = {
-        "file": str(file),
-        "bytes": report.size,
-        "schema": report.schema,
-        "latest_schema": report.latest,
+    held = {
         "last_callback_at": _written(contents.last_callback_at) if contents else None,
         "rows": dict(contents.rows) if contents else None,
-        "faults": list(report.faults),
     }
-    if as_json:
-        print_json(document)
-    else:
-        print_pairs(document | {"faults": list(report.faults) or "none"})
-    if report.faults:
-        fail(f"{file}: {report.faults[0]}")
+    _print_report(file, report, held, as_json=as_json)
 
 
 def _written(at: int | None) -> str | None:

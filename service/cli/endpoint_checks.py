@@ -259,7 +259,7 @@ def _refusal(answer: ProbeResult) -> str:
         413: "a proxy lets no bodies through",
         503: "it could not be stored",
     }.get(answer.status, "something between does not let it through")
-    if answer.status // 100 == 3:  # noqa: PLR2004  the class of redirects
+    if answer.status in range(300, 400):
         meaning = "the client follows no redirect"
     return f"answered {answer.status}: {meaning}"
 

@@ -392,7 +392,8 @@ CURES: Mapping[str, str] = {
     "account_unreachable": "does this machine reach base_url of the account (DNS, firewall, "
     "ca_file)? Meta's status page tells of outages; callbacks are taken all the same",
     "number_unreadable": "fix phone_number_id (and waba_id) of the account, or give its "
-    "access_token the permission whatsapp_business_management for them",
+    "access_token the permission whatsapp_business_management for them; or set "
+    "accounts.ACCOUNT.check_settings = false, behind a provider that has no such settings",
     "webhook_unsubscribed": "run 'ackgate accounts setup ACCOUNT'",
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
     "database_created": "where there was a database before: stop, and put it back, or restore a "
@@ -409,7 +410,7 @@ CURES: Mapping[str, str] = {
 }
 """Every code of an issue, with its cure."""
 
-NOTICES = frozenset({"settings_unreadable"})
+NOTICES = frozenset({"settings_unreadable", "database_created"})
 """The codes that only say something, and are no alarm."""
 
 PAST = frozenset({"identity_check_off", "unknown_number", "wrong_signatures", "database_created"})

@@ -168,6 +168,7 @@ class CloudAccountSettings(Table):
     ca_file: AuthorityFile | None = None
     verify_tls: bool = True
     trust_first_use: bool = True
+    check_settings: bool = True
     webhook_url: WebhookUrl | None = None
     phone_number: PhoneNumber | None = None
     timeout_seconds: SomeSeconds = 60.0

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Protocol
 
 import aiohttp
@@ -229,7 +230,9 @@ class Delivery:
                 ssl=True if self.tls is None else self.tls,
             ) as response:
                 self.answers[str(response.status)] += 1
-                return None if response.status == 200 else f"answered {response.status}"  # noqa: PLR2004 - success is 200 alone
+                if response.status == HTTPStatus.OK:  # success is 200 alone
+                    return None
+                return f"answered {response.status}"
         except (aiohttp.ClientError, OSError) as error:
             self.answers[type(error).__name__] += 1
             return f"{type(error).__name__}: {error}"

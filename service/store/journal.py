@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from service.store.database import SYNTHETIC
-from service.store.paging import ids_of
+from service.store.paging import in_order_of_ids
 from service.store.schema import (
     dismissals,
     journal,
@@ -48,13 +48,10 @@ def list_journal(
             "request_id",
         )
     ]
-    query = select(*columns).order_by(journal.c.id).limit(limit)
-    if state is None and account is None and within is None:
-        query = query.where(journal.c.id > after)
-    else:
-        by = (journal.c.account, journal.c.state, journal.c.id)
-        ids = ids_of(connection, by, (account, state), after, limit, within)
-        query = query.where(journal.c.id.in_(ids))
+    index = (journal.c.account, journal.c.state, journal.c.id)
+    query = in_order_of_ids(
+        connection, select(*columns), index, (account, state), after, limit, within
+    )
     return list(connection.execute(query))
 
 

@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from alembic import command
 from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
@@ -156,7 +158,7 @@ _NOTE = "INSERT INTO installation (key, value) VALUES (?, ?)"
 
 def latest() -> str:
     """Return the newest migration that this release knows."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = _scripts().get_current_head()
     if head is None:
         raise StoreError("this installation has no migrations: install it again")
     return head
@@ -202,10 +204,12 @@ def back_up(raw: sqlite3.Connection, target: Path) -> None:
         raise system_error(target, error) from None
 
 
-def _config() -> Config:
+@cache
+def _scripts() -> ScriptDirectory:
+    """Return the migrations, read once."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+    return ScriptDirectory.from_config(config)
 
 
 def _run(raw: sqlite3.Connection, head: str, notes: Mapping[str, str]) -> None:
@@ -216,9 +220,17 @@ def _run(raw: sqlite3.Connection, head: str, notes: Mapping[str, str]) -> None:
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    config = _config()
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, head)
+        migrate(connection, head)
         for note in notes.items():
             connection.exec_driver_sql(_NOTE, note)
+
+
+def migrate(connection: Connection, head: str) -> None:
+    """Run the migrations that are still to be run, up to one."""
+    context = MigrationContext.configure(connection)
+    before = context.get_current_revision() or "base"
+    with Operations.context(context):
+        for script in reversed([*_scripts().iterate_revisions(head, before)]):
+            script.module.upgrade()
+    context.stamp(_scripts(), head)

@@ -12,7 +12,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    tuple_,
 )
 
 from service.model.decisions import Block
@@ -26,7 +25,7 @@ from service.store.mapping import (
     load,
     user_of,
 )
-from service.store.paging import Read, distinct, first_of, ids_of
+from service.store.paging import FIRST, distinct, first_ids, in_order_of_ids
 from service.store.schema import aliases, audit, blocks, changes, users
 
 CHUNK = 500
@@ -108,34 +107,24 @@ def list_identities(
     connection: Connection, wanted: IdentityFilter, after: Place | None, limit: int
 ) -> list[User]:
     """Return a page of identities, oldest change first, without history and work."""
-    is_by_update = wanted.updated_since is not None
-    order = users.c.updated_at if is_by_update else users.c.changed_at
-    mine = select(*_USER).order_by(order, users.c.id)
-    if is_by_update:
-        mine = mine.where(order >= wanted.updated_since)
-
-    def reader(account: str, state: State) -> Read[Row[Any]]:
-        of_both = mine.where(users.c.account == account, users.c.state == state.value)
-
-        def read(after: Place | None, size: int) -> Sequence[Row[Any]]:
-            query = of_both if after is None else of_both.where(tuple_(order, users.c.id) > after)
-            return connection.execute(query.limit(size)).all()
-
-        return read
-
-    names = _accounts(connection) if wanted.account is None else [wanted.account]
-    if wanted.within is not None:
-        names = [name for name in names if name in wanted.within]
-    streams = [reader(name, s) for name in names for s in dict.fromkeys(wanted.states or State)]
-    rows = first_of(
-        streams, after, limit, place=lambda row: (getattr(row, order.name) or 0, row.id)
-    )
-    return [user_of(row) for row in rows]
+    since = wanted.updated_since
+    order = users.c.changed_at if since is None else users.c.updated_at
+    if after is None:
+        after = (FIRST if since is None else since, 0)
+    accounts = _accounts(connection, wanted.within)
+    if wanted.account is not None:
+        accounts = [name for name in accounts if name == wanted.account]
+    index = (users.c.account, users.c.state, order, users.c.id)
+    states = dict.fromkeys(wanted.states or State)
+    ids = first_ids(connection, index, accounts, states, after, limit)
+    query = select(*_USER).where(users.c.id.in_(ids)).order_by(order, users.c.id)
+    return [user_of(row) for row in connection.execute(query)]
 
 
-def _accounts(connection: Connection) -> list[str]:
-    """Return the accounts that have users."""
-    return distinct(connection, users.c.account)
+def _accounts(connection: Connection, within: Collection[str] | None) -> list[str]:
+    """Return the accounts that have users, of some or of all."""
+    names = distinct(connection, users.c.account)
+    return names if within is None else [name for name in names if name in within]
 
 
 def count_states(connection: Connection, within: Collection[str] | None = None) -> dict[State, int]:
@@ -150,14 +139,10 @@ def count_states(connection: Connection, within: Collection[str] | None = None) 
 
 def oldest_pending(connection: Connection, within: Collection[str] | None = None) -> int | None:
     """Return since when (Unix ms) the longest pending identity of these accounts has been."""
-    is_pending = users.c.state == State.PENDING.value
-    query = select(func.min(users.c.changed_at)).where(is_pending)
-    firsts = [
-        connection.execute(query.where(users.c.account == name)).scalar()
-        for name in _accounts(connection)
-        if within is None or name in within
-    ]
-    return min((first for first in firsts if first is not None), default=None)
+    index = (users.c.account, users.c.state, users.c.changed_at, users.c.id)
+    accounts = _accounts(connection, within)
+    ids = first_ids(connection, index, accounts, [State.PENDING], (FIRST, 0), 1)
+    return connection.execute(select(users.c.changed_at).where(users.c.id.in_(ids))).scalar()
 
 
 def list_audit(
@@ -182,15 +167,9 @@ def list_audit(
         )
         .outerjoin(users, users.c.id == audit.c.user_id)
         .outerjoin(whose, whose.c.id == func.coalesce(users.c.merged_into, users.c.id))
-        .order_by(audit.c.id)
-        .limit(limit)
     )
-    if account is None and event is None and within is None:
-        query = query.where(audit.c.id > after)
-    else:
-        columns = (audit.c.account, audit.c.event, audit.c.id)
-        ids = ids_of(connection, columns, (account, event), after, limit, within)
-        query = query.where(audit.c.id.in_(ids))
+    index = (audit.c.account, audit.c.event, audit.c.id)
+    query = in_order_of_ids(connection, query, index, (account, event), after, limit, within)
     return list(connection.execute(query))
 
 

@@ -74,7 +74,7 @@ class Graph:
         self.use(account)
         self._number = f"/{account.phone_number_id}"
         self._waba = None if account.waba_id is None else f"/{account.waba_id}"
-        self.reachability = Reachability(name, metrics.reachable.labels(name))
+        self.reachability = Reachability(name, metrics.reachable)
         self.login: LoginState = "none"
         self.login_since: int | None = None
         self.last_read: CloudSettings | None = None

@@ -118,7 +118,7 @@ class Reply:
     @property
     def ok(self) -> bool:
         """Whether the status is a 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004  the class of success
+        return self.status in range(200, 300)
 
     @property
     def is_json(self) -> bool:
@@ -387,7 +387,8 @@ class RateLimiter:
 class Reachability:
     """Whether an account's client, or the Cloud API, answered its last call.
 
-    The gate, the health routes and the metrics show it; times are Unix milliseconds.
+    The gate, the health routes and the metrics show it, the metrics from the first call on; times
+    are Unix milliseconds.
     """
 
     account: str
@@ -399,7 +400,7 @@ class Reachability:
     def note_failure(self, error: CallError) -> None:
         """Note a call that was not answered."""
         self.last_error = str(error)
-        self.gauge.set(0)
+        self.gauge.labels(self.account).set(0)
         if self.unreachable_since is None:
             self.unreachable_since = time.time_ns() // 1_000_000
             login = isinstance(error, LoginRefusedError)
@@ -407,7 +408,7 @@ class Reachability:
 
     def note_reply(self) -> None:
         """Note an answer."""
-        self.gauge.set(1)
+        self.gauge.labels(self.account).set(1)
         if self.unreachable_since is not None:
             log.info("account reachable again", account=self.account)
         self.unreachable_since = self.last_error = None

@@ -72,7 +72,7 @@ class Client:
         self.timeout_seconds = account.timeout_seconds
         self._transport = Transport(name, account, metrics, max_in_flight=account.max_in_flight)
         self.session = Session(name, account, self._transport)
-        self.reachability = Reachability(name, metrics.reachable.labels(name))
+        self.reachability = Reachability(name, metrics.reachable)
         self._rate = RateLimiter()
         self._checking = asyncio.Semaphore(max(1, account.max_in_flight // CHECKING_SHARE))
         self._sending = SendingPlaces(

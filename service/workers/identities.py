@@ -62,12 +62,12 @@ async def _put(client: Client, lease: Lease) -> PutOutcome:
     except CallError as error:
         return await _outcome_by_get(client, lease, f"PUT: {error}")
     failpoints.reached("acknowledge.after_put")
-    if 200 <= status < 300:  # noqa: PLR2004  the class of success
+    if status in range(200, 300):
         return Accepted()
     said = f"PUT was answered with {status}"
     if status in NO_EFFECT:
         return NoEffect(said)
-    refused = 400 <= status < 500  # noqa: PLR2004  the class of refusals
+    refused = status in range(400, 500)
     return await _outcome_by_get(client, lease, said, refused=refused)
 
 

@@ -143,6 +143,9 @@ class Subject:
         """Return what callbacks have shown to be wrong meanwhile."""
         return ()
 
+    def dismiss(self, code: str) -> None:
+        """Forget what callbacks have shown so far, where that is an issue with this code."""
+
     def unreached(self) -> Iterable[Issue]:
         """Return what the last call showed to be wrong with the connection, or the login."""
         return ()
@@ -207,6 +210,11 @@ class NumberSubject(Subject):
         if check.seems_off and check.since is not None:
             yield Issue("identity_check_off", self.account, check.since, check.detail)
 
+    def dismiss(self, code: str) -> None:
+        """Let the identity change check seem on, until the next message without a hash."""
+        if code == "identity_check_off":
+            self._check.dismissed = True
+
     def unreached(self) -> Iterable[Issue]:
         """Return whether the Cloud API does not answer, or refuses the token."""
         refused = self._graph.login == "refused"
@@ -246,6 +254,11 @@ class AppSubject(Subject):
         check = self._signatures
         if check.since is not None:
             yield Issue("wrong_signatures", None, check.since, check.detail, check.app)
+
+    def dismiss(self, code: str) -> None:
+        """Count wrong signatures anew."""
+        if code == "wrong_signatures":
+            self._signatures.clear()
 
 
 class KeysSubject(Subject):
@@ -330,6 +343,15 @@ class Inspector:
             log.warning("issue found", account=named, code=code)
         for code in {code for code, _ in before.keys() - self._found.keys()} - NOTICES:
             log.info("issue resolved", account=named, code=code)
+
+    async def dismiss(self, code: str) -> None:
+        """Let issues rest that a person has dismissed, until their cause comes again.
+
+        What was found at the last look is looked for again: the store knows what is dismissed.
+        """
+        self.subject.dismiss(code)
+        if code in {found for found, _ in self._found}:
+            await self.look()
 
     def issues(self) -> list[Issue]:
         """Return what is wrong now: with the connection, then what was found."""

@@ -463,6 +463,7 @@ async def change_at(child: Child, sim: Any) -> None:
     await sim.settled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", [True, False])
 async def test_after_a_kill_9_a_put_that_may_have_begun_is_settled_by_a_get_first(
     simulate: Start, spawn: Spawn, tmp_path: Any, effect: bool

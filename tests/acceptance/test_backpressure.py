@@ -220,6 +220,7 @@ async def assert_over(child: Child, bound: int = MAX_RSS_MIB) -> None:
     assert await metric(child, "ackgate_commit_failures_total") == 0
 
 
+@pytest.mark.slow
 async def test_lookups_that_stop_after_a_megabyte_are_bounded_and_hold_up_no_callback(
     serve: Serve,
 ) -> None:
@@ -303,6 +304,7 @@ async def signed_callback(child: Child) -> Counter[str]:
         return await one.becomes(lambda counts: answers(counts) == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [0, 3_000], ids=["heads alone", "more than their share"])
 async def test_unsigned_bodies_hold_up_no_callback_with_a_token_and_none_that_is_signed(
     beside_strangers: Child, sent: int
@@ -319,6 +321,7 @@ async def test_unsigned_bodies_hold_up_no_callback_with_a_token_and_none_that_is
     await assert_over(child)
 
 
+@pytest.mark.slow
 async def test_a_body_whose_sender_is_not_known_is_cut_in_time_though_it_keeps_coming(
     beside_strangers: Child,
 ) -> None:
@@ -386,6 +389,7 @@ async def test_large_bodies_of_many_values_at_once_are_taken_one_after_another(
     await assert_over(child, DENSE_RSS_MIB)
 
 
+@pytest.mark.slow
 async def test_a_client_that_never_answers_holds_up_no_callback_and_no_memory(
     serve: Serve, silent: Json
 ) -> None:
@@ -420,6 +424,7 @@ async def test_long_polls_in_thousands_are_answered_and_hold_up_nobody(serve: Se
     await assert_over(child)
 
 
+@pytest.mark.slow
 async def test_the_soft_limit_of_open_files_is_raised(serve: Serve) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))

@@ -460,6 +460,7 @@ async def test_a_quarantined_callback_can_be_replayed_and_what_was_understood_st
     assert len(await journal(manual)) == 1
 
 
+@pytest.mark.slow
 async def test_a_100_000_elements_in_one_body_take_effect_while_neighbours_are_answered(
     manual: Installation,
 ) -> None:

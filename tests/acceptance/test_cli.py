@@ -323,6 +323,7 @@ async def test_serve_runs_until_it_is_told_to_end_and_exits_with_0(
     assert await child.ended() == 0
 
 
+@pytest.mark.slow
 async def test_serve_says_in_one_line_why_it_can_not_start(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:

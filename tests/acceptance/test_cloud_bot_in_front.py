@@ -60,6 +60,7 @@ async def test_a_bot_in_front_forwards_what_is_in_effect_before_it_answers(
     assert bot.handled[0]["entry"][0]["changes"][0]["value"]["contacts"][0]["wa_id"] == SHEENA
 
 
+@pytest.mark.slow
 async def test_while_ackgate_answers_503_the_bot_does_too_and_meta_delivers_again(
     shop: CloudInstallation, bot: Bot
 ) -> None:

@@ -72,6 +72,16 @@ async def test_a_sound_installation_is_told_sound_in_every_point(shop: Installat
     assert "go to the webhook endpoint" in found["settings", "shop"]["detail"]
 
 
+async def test_settings_that_a_provider_does_not_have_are_not_read(shop: Installation) -> None:
+    shop.tree = merge(shop.tree, {"accounts": {"shop": {"check_settings": False}}})
+    called = cloud_of(shop).calls.counts["number"]
+    found = await examine(shop)
+    assert cloud_of(shop).calls.counts["number"] == called
+    assert found["settings", "shop"]["status"] == "pass"
+    assert "check_settings" in found["settings", "shop"]["detail"]
+    assert ("login", "shop") not in found
+
+
 async def test_where_callbacks_go_is_not_claimed_while_the_public_url_is_not_known(
     shop: Installation,
 ) -> None:

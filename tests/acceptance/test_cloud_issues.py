@@ -190,6 +190,22 @@ async def test_a_number_that_the_token_may_not_see_is_an_issue(prepare: Install)
     assert "phone_number_id" in issue["cure"]
 
 
+async def test_behind_a_provider_without_such_settings_they_are_not_read(prepare: Install) -> None:
+    account = {"phone_number_id": "999", "check_settings": False}
+    made = await prepared(prepare, accounts={"shop": account})
+    await made.start()
+    assert made.service is not None
+    context = made.service.context
+    assert context is not None
+    keys = context.inspectors["api.keys"]  # which begins to look at the same time
+    await until(lambda: keys.read_at is not None)
+    assert await issues(made) == []
+    assert cloud_of(made).calls.counts["number"] == 0
+    assert (await account_of(made))["settings"]["read_at"] is None
+    assert await check_of(made, "settings:shop") == {"status": "pass"}
+    assert await metrics(made, "ackgate_account_reachable") == []
+
+
 async def test_a_token_that_lacks_the_permission_is_told_and_is_no_alarm(
     shop: Installation,
 ) -> None:

@@ -200,6 +200,7 @@ async def test_what_got_a_200_is_there_after_a_kill_right_behind_it(
         assert (kept["state"], kept["body"].encode()) == ("applied", raw)
 
 
+@pytest.mark.slow
 async def test_what_got_no_200_because_of_a_kill_is_sent_again_and_counts_once(
     prepare_shop: OpenShop, spawn: Spawn
 ) -> None:

@@ -5,6 +5,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import (
     ACCESS_TOKEN,
     OTHER_NUMBER,
@@ -31,6 +33,7 @@ async def demo(ours: Installation, *words: str) -> str:
     return printed.decode()
 
 
+@pytest.mark.slow
 async def test_the_printed_command_shows_a_refusal_a_change_and_both_ways_to_acknowledge(
     open_shop: OpenShop,
 ) -> None:

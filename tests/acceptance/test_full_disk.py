@@ -100,6 +100,7 @@ async def stopped(simulate: Start, spawn: Spawn) -> Make:
     return make
 
 
+@pytest.mark.slow
 async def test_on_a_full_file_system_it_waits_and_heals(stopped: Make, small_disk: Path) -> None:
     child = await stopped(small_disk)
     filler = fill(small_disk)
@@ -109,6 +110,7 @@ async def test_on_a_full_file_system_it_waits_and_heals(stopped: Make, small_dis
     await assert_heals(child)
 
 
+@pytest.mark.slow
 async def test_where_nothing_can_be_written_it_waits_and_heals(
     stopped: Make, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ async def test_it_can_be_stopped_while_it_waits(stopped: Make, tmp_path: Path) -
     assert maintenance.check(tmp_path / "ackgate.db").faults == ()
 
 
+@pytest.mark.slow
 async def test_the_first_start_on_a_full_disk_makes_the_database_once_there_is_room(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:

@@ -280,6 +280,7 @@ async def test_what_the_client_delivers_again_after_the_downtime_counts(
     assert await manual.reasons() == ["identity_pending"]
 
 
+@pytest.mark.slow
 async def test_after_a_kill_the_gate_warns_too(prepare: Install, spawn: Spawn) -> None:
     made = await prepare()
     first = await spawn(made.tree)

@@ -92,12 +92,14 @@ def _first_uses(trail: Sequence[Json]) -> list[str]:
     return [entry["hash"] for entry in trail if entry["event"] == "first_use"]
 
 
+@pytest.mark.slow
 async def test_many_changes_in_one_body_are_in_effect_as_one_by_one(manual: Installation) -> None:
     for wa_id, numbers in orders().items():
         assert await manual.post(messages(*changes(wa_id, numbers))) == 200
     await assert_as_one_by_one(manual)
 
 
+@pytest.mark.slow
 async def test_many_changes_in_one_webhook_are_in_effect_as_one_by_one(
     shop: CloudInstallation,
 ) -> None:
@@ -113,6 +115,7 @@ async def test_the_users_of_one_body_may_be_mixed(manual: Installation) -> None:
     await assert_as_one_by_one(manual)
 
 
+@pytest.mark.slow
 async def test_the_users_of_one_webhook_may_be_mixed(shop: CloudInstallation) -> None:
     values = zip(*(written(wa_id, numbers) for wa_id, numbers in orders().items()), strict=True)
     raw = json.dumps(envelope(*(one for three in values for one in three))).encode()
@@ -165,6 +168,7 @@ async def test_a_flood_of_blocked_messages_closes_the_gate_until_the_client_is_a
     assert await manual.state(USERS[0]) == "acknowledged"
 
 
+@pytest.mark.slow
 async def test_a_neighbour_is_answered_before_a_large_body_is_done(manual: Installation) -> None:
     """A 200 to the neighbour is in effect, while the large body's changes go on being written."""
     large = messages(*changes(USERS[0], range(4 * MANY)))

@@ -247,6 +247,7 @@ async def test_an_outcome_that_the_rules_fail_on_is_logged_and_settled_by_a_get(
     assert "never retrieved" not in said.out + said.err
 
 
+@pytest.mark.slow
 async def test_stopped_amid_calls_it_ends_in_time_and_all_is_done_after_the_start(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ async def test_twenty_thousand_numbers_all_end_although_callbacks_go_astray(
     assert f'ackgate_contact_budget_checks{{account="main"}} {COUNT * 0.9}' in shown
 
 
+@pytest.mark.slow
 async def test_the_rate_limit_of_the_client_is_never_exceeded(service: Installation) -> None:
     service.sim.options.contact_check_seconds = 0
 

@@ -259,6 +259,7 @@ async def test_what_is_wrong_or_needs_a_restart_leaves_the_former_one_in_force_a
     assert audit["items"] == []
 
 
+@pytest.mark.slow
 async def test_a_database_that_can_not_be_written_leaves_the_former_one_in_force(
     manual: Installation, capsys: Captured
 ) -> None:

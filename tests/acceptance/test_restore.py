@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from service.store import maintenance
 from tests.acceptance.conftest import (
     HASH_A,
@@ -289,6 +291,7 @@ async def test_while_the_client_is_down_its_users_stay_unverified(manual: Instal
     assert await manual.reasons() == []
 
 
+@pytest.mark.slow
 async def test_while_one_is_left_to_be_asked_about_the_account_stays_unverified(
     install: Install,
 ) -> None:

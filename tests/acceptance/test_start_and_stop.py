@@ -132,6 +132,7 @@ async def test_a_file_in_use_is_one_line_that_names_it_and_harms_nobody(
     assert (await second.identity())["hash"] == HASH_A
 
 
+@pytest.mark.slow
 async def test_a_newer_database_is_one_line_that_names_it_and_is_left_as_it_was(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -319,6 +320,7 @@ async def test_a_put_under_way_is_finished_before_it_ends(
     assert [call.operation for call in sim.calls if call.wa_id == WA_ID] == ["identity_put"]
 
 
+@pytest.mark.slow
 async def test_a_put_that_takes_too_long_is_cut_and_settled_by_a_get_after_the_start(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -356,6 +358,7 @@ async def test_who_waits_for_an_acknowledgement_is_answered_before_it_ends(
     assert await child.ended() == 0
 
 
+@pytest.mark.slow
 async def test_an_account_that_was_removed_is_paused_and_its_rows_stay(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:

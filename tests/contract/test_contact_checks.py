@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
@@ -273,10 +272,8 @@ async def test_contacts_of_the_release_before_are_brought_along(tmp_path: Path) 
     prepare_file(path)
     with closing(connect(path)) as raw:
         engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        config = upgrades._config()
         with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
+            upgrades.migrate(connection, "0001")
             columns = ("account", "input", "status", "checked_at", "digests")
             row = dict(zip(columns, ("main", "+1", "valid", NOW, "[]"), strict=True))
             table = contacts.name

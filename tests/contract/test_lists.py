@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, event, insert
 
 from service.model.contacts import INVALID, VALID
 from service.model.users import State
@@ -182,10 +182,91 @@ class TestIdentities:
         after = (MANY - 3, MANY - 2)
         assert await self.times(filled, after) == [-2, -1, 0, 1, 2, 7, 8, 9]
         assert await self.times(filled, updated_since=MANY + 2) == [2, 7, 8, 9]
+        assert await self.times(filled, after, updated_since=0) == [-2, -1, 0, 1, 2, 7, 8, 9]
 
     async def test_the_oldest_pending_one(self, filled: SQLiteDatabase) -> None:
         oldest, steps = await steps_of(filled, oldest_pending)
         assert (oldest, steps < 1000) == (MANY, True)
+
+
+ACCOUNTS = [f"shop_{number:02}" for number in range(60)]
+STATEMENTS = 5
+"""A statement takes longer than a row: none for each account, or for each account and state."""
+
+
+class TestManyAccounts:
+    """With the default limit: the first row of each account and state is looked for too."""
+
+    LIMIT = 100
+    ROWS = tuple(
+        user(number, account=ACCOUNTS[number * 7 % 60], state=list(State)[number % 7].value)
+        for number in range(3_000)
+    )
+
+    @pytest.fixture
+    async def filled(self, database: SQLiteDatabase) -> SQLiteDatabase:
+        await database.write(lambda c: c.execute(insert(users), self.ROWS))
+        return database
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            IdentityFilter(),
+            IdentityFilter(states=[State.PENDING]),
+            IdentityFilter(states=[State.HELD, State.PENDING, State.FAILED]),
+            IdentityFilter(account=ACCOUNTS[7]),
+            IdentityFilter(updated_since=1_000),
+            IdentityFilter(updated_since=1_000, states=[State.PENDING, State.HELD]),
+            IdentityFilter(within=ACCOUNTS[1:]),
+            IdentityFilter(within=ACCOUNTS[1:], states=[State.PENDING], updated_since=1_000),
+        ],
+    )
+    @pytest.mark.parametrize("after", [None, (1_500, 1_501)])
+    async def test_a_page_takes_few_statements_and_few_rows(
+        self, filled: SQLiteDatabase, wanted: IdentityFilter, after: tuple[int, int] | None
+    ) -> None:
+        found, steps, statements = await self.counted(
+            filled, lambda c: list_identities(c, wanted, after, self.LIMIT)
+        )
+        first = max(wanted.updated_since or 0, 0 if after is None else after[0] + 1)
+        expected = [
+            row["changed_at"]
+            for row in self.ROWS[first:]
+            if row["account"] in (wanted.within or ACCOUNTS)
+            and wanted.account in {None, row["account"]}
+            and row["state"] in (wanted.states or [*State])
+        ]
+        assert [one.identity.updated_at for one in found] == expected[: self.LIMIT]
+        assert statements <= STATEMENTS
+        assert steps < 10 * self.LIMIT * STEPS_A_ROW
+
+    async def test_the_oldest_pending_one(self, filled: SQLiteDatabase) -> None:
+        oldest, _, statements = await self.counted(filled, oldest_pending)
+        assert (oldest, statements <= STATEMENTS) == (0, True)
+        names = {row["account"] for row in self.ROWS[1:] if row["state"] == "pending"}
+        mine = sorted(names - {self.ROWS[0]["account"]})
+        assert await filled.read(lambda c: oldest_pending(c, mine)) == 7
+        assert await filled.read(lambda c: oldest_pending(c, [])) is None
+
+    async def counted(
+        self, database: SQLiteDatabase, query: Callable[[Connection], T]
+    ) -> tuple[T, int, int]:
+        """Run a query; give its answer, its steps and its statements."""
+        statements = 0
+
+        def count(*_: Any) -> None:
+            nonlocal statements
+            statements += 1
+
+        def listened(connection: Connection) -> T:
+            event.listen(connection, "before_cursor_execute", count)
+            try:
+                return query(connection)
+            finally:
+                event.remove(connection, "before_cursor_execute", count)
+
+        answer, steps = await steps_of(database, listened)
+        return answer, steps, statements
 
 
 def callback(account: str, state: str) -> dict[str, Any]:

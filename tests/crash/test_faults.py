@@ -239,6 +239,7 @@ class TestTheDisk:
         await made.start()
         assert await made.state() == "acknowledged"
 
+    @pytest.mark.slow
     async def test_a_locked_database_refuses_after_its_patience_and_recovers(
         self, made: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -449,6 +450,7 @@ async def _tried(made: Installation, wa_id: str, tries: int = 1) -> bool:
 
 
 class TestTheClient:
+    @pytest.mark.slow
     async def test_down_for_three_days_it_is_tried_again_and_again_and_nothing_failed(
         self, made: Installation
     ) -> None:

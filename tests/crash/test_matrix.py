@@ -163,6 +163,7 @@ async def assert_nothing_lost(load: Load, start: Start) -> None:
     assert await process.wait() == 0, load.command.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNDER_LOAD)
 async def test_a_kill_under_load(load: Load, start: Start, name: str) -> None:
     await killed(load, start, name)
@@ -184,6 +185,7 @@ async def test_a_kill_while_it_starts(load: Load, start: Start, name: str) -> No
     await assert_nothing_lost(load, start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STOPPING)
 async def test_a_kill_while_it_stops(load: Load, start: Start, name: str) -> None:
     for _ in range(2):

@@ -134,6 +134,7 @@ def test_each_is_told_about_the_other(checkout: Checkout) -> None:
     assert service == "serve --config config/development.toml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dies", "stays"), [("serve", "simulate"), ("simulate", "serve")])
 def test_when_one_dies_the_other_is_stopped(checkout: Checkout, dies: str, stays: str) -> None:
     process = checkout.run()

@@ -22,7 +22,9 @@ _RESOLVING_PROGRAMS = re.compile(r"\b(?:pipx|easy_install|uv (?:sync|add|run|too
 def tracked() -> list[str]:
     if not (ROOT / ".git").exists():
         pytest.skip("no repository tells which files are ours")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)  # noqa: PLW1510
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
 
 

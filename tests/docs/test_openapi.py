@@ -1,6 +1,8 @@
 """The description of the API: checked in as it is made, and whole."""
 
 import json
+import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +28,20 @@ each_operation = pytest.mark.parametrize(
 def test_the_description_that_is_checked_in_is_the_one_that_is_made() -> None:
     file = ROOT / "docs/openapi.json"
     assert json.loads(file.read_text(encoding="utf-8")) == DESCRIBED, "run 'make openapi'"
+
+
+def test_schemathesis_lets_pass_only_what_the_description_lists() -> None:
+    """What isn't said of an operation there is a failure, of valid data as of any other."""
+    text = (ROOT / "tests/clients/schemathesis.toml").read_text(encoding="utf-8")
+    config = tomllib.loads(text)
+    of = {operation["operationId"]: operation for _, operation in OPERATIONS}
+    usual = set(config["checks"]["positive_data_acceptance"]["expected-statuses"])
+    assert not usual & {"422", "429"}
+    for one in config["operations"]:
+        named = one["include-operation-id"]
+        expected = one["checks"]["positive_data_acceptance"]["expected-statuses"]
+        for name in [named] if isinstance(named, str) else named:
+            assert {"422", "429"} & {*expected} <= of[name]["responses"].keys(), name
 
 
 def references(value: Any) -> Iterator[str]:
@@ -107,6 +123,13 @@ def test_every_kind_of_problem_has_an_example_in_the_description() -> None:
 
 def test_the_usual_kind_of_each_status_has_that_status() -> None:
     assert all(KINDS[kind].status == status for status, kind in USUAL.items())
+
+
+def test_the_page_tells_the_length_of_a_text_in_characters_and_the_bounds_of_a_number() -> None:
+    page = make(DESCRIBED).docs
+    assert "<td>string, 1 to 2000 characters or null</td>" in page
+    assert "<td>number, from 0, to 60</td>" in page
+    assert not re.search("string, at (least|most) [0-9]+", page)
 
 
 def test_the_page_shows_every_operation_and_schema_and_needs_nothing_from_elsewhere() -> None:

@@ -134,7 +134,7 @@ def test_every_code_has_its_cure_and_no_cure_is_without_code() -> None:
         "unknown_number",
     }
     of_the_cloud_api |= {"wrong_signatures"}
-    others = {"login_refused", "client_unreachable", "database_created", "key_expires"}
+    others = {"login_refused", "client_unreachable", "key_expires"}
     others |= of_the_cloud_api
     assert set(CURES) == told | NOTICES | others
 
@@ -144,6 +144,7 @@ def test_a_cure_names_the_account() -> None:
     assert "setup shop" in issue.cure
     assert not issue.is_notice
     assert Issue("settings_unreadable", "shop", 0, "…").is_notice
+    assert Issue("database_created", None, 0, "…").is_notice
 
 
 @pytest.mark.parametrize(("subject", "named"), [("111", "111"), (None, "''")])

@@ -85,6 +85,7 @@ async def test_one_that_fails_is_logged_and_tried_again(
     assert "disk I/O error" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 async def test_a_real_log_begins_anew(tmp_path: Path) -> None:
     rows = [JournalRow("main", 1, "applied", "", "", "[]", b"x" * 500) for _ in range(1000)]
     log, sizes = tmp_path / "ackgate.db-wal", []

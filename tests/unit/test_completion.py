@@ -37,6 +37,7 @@ def in_bash(typed: str) -> list[str]:
     return printed({**asked, "_ACKGATE_COMPLETE": "complete_bash"}).split()
 
 
+@pytest.mark.slow
 def test_commands_are_completed_also_those_that_are_loaded_when_they_are_called() -> None:
     assert in_bash("ackgate reci") == ["recipients"]
     assert in_bash("ackgate doc") == ["doctor"]

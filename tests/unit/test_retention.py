@@ -244,6 +244,7 @@ async def test_large_bodies_go_a_few_at_a_time(database: SQLiteDatabase) -> None
     assert sizes == [2, 2, 1]
 
 
+@pytest.mark.slow
 async def test_the_space_is_given_back_but_for_a_reserve(
     database: SQLiteDatabase, ledger: Ledger, path: Path
 ) -> None:
@@ -266,6 +267,7 @@ async def test_the_space_is_given_back_but_for_a_reserve(
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.slow
 async def test_accepting_goes_on_while_a_hundred_thousand_callbacks_are_deleted(
     database: SQLiteDatabase, ledger: Ledger
 ) -> None:

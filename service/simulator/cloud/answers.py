@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -76,11 +77,11 @@ def no_object(request: web.Request) -> GraphError:
 
 def of_status(status: int) -> GraphError:
     """Return an error that goes with an HTTP status."""
-    if status == 401:  # noqa: PLR2004 - HTTP's own numbers
+    if status == HTTPStatus.UNAUTHORIZED:
         return GraphError(status, TOKEN, "Invalid OAuth access token - Cannot parse access token")
-    if status == 429:  # noqa: PLR2004
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return GraphError(status, THROTTLED, "(#4) Application request limit reached")
-    if status >= 500:  # noqa: PLR2004
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return GraphError(status, UNAVAILABLE, "Service temporarily unavailable")
     return GraphError(status, UNKNOWN, "An unknown error occurred")
 

@@ -7,6 +7,7 @@ Graph's JSON; the access token is checked; the handler answers.
 import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -89,4 +90,6 @@ def _check_token(cloud: Cloud, request: web.Request) -> None:
 
 
 def _failed(status: int) -> web.Response:
-    return of_status(status).answer() if status >= 400 else web.json_response({}, status=status)  # noqa: PLR2004 - HTTP's errors begin there
+    if status >= HTTPStatus.BAD_REQUEST:
+        return of_status(status).answer()
+    return web.json_response({}, status=status)

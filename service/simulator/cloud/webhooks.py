@@ -9,6 +9,7 @@ import secrets
 import ssl
 from collections import Counter
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import groupby
 from operator import itemgetter
 
@@ -191,7 +192,7 @@ class Webhooks:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:
             raise VerificationError(type(error).__name__) from None
-        if status != 200:  # noqa: PLR2004 - success is 200 alone
+        if status != HTTPStatus.OK:  # success is 200 alone
             raise VerificationError(f"HTTP Status Code = {status}; HTTP Message = {reason}")
         if text != challenge:
             raise VerificationError("Response does not match challenge")

@@ -8,6 +8,7 @@ answers, unless it needs the Coreapps while they restart.
 import json
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -77,7 +78,7 @@ async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse
     )
 
     def failed(status: int) -> web.Response:
-        payload = WireError(status).payload() if status >= 400 else {}  # noqa: PLR2004 - HTTP's errors begin there
+        payload = WireError(status).payload() if status >= HTTPStatus.BAD_REQUEST else {}
         return answer(request, payload, status)
 
     response = await client.answer(request, call, partial(handler, request), failed)
