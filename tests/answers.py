@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from service.api.openapi import JSON, Answer
-from service.api.routes import API, COMPAT, OPEN, PREFIX
+from service.api.routes import API, COMPAT, OPEN, PREFIX, SENDING
 from service.api.schemas import Problem
 
 _ROUTES = [
     (route.method, re.compile(re.sub(r"{\w+}", "[^/]+", prefix + route.path)), route)
-    for prefix, routes in ((PREFIX, API), ("", COMPAT), ("", OPEN))
+    for prefix, routes in ((PREFIX, API), ("", COMPAT), ("", SENDING), ("", OPEN))
     for route in routes
 ]
 
@@ -30,6 +30,10 @@ def check(method: str, path: str, status: int, media: str, raw: bytes) -> None:
     bare = path.partition("?")[0]
     found = next((r for m, pattern, r in _ROUTES if m == method and pattern.fullmatch(bare)), None)
     if found is None:
+        return
+    if found.errors is not None and status >= 400:
+        assert status in found.errors.meanings, f"{method} {path} is not described to fail so"
+        _adapter(found.errors.type).validate_json(raw, strict=True, extra="forbid")
         return
     answer: Answer = found.answer
     assert status in answer.statuses, f"{method} {path} is not described to answer {status}"

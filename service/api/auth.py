@@ -18,8 +18,15 @@ from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
 from service.store.database import APP_MARK
 
-ROLES: tuple[Role, ...] = ("gate", "reader", "operator", "admin")
-"""Each role may do all that the roles before it may."""
+ROLES: tuple[Role, ...] = ("gate", "sender", "reader", "operator", "admin")
+INCLUDED: Mapping[Role, frozenset[Role]] = {
+    "gate": frozenset({"gate"}),
+    "sender": frozenset({"gate", "sender"}),
+    "reader": frozenset({"gate", "reader"}),
+    "operator": frozenset({"gate", "sender", "reader", "operator"}),
+    "admin": frozenset(ROLES),
+}
+"""The roles that each may act as: who sends sees no identities, and who reads sends nothing."""
 
 LOCAL = "local"
 """The caller's name where no key is configured."""
@@ -38,7 +45,7 @@ def guarded(
     query: type[Query] | None = None,
     body: type[BaseModel] | None = None,
 ) -> Handler:
-    """Return a handler that answers only callers whose key has this role, or one above it.
+    """Return a handler that answers only callers whose key has this role, or includes it.
 
     It reads the query for the resource; None lets any query pass. Where the query is not valid the
     body is looked at too, so that a 422 names all fields at fault.
@@ -100,14 +107,14 @@ def _admit(
 ) -> tuple[str, ApiKeySettings | None]:
     """Return the caller's key with its name; no key where none is configured.
 
-    Raises a 401 without a known key, and a 403 where the key's role is below the one needed.
+    Raises a 401 without a known key, and a 403 where the key's role doesn't include the one needed.
     """
     if not settings.api.keys:
         return LOCAL, None
     name, key = _authenticate(settings.api.keys, headers.get("Authorization", ""))
     if key.expires_ms is not None and now >= key.expires_ms:
         raise ProblemError(401, "the API key has expired")
-    if ROLES.index(key.role) < ROLES.index(role):
+    if role not in INCLUDED[key.role]:
         raise ProblemError(403, f"the role {role} is needed, this key has {key.role}")
     return name, key
 
@@ -133,7 +140,7 @@ async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.perf_counter()
     response = await handler(request)
     resource = request.match_info.route.resource
-    if resource is not None and resource.canonical.startswith(("/api/", "/compat/")):
+    if resource is not None and resource.canonical.startswith(("/api/", "/compat/", "/graph/")):
         route = f"{request.match_info.route.method} {resource.canonical}"
         seconds = time.perf_counter() - started
         app_context(request).metrics.observe_request(route, response.status, seconds)

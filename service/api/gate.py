@@ -81,6 +81,22 @@ class Gate:
         self._metrics.gate_seconds.observe(time.perf_counter() - started)
         return serializers.gate_answer(account, verdict, status.now, cloud=status.cloud)
 
+    async def judge_send(self, account: str, asked: str) -> tuple[Verdict, tuple[str, ...]] | None:
+        """Return the verdict about the recipient of a message, and the names of whom it may mean.
+
+        The names are those by which a refusal of the message is recorded. Returns None where the
+        text can be no recipient.
+        """
+        started = time.perf_counter()
+        status = self._status(account)
+        data = await self._find(account, [asked])
+        verdict = judge(asked, data, status)
+        self._count(account, [verdict])
+        self._metrics.gate_seconds.observe(time.perf_counter() - started)
+        if verdict is None:
+            return None
+        return verdict, _names_meant(asked, meaning_of(asked, data, status.now), data.country_of)
+
     async def many(self, account: str, asked: Sequence[str]) -> bytes:
         """Return the answers about many, in their order."""
         started = time.perf_counter()
@@ -159,6 +175,17 @@ class Gate:
         if verifier is not None:
             verifier.want(user.id for user in data.users.values() if user.unverified)
         return data
+
+
+def _names_meant(text: str, meaning: Meaning, country_of: str | None) -> tuple[str, ...]:
+    """Return a name of each user whom a text names; of an unknown one what it would be called."""
+    known = [name.user.alias for name in meaning.named if name.user is not None]
+    if not known and meaning.first.user is not None:
+        known = [meaning.first.user.alias]
+    if known:
+        return tuple(dict.fromkeys(known))
+    new = next(iter(_checked(meaning)), None) or new_name(text, country_of) or own_digits(text)
+    return () if new is None else (new,)
 
 
 def _many(

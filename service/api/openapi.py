@@ -32,6 +32,7 @@ TAGS = {
     "issues": "What is wrong with the accounts, and how to cure it.",
     "journal": "Callbacks as they came, and the audit trail.",
     "compat": "An identity as the On-Premises API shows it.",
+    "sending": "Sending through: messages and media, as the account's own API takes them.",
     "webhooks": "Where WhatsApp sends callbacks to; no key is needed.",
     "health": "Health and metrics; no key is needed.",
     "pages": "This description; no key is needed.",
@@ -48,6 +49,14 @@ _PATH: dict[str, Json] = {
         "schema": {
             "type": "string", "minLength": 1, "maxLength": 256, "examples": ["16315567001"],
         },
+    },
+    "version": {
+        "description": "A version of Graph. The one that the account is configured with is used.",
+        "schema": {"type": "string", "pattern": r"^v\d+\.\d+$", "examples": ["v25.0"]},
+    },
+    "phone_number_id": {
+        "description": "The id of the business phone number.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,32}$", "examples": ["106540352242922"]},
     },
     "wa_id": {
         "description": "A wa_id, or another alias of the user.",
@@ -145,12 +154,21 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Errors:
+    """The errors of a route that has none as problems: their type, and what each status means."""
+
+    type: Any
+    meanings: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One route; `role` is None where no key is needed.
 
     `query` is None where any query passes. `problems` are the kinds of problems of its own, beside
     those that its parts entail; `more` are further parameters. `name` is the operation id where
-    that of the resource won't do, `title` the summary.
+    that of the resource won't do, `title` the summary. `errors` take the place of all problems;
+    `upload` is the media type of a body that is passed on as it comes.
     """
 
     method: str
@@ -164,6 +182,8 @@ class Route:
     more: tuple[Json, ...] = ()
     name: str = ""
     title: str = ""
+    errors: Errors | None = None
+    upload: str = ""
 
     @property
     def summary(self) -> str:
@@ -183,6 +203,8 @@ class Route:
     @property
     def kinds(self) -> list[str]:
         """Every kind of problem that it may answer with."""
+        if self.errors is not None:
+            return []
         found = list(self.problems)
         if self.role is not None:
             found += ["no_key", "role_too_low"]
@@ -258,6 +280,8 @@ class _Types:
                 wanted[route.answer.type, "serialization"] = _of(route.answer.type)
             if route.body is not None:
                 wanted[route.body, "validation"] = _of(route.body)
+            if route.errors is not None:
+                wanted[route.errors.type, "serialization"] = _of(route.errors.type)
         found, whole = TypeAdapter.json_schemas(
             [(*key, adapter) for key, adapter in wanted.items()],
             ref_template=REFERENCE,
@@ -313,7 +337,27 @@ def _operation(path: str, route: Route, types: _Types) -> Json:
     if route.body is not None:
         content = types.content(route.body, "validation")
         described["requestBody"] = {"required": True, "content": content}
+    if route.upload:
+        content = {route.upload: {"schema": _UPLOADS[route.upload]}}
+        described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+_FILE: Json = {"type": "string", "format": "binary"}
+FORM, FILE = "multipart/form-data", "application/octet-stream"
+_UPLOADS: Mapping[str, Json] = {
+    FILE: _FILE,
+    FORM: {
+        "type": "object",
+        "properties": {
+            "messaging_product": {"type": "string", "const": "whatsapp"},
+            "type": {"type": "string", "examples": ["image/jpeg"]},
+            "file": _FILE,
+        },
+        "required": ["messaging_product", "type", "file"],
+    },
+}
+"""The schemas of what is uploaded, by media type."""
 
 
 def _in_path(path: str) -> list[Json]:
@@ -353,10 +397,24 @@ def _responses(route: Route, types: _Types) -> Json:
         }
         for status in answer.statuses
     }
+    if route.errors is not None:
+        found |= _errors(route.errors, types)
     for status in sorted({KINDS[kind].status for kind in route.kinds} - set(answer.statuses)):
         kinds = [kind for kind in route.kinds if KINDS[kind].status == status]
         found[str(status)] = _problem(status, kinds)
     return found
+
+
+def _errors(errors: Errors, types: _Types) -> Json:
+    content = types.content(errors.type, "serialization")
+    return {
+        str(status): {
+            "description": meaning,
+            "headers": _headers(*filter(None, [_ON_STATUS.get(status)])),
+            "content": content,
+        }
+        for status, meaning in errors.meanings.items()
+    }
 
 
 def _problem(status: int, kinds: list[str]) -> Json:

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
+from service.api import wire
 from service.api.kinds import USUAL, type_of
 from service.api.schemas import ItemProblem
 from service.ledger.ledger import FullError
@@ -42,6 +43,8 @@ _WORDS = {
     "too_short": "must have at least {min_length} items",
     "too_long": "must have at most {max_length} items",
     "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "int_type": "must be a whole number",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "bool_type": "must be true or false",
@@ -133,10 +136,30 @@ def answer(
         headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.SERVICE_UNAVAILABLE or "retry_after" in extra:
         headers["Retry-After"] = str(extra.get("retry_after", RETRY_AFTER_SECONDS))
+    shape = wire.shape_of(request.path)
+    if shape is not None:
+        return _in_shape(shape, request, status, detail, headers, extra)
     problem = document(status, detail, kind=kind, request_id=request[REQUEST_ID], **extra)
     return web.Response(
         text=json.dumps(problem), status=status, content_type=MEDIA_TYPE, headers=headers
     )
+
+
+def _in_shape(
+    shape: wire.Shape,
+    request: web.Request,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str],
+    extra: Mapping[str, Any],
+) -> web.Response:
+    """Return a problem as the API that is sent through says it, with the fields at fault."""
+    if errors := extra.get("errors"):
+        detail = "; ".join(f"{error['field']} {error['message']}" for error in errors)
+    refusal = wire.Refusal(status, detail, extra.get("reasons", ()))
+    text = json.dumps(shape(refusal, request[REQUEST_ID]))
+    shown = wire.status_of(status)
+    return web.Response(text=text, status=shown, content_type="application/json", headers=headers)
 
 
 @web.middleware

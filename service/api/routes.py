@@ -19,12 +19,24 @@ from service.api import (
     journal,
     pages,
     relays,
+    sending,
 )
 from service.api import schemas as s
 from service.api.auth import guarded
-from service.api.openapi import IDEMPOTENCY_KEY, SIGNATURE, VERIFICATION, Answer, Route, describe
+from service.api.openapi import (
+    FILE,
+    FORM,
+    IDEMPOTENCY_KEY,
+    SIGNATURE,
+    VERIFICATION,
+    Answer,
+    Errors,
+    Route,
+    describe,
+)
 from service.api.params import Query, WaitQuery
 from service.api.problems import ProblemError
+from service.dialects.sends import CloudMessage, OnPremisesMessage, ReadMark
 from service.webhooks.handler import WebhookHandler, expect
 
 PREFIX = "/api/v1"
@@ -280,6 +292,64 @@ COMPAT: tuple[Route, ...] = (
 )
 
 
+_MEANINGS = {
+    400: "It can't be read in one way alone, or the API refuses it",
+    401: "An API key is needed; or the API refuses the account's login",
+    403: "The role of the key is too low; or only this machine is answered",
+    404: "There is no such account or phone number",
+    408: "The body took too long",
+    409: "The gate is closed; nothing was sent",
+    413: "The body is too large",
+    429: "The API takes no more now",
+    500: "The service failed",
+    502: "There was no usable answer; it is not known whether it was sent",
+    503: "Nothing was sent; it can be tried again",
+    504: "There was no answer in time; it is not known whether it was sent",
+}
+_GRAPH = Errors(s.GraphFailure, _MEANINGS)
+_ONPREM = Errors(s.OnPremisesFailure, _MEANINGS)
+
+SENDING: tuple[Route, ...] = (
+    Route(
+        "POST",
+        "/graph/{version}/{phone_number_id}/messages",
+        "sender",
+        sending.send_cloud,
+        CloudMessage | ReadMark,
+        answer=Answer(type=s.GraphSent),
+        errors=_GRAPH,
+    ),
+    Route(
+        "POST",
+        "/graph/{version}/{phone_number_id}/media",
+        "sender",
+        sending.upload_cloud,
+        answer=Answer(type=s.GraphUploaded),
+        errors=_GRAPH,
+        upload=FORM,
+    ),
+    Route(
+        "POST",
+        "/compat/{account}/v1/messages",
+        "sender",
+        sending.send_onprem,
+        OnPremisesMessage,
+        answer=Answer(type=s.OnPremisesSent),
+        errors=_ONPREM,
+    ),
+    Route(
+        "POST",
+        "/compat/{account}/v1/media",
+        "sender",
+        sending.upload_onprem,
+        answer=Answer(type=s.OnPremisesUploaded),
+        errors=_ONPREM,
+        upload=FILE,
+    ),
+)
+"""The routes that send through; there is no other below /graph/, and none to administer by."""
+
+
 WEBHOOKS: tuple[Route, ...] = (
     Route(
         "POST",
@@ -341,7 +411,7 @@ OPEN: tuple[Route, ...] = (
 @cache
 def description() -> dict[str, Any]:
     """Return all routes as OpenAPI 3.1."""
-    parts = ((PREFIX, API), ("", COMPAT), ("", WEBHOOKS), ("", OPEN))
+    parts = ((PREFIX, API), ("", COMPAT), ("", SENDING), ("", WEBHOOKS), ("", OPEN))
     return describe((prefix, route) for prefix, routes in parts for route in routes)
 
 
@@ -372,6 +442,9 @@ def add_routes(app: web.Application) -> None:
             if route.path == _LOOKUP:
                 others = guarded("gate", _only_lookups)
                 app.router.add_route("*", prefix + route.path, others, expect_handler=expect)
+    for route in SENDING:
+        # Their bodies are read by the resources themselves.
+        _add(app, route.method, route.path, guarded(route.role or "sender", route.resource))
     nothing = guarded("gate", _nothing)
     app.router.add_route("*", f"{PREFIX}/{{tail:.*}}", nothing, expect_handler=expect)
     for route in OPEN:

@@ -140,8 +140,8 @@ def _verdict(account: str, verdict: Verdict, as_of: str, cloud: bool) -> schemas
         "wa_id": verdict.wa_id,
         "known": verdict.known,
         "sendable": verdict.sendable,
-        "reasons": [_reason(reason) for reason in verdict.reasons],
-        "warnings": [_reason(warning) for warning in verdict.warnings],
+        "reasons": [gate_reason(reason) for reason in verdict.reasons],
+        "warnings": [gate_reason(warning) for warning in verdict.warnings],
         "as_of": as_of,
     }
     if cloud:
@@ -150,7 +150,8 @@ def _verdict(account: str, verdict: Verdict, as_of: str, cloud: bool) -> schemas
     return written
 
 
-def _reason(reason: Reason) -> schemas.Reason:
+def gate_reason(reason: Reason) -> schemas.Reason:
+    """Return a reason of the gate, or a warning."""
     written: schemas.Reason = {
         "code": reason.code,
         "since": rfc3339(reason.since),

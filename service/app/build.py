@@ -13,6 +13,7 @@ from prometheus_client import Counter, Histogram
 from service.api.context import AppContext, Changes, StorageProbe
 from service.api.gate import ANSWERS
 from service.api.params import MAX_BODY_BYTES, MAX_BODY_SECONDS
+from service.api.sending import RESULTS as SEND_RESULTS
 from service.ledger.callbacks import APPLIED, QUARANTINED
 from service.ledger.contacts import Messages
 from service.ledger.identities import MoveToCloud
@@ -55,8 +56,9 @@ RESULTS = (
 OPERATIONS = {
     "onprem": (
         "login", "identity_get", "identity_put", "contacts", "health", "settings", "certificates",
+        "messages", "media",
     ),
-    "cloud": ("number", "subscribed_apps", "settings"),
+    "cloud": ("number", "subscribed_apps", "settings", "messages", "media"),
 }  # fmt: skip
 OUTCOMES = {
     Kind.ACKNOWLEDGE: {outcome.name for outcome in get_args(PutOutcome)},
@@ -276,6 +278,7 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
         (metrics.unknown_numbers, product(settings.apps)),
         (metrics.signature_failures, product(settings.apps)),
         (metrics.gate_answers, product(accounts, ANSWERS)),
+        (metrics.sends, product(accounts, SEND_RESULTS)),
         (metrics.client_calls, calls),
         (metrics.outcomes, outcomes),
         (metrics.acknowledged_seconds, product(accounts)),

@@ -192,6 +192,12 @@ class Metrics:
             "What the gate takes to answer about one recipient or many",
             _FAST,
         )
+        self.sends = self._counter(
+            "ackgate_sends_total",
+            "Messages that were to be sent through Ackgate, by what became of them",
+            ("account", "result"),
+        )
+        self._sends: Callable[..., Counter] = cache(self.sends.labels)
         self._requests: Callable[..., Counter] = cache(self.requests.labels)
         self._request_seconds: Callable[..., Histogram] = cache(self.request_seconds.labels)
         self._gate_answers: Callable[..., Counter] = cache(self.gate_answers.labels)
@@ -382,6 +388,10 @@ class Metrics:
         """Count what the gate answered, by the number of recipients with each result."""
         for result, count in results.items():
             self._gate_answers(account, result).inc(count)
+
+    def count_send(self, account: str, result: str) -> None:
+        """Count a message that was to be sent through."""
+        self._sends(account, result).inc()
 
     def observe_acknowledged(self, account: str, seconds: float) -> None:
         """Observe how long an identity had been known when it was acknowledged."""

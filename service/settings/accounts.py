@@ -172,6 +172,7 @@ class CloudAccountSettings(Table):
     webhook_url: WebhookUrl | None = None
     phone_number: PhoneNumber | None = None
     timeout_seconds: SomeSeconds = 60.0
+    max_in_flight: Annotated[int, Field(ge=1, le=1_024)] = 64
     policy: AccountPolicy = AccountPolicy()
     gate: GateSettings = GateSettings()
 

@@ -32,7 +32,7 @@ from service.settings.types import (
     is_loopback,
 )
 
-Role = Literal["gate", "reader", "operator", "admin"]
+Role = Literal["gate", "sender", "reader", "operator", "admin"]
 FIRST_USE = Policy("trust_first_use", mode="auto")
 _SQLITE = "sqlite:///"
 

@@ -1,12 +1,13 @@
 """What both APIs have: the record of calls, the faults on them, the callbacks, a new beginning."""
 
 import asyncio
+import hashlib
 import math
 import secrets
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -37,6 +38,25 @@ class Call:
     """The HTTP status that was answered; None for a dropped or hung call."""
     faulty: bool = False
     """Whether a fault applied to it."""
+
+
+@dataclass(slots=True)
+class Media:
+    """A file that the business uploaded; the file itself is not kept."""
+
+    id: str
+    content_type: str
+    size: int
+    sha256: str
+
+    @classmethod
+    async def receive(cls, content_type: str, chunks: AsyncIterable[bytes]) -> Self:
+        """Read a file to its end, and give it an id."""
+        size, digest = 0, hashlib.sha256()
+        async for chunk in chunks:
+            size += len(chunk)
+            digest.update(chunk)
+        return cls(str(secrets.randbelow(10**15)), content_type, size, digest.hexdigest())
 
 
 class Calls:
@@ -96,6 +116,8 @@ class Api:
     def _begin(self) -> None:
         """Begin as the options say; each API adds the state of its own."""
         self.calls = Calls()
+        self.media: deque[Media] = deque(maxlen=KEPT_MESSAGES)
+        """The files that the business uploaded."""
         self.faults = Faults(self.options.seed)
         for fault in self.options.faults:
             self.faults.add(fault)

@@ -14,6 +14,7 @@ CallOperation = Literal[
     "identity_get",
     "identity_put",
     "messages",
+    "media",
     "contacts",
     "health",
     "settings",

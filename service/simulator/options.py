@@ -92,6 +92,8 @@ class CloudOptions(ApiOptions):
     """What follows a message that is delivered."""
     failed_with_hash: bool = False
     """Whether a status with 137000 brings the new hash."""
+    refuse_mismatch: bool = False
+    """Whether a message with another hash than the user's is refused with 137000 at once."""
     failed_with_contacts: bool = False
     """Whether a failed status has `contacts`, which Meta's page leaves out."""
 

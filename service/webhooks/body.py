@@ -81,6 +81,12 @@ class Reservation:
         self.held = 0
 
 
+def invite(request: web.BaseRequest) -> None:
+    """Tell a sender that asks first that its body is wanted."""
+    if "Expect" in request.headers and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 class BodyReader:
     """Reads bodies, and counts the bytes of all that are being read or wait to be stored.
 
@@ -123,8 +129,7 @@ class BodyReader:
         if reservation.verified:
             # Of an unverified body only what came counts: announcing more costs its sender nothing.
             reservation.hold(min(announced or 0, BELIEVED_BYTES))
-        if "Expect" in request.headers and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        invite(request)
         try:
             async with asyncio.timeout(self._timeout) as patience:
                 return await self._read_on(request, reservation, patience)

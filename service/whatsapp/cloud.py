@@ -12,7 +12,7 @@ at all is checked and set only where `waba_id` is configured, for a number does 
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from service.model.account_checks import CloudSettings
@@ -24,6 +24,7 @@ from service.whatsapp.http import (
     UNAUTHORIZED,
     BusyError,
     CallError,
+    Content,
     ForbiddenError,
     HandshakeError,
     InvalidError,
@@ -32,10 +33,14 @@ from service.whatsapp.http import (
     NotThereError,
     Reachability,
     Reply,
+    Sending,
+    SendingPlaces,
     Transport,
 )
 
 AT_ONCE = 4
+MEDIA_SHARE = 8
+"""For so many messages that may be sent at once there may be one upload, beside them."""
 BUSY_SECONDS = 300.0
 FIELDS = "display_phone_number,verified_name,quality_rating,webhook_configuration"
 LEVELS = ("phone_number", "whatsapp_business_account", "application")
@@ -63,6 +68,9 @@ class Graph:
     def __init__(self, name: str, account: CloudAccountSettings, metrics: Metrics) -> None:
         self.name = name
         self._transport = Transport(name, account, metrics, max_in_flight=AT_ONCE)
+        messages, media = account.max_in_flight, max(1, account.max_in_flight // MEDIA_SHARE)
+        self._sending = SendingPlaces(messages=messages, media=media)
+        self._sends = Transport(name, account, metrics, max_in_flight=messages + media)
         self.use(account)
         self._number = f"/{account.phone_number_id}"
         self._waba = None if account.waba_id is None else f"/{account.waba_id}"
@@ -119,6 +127,32 @@ class Graph:
         wanted = {"override_callback_uri": url, "verify_token": verify_token}
         await self._call("number", "POST", self._number, {"webhook_configuration": wanted})
 
+    async def send(self, operation: Sending, content: Callable[[], Awaitable[Content]]) -> Reply:
+        """Pass on a message or an upload, and return the answer, whatever it is.
+
+        `content` is asked for just before it goes. Raises CallErrors as they are sorted by what is
+        known of the effect, and what `content` raises.
+        """
+        path = f"{self._number}/{operation}"
+        try:
+            async with self._sending.place(operation):
+                reply = await self._sends.send(
+                    operation, "POST", path, headers=self._headers, content=content
+                )
+        except BusyError:
+            raise
+        except CallError as error:
+            self.reachability.note_failure(error)
+            raise
+        if _refuses_token(reply):
+            self._note_login("refused")
+            refused = LoginRefusedError(f"the access token is refused: {operation}")
+            self.reachability.note_failure(refused)
+        else:
+            self._note_login("ok")
+            self.reachability.note_reply()
+        return reply
+
     async def _call(
         self, operation: str, method: str, path: str, body: Any = None
     ) -> Mapping[str, Any]:
@@ -150,6 +184,7 @@ class Graph:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+        await self._sends.close()
 
 
 def token_header(account: CloudAccountSettings, token: str) -> dict[str, str]:
@@ -157,6 +192,13 @@ def token_header(account: CloudAccountSettings, token: str) -> dict[str, str]:
     if account.token_header.lower() == "authorization":
         return {account.token_header: f"Bearer {token}"}
     return {account.token_header: token}
+
+
+def _refuses_token(reply: Reply) -> bool:
+    """Return whether an answer says that the access token is not accepted."""
+    error = reply.payload.get("error") if isinstance(reply.payload, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return reply.status == UNAUTHORIZED or (type(code) is int and code in TOKEN_CODES)
 
 
 def _text(value: Any) -> str | None:

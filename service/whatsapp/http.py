@@ -8,9 +8,10 @@ import asyncio
 import math
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import aiohttp
 import orjson
@@ -31,6 +32,12 @@ It is less than all of it, so that of the two time-outs that of connecting comes
 """
 NOTHING_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """The errors of a call that ended before any byte of its request was written."""
+Sending = Literal["messages", "media"]
+MESSAGES: Sending = "messages"
+MEDIA: Sending = "media"
+PLACE_SECONDS = 5.0
+"""How long a message that is sent through waits for its place."""
+BUSY_AGAIN_SECONDS = 1.0
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY, UNAVAILABLE = 401, 403, 404, 429, 503
 
 log = structlog.get_logger(__name__)
@@ -81,16 +88,32 @@ class HandshakeError(CallError):
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """The body of a call, at once or as it comes, with the headers that are about it.
+
+    `seconds` is how long the whole call may take, where that is not as every other.
+    """
+
+    data: bytes | AsyncIterable[bytes] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+NO_CONTENT = Content()
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """An answer: its status, and its JSON body, None where it has none that is readable.
 
-    `raw` is the body as it came, `date` the header of that name.
+    `raw` is the body as it came, `date` the header of that name, `headers` are all of them.
     """
 
     status: int
     payload: Any
     raw: bytes = b""
     date: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -147,17 +170,13 @@ class Transport:
         self._log = log.bind(account=name)
         self._base = str(account.base_url).rstrip("/")
         self._slots = asyncio.Semaphore(max_in_flight)
-        self._seconds = seconds = account.timeout_seconds
+        self._seconds = account.timeout_seconds
         self._session = aiohttp.ClientSession(
             # The slots bound how many connections there are.
             connector=aiohttp.TCPConnector(limit=0, ssl=_tls(account)),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "ackgate"},
             middlewares=[send_once],
-            # Rounded to whole seconds, the two time-outs could come in either order.
-            timeout=aiohttp.ClientTimeout(
-                total=seconds, connect=CONNECTING_SHARE * seconds, ceil_threshold=math.inf
-            ),
         )
 
     async def call(
@@ -174,44 +193,85 @@ class Transport:
 
         Raises NotSentError where it certainly had no effect, NoReplyError where that is unknown.
         """
+        content = None
+        if body is not None:
+            content = Content(orjson.dumps(body), {"Content-Type": "application/json"})
+        elif text is not None:
+            content = Content(text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+
+        async def written() -> Content | None:
+            return content
+
+        return await self.send(operation, method, path, headers=headers, content=written)
+
+    async def send(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        content: Callable[[], Awaitable[Content | None]],
+        patience: float | None = None,
+    ) -> Reply:
+        """Make one call whose body is asked for once the call has its place, just before it goes.
+
+        `patience` is how long (s) it waits for that, and raises BusyError then. Raises as `call`
+        does, and what `content` raises: then nothing was sent.
+        """
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds if patience is None else patience):
                 await self._slots.acquire()
         except TimeoutError:
-            raise NotSentError("too many calls are under way") from None
+            text = "too many calls are under way"
+            if patience is not None:
+                raise BusyError(text, BUSY_AGAIN_SECONDS) from None
+            raise NotSentError(text) from None
+        try:
+            return await self._observed(operation, method, path, headers, await content())
+        finally:
+            self._slots.release()
+
+    async def _observed(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        content: Content | None,
+    ) -> Reply:
         started = time.perf_counter()
         outcome = "no_reply"
         try:
-            reply = await self._call(method, path, headers, body, text)
+            reply = await self._request(method, path, headers, content or NO_CONTENT)
             outcome = str(reply.status)
         except NotSentError:
             outcome = "not_sent"
             raise
         finally:
-            self._slots.release()
             seconds = time.perf_counter() - started
             self._metrics.observe_call(self._name, operation, outcome, seconds)
             if method == "PUT":
                 self._log.info("PUT", operation=operation, status=outcome)
         return reply
 
-    async def _call(
-        self, method: str, path: str, headers: Mapping[str, str], body: Any, text: str | None
+    async def _request(
+        self, method: str, path: str, headers: Mapping[str, str], content: Content
     ) -> Reply:
-        sent = {**headers}
+        sent = {**headers, **content.headers}
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             sent["X-Request-ID"] = request_id
-        data = None if text is None else text.encode()
-        if body is not None:
-            sent["Content-Type"] = "application/json"
-            data = orjson.dumps(body)
-        elif text is not None:
-            sent["Content-Type"] = "text/plain; charset=utf-8"
         url = URL(f"{self._base}{path}", encoded=True)
+        timeout = self._timeout(content.seconds or self._seconds)
         try:
             async with self._session.request(
-                method, url, headers=sent, data=data, allow_redirects=False
+                method,
+                url,
+                headers=sent,
+                data=content.data,
+                allow_redirects=False,
+                timeout=timeout,
             ) as response:
                 raw = await _read(response.content)
         except NOTHING_SENT as error:
@@ -224,7 +284,13 @@ class Transport:
             payload = parse(raw)
         except UnreadableError:
             payload = None
-        return Reply(response.status, payload, raw, response.headers.get("Date"))
+        date = response.headers.get("Date")
+        return Reply(response.status, payload, raw, date, response.headers)
+
+    def _timeout(self, total: float) -> aiohttp.ClientTimeout:
+        # Rounded to whole seconds, the two time-outs could come in either order.
+        connect = CONNECTING_SHARE * self._seconds
+        return aiohttp.ClientTimeout(total=total, connect=connect, ceil_threshold=math.inf)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -247,6 +313,35 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
         if len(body) > MAX_REPLY_BYTES:
             raise aiohttp.ClientPayloadError("an answer that is too long")
     return bytes(body)
+
+
+class SendingPlaces:
+    """How many messages, and how many uploads, an account may have under way at once.
+
+    Each kind has places of its own, so that slow uploads hold up no message, and neither holds up
+    what else an account's client is asked. A place is waited for a few seconds alone: what is sent
+    through is sent now, or not at all.
+    """
+
+    def __init__(self, *, messages: int, media: int) -> None:
+        self._places = {
+            MESSAGES: asyncio.Semaphore(max(1, messages)),
+            MEDIA: asyncio.Semaphore(max(1, media)),
+        }
+
+    @asynccontextmanager
+    async def place(self, operation: Sending) -> AsyncIterator[None]:
+        """Hold a place; raise BusyError where none is free in time: then nothing was sent."""
+        places = self._places[operation]
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                await places.acquire()
+        except TimeoutError:
+            raise BusyError(f"too many {operation} are under way", BUSY_AGAIN_SECONDS) from None
+        try:
+            yield
+        finally:
+            places.release()
 
 
 class RateLimiter:

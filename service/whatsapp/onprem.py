@@ -8,7 +8,7 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -26,17 +26,21 @@ from service.settings import OnPremAccountSettings
 from service.whatsapp.http import (
     FORBIDDEN,
     NOT_FOUND,
+    PLACE_SECONDS,
     TOO_MANY,
     UNAUTHORIZED,
     UNAVAILABLE,
     BusyError,
     CallError,
+    Content,
     ForbiddenError,
     NoReplyError,
     NotSentError,
     RateLimiter,
     Reachability,
     Reply,
+    Sending,
+    SendingPlaces,
     Transport,
 )
 from service.whatsapp.session import Session
@@ -45,6 +49,8 @@ BUSY_SECONDS = 3.0
 """For so long no contact is checked after the client said that there are too many checks."""
 CHECKING_SHARE = 4
 """Of the calls to a client that may be under way one in so many may be contact checks."""
+MESSAGES_SHARE, MEDIA_SHARE = 2, 8
+"""And one in so many may be messages, or uploads: acknowledgements always find a place."""
 SETTINGS = "/v1/settings/application"
 WEBHOOK_CA = "/v1/certificates/webhooks/ca"
 GATEWAY = ("connected", "connecting", "disconnected", "uninitialized", "unregistered")
@@ -69,6 +75,10 @@ class Client:
         self.reachability = Reachability(name, metrics.reachable)
         self._rate = RateLimiter()
         self._checking = asyncio.Semaphore(max(1, account.max_in_flight // CHECKING_SHARE))
+        self._sending = SendingPlaces(
+            messages=account.max_in_flight // MESSAGES_SHARE,
+            media=account.max_in_flight // MEDIA_SHARE,
+        )
         self.skew_seconds: float | None = None
         """How far its clock was ahead when it was last asked for its settings."""
 
@@ -188,23 +198,61 @@ class Client:
         reply = await self._call("certificates", "POST", WEBHOOK_CA, text=pem)
         _require_success(reply, "POST certificate")
 
+    async def send(
+        self, operation: Sending, content: Callable[[], Awaitable[Content]], *, again: bool
+    ) -> Reply:
+        """Pass on a message or an upload, and return the answer, whatever it is.
+
+        `content` is asked for just before it goes, once more where the token was refused and
+        `again` says that there can be another time. Raises CallErrors as they are sorted by what is
+        known of the effect, and what `content` raises.
+        """
+        path = f"/v1/{operation}"
+
+        async def send(token: str) -> Reply:
+            headers = {"Authorization": f"Bearer {token}"}
+            return await self._transport.send(
+                operation,
+                "POST",
+                path,
+                headers=headers,
+                content=content,
+                patience=PLACE_SECONDS,
+            )
+
+        async with self._sending.place(operation):
+            return await self._with_token(send, again=again)
+
     async def _call(
         self, operation: str, method: str, path: str, body: Any = None, text: str | None = None
     ) -> Reply:
-        """Call with a token; where it is refused, log in again, once, and repeat the call."""
+        """Call with a token."""
 
         async def send(token: str) -> Reply:
             headers = {"Authorization": f"Bearer {token}"}
             call = self._transport.call
             return await call(operation, method, path, headers=headers, body=body, text=text)
 
+        return await self._with_token(send)
+
+    async def _with_token(
+        self, send: Callable[[str], Awaitable[Reply]], *, again: bool = True
+    ) -> Reply:
+        """Call with a token; where it is refused, log in again, once, and repeat the call.
+
+        Raises NotSentError where it can't be repeated: the next call has the new token.
+        """
         try:
             token = await self.session.token()
             reply = await send(token)
             if reply.status == UNAUTHORIZED:
                 refused, token = token, await self.session.token(instead_of=token)
+                if token != refused and not again:
+                    raise NotSentError("the token was refused; there is a new one now")
                 if token != refused:
                     reply = await send(token)
+        except BusyError:
+            raise  # It says nothing of the client.
         except CallError as error:
             self.reachability.note_failure(error)
             raise

@@ -14,7 +14,7 @@ from service.api.auth import ROLES
 from service.api.journal import STATES as JOURNAL_STATES
 from service.api.openapi import Route
 from service.api.params import MAX_BODY_BYTES, MAX_LIMIT
-from service.api.routes import API, COMPAT, OPEN, PREFIX
+from service.api.routes import API, COMPAT, OPEN, PREFIX, SENDING
 from service.model.account_checks import CURES, NOTICES
 from service.model.contacts import Contact
 from service.model.gate import CLEARS_WHEN
@@ -41,7 +41,7 @@ def webhooks() -> set[str]:
 
 def routes() -> dict[str, str]:
     roles: dict[str, str] = {f"{r.method} {PREFIX}{r.path}": r.role or "—" for r in API}
-    roles |= {f"{r.method} {r.path}": r.role or "—" for r in COMPAT}
+    roles |= {f"{r.method} {r.path}": r.role or "—" for r in (*COMPAT, *SENDING)}
     roles |= {f"{r.method} {r.path}": "—" for r in OPEN}
     return roles | dict.fromkeys(webhooks(), "—")
 

@@ -53,6 +53,20 @@ from service.api.schemas.recipients import (
     Reason,
 )
 from service.api.schemas.relays import Count, Delivery, DeliveryList, Relay, RelayList
+from service.api.schemas.sending import (
+    GraphError,
+    GraphErrorData,
+    GraphFailure,
+    GraphMessage,
+    GraphRecipient,
+    GraphSent,
+    GraphUploaded,
+    OnPremisesError,
+    OnPremisesFailure,
+    OnPremisesFile,
+    OnPremisesSent,
+    OnPremisesUploaded,
+)
 from service.api.schemas.service import Alive, Checks, Description, Status
 
 __all__ = [
@@ -77,6 +91,13 @@ __all__ = [
     "Description",
     "Empty",
     "GateAnswer",
+    "GraphError",
+    "GraphErrorData",
+    "GraphFailure",
+    "GraphMessage",
+    "GraphRecipient",
+    "GraphSent",
+    "GraphUploaded",
     "Health",
     "Identity",
     "IdentityList",
@@ -92,6 +113,11 @@ __all__ = [
     "LookupAnswers",
     "LookupProblem",
     "OnPremisesContacts",
+    "OnPremisesError",
+    "OnPremisesFailure",
+    "OnPremisesFile",
+    "OnPremisesSent",
+    "OnPremisesUploaded",
     "Owner",
     "Problem",
     "Reason",

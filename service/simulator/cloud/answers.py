@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from service.simulator.cloud import bodies
 from service.simulator.cloud.cloud import Cloud
 
 CLOUD = web.AppKey("cloud", Cloud)
@@ -53,6 +54,12 @@ class GraphError(Exception):
 def invalid(details: str) -> GraphError:
     """Return the error for a parameter that is missing or wrong."""
     return GraphError(400, INVALID, "(#100) Invalid parameter", details=details)
+
+
+def mismatch() -> GraphError:
+    """Return the error for a message with another hash than the user's, where it comes at once."""
+    code, title = bodies.MISMATCH_CODE, bodies.TITLES[bodies.MISMATCH_CODE]
+    return GraphError(400, code, f"(#{code}) {title}", details="The identity key has changed.")
 
 
 def no_object(request: web.Request) -> GraphError:

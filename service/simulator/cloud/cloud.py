@@ -29,6 +29,7 @@ CHANGEABLE = frozenset(
         "statuses",
         "failed_with_hash",
         "failed_with_contacts",
+        "refuse_mismatch",
     }
 )
 """The options that can be changed while it runs; `identity_check` changes every number."""
@@ -48,6 +49,8 @@ class CloudMessage:
     outcome: str = "delivered"
     """`delivered`, `mismatch` (137000) or `undeliverable` (131026)."""
     by_number: bool = True
+    body: Body = field(default_factory=dict, repr=False)
+    """All that the business sent."""
     more: Body = field(default_factory=dict)
     """What each of its statuses repeats."""
 
@@ -64,6 +67,8 @@ class Cloud(Api):
         self.counts: Counter[str] = Counter()
         """How many messages were accepted, refused, and each outcome."""
         self.messages: deque[CloudMessage] = deque(maxlen=KEPT_MESSAGES)
+        self.marks: deque[Body] = deque(maxlen=KEPT_MESSAGES)
+        """What marked a message of a user as read, as it was sent."""
         self.webhooks = Webhooks(self.options, self.business, self.faults)
         self.delivery = self.webhooks.delivery
 

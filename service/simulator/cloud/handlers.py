@@ -5,10 +5,18 @@ Follows Meta's pages on messages, user ids, the identity change check, and webho
 
 from typing import Any
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
+from service.simulator.api import Media
 from service.simulator.cloud import bodies
-from service.simulator.cloud.answers import INVALID, GraphError, invalid, no_object, read_object
+from service.simulator.cloud.answers import (
+    INVALID,
+    GraphError,
+    invalid,
+    mismatch,
+    no_object,
+    read_object,
+)
 from service.simulator.cloud.cloud import Cloud, CloudMessage
 from service.simulator.cloud.webhooks import Account, PhoneNumber, VerificationError
 
@@ -78,6 +86,8 @@ async def send_message(cloud: Cloud, request: web.Request) -> Any:
     The hash that it is sent with is checked only while the number's identity change check is on.
     """
     number, body = _number_of(cloud, request), await read_object(request)
+    if "status" in body:
+        return _mark_as_read(cloud, body)
     to, by_number = recipient(body)
     hash_ = _text(body, "recipient_identity_key_hash")
     if by_number and to not in cloud.users.given_up:
@@ -87,6 +97,8 @@ async def send_message(cloud: Cloud, request: web.Request) -> Any:
     if user is None:
         outcome = "undeliverable"
     elif number.identity_check and hash_ is not None and hash_ != user.hash:
+        if cloud.options.refuse_mismatch:
+            raise mismatch()
         outcome = "mismatch"
     message = CloudMessage(
         id=bodies.outbound_id(to),
@@ -96,6 +108,7 @@ async def send_message(cloud: Cloud, request: web.Request) -> Any:
         at=cloud.now(),
         outcome=outcome,
         by_number=by_number,
+        body=body,
         more={OPAQUE: body[OPAQUE]} if OPAQUE in body else {},
     )
     cloud.messages.append(message)
@@ -111,12 +124,43 @@ async def send_message(cloud: Cloud, request: web.Request) -> Any:
     }
 
 
+def _mark_as_read(cloud: Cloud, body: dict[str, Any]) -> Any:
+    """Mark a user's message as read, and perhaps show that the business is writing."""
+    if body.get("messaging_product") != "whatsapp" or body["status"] != "read":
+        raise invalid("messaging_product is not whatsapp, or status not read")
+    if _text(body, "message_id") is None:
+        raise invalid("The parameter message_id is required.")
+    cloud.marks.append(body)
+    return {"success": True}
+
+
+async def upload_media(cloud: Cloud, request: web.Request) -> Any:
+    """Take a file: a form with `messaging_product`, `type` and `file`, in whatever order."""
+    _number_of(cloud, request)
+    if request.content_type != "multipart/form-data":
+        raise invalid("The body is not multipart/form-data.")
+    fields: dict[str, str] = {}
+    file: Media | None = None
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader):
+            raise invalid("A part is multipart itself.")
+        if part.name == "file":
+            kind = part.headers.get("Content-Type", "")
+            file = await Media.receive(kind, part)
+        elif part.name is not None:
+            fields[part.name] = await part.text()
+    if fields.get("messaging_product") != "whatsapp" or file is None or "type" not in fields:
+        raise invalid("messaging_product, type or file is missing, or wrong")
+    cloud.media.append(file)
+    return {"id": file.id}
+
+
 def recipient(body: dict[str, Any]) -> tuple[str, bool]:
     """Return whom a message is for, and whether that is a number; `to` goes before `recipient`."""
     if body.get("messaging_product") != "whatsapp":
         raise invalid("messaging_product is not whatsapp")
     kind = body.get("type", "text")
-    if not isinstance(kind, str) or not isinstance(body.get(kind), dict):
+    if not isinstance(kind, str) or not isinstance(body.get(kind), dict | list):
         raise invalid("the message lacks the object that its type names")
     to = _text(body, "to")
     if to is not None:

@@ -6,6 +6,7 @@ Graph's JSON; the access token is checked; the handler answers.
 
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +28,7 @@ ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
     ("GET", OBJECT + SLASH, "number", handlers.get_number),
     ("POST", OBJECT + SLASH, "number", handlers.post_number),
     ("POST", OBJECT + "/messages" + SLASH, "messages", handlers.send_message),
+    ("POST", OBJECT + "/media" + SLASH, "media", handlers.upload_media),
     ("GET", OBJECT + "/settings" + SLASH, "settings", handlers.get_settings),
     ("POST", OBJECT + "/settings" + SLASH, "settings", handlers.post_settings),
     ("GET", OBJECT + "/subscribed_apps" + SLASH, "subscribed_apps", handlers.get_subscribed),
@@ -47,10 +49,10 @@ def add_routes(app: web.Application) -> None:
 def _surrounded(operation: str, handler: Answer) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         cloud = request.app[CLOUD]
-        try:
-            body = await read_object(request)
-        except GraphError:
-            body = {}
+        body: dict[str, Any] = {}
+        if operation != "media":
+            with suppress(GraphError):
+                body = await read_object(request)
         to = body.get("to") or body.get("recipient")
         hash_ = body.get("recipient_identity_key_hash")
         call = Call(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.simulator.api import KEPT_MESSAGES, Api, Call
@@ -45,6 +45,8 @@ class Message:
     id: str | None = None
     code: int | None = None
     """The error that refused it, or that it failed with afterwards."""
+    body: dict[str, Any] = field(default_factory=dict, repr=False)
+    """All that the business sent."""
 
 
 class Client(Api):

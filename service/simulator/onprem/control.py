@@ -51,7 +51,10 @@ async def get_state(request: web.Request) -> web.Response:
             "refused": client.logins.refused,
             "tokens": len(client.logins.tokens),
         },
-        messages=[asdict(message) for message in list(client.messages)[-SHOWN:]],
+        messages=[
+            {key: value for key, value in asdict(message).items() if key != "body"}
+            for message in list(client.messages)[-SHOWN:]
+        ],
         callbacks={
             **{key: client.delivery.counts[key] for key in COUNTS},
             "pending": pending_of(client.delivery),

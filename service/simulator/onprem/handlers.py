@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
+from service.simulator.api import Media
 from service.simulator.onprem import bodies
 from service.simulator.onprem.answers import (
     CALL,
@@ -104,17 +105,22 @@ async def send_message(request: web.Request) -> web.Response:
     An accepted message's statuses follow: failed with 480, or sent and delivered.
     """
     client = request.app[CLIENT]
-    to = recipient(await read_object(request))
+    body = await read_object(request)
+    to = recipient(body)
     user = client.users.get_or_add(to, client.now_ms())
     is_blocked = client.settings.show_security_notifications and not user.acknowledged
     if is_blocked and client.options.blocked_send == "refuse":
         request[CALL].outcome = "refused"
-        client.messages.append(Message(to, accepted=False, at=client.now(), code=REFUSED_CODE))
+        client.messages.append(
+            Message(to, accepted=False, at=client.now(), code=REFUSED_CODE, body=body)
+        )
         raise WireError(client.options.refusal_status, REFUSED_CODE, REFUSED_TITLE)
     request[CALL].outcome = "accepted"
     message_id, at_ms = bodies.outbound_id(to), client.now_ms()
     code = bodies.BLOCKED_CODE if is_blocked else None
-    client.messages.append(Message(to, accepted=True, at=client.now(), id=message_id, code=code))
+    client.messages.append(
+        Message(to, accepted=True, at=client.now(), id=message_id, code=code, body=body)
+    )
     if is_blocked:
         client.call_back("status", bodies.blocked(message_id, to, at_ms), to)
     elif client.options.send_statuses:
@@ -135,6 +141,20 @@ def recipient(body: dict[str, Any]) -> str:
     if not isinstance(kind, str) or kind not in body:
         raise required(str(kind))
     return to
+
+
+async def upload_media(request: web.Request) -> web.Response:
+    """Take a file as the body, its type in Content-Type (Meta's page on media)."""
+    client = request.app[CLIENT]
+    if "/" not in request.headers.get("Content-Type", ""):
+        raise required("Content-Type")
+    chunks = request.content.iter_any()
+    file = await Media.receive(request.content_type, chunks)
+    if not file.size:
+        raise invalid("body", "empty")
+    client.media.append(file)
+    request[CALL].outcome = "accepted"
+    return answer(request, {"media": [{"id": file.id}]})
 
 
 async def check_contacts(request: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ answers, unless it needs the Coreapps while they restart.
 """
 
 import json
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 
@@ -25,6 +26,7 @@ ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
     ("GET", IDENTITY): ("identity_get", handlers.get_identity),
     ("PUT", IDENTITY): ("identity_put", handlers.put_identity),
     ("POST", "/v1/messages"): ("messages", handlers.send_message),
+    ("POST", "/v1/media"): ("media", handlers.upload_media),
     ("POST", "/v1/contacts"): ("contacts", handlers.check_contacts),
     ("GET", "/v1/health"): ("health", handlers.get_health),
     ("GET", SETTINGS): ("settings", handlers.get_settings),
@@ -38,7 +40,7 @@ ROUTES: dict[tuple[str, str], tuple[str, Handler]] = {
 
 ADMIN_OPERATIONS = frozenset({"settings", "certificates"})
 """The operations that Meta's pages ask the admin account for."""
-COREAPP_OPERATIONS = frozenset({"identity_get", "identity_put", "messages", "contacts"})
+COREAPP_OPERATIONS = frozenset({"identity_get", "identity_put", "messages", "media", "contacts"})
 """The operations that wait for the Coreapps."""
 
 
@@ -57,15 +59,16 @@ async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse
     client = request.app[CLIENT]
     resource = request.match_info.route.resource
     path = "" if resource is None else resource.canonical
-    try:
-        body = json.loads(await request.read())
-    except (ValueError, RecursionError):
-        body = None
+    operation = ROUTES.get((request.method, path), ("unknown", None))[0]
+    body = None
+    if operation != "media":
+        with suppress(ValueError, RecursionError):
+            body = json.loads(await request.read())
     if not isinstance(body, dict):
         body = {}
     wa_id, hash_ = request.match_info.get("wa_id") or body.get("to"), body.get("hash")
     call = request[CALL] = Call(
-        operation=ROUTES.get((request.method, path), ("unknown", None))[0],
+        operation=operation,
         method=request.method,
         path=request.path,
         request_id=request.headers.get("X-Request-ID") or client.new_request_id(),
