@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from tools.bench import accept, cloud, end_to_end, gate, growth, peers
+from tools.bench import accept, cloud, end_to_end, gate, growth, peers, relays
 from tools.bench.measure import Effort
 from tools.bench.report import Section, keep, show
 from tools.processes import RunError
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[Effort], Section]] = {
     "gate": gate.measure,
     "clearing": gate.measure_clearing,
     "growth": growth.measure,
+    "relays": relays.measure,
     "idle": accept.measure_idle,
 }
 

@@ -1,0 +1,208 @@
+"""Three relays beside accepting: what they cost, how far they fall behind, and catch up."""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from tools.bench.accept import TITLES, USERS, plan
+from tools.bench.measure import Effort, interleaved, measured, median, spread
+from tools.bench.report import Goal, Section
+from tools.bench.servers import ACKGATE, NOW_MS, Server, ackgate, seed
+from tools.bench.work import WORKS
+from tools.installation import AUTHORIZATION, Installation
+from tools.processes import LOAD_CORE, Process, free_port, python
+
+RELAYS = 3
+WITHOUT = f"{ACKGATE} without relays"
+SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+PACE = 1_000
+CONNECTIONS = 64
+IN_FLIGHT = 16
+"""What a relay has in flight, and the bare client that it is measured by."""
+IDLE_RATE = 20
+GOAL_SHARE, GOAL_BEHIND_SECONDS, GOAL_IDLE_MS, GOAL_DRAIN = 0.5, 1.0, 10.0, 0.25
+
+
+@contextmanager
+def destination() -> Iterator[int]:
+    """Run a destination on the core of the load; its port."""
+    port = free_port()
+    process = Process(python("tools.bench.sink", str(port)), name="destination", core=LOAD_CORE)
+    try:
+        process.wait_for(f"http://127.0.0.1:{port}/r0")
+        yield port
+    finally:
+        process.end()
+
+
+def _tables(port: int, count: int = RELAYS) -> str:
+    tables = (
+        f'[relays.r{n}]\nurl = "http://127.0.0.1:{port}/r{n}"\nsecret = "{SECRET}"\n'
+        for n in range(count)
+    )
+    return "".join(tables)
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=AUTHORIZATION)) as answer:
+        return json.load(answer)
+
+
+def _came(port: int) -> Any:
+    """Return what came to the destination since the last time."""
+    return _get(f"http://127.0.0.1:{port}/r0")
+
+
+def _relays(server: Server) -> list[dict[str, Any]]:
+    return list(_get(f"{server.url}/api/v1/relays")["items"])
+
+
+def _catch_up(server: Server) -> float:
+    """Wait until nothing is behind; return the seconds that took."""
+    began = time.perf_counter()
+    while any(relay["behind"] for relay in _relays(server)):
+        time.sleep(0.1)
+    return time.perf_counter() - began
+
+
+def measure(effort: Effort) -> Section:
+    """Measure all of it."""
+    section = Section(
+        "relays",
+        f"{RELAYS} relays to one destination, each delivery signed; server on one core",
+        ("what", "found", "spread or quantiles"),
+    )
+    with (
+        destination() as port,
+        tempfile.TemporaryDirectory() as one,
+        tempfile.TemporaryDirectory() as other,
+    ):
+        plain, relayed = Installation(Path(one)), Installation(Path(other), more=_tables(port))
+        for installation in (plain, relayed):
+            seed(installation, USERS)
+        with ackgate(plain, name=WITHOUT) as without, ackgate(relayed) as server:
+            _saturate(section, effort, without, server)
+            _pace(section, effort, server, port)
+            _idle(section, effort, server, port)
+    _drain(section, effort)
+    section.notes += [
+        "accepting: the rate with relays by that without, in the same round, 64 connections",
+        f"behind: the age of the oldest callback not delivered, at {PACE:,} callbacks a second",
+        "idle: from the arrival to the delivery, the commit and the 200 between them",
+        f"draining: one relay by a bare aiohttp client, {IN_FLIGHT} in flight, same destination",
+    ]
+    return section
+
+
+def _saturate(section: Section, effort: Effort, without: Server, server: Server) -> None:
+    for work, title in TITLES.items():
+        sys.stderr.write(f"{title}, saturated\n")
+        caught_up: list[float] = []
+
+        def plan_of(some: Server, work: str = work, took: list[float] = caught_up) -> Any:
+            if some.name == ACKGATE:
+                took.append(_catch_up(some))
+            return plan(some, work, CONNECTIONS, effort.seconds)
+
+        series = interleaved((without, server), plan_of, rounds=effort.rounds)
+        caught_up.append(_catch_up(server))
+        shares = series.ratios(ACKGATE, WITHOUT)
+        what = f"accepting {title}, saturated, by that without relays"
+        section.rows.append((what, median(shares), spread(shares)))
+        took = f"caught up after {effort.seconds:g} s of it, s"
+        section.rows.append((took, median(caught_up[1:]), spread(caught_up[1:], 1)))
+        section.goals.append(Goal(what, median(shares), GOAL_SHARE, noisy=series.noisy))
+
+
+def _pace(section: Section, effort: Effort, server: Server, port: int) -> None:
+    sys.stderr.write(f"{PACE:,} callbacks a second\n")
+    _came(port)
+    behind, over = [0.0], Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            behind.append(max(relay["behind_seconds"] for relay in _relays(server)))
+
+    looking = Thread(target=look)
+    looking.start()
+    paced = replace(plan(server, "everyday", CONNECTIONS, 2 * effort.seconds), rate=PACE)
+    outcome, _ = measured(server, paced)
+    over.set()
+    looking.join()
+    _catch_up(server)
+    late = _came(port)["late_ms"]
+    section.rows += [
+        ("paced: callbacks a second", outcome.rate, ""),
+        ("paced: behind by at most, s", max(behind), _quantiles(late)),
+        ("paced: CPU a callback, three deliveries included, µs", outcome.cpu_us, ""),
+    ]
+    what = f"behind at {PACE:,} a second, at most"
+    section.goals.append(Goal(what, max(behind), GOAL_BEHIND_SECONDS, at_least=False))
+
+
+def _idle(section: Section, effort: Effort, server: Server, port: int) -> None:
+    sys.stderr.write("idle\n")
+    _came(port)
+    measured(server, replace(plan(server, "everyday", 1, 2 * effort.seconds), rate=IDLE_RATE))
+    _catch_up(server)
+    late = _came(port)["late_ms"]
+    section.rows.append(("idle: from arrival to delivery, p50 ms", late[0], _quantiles(late)))
+    section.goals.append(Goal("idle, p50 ms", late[0], GOAL_IDLE_MS, at_least=False))
+
+
+def _quantiles(late: list[float]) -> str:
+    return ", ".join(
+        f"{name} {ms:,.1f} ms" for name, ms in zip(("p50", "p99", "max"), late, strict=True)
+    )
+
+
+def _drain(section: Section, effort: Effort) -> None:
+    """Let one relay deliver a backlog, and a bare client the same number of bodies."""
+    entries = 10_000 if effort.quick else 100_000
+    sys.stderr.write(f"a backlog of {entries:,}\n")
+    with destination() as port, tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder), more=_tables(port, 1))
+        with ackgate(installation):
+            pass  # the relay begins at the end of an empty journal
+        seed(installation, 0, entries=entries)
+        bare = uvloop.run(_send(port, entries))
+        _came(port)
+        began = time.perf_counter()
+        with ackgate(installation) as server:
+            began = time.perf_counter()
+            left = _relays(server)[0]["behind"]
+            _catch_up(server)
+            rate = left / (time.perf_counter() - began)
+    section.rows += [
+        ("draining, callbacks a second", rate, f"a bare client {bare:,.0f}"),
+        ("draining, by a bare client", rate / bare, ""),
+    ]
+    section.goals.append(Goal("draining, by a bare client", rate / bare, GOAL_DRAIN))
+
+
+async def _send(port: int, count: int) -> float:
+    """POST the bodies of the everyday mix with a bare client; return the rate."""
+    bodies = WORKS["everyday"](0, NOW_MS, USERS)
+    numbers = iter(range(count))
+    async with aiohttp.ClientSession() as session:
+
+        async def work() -> None:
+            for _ in numbers:
+                async with session.post(f"http://127.0.0.1:{port}/bare", data=next(bodies)) as got:
+                    await got.read()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+    return count / (time.perf_counter() - began)
