@@ -18,6 +18,7 @@ from service.ledger.contacts import Messages
 from service.ledger.identities import MoveToCloud
 from service.ledger.ledger import Ledger
 from service.model.account_checks import IdentityCheck
+from service.model.event_log import EventType
 from service.model.events import WIRE_NAMES
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
@@ -241,6 +242,7 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
             metrics.events,
             product([*accounts, ""], [*WIRE_NAMES.values(), OTHER]),
         ),
+        (metrics.told, product(EventType)),
         (metrics.keys_refused, [("missing",), ("unknown",)]),
         (metrics.unknown_numbers, product(settings.apps)),
         (metrics.signature_failures, product(settings.apps)),

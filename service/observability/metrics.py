@@ -1,7 +1,7 @@
 """What Prometheus reads. No label ever holds what a caller chose: no number, hash or path."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import (
@@ -214,6 +214,10 @@ class Metrics:
             "ackgate_journal_deleted_total",
             "Callbacks deleted because they were kept for long enough",
         )
+        self.told = self._counter(
+            "ackgate_events_told_total", "Events appended to the event log", ("type",)
+        )
+        self._told: Callable[..., Counter] = cache(self.told.labels)
         self.write_queue = self._gauge("ackgate_write_queue_length", "Commands to be written")
         Former("ackgate_ledger_waiting", self.write_queue, self.registry)
 
@@ -352,6 +356,11 @@ class Metrics:
         """Observe one transaction."""
         self.commit_seconds.observe(seconds)
         self.commit_entries.observe(entries)
+
+    def count_told(self, types: Iterable[str]) -> None:
+        """Count events that were appended to the event log."""
+        for type_ in types:
+            self._told(type_).inc()
 
     def observe_call(self, account: str, operation: str, outcome: str, seconds: float) -> None:
         """Observe one call to a WhatsApp client."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from service.model.contacts import Contact
+from service.model.event_log import EventType, LoggedEvent
 from service.model.recipients import RecipientData
 from service.model.users import AuditEntry, Kind, User
 
@@ -103,13 +104,15 @@ class ChangeSet:
 
     `users` are ids, `work` what is to be done and leased to nobody, by account and kind; `checks`
     the accounts with contact checks to be asked for at once. `acknowledged` has, for each identity
-    that was acknowledged, its account and how long (ms) it had been known.
+    that was acknowledged, its account and how long (ms) it had been known. `told` are the types of
+    the events that were appended to the event log, in their order.
     """
 
     users: set[int] = field(default_factory=set)
     work: set[tuple[str, Kind]] = field(default_factory=set)
     checks: set[str] = field(default_factory=set)
     acknowledged: list[tuple[str, int]] = field(default_factory=list)
+    told: list[EventType] = field(default_factory=list)
 
 
 class Transaction(Protocol):
@@ -175,6 +178,9 @@ class Transaction(Protocol):
 
     async def add_audit(self, entries: Sequence[tuple[str | None, AuditEntry]]) -> None:
         """Append audit entries that concern no user, each with its account."""
+
+    async def add_events(self, events: Sequence[LoggedEvent]) -> None:
+        """Append events to the event log; their ids grow in the order of commits."""
 
 
 class RecipientQuery(NamedTuple):

@@ -1,8 +1,8 @@
-"""Deletes callbacks that were kept for long enough, slowly, and frees their space."""
+"""Deletes callbacks and events that were kept for long enough, slowly, and frees their space."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from service.ledger.ledger import Ledger
 from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
 from service.store.database import Database, UnavailableError
+from service.store.events import delete_events, next_events
 from service.store.retention import (
     Chunk,
     Limits,
@@ -40,6 +41,7 @@ JUMP_SECONDS = 3600.0
 DAY_MS = 86_400_000
 T = TypeVar("T")
 Look = Callable[[Connection, Limits, int, int, int], Chunk]
+Delete = Callable[[Connection, Sequence[int], Limits], int]
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +82,7 @@ class Retention:
             await asyncio.sleep(EVERY_SECONDS)
 
     async def look(self) -> int:
-        """Delete everything that is too old by now, and return how many entries that were."""
+        """Delete everything that is too old by now, and return how many callbacks that were."""
         now = self._ledger.clock()
         if self._jumped(now):
             log.warning("the clock was set forward: nothing is deleted before the next look")
@@ -93,9 +95,12 @@ class Retention:
         self._passes += 1
         deleted, self._walked = await self._walk(next_chunk, limits, self._walked)
         scattered, _ = await self._walk(next_quarantined, limits, 0)
+        events, _ = await self._walk(next_events, limits, 0, delete_events)
         pages = await self._give_back()
         if deleted or scattered:
             log.info("deleted old callbacks", count=deleted + scattered, quarantined=scattered)
+        if events:
+            log.info("deleted old events", count=events)
         if pages:
             log.info("gave space back", pages=pages)
         return deleted + scattered
@@ -106,7 +111,9 @@ class Retention:
         last, self._last_pass = self._last_pass, (now, here)
         return last is not None and (now - last[0]) / 1000 - (here - last[1]) > JUMP_SECONDS
 
-    async def _walk(self, look: Look, limits: Limits, after: int) -> tuple[int, int]:
+    async def _walk(
+        self, look: Look, limits: Limits, after: int, delete: Delete = delete_entries
+    ) -> tuple[int, int]:
         """Delete what a walk finds; return how much that was, and how far it came."""
         deleted = 0
         while True:
@@ -114,8 +121,11 @@ class Retention:
                 lambda connection, after=after: look(connection, limits, after, ROWS, BYTES)  # type: ignore[misc] # mypy infers no lambda with a default
             )
             if chunk.ids:
-                gone = await self._write(partial(delete_entries, ids=chunk.ids, limits=limits))
-                self._metrics.journal_deleted.inc(gone)
+                gone = await self._write(
+                    lambda connection, ids=chunk.ids: delete(connection, ids, limits)  # type: ignore[misc] # likewise
+                )
+                if delete is delete_entries:
+                    self._metrics.journal_deleted.inc(gone)
                 deleted += gone
             after = chunk.last
             if not chunk.more:
