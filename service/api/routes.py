@@ -8,10 +8,29 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import JsonValue
 
-from service.api import accounts, compat, contacts, gate, health, identities, issues, journal, pages
+from service.api import (
+    accounts,
+    compat,
+    contacts,
+    events,
+    gate,
+    health,
+    identities,
+    issues,
+    journal,
+    pages,
+)
 from service.api import schemas as s
 from service.api.auth import guarded
-from service.api.openapi import IDEMPOTENCY_KEY, SIGNATURE, VERIFICATION, Answer, Route, describe
+from service.api.openapi import (
+    IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
+    SIGNATURE,
+    VERIFICATION,
+    Answer,
+    Route,
+    describe,
+)
 from service.api.params import Query, WaitQuery
 from service.api.problems import ProblemError
 from service.webhooks.handler import WebhookHandler, expect
@@ -167,6 +186,15 @@ API: tuple[Route, ...] = (
         query=Query,
         answer=Answer(type=s.JournalEntry),
         problems=("no_such_entry",),
+    ),
+    Route(
+        "GET",
+        "/events",
+        "reader",
+        events.follow,
+        query=events.EventsQuery,
+        answer=Answer(type=s.EventList, streams=True, headers=_UNCACHED),
+        more=(LAST_EVENT_ID,),
     ),
     Route(
         "GET",

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict
 
 from service.model.account_checks import CURES
+from service.model.event_log import EventType
 from service.model.gate import CLEARS_WHEN
 from service.model.users import Kind, State
 
@@ -51,6 +52,7 @@ Count = Annotated[int, Field(ge=0, examples=[2])]
 Cursor = Annotated[
     str | None, Field(description="The `cursor` of the next page, if any.", examples=[None])
 ]
+EventId = Annotated[str, Field(description="To go on from, as `after`.", examples=["3f9a1c07-42"])]
 
 
 class By(TypedDict):
@@ -336,6 +338,32 @@ class IssueList(TypedDict):
 
     items: list[Issue]
     next_cursor: Cursor
+
+
+class BlockedIdentity(Identity):
+    """An Identity, and the reason of the gate that came or went."""
+
+    reason: Reason
+
+
+class Event(TypedDict):
+    """What happened, with the Identity, Contact or Issue as it was at that moment."""
+
+    id: EventId
+    type: Annotated[str, _open(*EventType, "gap", "reset", example="identity.pending")]
+    at: Time
+    account: AccountName | None
+    user: Annotated[
+        str | None, Field(description="What the user is called.", examples=["16315567001"])
+    ]
+    data: BlockedIdentity | Identity | Contact | Issue | None
+
+
+class EventList(TypedDict):
+    """A page of events, and where to go on."""
+
+    items: list[Event]
+    next_cursor: EventId
 
 
 class Owner(TypedDict):

@@ -65,6 +65,7 @@ class BackgroundTasks:
         self._run(self._heartbeat.run())
         noticer = Noticer(context.issues, self._is_settled, context.ledger, context.database)
         self._run(noticer.run())
+        self._run(context.hub.run())
         retention = Retention(
             context.settings.retention, context.ledger, context.database, context.metrics
         )

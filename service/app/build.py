@@ -11,6 +11,7 @@ from typing import get_args
 from prometheus_client import Counter, Histogram
 
 from service.api.context import AppContext, Changes, StorageProbe
+from service.api.event_hub import EventHub
 from service.api.gate import ANSWERS
 from service.api.params import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from service.ledger.callbacks import APPLIED, QUARANTINED
@@ -28,6 +29,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.accounts import created_at, moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
+from service.store.events import epoch_of
 from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
@@ -79,7 +81,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     if settings.cloud_accounts:
         await database.write(need_cloud_release)
     policies = await keep_policies(settings, database)
-    context = _connect(settings, database, policies)
+    context = _connect(settings, database, policies, await database.read(epoch_of))
     context.created_at = await database.read(created_at)
     stack.push_async_callback(context.ledger.close)
     stack.callback(context.refused_keys.close)
@@ -102,12 +104,15 @@ async def keep_policies(settings: Settings, database: Database) -> dict[str, Pol
     return policies
 
 
-def _connect(settings: Settings, database: Database, policies: dict[str, Policies]) -> AppContext:
+def _connect(
+    settings: Settings, database: Database, policies: dict[str, Policies], epoch: str
+) -> AppContext:
     metrics = Metrics()
     start_at_zero(metrics, settings)
     ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
     storage = StorageProbe(ledger, database, settings.server.max_body_bytes)
     messages = Messages()
+    hub = EventHub(epoch, database, metrics)
     onprem = settings.onprem_accounts
     clients = {name: Client(name, account, metrics) for name, account in onprem.items()}
     checkers = {
@@ -117,9 +122,9 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
         for name, client in clients.items()
     }
     context = AppContext(
-        settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers
+        settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers, hub
     )
-    ledger.listeners.append(context.changes.notify)
+    ledger.listeners += [context.changes.notify, hub.notify]
     for name, account in settings.cloud_accounts.items():
         context.graphs[name] = Graph(name, account, metrics)
         context.identity_checks[name] = IdentityCheck()

@@ -191,6 +191,13 @@ class Metrics:
             "What the gate takes to answer about one recipient or many",
             _FAST,
         )
+        self.event_readers = self._gauge(
+            "ackgate_event_readers", "Readers that follow the event log by a stream"
+        )
+        self.event_readers_cut = self._counter(
+            "ackgate_event_readers_cut_total",
+            "Readers of a stream cut off for being too far behind",
+        )
         self._requests: Callable[..., Counter] = cache(self.requests.labels)
         self._request_seconds: Callable[..., Histogram] = cache(self.request_seconds.labels)
         self._gate_answers: Callable[..., Counter] = cache(self.gate_answers.labels)
@@ -338,10 +345,11 @@ class Metrics:
         """Count events that were read from a callback."""
         self._events(account, event).inc(count)
 
-    def observe_request(self, route: str, status: int, seconds: float) -> None:
-        """Observe one request to the API, by the pattern of its route."""
+    def observe_request(self, route: str, status: int, seconds: float | None) -> None:
+        """Observe one request to the API, by the pattern of its route; None for a stream's time."""
         self._requests(route, str(status)).inc()
-        self._request_seconds(route).observe(seconds)
+        if seconds is not None:
+            self._request_seconds(route).observe(seconds)
 
     def count_answers(self, account: str, results: Mapping[str, int]) -> None:
         """Count what the gate answered, by the number of recipients with each result."""

@@ -33,6 +33,22 @@ class EventRow(NamedTuple):
     data: str
 
 
+class Wanted(NamedTuple):
+    """Which events a reader wants: only of these types, and only of these accounts; None for all.
+
+    Accounts are named as in the journal.
+    """
+
+    types: frozenset[str] | None = None
+    accounts: frozenset[str] | None = None
+
+    def takes(self, row: EventRow) -> bool:
+        """Return whether an event is wanted."""
+        return (self.types is None or row.type in self.types) and (
+            self.accounts is None or row.account in self.accounts
+        )
+
+
 _COLUMNS = [events.c[name] for name in EVENT_COLUMNS]
 
 
@@ -47,6 +63,39 @@ def read_events(
     if up_to is not None:
         query = query.where(events.c.id <= up_to)
     return [EventRow._make(row) for row in connection.execute(query)]
+
+
+class EventPage(NamedTuple):
+    """Wanted events, the position that a reader has then, and whether it is the end of the log."""
+
+    rows: list[EventRow]
+    position: int
+    is_end: bool
+
+
+SCANNED = 5_000
+"""Events that are looked at for one page: those that are wanted may be few."""
+
+
+def read_wanted(
+    connection: Connection, wanted: Wanted, after: int, limit: int, up_to: int | None = None
+) -> EventPage:
+    """Return the wanted ones of the events that follow a position, at most up to another."""
+    bounds = [events.c.id > after, *([] if up_to is None else [events.c.id <= up_to])]
+    some = select(events.c.id).where(*bounds).order_by(events.c.id).limit(SCANNED).subquery()
+    count, last = connection.execute(select(func.count(), func.max(some.c.id))).one()
+    if not count:
+        return EventPage([], after, is_end=True)
+    query = select(*_COLUMNS).where(events.c.id > after, events.c.id <= last)
+    if wanted.types is not None:
+        query = query.where(events.c.type.in_(wanted.types))
+    if wanted.accounts is not None:
+        query = query.where(events.c.account.in_(wanted.accounts))
+    found = connection.execute(query.order_by(events.c.id).limit(limit))
+    rows = [EventRow._make(row) for row in found]
+    if len(rows) == limit:
+        return EventPage(rows, rows[-1].id, is_end=False)
+    return EventPage(rows, last, is_end=count < SCANNED)
 
 
 class Span(NamedTuple):
