@@ -45,13 +45,13 @@ class Noticer:
     async def run(self) -> None:
         """Look, again and again."""
         while True:
+            await asyncio.sleep(EVERY_SECONDS)
             try:
                 await self.look()
             except UnavailableError:
                 self._raised = None  # nobody knows what of it was written
             except Exception:
                 log.exception("noticing what is to be told failed")
-            await asyncio.sleep(EVERY_SECONDS)
 
     async def look(self) -> None:
         """Have everything told that is to be told now."""

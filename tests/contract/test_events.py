@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from service.ledger.callbacks import RecordCallback
+from service.ledger.identities import BlockUser
 from service.ledger.ledger import Ledger
 from service.model.event_log import EventType, LoggedEvent
-from service.model.events import ContactChecked, IdentitySeen, UserWrote
+from service.model.events import AliasesSeen, ContactChecked, Event, IdentitySeen, UserWrote
 from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
+from service.model.users import by_key
 from service.observability.metrics import Metrics
 from service.store.database import ChangeSet, Transaction
 from service.store.events import (
@@ -118,7 +120,7 @@ async def ledger(database: SQLiteDatabase) -> AsyncIterator[Ledger]:
     await made.close()
 
 
-async def take(ledger: Ledger, *read: IdentitySeen | UserWrote | ContactChecked) -> None:
+async def take(ledger: Ledger, *read: Event) -> None:
     await ledger.submit(RecordCallback("main", NOW, b"{}", read))
 
 
@@ -140,6 +142,17 @@ async def test_a_batch_tells_what_its_commands_set_in_their_order(
     assert [commit.told for commit in heard] == [told]
     rows = await kept(database)
     assert [json.loads(row.data).get("hash") for row in rows] == ["A", None, "A", "B"]
+
+
+async def test_a_block_of_one_of_two_is_told_of_the_person_that_they_turn_out_to_be(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    await ledger.submit(BlockUser("main", WA_ID, "asked", by_key("desk")))
+    await take(ledger, IdentitySeen("US.1349", "A", Moment(NOW)))
+    before = len(await kept(database))
+    await take(ledger, AliasesSeen("US.1349", WA_ID, None, Moment(NOW + 1000)))
+    told = [(row.type, row.names) for row in (await kept(database))[before:]]
+    assert told == [("recipient.blocked", f'["{WA_ID}","US.1349"]')]
 
 
 async def test_an_ordinary_message_tells_nothing(ledger: Ledger, database: SQLiteDatabase) -> None:
