@@ -20,8 +20,10 @@ from service.store.events import EventRow, Span, Wanted, read_events, read_wante
 PAGE = 500
 """Events that are read at once, by the hub for few readers."""
 SMALLEST_PAGE = 20
-SENT_AT_ONCE = 10_000
-"""So many events times readers are passed on at most before others have their turn."""
+PAGE_TIMES_READERS = 50_000
+"""So many events times readers make up one page at most, of many readers."""
+READERS_AT_ONCE = 50
+"""So many readers are passed something before others have their turn."""
 SHARE = 0.1
 """The part of the time that is spent on passing on, at most: accepting callbacks comes first."""
 LONGEST_PAUSE_SECONDS = 1.0
@@ -99,6 +101,7 @@ class EventHub:
         self._groups: dict[Wanted, set[Reader]] = {}
         self._count = 0
         self._position = 0
+        self._is_passing = False
         self._news = asyncio.Event()
 
     def notify(self, commit: ChangeSet) -> None:
@@ -192,30 +195,43 @@ class EventHub:
         """Pass on all that is new, a page at a time; others have their turn in between."""
         is_end = False
         while self._groups and not is_end:
-            limit = max(SMALLEST_PAGE, min(PAGE, SENT_AT_ONCE // self._count))
+            limit = max(SMALLEST_PAGE, min(PAGE, PAGE_TIMES_READERS // self._count))
             rows = await self._database.read(
                 partial(read_events, after=self._position, limit=limit)
             )
             is_end = len(rows) < limit
-            started = time.perf_counter()
-            if rows:
-                self._distribute(rows)
-            await asyncio.sleep(0)  # the readers write now
-            took = time.perf_counter() - started
+            took = await self._distribute(rows) if rows else 0.0
             await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, took * (1 / SHARE - 1)))
 
-    def _distribute(self, rows: Sequence[EventRow]) -> None:
-        """Put a page into the queues: the same bytes for all who want the same."""
+    async def _distribute(self, rows: Sequence[EventRow]) -> float:
+        """Put a page into the queues, and let the readers write; return the time (s) it took.
+
+        All who want the same get the same bytes. Whoever joins meanwhile has seen the page already.
+        """
+        started = time.perf_counter()
         frames = [(row, self._frame(row)) for row in rows]
-        for wanted, readers in self._groups.items():
-            taken = [(row.id, frame) for row, frame in frames if wanted.takes(row)]
-            chunk = b"".join(frame for _, frame in taken)
-            for reader in readers:
-                if reader.seen >= rows[0].id:  # it came from ahead of the hub
-                    self._push(reader, b"".join(frame for id_, frame in taken if id_ > reader.seen))
-                else:
-                    self._push(reader, chunk)
-        self._position = rows[-1].id
+        pushes = [
+            partial(self._push, reader, chunk)
+            for wanted, readers in self._groups.items()
+            for chunk in [_joined(frames, wanted)]
+            for reader in readers
+            if reader.seen < rows[0].id
+        ]
+        pushes += [
+            partial(self._push, reader, _joined(frames, wanted, reader.seen))
+            for wanted, readers in self._groups.items()
+            for reader in readers
+            if reader.seen >= rows[0].id  # it came from ahead of the hub
+        ]
+        self._position, self._is_passing = rows[-1].id, True
+        for start in range(0, len(pushes), READERS_AT_ONCE):
+            for push in pushes[start : start + READERS_AT_ONCE]:
+                push()
+            if start + READERS_AT_ONCE < len(pushes):
+                await asyncio.sleep(0)  # those readers write now
+        self._is_passing = False
+        await asyncio.sleep(0)
+        return time.perf_counter() - started
 
     def _push(self, reader: Reader, chunk: bytes) -> None:
         """Let a reader have a chunk, unless it is too far behind already."""
@@ -235,6 +251,8 @@ class EventHub:
 
     def beat(self) -> None:
         """Move every reader's last event id to what was passed on, and end whose key is no more."""
+        if self._is_passing:
+            return  # some have not got yet what the id would say that they have
         beat = moved_to(self.epoch, self._position)
         for readers in self._groups.values():
             for reader in readers:
@@ -245,3 +263,8 @@ class EventHub:
 
     def _frame(self, row: EventRow) -> bytes:
         return sent(event_json(self.epoch, row))
+
+
+def _joined(frames: Sequence[tuple[EventRow, bytes]], wanted: Wanted, after: int = 0) -> bytes:
+    """Return those of the frames that are wanted, and whose event follows a position."""
+    return b"".join(frame for row, frame in frames if row.id > after and wanted.takes(row))

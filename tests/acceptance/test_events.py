@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -265,7 +266,10 @@ async def test_an_id_that_is_unknown_or_not_kept_any_more_is_told_as_a_gap(
 async def stalled(made: Installation) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a stream and read nothing of it."""
     host, port = made.base.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # soon the service notices
+    narrow.connect((host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=narrow, limit=1)
     writer.write(f"GET /api/v1/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
     await writer.drain()
     return reader, writer
