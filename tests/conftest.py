@@ -48,6 +48,7 @@ def new_databases_are_copies(monkeypatch: pytest.MonkeyPatch) -> None:
             run_migrations(raw, head, notes)
             return
         migrated(head).backup(raw)
+        raw.execute("UPDATE installation SET value = hex(randomblob(4)) WHERE key = 'epoch'")
         for note in notes.items():
             raw.execute("INSERT INTO installation (key, value) VALUES (?, ?)", note)
 

@@ -10,7 +10,7 @@ from service.api import schemas
 from service.api.context import CALLER_ACCOUNTS, AppContext, app_context, sees
 from service.api.params import listed
 from service.api.problems import ProblemError
-from service.api.serializers import rfc3339, time_of
+from service.model.shapes import rfc3339, time_of
 from service.model.users import Kind
 from service.store.accounts import account_rows
 from service.store.outbox import Backlog, backlogs

@@ -119,6 +119,17 @@ def _admit(
     return name, key
 
 
+def is_admitted(request: web.Request, role: Role) -> bool:
+    """Return whether a caller who was admitted would be now, and for the same accounts."""
+    context = app_context(request)
+    try:
+        name, key = _admit(context.settings, request.headers, role, context.ledger.clock())
+    except ProblemError:
+        return False
+    accounts = () if key is None else key.accounts
+    return (name, [*accounts]) == (request[CALLER], [*request[CALLER_ACCOUNTS]])
+
+
 def _authenticate(
     keys: Mapping[str, ApiKeySettings], authorization: str
 ) -> tuple[str, ApiKeySettings]:
@@ -142,7 +153,9 @@ async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
     resource = request.match_info.route.resource
     if resource is not None and resource.canonical.startswith(("/api/", "/compat/", "/graph/")):
         route = f"{request.match_info.route.method} {resource.canonical}"
-        seconds = time.perf_counter() - started
+        # A stream ends when its reader or the service does: that says nothing of its answer.
+        is_stream = response.content_type == "text/event-stream"
+        seconds = None if is_stream else time.perf_counter() - started
         app_context(request).metrics.observe_request(route, response.status, seconds)
     return response
 

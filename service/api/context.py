@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from service.api.event_hub import EventHub
 from service.ledger.contacts import Messages
 from service.ledger.ledger import Ledger
 from service.model.account_checks import IdentityCheck, Issue
@@ -121,6 +122,7 @@ class AppContext:
     storage: StorageProbe
     messages: Messages
     checkers: Mapping[str, Checker]
+    hub: EventHub
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     inspectors: dict[str, Inspector] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)

@@ -34,6 +34,7 @@ from service.ledger.identities import BlockUser, UnblockUser
 from service.model.gate import AccountStatus, Verdict, judge
 from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of
+from service.model.shapes import rfc3339
 from service.model.timeline import LATEST_MS
 from service.model.users import by_key, usable_alias
 from service.store.database import RecipientQuery, UnavailableError
@@ -381,7 +382,7 @@ async def block(request: web.Request) -> web.Response:
         raise field_problem(("until", "must be a time in the future"))
     account = need_account(request)
     alias = await _alias_to_block(request, account, text)
-    note = None if until is None else f"until {serializers.rfc3339(until)}"
+    note = None if until is None else f"until {rfc3339(until)}"
     by = by_key(request[CALLER])
     command = BlockUser(account, alias, body.reason, by, until, note, request[REQUEST_ID])
     await ledger.submit(command)

@@ -6,12 +6,11 @@ import structlog
 from aiohttp import web
 from pydantic import Field
 
-from service.api import schemas
 from service.api.auth import CALLER, visible
 from service.api.context import AppContext, app_context
 from service.api.params import Query, listed, query_of
 from service.api.problems import ProblemError
-from service.api.serializers import rfc3339
+from service.api.serializers import issue as serialized
 from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
 from service.model.users import by_key
@@ -32,7 +31,7 @@ async def list_(request: web.Request) -> web.Response:
     """List what is wrong with the accounts, each with its cure."""
     context = app_context(request)
     await _look_at_journal(context)
-    return listed([_serialize(issue) for _, issue in _all(request)])
+    return listed([serialized(issue) for _, issue in _all(request)])
 
 
 async def dismiss(request: web.Request) -> web.Response:
@@ -62,7 +61,7 @@ async def dismiss(request: web.Request) -> web.Response:
         log.info("decision", account=name, decision="dismiss", code=code, caller=request[CALLER])
     for name in {name for name, _ in found}:
         await context.dismiss(name, code)
-    return listed([_serialize(issue) for _, issue in found])
+    return listed([serialized(issue) for _, issue in found])
 
 
 async def _look_at_journal(context: AppContext) -> None:
@@ -77,15 +76,3 @@ def _all(request: web.Request) -> list[tuple[str, Issue]]:
     within = visible(request)
     issues = app_context(request).issues()
     return [(name, issue) for name, issue in issues if within is None or name in within]
-
-
-def _serialize(issue: Issue) -> schemas.Issue:
-    return {
-        "code": issue.code,
-        "account": issue.account,
-        "subject": issue.subject,
-        "severity": "notice" if issue.is_notice else "warning",
-        "since": rfc3339(issue.since),
-        "detail": issue.detail,
-        "cure": issue.cure,
-    }

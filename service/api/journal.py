@@ -16,8 +16,9 @@ from service.api.auth import CALLER, CALLER_ROLE, visible
 from service.api.context import app_context, sees
 from service.api.params import MAX_ID, Names, PageQuery, page, query_of
 from service.api.problems import ProblemError
-from service.api.serializers import audit_entry, rfc3339, time_of
+from service.api.serializers import audit_entry
 from service.ledger.callbacks import Replay, state_of
+from service.model.shapes import rfc3339, time_of
 from service.model.users import by_key
 from service.store.database import APP_MARK
 from service.store.journal import journal_entry, list_journal

@@ -22,6 +22,7 @@ from service.settings import Role
 
 Json = dict[str, Any]
 JSON = "application/json"
+STREAM = "text/event-stream"
 SCHEMAS = "#/components/schemas/"
 REFERENCE = SCHEMAS + "{model}"
 TAGS = {
@@ -31,6 +32,7 @@ TAGS = {
     "accounts": "The accounts, and counts over all of them.",
     "issues": "What is wrong with the accounts, and how to cure it.",
     "journal": "Callbacks as they came, and the audit trail.",
+    "events": "What happened, told to whoever must act on it.",
     "compat": "An identity as the On-Premises API shows it.",
     "sending": "Sending through: messages and media, as the account's own API takes them.",
     "webhooks": "Where WhatsApp sends callbacks to; no key is needed.",
@@ -121,6 +123,12 @@ IDEMPOTENCY_KEY: Json = {
         "examples": ["import-17"],
     },
 }  # fmt: skip
+LAST_EVENT_ID: Json = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event seen, as `after`; it comes before that.",
+    "schema": {"type": "string", "examples": ["first"]},
+}
 SIGNATURE: Json = {
     "name": "X-Hub-Signature-256",
     "in": "header",
@@ -145,11 +153,15 @@ VERIFICATION: tuple[Json, ...] = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How a route answers: the type of the JSON, or another media type, and its statuses."""
+    """How a route answers: the type of the JSON, or another media type, and its statuses.
+
+    One that `streams` answers with server-sent events too, if they are accepted.
+    """
 
     type: Any = str
     statuses: tuple[int, ...] = (200,)
     media: str = JSON
+    streams: bool = False
     headers: tuple[str, ...] = ()
 
 
@@ -389,6 +401,8 @@ def _responses(route: Route, types: _Types) -> Json:
     content = {answer.media: {"schema": {"type": "string"}}}
     if answer.media == JSON:
         content = types.content(answer.type, "serialization")
+    if answer.streams:
+        content[STREAM] = {"schema": {"type": "string"}}
     found: Json = {
         str(status): {
             "description": HTTPStatus(status).phrase,

@@ -21,9 +21,9 @@ from service.api.params import (
     read_body,
 )
 from service.api.problems import ProblemError, field_problem
-from service.api.serializers import rfc3339
 from service.ledger.relays import ReplayRelay, RetryDeliveries, SwitchRelay
 from service.model.relays import RowState
+from service.model.shapes import rfc3339
 from service.model.users import by_key
 from service.store.relays import DeliveryRow, list_deliveries
 from service.webhooks.request_ids import REQUEST_ID
@@ -142,7 +142,14 @@ async def replay(request: web.Request) -> web.Response:
         raise field_problem(("to", "must not be before from"))
     begin, end = (int(at.timestamp() * 1000) for at in (body.begin, body.end))
     row, count = await app_context(request).ledger.submit(
-        ReplayRelay(relay.name, begin, end, by_key(request[CALLER]), request[REQUEST_ID])
+        ReplayRelay(
+            relay.name,
+            relay.settings.source,
+            begin,
+            end,
+            by_key(request[CALLER]),
+            request[REQUEST_ID],
+        )
     )
     if count:
         relay.add_replay(row)

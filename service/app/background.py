@@ -15,6 +15,7 @@ from service.whatsapp.onprem import Client
 from service.workers.contacts import Rechecks, Upkeep
 from service.workers.identities import acknowledge, ask, sweep
 from service.workers.monitoring import Heartbeat, watch_health
+from service.workers.noticing import Noticer
 from service.workers.retention import Retention
 from service.workers.worker import Outcome, Worker
 
@@ -64,6 +65,9 @@ class BackgroundTasks:
             relay.start()
         self._run(self.upkeep.run())
         self._run(self._heartbeat.run())
+        noticer = Noticer(context.issues, self._is_settled, context.ledger, context.database)
+        self._run(noticer.run())
+        self._run(context.hub.run())
         retention = Retention(
             context.settings.retention,
             context.ledger,
@@ -73,6 +77,14 @@ class BackgroundTasks:
         )
         if retention.wanted:
             self._run(retention.run())
+
+    def _is_settled(self, owner: str) -> bool:
+        """Return whether an issue of an account or app that is not found has passed.
+
+        Nobody looks at one that left the configuration, or where inspections are off.
+        """
+        inspector = self._context.inspectors.get(owner)
+        return inspector is None or not inspector.wanted or inspector.read_at is not None
 
     def _start_client(self, name: str, client: Client) -> None:
         """Start all that has to do with one WhatsApp client."""

@@ -11,6 +11,7 @@ from typing import get_args
 from prometheus_client import Counter, Histogram
 
 from service.api.context import AppContext, Changes, StorageProbe
+from service.api.event_hub import EventHub
 from service.api.gate import ANSWERS
 from service.api.params import MAX_BODY_BYTES, MAX_BODY_SECONDS
 from service.api.sending import RESULTS as SEND_RESULTS
@@ -19,6 +20,7 @@ from service.ledger.contacts import Messages
 from service.ledger.identities import MoveToCloud
 from service.ledger.ledger import Ledger
 from service.model.account_checks import IdentityCheck
+from service.model.event_log import EventType
 from service.model.events import WIRE_NAMES
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
@@ -28,7 +30,8 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.accounts import created_at, moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
-from service.store.relays import ensure_relays, epoch_of
+from service.store.events import epoch_of
+from service.store.relays import ensure_relays
 from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
@@ -46,7 +49,7 @@ from service.workers.monitoring import (
     expected_of,
 )
 from service.workers.relay_checks import RelaySubject
-from service.workers.relay_sources import journal
+from service.workers.relay_sources import events, journal
 from service.workers.relays import Relay
 from service.workers.restore import Verifier
 
@@ -84,7 +87,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     if settings.cloud_accounts:
         await database.write(need_cloud_release)
     policies = await keep_policies(settings, database)
-    context = _connect(settings, database, policies)
+    context = _connect(settings, database, policies, await database.read(epoch_of))
     context.created_at = await database.read(created_at)
     stack.push_async_callback(context.ledger.close)
     stack.callback(context.refused_keys.close)
@@ -113,12 +116,15 @@ async def keep_policies(settings: Settings, database: Database) -> dict[str, Pol
     return policies
 
 
-def _connect(settings: Settings, database: Database, policies: dict[str, Policies]) -> AppContext:
+def _connect(
+    settings: Settings, database: Database, policies: dict[str, Policies], epoch: str
+) -> AppContext:
     metrics = Metrics()
     start_at_zero(metrics, settings)
     ledger = Ledger(database, policies, metrics, max_waiting=settings.server.max_queue)
     storage = StorageProbe(ledger, database, settings.server.max_body_bytes)
     messages = Messages()
+    hub = EventHub(epoch, database, metrics)
     onprem = settings.onprem_accounts
     clients = {name: Client(name, account, metrics) for name, account in onprem.items()}
     checkers = {
@@ -128,9 +134,9 @@ def _connect(settings: Settings, database: Database, policies: dict[str, Policie
         for name, client in clients.items()
     }
     context = AppContext(
-        settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers
+        settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers, hub
     )
-    ledger.listeners.append(context.changes.notify)
+    ledger.listeners += [context.changes.notify, hub.notify]
     for name, account in settings.cloud_accounts.items():
         context.graphs[name] = Graph(name, account, metrics)
         context.identity_checks[name] = IdentityCheck()
@@ -190,14 +196,18 @@ async def _add_relays(context: AppContext, stack: AsyncExitStack) -> None:
     sources = {name: relay.source for name, relay in configured.items()}
     await context.database.write(partial(ensure_relays, sources=sources))
     epoch = await context.database.read(epoch_of)
-    source = journal(context.database, lambda: context.settings, epoch)
-    await source.open()
-    context.ledger.listeners.append(source.note)
+    logs = {
+        "callbacks": journal(context.database, lambda: context.settings, epoch),
+        "events": events(context.database, epoch),
+    }
+    for source in logs.values():
+        await source.open()
+        context.ledger.listeners.append(source.note)
     for name, settings in configured.items():
         relay = context.relays[name] = Relay(
             name,
             settings,
-            source,
+            logs[settings.source],
             ledger=context.ledger,
             database=context.database,
             metrics=context.metrics,
@@ -274,6 +284,7 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
             metrics.events,
             product([*accounts, ""], [*WIRE_NAMES.values(), OTHER]),
         ),
+        (metrics.told, product(EventType)),
         (metrics.keys_refused, [("missing",), ("unknown",)]),
         (metrics.unknown_numbers, product(settings.apps)),
         (metrics.signature_failures, product(settings.apps)),

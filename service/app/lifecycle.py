@@ -324,6 +324,7 @@ class Service:
         self._ends_at = time.monotonic() + server.drain_seconds + server.shutdown_seconds
         self.context.ready = False
         self.context.stopping = True
+        self.context.hub.close()
         log.info("stopping", drain_seconds=server.drain_seconds)
         await asyncio.sleep(server.drain_seconds)
 
@@ -335,6 +336,7 @@ class Service:
             self.context.ready = False
             self.context.stopping = True
             self.context.changes.close()
+            self.context.hub.close()
         if self.background is not None:
             await self.background.stop()
         finishing = [self._close(runner) for runner in self._runners]

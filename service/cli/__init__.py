@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from service import __version__
-from service.cli import decisions, identities, journal, recipients
+from service.cli import decisions, events, identities, journal, recipients
 from service.cli.serve import check_config, serve
 
 GROUPS = {
@@ -77,9 +77,9 @@ def root(
     """Keep every callback of a WhatsApp client, and acknowledge changed identities.
 
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
-    'recipients', 'contacts', 'journal' and 'audit' ask a running one, at ACKGATE_URL with the API
-    key in ACKGATE_KEY. 'doctor', 'accounts setup', 'db', 'check-config' and 'policy' read the
-    configuration file, and work without it running.
+    'recipients', 'contacts', 'journal', 'audit' and 'events' ask a running one, at ACKGATE_URL with
+    the API key in ACKGATE_KEY. 'doctor', 'accounts setup', 'db', 'check-config' and 'policy' read
+    the configuration file, and work without it running.
     """
 
 
@@ -92,6 +92,7 @@ app.command()(decisions.acknowledge)
 app.add_typer(recipients.app)
 app.add_typer(journal.app)
 app.command()(journal.audit)
+app.command()(events.events)
 
 
 def main() -> None:

@@ -55,6 +55,14 @@ JOURNAL = {
     "reason": "reason",
     "replayed": "replayed_at",
 }
+EVENTS = {
+    "at (local)": "at",
+    "type": "type",
+    "account": "account",
+    "user": "user",
+    "what": "what",
+    "id": "id",
+}
 REFUSED = {
     "line": "line",
     "account": "account",

@@ -68,9 +68,11 @@ class Api:
         self._session = session
         self._server = server
 
-    async def get(self, *path: str, query: Query | None = None) -> dict[str, Any]:
+    async def get(
+        self, *path: str, query: Query | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Read a resource."""
-        return (await self._call("GET", path, query or {})).document
+        return (await self._call("GET", path, query or {}, headers=headers)).document
 
     async def post(
         self,

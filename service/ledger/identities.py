@@ -120,7 +120,7 @@ class BlockUser(OneUserCommand[Block]):
         other = None if moved is None else uow.find_or_load(self.account, moved.alias)
         if moved is not None and other is not None:
             # As far as anybody knows, it is the same person who has the other number now.
-            uow.copy_block(user, other, moved.since.at)
+            uow.copy_block(user, other, moved.since.at, context)
         return kept
 
 

@@ -202,6 +202,7 @@ class Ledger:
         self.available = True
         for account, age_ms in commit.acknowledged:
             self._metrics.observe_acknowledged(account, age_ms / 1000)
+        self._metrics.count_told(commit.told)
         for listener in self.listeners:
             listener(commit)
         failpoints.reached("ledger.before_answer")

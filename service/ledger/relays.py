@@ -9,6 +9,7 @@ from service.store.relays import (
     DeliveryRow,
     Progress,
     ReplayRow,
+    Source,
     add_replay,
     count_skipped,
     delete_deliveries,
@@ -78,6 +79,7 @@ class ReplayRelay(Command[tuple[ReplayRow, int]]):
     """Asks for what arrived between two times (Unix ms) to be sent once more; tells how much."""
 
     relay: str
+    source: Source
     begin: int
     end: int
     by: By
@@ -85,7 +87,9 @@ class ReplayRelay(Command[tuple[ReplayRow, int]]):
 
     def apply(self, uow: UnitOfWork) -> tuple[ReplayRow, int]:
         """Write it, and who did so."""
-        row, count = add_replay(uow.connection, self.relay, self.begin, self.end, uow.now)
+        row, count = add_replay(
+            uow.connection, self.relay, self.source, self.begin, self.end, uow.now
+        )
         _note(uow, "relay_replayed", f"{self.relay}: {count}", self.by, self.request_id)
         return row, count
 

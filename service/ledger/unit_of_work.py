@@ -8,10 +8,12 @@ from sqlalchemy import Connection
 
 from service.model.aliases import AliasOwners, AliasResolver, inherit_moves
 from service.model.contacts import Contact
-from service.model.decisions import Block, copy_block, stricter
+from service.model.decisions import Block, copy_block, stricter, tell_blocked
+from service.model.event_log import LoggedEvent
 from service.model.events import AliasesSeen, NumberChanged
 from service.model.merges import OWNERS, are_linked, has_hash, link_users, merge_users
 from service.model.policy import Policies, Policy
+from service.model.telling import contact_event
 from service.model.timeline import date_event
 from service.model.users import AuditEntry, Context, User, is_user_id
 from service.store.database import Alias, ChangeSet, JournalRow, Transaction
@@ -87,6 +89,7 @@ class UnitOfWork:
         self._merged: list[tuple[int, int]] = []
         self._recipients: dict[Alias, str] = {}
         self._called_back: dict[str, int] = {}
+        self._told: list[LoggedEvent] = []
 
     async def load(self, commands: Iterable[Command[Any]]) -> None:
         """Load what the commands of a batch require."""
@@ -121,7 +124,7 @@ class UnitOfWork:
         """Return what the rules need besides a user of this account."""
         policies = self._policies.get(account, NO_POLICY)
         came = self.now if arrived is None else arrived
-        return Context(self.now, policies, came, self._chance, request_id)
+        return Context(self.now, policies, came, self._chance, request_id, self._told)
 
     def find(self, account: str, alias: str) -> User | None:
         """Return a user that is known, and loaded."""
@@ -177,9 +180,9 @@ class UnitOfWork:
                 self._users[account, alias] = user
                 self._owned[account, alias] = user.id
         for other in resolution.merged:
-            self._keep_merged(user, other)
+            self._keep_merged(user, other, context)
         for former, owner, since in resolution.handovers:
-            self.copy_block(former, owner, since.at)
+            self.copy_block(former, owner, since.at, context)
 
     def unite_by(self, hash_: str, user: User, context: Context) -> None:
         """Make one person of a user who has this hash, and of who had the number or has it since.
@@ -204,14 +207,14 @@ class UnitOfWork:
             self._merge(new, old, context)
         elif link_users(old, new, changed, context):
             since = date_event(changed.at, context.arrived).moment
-            self.copy_block(old, new, since.at)
+            self.copy_block(old, new, since.at, context)
             for known in old.links:
                 is_owner = known.relation == "next_owner"
                 owner = self.find_or_load(account, known.alias) if is_owner else None
                 if owner is not None:
                     inherit_moves(owner, old, known.since, context)
 
-    def copy_block(self, user: User, other: User, since: int) -> None:
+    def copy_block(self, user: User, other: User, since: int, context: Context) -> None:
         """Let a person's block of a user hold for another, who has to do with the user since then.
 
         And for those whom the other became later: whoever asked to stop stays blocked.
@@ -220,7 +223,7 @@ class UnitOfWork:
         waiting = [] if block is None else [(other, since)]
         while block is not None and waiting:
             one, since = waiting.pop()
-            if not copy_block(block, self.block_of(one), one, self.now):
+            if not copy_block(block, self.block_of(one), one, context):
                 continue  # it has the block already, or one that ends no earlier
             self.put_block(one, block)
             for known_as in one.links:
@@ -231,13 +234,16 @@ class UnitOfWork:
 
     def _merge(self, user: User, other: User, context: Context) -> None:
         merge_users(user, other, partial(self.find_or_load, user.account), context)
-        self._keep_merged(user, other)
+        self._keep_merged(user, other, context)
 
-    def _keep_merged(self, user: User, other: User) -> None:
+    def _keep_merged(self, user: User, other: User, context: Context) -> None:
         """Note that another turned out to be this user: the names of both, and the block."""
         self._merged.append((other.id, user.id))
-        kept = stricter(self.block_of(user), self.block_of(other), self.now)
+        known = self.block_of(user)
+        kept = stricter(known, self.block_of(other), self.now)
         if kept is not None:
+            if kept is not known and kept.in_force(self.now):
+                tell_blocked(user, kept, context)
             self.put_block(user, kept)
             self.put_block(other, None)
 
@@ -254,8 +260,11 @@ class UnitOfWork:
         return self._contacts.get((account, input_))
 
     def put_contact(self, contact: Contact) -> None:
-        """Keep a contact."""
+        """Keep a contact, and tell where a check of it was resolved."""
         key = contact.account, contact.input
+        event = contact_event(self._contacts.get(key), contact, self.now)
+        if event is not None:
+            self.tell(event)
         self._contacts[key] = self._changed_contacts[key] = contact
 
     def block_of(self, user: User) -> Block | None:
@@ -273,6 +282,10 @@ class UnitOfWork:
         id_ = self._transaction.new_journal_id()
         self._journal.append(row._replace(id=id_))
         return id_
+
+    def tell(self, event: LoggedEvent) -> None:
+        """Append an event to the event log."""
+        self._told.append(event)
 
     def note_callback(self, account: str, at: int) -> None:
         """Note that an account was named in a callback of several."""
@@ -293,10 +306,12 @@ class UnitOfWork:
         await transaction.save_recipients(self._recipients)
         await transaction.save_contacts(self._changed_contacts.values())
         await transaction.add_audit(self._audit)
+        changes.event_id = await transaction.add_events(self._told)
         if self._blocks:
             await transaction.run(self._put_blocks)
         changes.checks = self.checks
         changes.journal = self._journal
+        changes.told = [event.type for event in self._told]
         changes.acknowledged = list(self._acknowledged())
         return changes
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 
 from service.model.identity import ask_client, note_owner, start_acknowledging
+from service.model.telling import tell_block, tell_state
 from service.model.timeline import LATEST_MS, Change
 from service.model.users import OPEN_STATES, AuditEntry, By, Context, State, User
 
@@ -101,11 +102,14 @@ def _hold(user: User, latest: Change, decision: Decision, context: Context) -> N
     """Keep the block. A try whose outcome is unknown is cleared up by a GET."""
     identity = user.identity
     begun = identity.work is not None and identity.work.begun
-    if identity.state is not State.HELD:
+    is_new = identity.state is not State.HELD
+    if is_new:
         latest.decided_by, latest.decided_at = decision.by, context.now
     identity.state, identity.work, identity.due_at = State.HELD, None, None
     identity.after_hold = False
     user.touch(context.now)
+    if is_new:
+        tell_state(user, context)
     if begun:
         ask_client(user, "held between tries", context)
     user.record(_entry("held", decision, context))
@@ -173,19 +177,27 @@ def block_user(
             return known
         wanted = replace(wanted, since=known.since)
     user.record(context.entry("blocked", user.hash, wanted.by, wanted.reason, note))
+    tell_blocked(user, wanted, context)
     return wanted
 
 
-def copy_block(block: Block, known: Block | None, other: User, now: int) -> bool:
+def tell_blocked(user: User, block: Block, context: Context, *, ended: bool = False) -> None:
+    """Record for the event log that a block of a user came into force, or ended."""
+    tell_block(user, block.since, block.until, block.reason, context, ended=ended)
+
+
+def copy_block(block: Block, known: Block | None, other: User, context: Context) -> bool:
     """Return whether a user's block is to hold for another one too; leave an audit entry if so.
 
     The other is the same person under another number, or has the number that the user had. A block
     of the other's own that ends no earlier stays as it is.
     """
+    now = context.now
     if not block.in_force(now) or stricter(known, block, now) is known:
         return False
     note = "copied: the block is of who had another number or user id before, or had this number"
     other.record(AuditEntry(now, "blocked", other.hash, block.by, block.reason, note))
+    tell_blocked(other, block, context)
     return True
 
 
@@ -194,4 +206,13 @@ def unblock_user(user: User, known: Block | None, by: By, context: Context) -> b
     if known is None or not known.in_force(context.now):
         return False
     user.record(context.entry("unblocked", user.hash, by))
+    tell_blocked(user, known, context, ended=True)
+    return True
+
+
+def end_block(user: User, known: Block | None, context: Context) -> bool:
+    """Tell that the time of a block is up, and return whether it is."""
+    if known is None or known.in_force(context.now):
+        return False
+    tell_blocked(user, known, context, ended=True)
     return True

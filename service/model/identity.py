@@ -8,6 +8,7 @@ acknowledge is a decision of our own, in effect at once.
 from bisect import insort
 
 from service.model.policy import Policy, PolicyResult, evaluate_policy
+from service.model.telling import tell_sends_blocked, tell_state, tell_superseded
 from service.model.timeline import Change, Dating, count_within, start_of
 from service.model.users import (
     OPEN_STATES,
@@ -40,9 +41,11 @@ def install(user: User, change: Change, context: Context) -> None:
 
     What becomes of the new identity is for the caller to say: it has no state yet.
     """
-    version = user.identity.version + 1
-    user.identity = Identity(change, version=version, checked_at=context.now)
+    before = user.identity
+    user.identity = Identity(change, version=before.version + 1, checked_at=context.now)
     user.touch(context.now)
+    if before.blocked_since is not None:
+        tell_sends_blocked(user, before.blocked_since, context, ended=True)
 
 
 def install_first(user: User, change: Change, context: Context) -> None:
@@ -68,6 +71,7 @@ def install_later(user: User, old: Change, change: Change, context: Context) -> 
 
 def retire(user: User, old: Change, outcome: str, context: Context) -> None:
     """Move what was the latest to the history."""
+    tell_superseded(user, context)
     old.outcome = outcome
     insort(user.history, old, key=start_of)
     user.record(context.entry("superseded", old.hash, reason=outcome))
@@ -90,6 +94,7 @@ def _trust_first(user: User, change: Change, first_use: Policy, context: Context
     user.record(context.entry("first_use", change.hash, by_policy(first_use.name)))
     change.decided_by, change.decided_at = by_policy(first_use.name), context.now
     _set_acknowledged(user, change, context)
+    unblock_sends(user, context)
 
 
 def trust_first_after_all(user: User, change: Change, context: Context) -> None:
@@ -103,6 +108,7 @@ def trust_first_after_all(user: User, change: Change, context: Context) -> None:
     if first_use is None or identity.state is not State.PENDING or doubtful or taken_over:
         return
     _trust_first(user, change, first_use, context)
+    tell_state(user, context)  # that it was pending was told before
 
 
 def is_trusted_as_first(change: Change, context: Context) -> bool:
@@ -138,6 +144,7 @@ def apply_policy(user: User, change: Change, context: Context) -> None:
         identity.state, identity.due_at = State.SCHEDULED, due_at
         request_id = context.request_id
         identity.work = Work(Kind.ACKNOWLEDGE, due_at, change.hash, request_id=request_id)
+        tell_state(user, context)
     else:
         _start_by_policy(user, change, result, context)
 
@@ -182,12 +189,14 @@ def _start_by_policy(user: User, change: Change, result: PolicyResult, context: 
     start_acknowledging(user, change, by, context)
 
 
-def wait_for_person(user: User, change: Change, context: Context) -> None:
-    """Leave the decision to a person."""
+def wait_for_person(user: User, change: Change, context: Context, *, tells: bool = True) -> None:
+    """Leave the decision to a person; it is not told where it has been taken elsewhere already."""
     identity = user.identity
     identity.state, identity.due_at, identity.work = State.PENDING, None, None
     change.forget_decision()
     user.touch(context.now)
+    if tells:
+        tell_state(user, context)
 
 
 def stop(user: User, change: Change, reason: str, context: Context) -> None:
@@ -233,6 +242,8 @@ def mark_acknowledged(user: User, latest: Change, context: Context) -> None:
     """Write down that the latest hash is acknowledged."""
     user.record(context.entry("acknowledged", latest.hash, latest.decided_by))
     _set_acknowledged(user, latest, context)
+    tell_state(user, context)
+    unblock_sends(user, context)
 
 
 def _set_acknowledged(user: User, latest: Change, context: Context) -> None:
@@ -243,7 +254,6 @@ def _set_acknowledged(user: User, latest: Change, context: Context) -> None:
     identity.after_hold = False
     latest.acknowledged_at = context.now
     note_owner(user)
-    unblock_sends(user, context)
     user.touch(context.now)
 
 
@@ -301,14 +311,17 @@ def block_sends(user: User, context: Context, reason: str | None = None) -> None
         user.identity.blocked_since = context.now
         user.record(context.entry("send_blocked", user.hash, reason=reason))
         user.touch(context.now)
+        tell_sends_blocked(user, context.now, context, ended=False)
     ask_client_anew(user, "send_blocked", context)
 
 
 def unblock_sends(user: User, context: Context) -> None:
     """Open the gate again, as far as `block_sends` had closed it."""
-    if user.identity.blocked_since is not None:
+    since = user.identity.blocked_since
+    if since is not None:
         user.identity.blocked_since = None
         user.touch(context.now)
+        tell_sends_blocked(user, since, context, ended=True)
 
 
 def ask_client(user: User, reason: str, context: Context) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from service.model.events import NumberChanged
 from service.model.identity import apply_policy, leave_to_person, start_acknowledging, stop
 from service.model.send_blocks import MAX_BLOCKED_IDS
+from service.model.telling import tell_sends_blocked, tell_state, tell_superseded
 from service.model.timeline import Change, Moment, Precision, date_event
 from service.model.users import Context, Identity, Link, State, User
 
@@ -112,8 +113,9 @@ def merge_users(user: User, other: User, find: Find, context: Context) -> None:
         _forget_handover(user)
         _forget_handover(other)
     _take_names(user, other, find)
-    if _seen(other) > _seen(user):
-        user.identity, other.identity = other.identity, user.identity
+    before = [(one.hash, one.identity.state) for one in (user, other)]
+    _take_latest(user, other, context)
+    told = len(context.told or ())
     latest, earlier, state = user.identity.latest, other.identity.latest, other.identity.state
     if latest is not None:
         changes = [*user.history, *other.history, latest, *([earlier] if earlier else [])]
@@ -126,7 +128,28 @@ def merge_users(user: User, other: User, find: Find, context: Context) -> None:
     user.owner_since = max(filter(None, (user.owner_since, other.owner_since)), default=None)
     user.record(context.entry("merged", user.hash, reason="two turned out to be one"))
     user.touch(context.now)
+    known = [(hash_, state) for hash_, state in before if state is not None]
+    is_news = any(one != (user.hash, user.identity.state) for one in known)
+    if is_news and len(context.told or ()) == told:
+        tell_state(user, context)  # of one of the two it was another
     _empty(other, user)
+
+
+def _take_latest(user: User, other: User, context: Context) -> None:
+    """Let the user have the identity that was seen last, and tell what that ends."""
+    is_other_later = _seen(other) > _seen(user)
+    earlier = user if is_other_later else other
+    is_another = user.identity.latest and other.identity.latest and user.hash != other.hash
+    if is_another and earlier.identity.state is not State.AWAITING_HASH:
+        tell_superseded(earlier, context)
+    mine, theirs = user.identity.blocked_since, other.identity.blocked_since
+    if is_other_later:
+        user.identity, other.identity = other.identity, user.identity
+    since = user.identity.blocked_since
+    if since is None and (ended := mine or theirs) is not None:
+        tell_sends_blocked(user, ended, context, ended=True)
+    elif since is not None and mine is None:
+        tell_sends_blocked(user, since, context, ended=False)
 
 
 def _forget_handover(user: User) -> None:

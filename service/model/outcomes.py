@@ -23,6 +23,7 @@ from service.model.identity import (
     wait_for_person,
 )
 from service.model.policy import delay_seconds
+from service.model.telling import tell_state
 from service.model.timeline import (
     Change,
     Moment,
@@ -190,6 +191,7 @@ def _fail(user: User, work: Work, latest: Change, error: str, context: Context) 
     identity.state, identity.work = State.FAILED, None
     user.record(context.entry("failed", latest.hash, latest.decided_by, error))
     user.touch(context.now)
+    tell_state(user, context)
 
 
 def settle_get(
@@ -263,18 +265,21 @@ def _replace(user: User, old: Change | None, answer: Answer, context: Context) -
     if old is not None and not dating.moment.after(old.last):
         change.seen = [just_after(old, dating).moment]
     if old is not None and user.identity.disputed:
-        _settle_dispute(user, old, change, context)
+        _settle_dispute(user, old, change, context, is_final=not answer.acknowledged)
     elif old is not None and not answer.acknowledged:
         install_later(user, old, change, context)
     else:
         # It was acknowledged elsewhere: the policy is not asked.
         if old is not None:
             retire(user, old, "superseded", context)
-        _install_pending(user, change, "the client says that it is acknowledged", context)
+        reason = "the client says that it is acknowledged"
+        _install_pending(user, change, reason, context, is_final=False)
     return change
 
 
-def _settle_dispute(user: User, old: Change, change: Change, context: Context) -> None:
+def _settle_dispute(
+    user: User, old: Change, change: Change, context: Context, *, is_final: bool
+) -> None:
     """Bring back the one that the other had displaced; it waits for a person."""
     held = user.identity.after_hold
     displaced = [c for c in user.history if c.hash == change.hash and c.outcome == "disputed"]
@@ -282,13 +287,17 @@ def _settle_dispute(user: User, old: Change, change: Change, context: Context) -
         change.changed, change.received_at = entry.changed, entry.received_at
         user.history.remove(entry)
     retire(user, old, "disputed", context)
-    _install_pending(user, change, "the client says that this is the latest", context)
+    reason = "the client says that this is the latest"
+    _install_pending(user, change, reason, context, is_final=is_final)
     user.identity.after_hold = held
 
 
-def _install_pending(user: User, change: Change, reason: str, context: Context) -> None:
+def _install_pending(
+    user: User, change: Change, reason: str, context: Context, *, is_final: bool
+) -> None:
+    """Install a change as pending; nobody is told where that is not where the answer leaves it."""
     install(user, change, context)
-    wait_for_person(user, change, context)
+    wait_for_person(user, change, context, tells=is_final)
     record_change(user, change, context, reason)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from service.model.event_log import LoggedEvent
 from service.model.policy import Policies
 from service.model.timeline import Change, Moment
 
@@ -201,6 +202,7 @@ class Context(NamedTuple):
 
     `now` is the time (Unix ms); `arrived` when the callback came in, which is earlier where one
     is replayed; `chance` between 0 and 1 spreads the retries; `request_id` of what brought it.
+    `told` takes the events for the event log; None where there is none.
     """
 
     now: int
@@ -208,6 +210,7 @@ class Context(NamedTuple):
     arrived: int
     chance: float = 0.5
     request_id: str | None = None
+    told: list[LoggedEvent] | None = None
 
     def entry(
         self,

@@ -1,7 +1,7 @@
 """What Prometheus reads. No label ever holds what a caller chose: no number, hash or path."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import (
@@ -198,6 +198,13 @@ class Metrics:
             ("account", "result"),
         )
         self._sends: Callable[..., Counter] = cache(self.sends.labels)
+        self.event_readers = self._gauge(
+            "ackgate_event_readers", "Readers that follow the event log by a stream"
+        )
+        self.event_readers_cut = self._counter(
+            "ackgate_event_readers_cut_total",
+            "Readers of a stream cut off for being too far behind",
+        )
         self._requests: Callable[..., Counter] = cache(self.requests.labels)
         self._request_seconds: Callable[..., Histogram] = cache(self.request_seconds.labels)
         self._gate_answers: Callable[..., Counter] = cache(self.gate_answers.labels)
@@ -221,6 +228,10 @@ class Metrics:
             "ackgate_journal_deleted_total",
             "Callbacks deleted because they were kept for long enough",
         )
+        self.told = self._counter(
+            "ackgate_events_told_total", "Events appended to the event log", ("type",)
+        )
+        self._told: Callable[..., Counter] = cache(self.told.labels)
         self.write_queue = self._gauge("ackgate_write_queue_length", "Commands to be written")
         Former("ackgate_ledger_waiting", self.write_queue, self.registry)
 
@@ -379,10 +390,11 @@ class Metrics:
         """Count events that were read from a callback."""
         self._events(account, event).inc(count)
 
-    def observe_request(self, route: str, status: int, seconds: float) -> None:
-        """Observe one request to the API, by the pattern of its route."""
+    def observe_request(self, route: str, status: int, seconds: float | None) -> None:
+        """Observe one request to the API, by the pattern of its route; None for a stream's time."""
         self._requests(route, str(status)).inc()
-        self._request_seconds(route).observe(seconds)
+        if seconds is not None:
+            self._request_seconds(route).observe(seconds)
 
     def count_answers(self, account: str, results: Mapping[str, int]) -> None:
         """Count what the gate answered, by the number of recipients with each result."""
@@ -401,6 +413,11 @@ class Metrics:
         """Observe one transaction."""
         self.commit_seconds.observe(seconds)
         self.commit_entries.observe(entries)
+
+    def count_told(self, types: Iterable[str]) -> None:
+        """Count events that were appended to the event log."""
+        for type_ in types:
+            self._told(type_).inc()
 
     def observe_call(self, account: str, operation: str, outcome: str, seconds: float) -> None:
         """Observe one call to a WhatsApp client."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.dialects.routing import KINDS
+from service.model.event_log import EventType
 from service.settings.accounts import SIGNATURE_HEADER, AppSettings, RuleSettings
 from service.settings.sources import PREFIX
 from service.settings.tree import FIRST_USE, ServerSettings, Settings
@@ -33,7 +34,7 @@ def problems(settings: Settings) -> Iterator[Problem]:
 def _relays(settings: Settings) -> Iterator[Problem]:
     for name, relay in settings.relays.items():
         path = f"relays.{name}"
-        known = KINDS if relay.source == "callbacks" else ()
+        known = KINDS if relay.source == "callbacks" else [*EventType]
         for index, kind in enumerate(relay.kinds):
             if kind not in known:
                 yield f"{path}.kinds[{index}]", f"must be one of {', '.join(known)}"

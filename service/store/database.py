@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from service.model.contacts import Contact
+from service.model.event_log import EventType, LoggedEvent
 from service.model.recipients import RecipientData
 from service.model.users import AuditEntry, Kind, User
 
@@ -104,7 +105,8 @@ class ChangeSet:
     `users` are ids, `work` what is to be done and leased to nobody, by account and kind; `checks`
     the accounts with contact checks to be asked for at once. `acknowledged` has, for each identity
     that was acknowledged, its account and how long (ms) it had been known. `journal` are the
-    callbacks that were appended.
+    callbacks that were appended, and `told` the types of the events that were appended to the event
+    log, each in their order; `event_id` is that of the last of these.
     """
 
     users: set[int] = field(default_factory=set)
@@ -112,6 +114,8 @@ class ChangeSet:
     checks: set[str] = field(default_factory=set)
     acknowledged: list[tuple[str, int]] = field(default_factory=list)
     journal: Sequence[JournalRow] = field(default_factory=list)
+    told: list[EventType] = field(default_factory=list)
+    event_id: int = 0
 
 
 class Transaction(Protocol):
@@ -177,6 +181,12 @@ class Transaction(Protocol):
 
     async def add_audit(self, entries: Sequence[tuple[str | None, AuditEntry]]) -> None:
         """Append audit entries that concern no user, each with its account."""
+
+    async def add_events(self, events: Sequence[LoggedEvent]) -> int:
+        """Append events to the event log; return the id of the last, 0 where there is none.
+
+        Ids grow in the order of commits.
+        """
 
 
 class RecipientQuery(NamedTuple):

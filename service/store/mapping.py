@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from service.model.contacts import Check, Contact, OptIn
+from service.model.event_log import LoggedEvent
 from service.model.recipients import ManualBlock, Recipient
 from service.model.timeline import Change, Moment, Precision
 from service.model.users import (
@@ -48,6 +49,8 @@ CONTACT_COLUMNS = (
     "account", "input", "wa_id", "status", "checked_at", "digests", "canonical", "asked_at",
     "due_at", "attempts", "forced", "opt_in_at", "opt_in_how", "answered_at",
 )  # fmt: skip
+
+EVENT_COLUMNS = ("id", "at", "account", "type", "names", "data")
 
 
 def dump(value: Sequence[Any] | Mapping[str, Any] | None) -> str | None:
@@ -326,3 +329,9 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
         user_id,
         hash_,
     )
+
+
+def event_row(event_id: int, event: LoggedEvent) -> tuple[Any, ...]:
+    """Write an event of the event log in the order of EVENT_COLUMNS."""
+    names, data = orjson.dumps(event.names).decode(), orjson.dumps(event.data).decode()
+    return event_id, event.at, event.account, str(event.type), names, data

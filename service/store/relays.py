@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import orjson
 from sqlalchemy import (
+    Column,
+    ColumnElement,
     Connection,
     RowMapping,
     Table,
@@ -17,7 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from service.store.schema import deliveries, installation, journal, relay_replays, relays
+from service.store.events import EventRow, epoch_of, event_json
+from service.store.schema import deliveries, events, journal, relay_replays, relays
 
 Source = Literal["callbacks", "events"]
 
@@ -79,12 +83,6 @@ class ReplayRow(NamedTuple):
     requested_at: int
 
 
-def epoch_of(connection: Connection) -> str:
-    """Return the epoch of the database, to which its ids belong."""
-    query = select(installation.c.value).where(installation.c.key == "database_id")
-    return str(connection.execute(query).scalar())[:8]
-
-
 def ensure_relays(connection: Connection, sources: Mapping[str, Source]) -> None:
     """Let each configured relay have a row. A new one begins at the newest row of its log."""
     known = {row.name: row for row in relay_rows(connection)}
@@ -93,7 +91,7 @@ def ensure_relays(connection: Connection, sources: Mapping[str, Source]) -> None
         if row is not None and row.source == source:
             continue
         forget_relay(connection, name)
-        newest = newest_id(connection)
+        newest = newest_id(connection, source)
         begin = {"position": newest, "read_up_to": newest, "undone": "[]", "skipped": 0}
         connection.execute(insert(relays).values(name=name, source=source, **begin))
 
@@ -110,32 +108,40 @@ def relay_rows(connection: Connection) -> list[RelayRow]:
     return [RelayRow(**{**row, "undone": json.loads(row["undone"])}) for row in rows]
 
 
-def newest_id(connection: Connection) -> int:
-    """Return the id of the newest row of the log; 0 where there is none."""
-    return connection.execute(select(func.max(journal.c.id))).scalar() or 0
+def newest_id(connection: Connection, source: Source) -> int:
+    """Return the id of the newest row of a log; 0 where there is none."""
+    return connection.execute(select(func.max(_TABLES[source].c.id))).scalar() or 0
 
 
 def read_log(
-    connection: Connection, after: int, rows: int, size: int, until: int | None = None
+    connection: Connection,
+    source: Source,
+    after: int,
+    rows: int,
+    size: int,
+    until: int | None = None,
 ) -> list[LogRow]:
-    """Return the next rows of the log: so many at most, and so many bytes, but one row at least."""
-    within = journal.c.id > after
+    """Return the next rows of a log: so many at most, and so many bytes, but one row at least."""
+    table, body = _TABLES[source], _BODIES[source]
+    within = table.c.id > after
     if until is not None:
-        within = and_(within, journal.c.id <= until)
-    sizes = select(journal.c.id, func.length(journal.c.body)).where(within)
+        within = and_(within, table.c.id <= until)
+    sizes = select(table.c.id, func.length(body)).where(within)
     last, total = None, 0
-    for id_, length in connection.execute(sizes.order_by(journal.c.id).limit(rows)):
+    for id_, length in connection.execute(sizes.order_by(table.c.id).limit(rows)):
         total += length
         if last is not None and total > size:
             break
         last = id_
     if last is None:
         return []
-    query = select(*_LOG).where(within, journal.c.id <= last).order_by(journal.c.id)
-    return [LogRow(*row) for row in connection.execute(query)]
+    return _rows(connection, source, within, table.c.id <= last)
 
 
-_LOG = (
+_TABLES: Mapping[Source, Table] = {"callbacks": journal, "events": events}
+_BODIES: Mapping[Source, Column[Any]] = {"callbacks": journal.c.body, "events": events.c.data}
+_TIMES: Mapping[Source, Column[Any]] = {"callbacks": journal.c.received_at, "events": events.c.at}
+_OF_JOURNAL = (
     journal.c.id,
     journal.c.account,
     journal.c.received_at,
@@ -144,18 +150,34 @@ _LOG = (
     journal.c.content_encoding,
     journal.c.body,
 )
+_OF_EVENTS = [events.c[name] for name in EventRow._fields]
 
 
-def log_row(connection: Connection, id_: int) -> LogRow | None:
-    """Return one row of the log, if it is still kept."""
-    row = connection.execute(select(*_LOG).where(journal.c.id == id_)).one_or_none()
-    return None if row is None else LogRow(*row)
+def _rows(connection: Connection, source: Source, *where: ColumnElement[bool]) -> list[LogRow]:
+    if source == "callbacks":
+        query = select(*_OF_JOURNAL).where(*where).order_by(journal.c.id)
+        return [LogRow(*row) for row in connection.execute(query)]
+    epoch = epoch_of(connection)
+    found = connection.execute(select(*_OF_EVENTS).where(*where).order_by(events.c.id))
+    return [_event(epoch, EventRow._make(row)) for row in found]
 
 
-def arrived_at(connection: Connection, after: int) -> int | None:
+def _event(epoch: str, row: EventRow) -> LogRow:
+    """Return an event as it is passed on: as the API shows it."""
+    body = orjson.dumps(event_json(epoch, row))
+    return LogRow(row.id, row.account, row.at, "", "application/json", "", body)
+
+
+def log_row(connection: Connection, source: Source, id_: int) -> LogRow | None:
+    """Return one row of a log, if it is still kept."""
+    return next(iter(_rows(connection, source, _TABLES[source].c.id == id_)), None)
+
+
+def arrived_at(connection: Connection, source: Source, after: int) -> int | None:
     """Return when (Unix ms) the first row after an id arrived; None where there is none."""
-    query = select(journal.c.received_at).where(journal.c.id > after)
-    return connection.execute(query.order_by(journal.c.id).limit(1)).scalar()
+    id_ = _TABLES[source].c.id
+    query = select(_TIMES[source]).where(id_ > after).order_by(id_).limit(1)
+    return connection.execute(query).scalar()
 
 
 def delivery_rows(connection: Connection, relay: str) -> list[DeliveryRow]:
@@ -241,33 +263,35 @@ def replay_rows(connection: Connection, relay: str) -> list[ReplayRow]:
 
 
 def add_replay(
-    connection: Connection, relay: str, begin: int, end: int, now: int
+    connection: Connection, relay: str, source: Source, begin: int, end: int, now: int
 ) -> tuple[ReplayRow, int]:
     """Ask for what arrived between two times to be sent once more; return how many rows that are.
 
     Times are Unix milliseconds; ids grow with the time of arrival.
     """
-    first, last = _first_since(connection, begin), _first_since(connection, end + 1)
+    first, last = (_first_since(connection, source, at) for at in (begin, end + 1))
     id_ = (connection.execute(select(func.max(relay_replays.c.id))).scalar() or 0) + 1
     # Ids of replays are never given twice: webhook ids are made of them.
     id_ = max(id_, now)
     row = ReplayRow(id_, relay, first - 1, last - 1, now)
-    within = and_(journal.c.id >= first, journal.c.id < last)
-    count = connection.execute(select(func.count()).select_from(journal).where(within)).scalar()
+    table = _TABLES[source]
+    within = and_(table.c.id >= first, table.c.id < last)
+    count = connection.execute(select(func.count()).select_from(table).where(within)).scalar()
     if count:
         connection.execute(insert(relay_replays).values(row._asdict()))
     return row, count or 0
 
 
-def _first_since(connection: Connection, at: int) -> int:
+def _first_since(connection: Connection, source: Source, at: int) -> int:
     """Return the first id of a row that arrived at a time or later, by halving."""
-    low = connection.execute(select(func.min(journal.c.id))).scalar() or 1
-    high = newest_id(connection) + 1
+    table, arrived = _TABLES[source], _TIMES[source]
+    low = connection.execute(select(func.min(table.c.id))).scalar() or 1
+    high = newest_id(connection, source) + 1
     while low < high:
         middle = (low + high) // 2
-        query = select(journal.c.id, journal.c.received_at).where(journal.c.id >= middle)
-        row = connection.execute(query.order_by(journal.c.id).limit(1)).one_or_none()
-        if row is None or row.received_at >= at:
+        query = select(table.c.id, arrived).where(table.c.id >= middle)
+        row = connection.execute(query.order_by(table.c.id).limit(1)).one_or_none()
+        if row is None or row[1] >= at:
             high = middle
         else:
             low = row.id + 1

@@ -6,9 +6,26 @@ has answered; and so is the account, as long as one of them is.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, exists, func, insert, literal, not_, select, true, update
+from sqlalchemy import (
+    Connection,
+    delete,
+    exists,
+    func,
+    insert,
+    inspect,
+    literal,
+    not_,
+    select,
+    true,
+    update,
+)
 
-from service.model.users import AuditEntry, Kind, State
+from service.model.event_log import LoggedEvent
+from service.model.policy import Policies, Policy
+from service.model.telling import tell_state
+from service.model.users import AuditEntry, Context, Kind, State
+from service.store.events import append_events, begin_epoch
+from service.store.mapping import USER_COLUMNS, user_of
 from service.store.schema import accounts, audit, installation, outbox, unverified, users
 from service.store.upgrades import CREATED_KEY
 
@@ -23,7 +40,9 @@ def mark(connection: Connection, now: int) -> None:
 
     A decision may have been carried out since the backup, so a GET comes before each PUT; and a
     person may have held what policy had only scheduled, so a person decides about that again.
+    The database has another epoch from now on: readers may have seen events that it never had.
     """
+    begin_epoch(connection)
     known = select(accounts.c.name)
     unknown = select(users.c.account).distinct().where(users.c.account.not_in(known))
     connection.execute(insert(accounts).from_select(["name"], unknown))
@@ -32,7 +51,10 @@ def mark(connection: Connection, now: int) -> None:
     connection.execute(delete(installation).where(installation.c.key == CREATED_KEY))
     everybody = select(users.c.account, users.c.id).order_by(users.c.account, users.c.id)
     connection.execute(insert(unverified).from_select(["account", "user_id"], everybody))
+    has_events = inspect(connection).has_table("events")  # a backup may be older
+    were_scheduled = _scheduled(connection) if has_events else []
     _unschedule(connection, now)
+    _tell_pending(connection, were_scheduled, now)
     puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
     connection.execute(update(outbox).where(puts).values(begun=true()))
     for name in connection.execute(known.order_by(accounts.c.name)).scalars().all():
@@ -49,6 +71,23 @@ def forgo_asking(connection: Connection, account: str, now: int) -> None:
     if connection.execute(update(accounts).where(*restored).values(unverified_since=None)).rowcount:
         connection.execute(delete(unverified).where(unverified.c.account == account))
         _record(connection, account, AuditEntry(now, "verified", reason=NOBODY_TO_ASK))
+
+
+def _scheduled(connection: Connection) -> list[int]:
+    query = select(users.c.id).where(users.c.state == State.SCHEDULED.value).order_by(users.c.id)
+    return list(connection.execute(query).scalars())
+
+
+def _tell_pending(connection: Connection, user_ids: Sequence[int], now: int) -> None:
+    """Append to the event log that these users' identities are pending by now."""
+    told: list[LoggedEvent] = []
+    context = Context(now, Policies((), Policy("restore")), now, told=told)
+    columns = [users.c[name] for name in USER_COLUMNS]
+    for start in range(0, len(user_ids), CHUNK):
+        chosen = users.c.id.in_(user_ids[start : start + CHUNK])
+        for row in connection.execute(select(*columns).where(chosen).order_by(users.c.id)):
+            tell_state(user_of(row), context)
+    append_events(connection, told)
 
 
 def _unschedule(connection: Connection, now: int) -> None:

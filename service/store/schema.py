@@ -352,6 +352,10 @@ blocks = Table(
 )
 """The users whom a person has blocked, with no identity change at hand; some until a time."""
 
+ENDS = "until IS NOT NULL"
+
+Index("ix_blocks_until", blocks.c.until, sqlite_where=text(ENDS), postgresql_where=text(ENDS))
+
 dismissals = Table(
     "dismissals",
     metadata,
@@ -418,6 +422,37 @@ relay_replays = Table(
 )
 """What is to be sent once more: the rows of a log after `position`, up to an id."""
 
+events = Table(
+    "events",
+    metadata,
+    Column("id", Big, primary_key=True),
+    Column("at", Big, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("names", Text, nullable=False),
+    Column("data", Text, nullable=False),
+)
+"""The event log: what is told to others, in the order of commits; see `model/event_log.py`.
+
+`account` is named as in the journal, and empty where there is none. `names` is a JSON list of what
+the user is called, `data` the Identity, Contact or Issue as it was. Rows are only ever added, and
+deleted once they are old.
+"""
+
+raised_issues = Table(
+    "raised_issues",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("data", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The issues that the event log has raised and not cleared, so that a restart tells none again.
+
+`account` as the journal calls it; `subject` is empty where the issue has none; `data` is the Issue.
+"""
+
 unverified = Table(
     "unverified",
     metadata,
@@ -433,4 +468,9 @@ installation = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""What the database says of itself: `oldest_migration`, which a release must know to run on it."""
+"""What the database says of itself, by key.
+
+`oldest_migration` is what a release must know to run on it. `epoch` is another one whenever the ids
+of the event log may begin anew: after a restore, and in another database. `events_deleted` is the
+id up to which old events were deleted.
+"""

@@ -107,6 +107,7 @@ class SQLiteDatabase:
         # One process alone writes to the file, so counting is enough.
         self._user_ids = itertools.count(1)
         self._journal_ids = itertools.count(1)
+        self._event_ids = itertools.count(1)
 
     async def open(self, *, migrate: bool = True, create: bool = True) -> None:
         """Take the file for this process, bring its schema up to date, and open it.
@@ -156,10 +157,12 @@ class SQLiteDatabase:
             failpoints.reached("start.after_leases_cleared")
             rows = await driver.execute_fetchall(
                 "SELECT (SELECT coalesce(max(id), 0) + 1 FROM users), "
-                "(SELECT coalesce(max(id), 0) + 1 FROM journal)"
+                "(SELECT coalesce(max(id), 0) + 1 FROM journal), "
+                "(SELECT coalesce(max(id), 0) + 1 FROM events)"
             )
-        ((user_id, journal_id),) = rows
+        ((user_id, journal_id, event_id),) = rows
         self._user_ids, self._journal_ids = itertools.count(user_id), itertools.count(journal_id)
+        self._event_ids = itertools.count(event_id)
         self._faults.begin()
 
     @asynccontextmanager
@@ -177,6 +180,7 @@ class SQLiteDatabase:
                             self.clock(),
                             self._user_ids.__next__,
                             self._journal_ids.__next__,
+                            self._event_ids.__next__,
                         )
                         failpoints.reached("store.before_commit")
                         self._faults.refuse()

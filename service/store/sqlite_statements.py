@@ -9,6 +9,7 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.model.contacts import Contact
+from service.model.event_log import LoggedEvent
 from service.model.recipients import LatestCheck, Recipient
 from service.model.users import AuditEntry, Kind, User
 from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
@@ -17,12 +18,14 @@ from service.store.mapping import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
     CONTACT_COLUMNS,
+    EVENT_COLUMNS,
     OUTBOX_COLUMNS,
     RECIPIENT_COLUMNS,
     USER_COLUMNS,
     audit_row,
     contact_of,
     contact_row,
+    event_row,
     recipient_of,
 )
 
@@ -73,6 +76,8 @@ UPSERT_CONTACT = _upsert("contacts", CONTACT_COLUMNS, ("account", "input"))
 
 INSERT_JOURNAL = _insert("journal", JournalRow._fields)
 
+INSERT_EVENT = _insert("events", EVENT_COLUMNS)
+
 INSERT_RECIPIENT = (
     "INSERT INTO message_recipients (account, message_id, alias, at) VALUES (?, ?, ?, ?) "
     "ON CONFLICT DO NOTHING"
@@ -113,10 +118,12 @@ class SQLiteTransaction:
         now: int,
         take_user_id: Callable[[], int],
         take_journal_id: Callable[[], int],
+        take_event_id: Callable[[], int],
     ) -> None:
         self.now = now
         self.new_user_id = take_user_id
         self.new_journal_id = take_journal_id
+        self._take_event_id = take_event_id
         self._connection = connection
         self._driver = driver
         self._loaded = LoadedUsers()
@@ -278,6 +285,12 @@ class SQLiteTransaction:
     async def add_audit(self, entries: Sequence[tuple[str | None, AuditEntry]]) -> None:
         """Append audit entries that concern no user."""
         await self._many(INSERT_AUDIT, [audit_row(account, None, e) for account, e in entries])
+
+    async def add_events(self, events: Sequence[LoggedEvent]) -> int:
+        """Append events to the event log; return the id of the last."""
+        rows = [event_row(self._take_event_id(), event) for event in events]
+        await self._many(INSERT_EVENT, rows)
+        return int(rows[-1][0]) if rows else 0
 
 
 def _by_account(aliases: Iterable[Alias]) -> dict[str, set[str]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from service.dialects.routing import Routing
 from service.store.database import ChangeSet, Database
-from service.store.relays import LogRow, arrived_at, log_row, newest_id, read_log
+from service.store.relays import LogRow, Source, arrived_at, log_row, newest_id, read_log
 
 TAIL_ROWS, TAIL_BYTES = 1000, 4_194_304
 """What is kept of the newest rows, at most: rows, and bytes of their bodies."""
@@ -34,11 +34,16 @@ class Routed(NamedTuple):
 class Log:
     """One log. `newest` is the id of its newest row, `readers` the number of relays that read it.
 
+    Only of callbacks the newest rows are kept: events are few, and read as they are asked for.
+
     `headers` are what a row is sent with besides, and `ids` begins the ids of deliveries. Relays
     that keep up are handed the rows as they are committed, each read and routed once for all.
     """
 
-    def __init__(self, database: Database, route: Route, headers: Headers, ids: str) -> None:
+    def __init__(
+        self, source: Source, database: Database, route: Route, headers: Headers, ids: str
+    ) -> None:
+        self.source = source
         self.headers = headers
         self.ids = ids
         self.newest = 0
@@ -52,10 +57,15 @@ class Log:
 
     async def open(self) -> None:
         """Find out where the log ends."""
-        self.newest = self._tail_after = await self._database.read(newest_id)
+        self.newest = self._tail_after = await self._database.read(
+            partial(newest_id, source=self.source)
+        )
 
     def note(self, commit: ChangeSet) -> None:
         """Take the rows that a commit has appended."""
+        if self.source == "events":
+            self.newest = self._tail_after = max(self.newest, commit.event_id)
+            return
         for row in commit.journal:
             if row.id is None:
                 continue
@@ -80,12 +90,19 @@ class Log:
     async def read(self, after: int, until: int | None = None) -> Sequence[Routed]:
         """Return the next rows after an id, at most up to another. Raises UnavailableError."""
         rows: list[LogRow]
-        if until is None and after >= self._tail_after:
+        if self.source == "callbacks" and until is None and after >= self._tail_after:
             behind = dropwhile(lambda row: row.id <= after, self._tail)
             rows = list(islice(behind, READ_ROWS))
         else:
             rows = await self._database.read(
-                partial(read_log, after=after, rows=READ_ROWS, size=READ_BYTES, until=until)
+                partial(
+                    read_log,
+                    source=self.source,
+                    after=after,
+                    rows=READ_ROWS,
+                    size=READ_BYTES,
+                    until=until,
+                )
             )
         found = []
         for count, row in enumerate(rows):
@@ -96,12 +113,12 @@ class Log:
 
     async def row(self, id_: int) -> Routed | None:
         """Return one row, if it is still kept. Raises UnavailableError."""
-        row = await self._database.read(partial(log_row, id_=id_))
+        row = await self._database.read(partial(log_row, source=self.source, id_=id_))
         return None if row is None else Routed(row, await self._routing_of(row))
 
     async def arrived_after(self, id_: int) -> int | None:
         """Return when (Unix ms) the first row after an id arrived. Raises UnavailableError."""
-        return await self._database.read(partial(arrived_at, after=id_))
+        return await self._database.read(partial(arrived_at, source=self.source, after=id_))
 
     async def _routing_of(self, row: LogRow) -> Routing:
         known = self._routings.get(row.id)

@@ -1,7 +1,9 @@
-"""What relays read: how a callback of the journal is routed, and what it is sent with."""
+"""What relays read, callbacks or events: how a row is routed, and what it is sent with."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+
+import orjson
 
 from service.dialects.routing import OTHER, Routing, route_cloud, route_onprem
 from service.settings import CloudAccountSettings, Settings
@@ -44,7 +46,7 @@ def journal(database: Database, settings: Callable[[], Settings], epoch: str) ->
             sent["X-Hub-Signature-256"] = meta_signature(app.secrets[0], row.body)
         return {name: value for name, value in sent.items() if value}
 
-    return Log(database, route, headers, f"{epoch}.")
+    return Log("callbacks", database, route, headers, f"{epoch}.")
 
 
 def _app_of(settings: Settings, name: str) -> str | None:
@@ -53,3 +55,19 @@ def _app_of(settings: Settings, name: str) -> str | None:
         return name.removeprefix(APP_MARK)
     account = settings.accounts.get(name)
     return account.app if isinstance(account, CloudAccountSettings) else None
+
+
+def events(database: Database, epoch: str) -> Log:
+    """Return the event log as relays read it: each event as the API shows it."""
+
+    def route(row: LogRow) -> Routing:
+        event = orjson.loads(row.body)
+        account, user = event["account"], event["user"]
+        names = frozenset() if user is None else frozenset({f"{account}/{user}"})
+        return Routing(frozenset({event["type"]}), (account,) if account else (), names)
+
+    def headers(row: LogRow, routing: Routing) -> Mapping[str, str]:
+        sent = {"Content-Type": row.content_type}
+        return sent | ({"Ackgate-Account": routing.accounts[0]} if routing.accounts else {})
+
+    return Log("events", database, route, headers, f"{epoch}-")

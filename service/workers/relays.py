@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
@@ -15,6 +14,7 @@ from service.ledger.ledger import Ledger
 from service.ledger.relays import SaveProgress
 from service.model.pace import Pace
 from service.model.relays import MAX_ROWS, Entry, Result, RowState, Schedule, result_of
+from service.model.shapes import time_of
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import RelaySettings
@@ -23,6 +23,7 @@ from service.store.relays import (
     DeliveryRow,
     Progress,
     ReplayRow,
+    Source,
     delivery_rows,
     relay_rows,
     replay_rows,
@@ -279,7 +280,7 @@ class Relay:
             return
         row, id_ = found.row, f"{self._source.ids}{entry.log_id}"
         headers = {
-            "Ackgate-Received-At": rfc3339(row.at),
+            "Ackgate-Received-At": time_of(row.at),
             "Ackgate-Attempt": str(entry.attempts + 1),
             **self._source.headers(row, found.routing),
         }
@@ -362,6 +363,11 @@ class Relay:
         if self.paused_by is not None:
             return "paused"
         return "backing_off" if self._pace.is_backing_off else "running"
+
+    @property
+    def source(self) -> Source:
+        """Which log it reads."""
+        return self._source.source
 
     @property
     def position(self) -> int:
@@ -535,12 +541,6 @@ class Relay:
 def _entry(routed: Routed, now: float, replay: int = 0) -> Entry:
     row, routing = routed
     return Entry(row.id, routing.kinds, routing.names, routing.is_of_one, replay=replay, due_at=now)
-
-
-def rfc3339(at: int) -> str:
-    """Return Unix milliseconds as RFC 3339 in UTC with milliseconds."""
-    text = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -1,8 +1,9 @@
-"""Deletes callbacks that were kept for long enough, slowly, and frees their space."""
+"""Deletes callbacks and events that were kept for long enough, slowly, and frees their space."""
 
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -13,6 +14,8 @@ from service.ledger.ledger import Ledger
 from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
 from service.store.database import Database, UnavailableError
+from service.store.events import delete_events, next_events
+from service.store.relays import Source
 from service.store.retention import (
     MAX_ID,
     Chunk,
@@ -43,16 +46,21 @@ LOW_DISK_BYTES = 268_435_456
 DAY_MS = 86_400_000
 T = TypeVar("T")
 Look = Callable[[Connection, Limits, int, int, int], Chunk]
+Delete = Callable[[Connection, Sequence[int], Limits], int]
 
 log = structlog.get_logger(__name__)
 
 
 class Reader(Protocol):
-    """What reads the journal, and may still need some of it."""
+    """What reads a log, and may still need some of it."""
+
+    @property
+    def source(self) -> Source:
+        """Which log it reads."""
 
     @property
     def needs_from(self) -> int:
-        """The id from which on it needs the journal."""
+        """The id from which on it needs the log."""
 
     def lose(self, ids: Sequence[int]) -> None:
         """Note that entries were deleted, whether it needs them or not."""
@@ -96,37 +104,38 @@ class Retention:
             await asyncio.sleep(EVERY_SECONDS)
 
     async def look(self) -> int:
-        """Delete everything that is too old by now, and return how many entries that were."""
+        """Delete everything that is too old by now, and return how many callbacks that were."""
         now = self._ledger.clock()
         if self._jumped(now):
             log.warning("the clock was set forward: nothing is deleted before the next look")
             return 0
         days, apart = self._settings.journal_days, self._settings.quarantined_days
-        limits = Limits(
-            now,
-            _before(now, days),
-            _before(now, apart),
-            await self._held_from(),
-            _before(now, self._settings.relay_days),
-        )
+        held = _before(now, self._settings.relay_days)
+        limits = Limits(now, _before(now, days), _before(now, apart), held=held)
+        of_events = await self._with_holds(limits, "events")
+        limits = await self._with_holds(limits, "callbacks")
         # What was replayed since, and is no longer quarantined, lies behind the walk.
         if self._passes % WALKS_ANEW == 0:
             self._walked = 0
         self._passes += 1
         deleted, self._walked = await self._walk(next_chunk, limits, self._walked)
         scattered, _ = await self._walk(next_quarantined, limits, 0)
+        events, _ = await self._walk(next_events, of_events, 0, delete_events)
         pages = await self._give_back()
         if deleted or scattered:
             log.info("deleted old callbacks", count=deleted + scattered, quarantined=scattered)
+        if events:
+            log.info("deleted old events", count=events)
         if pages:
             log.info("gave space back", pages=pages)
         return deleted + scattered
 
-    async def _held_from(self) -> int:
-        """Return the id from which on readers hold the journal; none do where the disk is low."""
+    async def _with_holds(self, limits: Limits, source: Source) -> Limits:
+        """Return limits with what readers of a log hold of it: nothing where the disk is low."""
         if await self._database.free_bytes() < LOW_DISK_BYTES:
-            return MAX_ID
-        return min((reader.needs_from for reader in self.readers), default=MAX_ID)
+            return limits
+        ids = (reader.needs_from for reader in self.readers if reader.source == source)
+        return replace(limits, held_from=min(ids, default=MAX_ID))
 
     def _jumped(self, now: int) -> bool:
         """Return whether the clock ran ahead of the time that really passed."""
@@ -134,7 +143,9 @@ class Retention:
         last, self._last_pass = self._last_pass, (now, here)
         return last is not None and (now - last[0]) / 1000 - (here - last[1]) > JUMP_SECONDS
 
-    async def _walk(self, look: Look, limits: Limits, after: int) -> tuple[int, int]:
+    async def _walk(
+        self, look: Look, limits: Limits, after: int, delete: Delete = delete_entries
+    ) -> tuple[int, int]:
         """Delete what a walk finds; return how much that was, and how far it came."""
         deleted = 0
         while True:
@@ -142,11 +153,16 @@ class Retention:
                 lambda connection, after=after: look(connection, limits, after, ROWS, BYTES)  # type: ignore[misc] # mypy infers no lambda with a default
             )
             if chunk.ids:
-                gone = await self._write(partial(delete_entries, ids=chunk.ids, limits=limits))
-                self._metrics.journal_deleted.inc(gone)
+                gone = await self._write(
+                    lambda connection, ids=chunk.ids: delete(connection, ids, limits)  # type: ignore[misc] # likewise
+                )
+                if delete is delete_entries:
+                    self._metrics.journal_deleted.inc(gone)
                 deleted += gone
+                source = "callbacks" if delete is delete_entries else "events"
                 for reader in self.readers:
-                    reader.lose(chunk.ids)
+                    if reader.source == source:
+                        reader.lose(chunk.ids)
             after = chunk.last
             if not chunk.more:
                 return deleted, after

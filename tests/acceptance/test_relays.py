@@ -315,3 +315,26 @@ async def test_a_change_is_relayed_as_it_came(install: Any) -> None:
         await service.deliver(wrote(WA_ID, HASH_C, hour_ago(-100)), change)
         await until(lambda: crm.taken)
     assert crm.bodies == [change]
+
+
+async def test_a_relay_of_events_gets_each_as_the_api_shows_it(install: Any) -> None:
+    async with sink() as crm:
+        relays = to(crm.url, source="events", kinds=["identity.pending", "identity.held"])
+        service = await install(relays=relays)
+        changed = await service.change()
+        assert (await service.hold(changed))[0] == 200
+        await until(lambda: len(crm.taken) == 2)
+        pending, held = (json.loads(body) for body in crm.bodies)
+        assert [pending["type"], held["type"]] == ["identity.pending", "identity.held"]
+        assert held["data"]["state"] == "held"
+        assert [delivery.id for delivery in crm.taken] == [pending["id"], held["id"]]
+        assert crm.taken[0].headers["Ackgate-Account"] == "main"
+        assert crm.taken[0].headers["Content-Type"] == "application/json"
+        _, listed = await service.api(
+            "GET", "/events?after=first&type=identity.held", headers={"Accept": "application/json"}
+        )
+        assert listed["items"] == [held]
+        await service.stop()
+        await service.start()
+        await until(lambda: _is_done(service))
+        assert len(crm.taken) == 2

@@ -561,6 +561,7 @@ class Load:
         self._assert_states()
         self._assert_states_of_the_shop()
         self._assert_nothing_twice()
+        self._assert_told()
 
     def _assert_states(self) -> None:
         rows = self.command.rows("SELECT wa_id, hash, state FROM users WHERE account = 'main'")
@@ -586,6 +587,23 @@ class Load:
             assert len(known) == bool(person.right), person
         names = {name for person in self.customers for name in person.names}
         assert found.keys() <= names
+
+    def _assert_told(self) -> None:
+        """The last event of each identity tells the state that it has."""
+        rows = self.command.rows
+        query = "SELECT type, names, data FROM events WHERE type LIKE 'identity.%' ORDER BY id"
+        told = {
+            name: (type_, json.loads(data)["hash"])
+            for type_, names, data in rows(query)
+            for name in json.loads(names)
+        }
+        of_main = "SELECT wa_id, state, hash FROM users WHERE account = 'main'"
+        for wa_id, state, hash_ in rows(of_main):
+            assert told[wa_id] == (f"identity.{state}", hash_)
+        raised = "SELECT json_extract(data, '$.code'), count(*) FROM events WHERE type = '{}'"
+        assert all(
+            count == 1 for _, count in rows(raised.format("issue.raised") + " GROUP BY account, 1")
+        )
 
     def _assert_nothing_twice(self) -> None:
         rows = self.command.rows

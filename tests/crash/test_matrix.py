@@ -7,6 +7,7 @@ from this range; three of them for the ledger, whose batches are of many kinds. 
 |---|---|
 | `start.*` | test_a_kill_while_it_starts |
 | `stop.*` | test_a_kill_while_it_stops |
+| `notice.*` | test_a_kill_while_it_tells_what_it_has_noticed |
 | `check.*`, `recheck.*`, `messages.*` | those of `test_contact_checks.py` |
 | all others | test_a_kill_under_load |
 | `ledger.after_commit` | test_a_kill_between_two_slices_of_a_large_callback, too |
@@ -20,6 +21,7 @@ import json
 import random
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import service
 from service.ledger.callbacks import MAX_SLICE
 from service.model.users import Kind
 from service.store.database import wall_clock
+from service.workers.noticing import EVERY_SECONDS
 from tests.acceptance.conftest import notice
 from tests.crash.conftest import COMMITS_AT_START, SEED, Callback, Forked, Load, Start
 
@@ -83,6 +86,10 @@ MATRIX = {
     "recheck.after_due": (),
     "messages.before_write": (),
     "messages.after_write": (),
+    "notice.before_blocks": (),
+    "notice.after_blocks": (),
+    "notice.before_issues": (),
+    "notice.after_issues": (),
     "stop.before_close": (),
     "stop.after_close": (),
 }
@@ -95,6 +102,7 @@ BROAD = {
     "ask.after_get",
     "check.after_answer",
     "messages.after_write",
+    "notice.after_blocks",
 }
 """Points that `make test` comes to; the others are left to `make test-all`."""
 
@@ -107,7 +115,10 @@ def points_where(chosen: Callable[[str], bool]) -> list[Any]:
     ]
 
 
-UNDER_LOAD = points_where(lambda name: not name.startswith(("start.", "stop.", *CONTACTS)))
+UNDER_LOAD = points_where(
+    lambda name: not name.startswith(("start.", "stop.", "notice.", *CONTACTS))
+)
+NOTICING = points_where(lambda name: name.startswith("notice."))
 STARTING = points_where(lambda name: name.startswith("start."))
 STOPPING = points_where(lambda name: name.startswith("stop."))
 
@@ -195,6 +206,44 @@ async def test_a_kill_while_it_stops(load: Load, start: Start, name: str) -> Non
         assert await send(load, process) == -signal.SIGKILL
     assert load.accepted
     await assert_nothing_lost(load, start)
+
+
+@pytest.mark.parametrize("name", NOTICING)
+async def test_a_kill_while_it_tells_what_it_has_noticed(
+    load: Load, start: Start, name: str
+) -> None:
+    """The end of a block, and issues of accounts that don't answer, are told once all the same."""
+    expected = {"issue.raised"}
+    if name.endswith("_blocks"):
+        process = await start()
+        assert await load.command.ready(process)
+        await block_for(load, seconds=5)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        expected |= {"recipient.blocked", "recipient.resumed"}
+    process = await start(f"{name}:1")
+    assert await process.wait(20) == -signal.SIGKILL
+
+    process = await start()
+    assert await load.command.ready(process)
+    query = (
+        "SELECT type, account, json_extract(data, '$.code'), count(*) FROM events GROUP BY 1, 2, 3"
+    )
+    async with asyncio.timeout(20):
+        while not expected <= {type_ for type_, *_ in load.command.rows(query)}:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(2 * EVERY_SECONDS)  # it looks again
+    assert {count for *_, count in load.command.rows(query)} == {1}
+    process.send_signal(signal.SIGTERM)
+    assert await process.wait() == 0, load.command.log.read_text()
+
+
+async def block_for(load: Load, seconds: int) -> None:
+    url = f"{load.command.url}/api/v1/accounts/main/recipients/16315550001/block"
+    until = datetime.fromtimestamp(wall_clock() // 1000 + seconds, UTC).isoformat()
+    block = {"reason": "asked", "until": until}
+    async with aiohttp.ClientSession() as http, http.put(url, json=block) as response:
+        assert response.status == 200
 
 
 async def test_a_kill_between_two_slices_of_a_large_callback(load: Load, start: Start) -> None:

@@ -84,13 +84,13 @@ def test_each_answer_and_each_problem_has_a_schema_and_an_example(
 ) -> None:
     assert any(status.startswith("2") for status in operation["responses"])
     for status, answer in operation["responses"].items():
-        [(media, content)] = answer["content"].items()
-        assert content["schema"], status
-        if media.endswith("json"):
-            assert "example" in content or content["examples"], status
-        for kind in content.get("examples", {}):
-            assert str(KINDS[kind].status) == status
-            assert EXAMPLES[kind]["value"]["status"] == KINDS[kind].status
+        for media, content in answer["content"].items():
+            assert content["schema"], status
+            if media.endswith("json"):
+                assert "example" in content or content["examples"], status
+            for kind in content.get("examples", {}):
+                assert str(KINDS[kind].status) == status
+                assert EXAMPLES[kind]["value"]["status"] == KINDS[kind].status
 
 
 @each_operation

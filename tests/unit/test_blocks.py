@@ -60,18 +60,18 @@ def test_what_is_not_in_force_can_not_be_ended() -> None:
 def test_a_block_holds_for_another_unless_that_one_has_a_block_that_ends_no_sooner() -> None:
     longer, shorter = Block("fraud", NOW, BY), Block("x", NOW - 5, BY, NOW + 60)
     ended = Block("x", NOW - 60, BY, NOW)
-    assert copy_block(shorter, None, user(), NOW)
-    assert copy_block(shorter, ended, user(), NOW)
-    assert copy_block(longer, shorter, user(), NOW)
+    assert copy_block(shorter, None, user(), CONTEXT)
+    assert copy_block(shorter, ended, user(), CONTEXT)
+    assert copy_block(longer, shorter, user(), CONTEXT)
     for block_, known in ((shorter, longer), (longer, LASTING), (ended, None)):
         other = user()
-        assert not copy_block(block_, known, other, NOW)
+        assert not copy_block(block_, known, other, CONTEXT)
         assert other == user()
 
 
 def test_a_copied_block_is_on_record_with_who_put_it_and_why() -> None:
     other = user()
-    copy_block(LASTING, None, other, NOW)
+    copy_block(LASTING, None, other, CONTEXT)
     [entry] = other.audit
     assert (entry.event, entry.by, entry.reason) == ("blocked", BY, "asked us to stop")
     assert "copied" in (entry.note or "")

@@ -1,5 +1,6 @@
 """The care of a SQLite file: what upgrade, check, backup and restore promise."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -58,9 +59,10 @@ def known(
     """Write a user; give the id."""
     raw.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (account,))
     row = raw.execute(
-        "INSERT INTO users (account, wa_id, created_at, state, version, attempts, after_hold, "
-        "disputed, history_count, has_work, has_ask) "
-        "VALUES (?, ?, 0, ?, 0, 0, 0, 0, 0, 0, 0) RETURNING id",
+        "INSERT INTO users (account, wa_id, created_at, hash, changed_at, changed_precision, "
+        "received_at, seen, state, version, attempts, after_hold, disputed, history_count, "
+        "has_work, has_ask) "
+        "VALUES (?, ?, 0, 'A', 0, 0, 0, '[[0, 0]]', ?, 0, 0, 0, 0, 0, 0, 0) RETURNING id",
         (account, wa_id, state),
     ).fetchone()
     raw.execute("INSERT INTO aliases VALUES (?, ?, ?)", (account, wa_id, row[0]))
@@ -497,6 +499,45 @@ class TestRestore:
             work = raw.execute("SELECT kind, begun FROM outbox ORDER BY user_id").fetchall()
         assert [state for (state,) in states] == ["acknowledging", "pending", "held"]
         assert work == [("acknowledge", 1), ("ask", 0)]
+
+    def test_tells_whose_schedule_it_ended_and_begins_an_epoch(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        with closing(connect(path)) as raw:
+            known(raw, "1", state="acknowledged")
+            known(raw, "2", state="scheduled")
+            raw.execute("INSERT INTO events VALUES (7, 0, 'main', 'x', '[]', '{}')")
+        file = tmp_path / "backup"
+        maintenance.back_up(path, file, silent)
+        maintenance.restore(path, file, NOW, silent)
+        query = "SELECT value FROM installation WHERE key = 'epoch'"
+        with closing(sqlite3.connect(path)) as raw, closing(sqlite3.connect(file)) as before:
+            told = raw.execute("SELECT id, type, names, data FROM events WHERE id > 7").fetchall()
+            assert raw.execute(query).fetchone() != before.execute(query).fetchone()
+        [(event_id, type_, names, data)] = told
+        assert (event_id, type_, names) == (8, "identity.pending", '["2"]')
+        assert json.loads(data)["state"] == "pending"
+
+    def test_takes_a_backup_from_before_there_was_an_event_log(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "backup"
+        maintenance.back_up(path, file, silent)
+        with closing(connect(file)) as raw:
+            known(raw, "2", state="scheduled")
+            raw.executescript(
+                "DROP TABLE events; DROP TABLE raised_issues; DROP INDEX ix_blocks_until;"
+                "DELETE FROM installation WHERE key = 'epoch';"
+                "UPDATE alembic_version SET version_num = '0012'"
+            )
+        maintenance.restore(path, file, NOW, silent)
+        with closing(sqlite3.connect(path)) as raw:
+            query = "SELECT value FROM installation WHERE key = 'epoch'"
+            (epoch,) = raw.execute(query).fetchone()
+        maintenance.upgrade(path)
+        with closing(sqlite3.connect(path)) as raw:
+            assert raw.execute(query).fetchone() == (epoch,)
+            assert raw.execute("SELECT * FROM events").fetchall() == []
 
     def test_makes_the_backup_of_another_installation_the_database_that_belongs_here(
         self, backup: Path, tmp_path: Path

@@ -13,13 +13,16 @@ from sqlalchemy import Connection, func, select
 
 from service.ledger.callbacks import RecordCallback
 from service.ledger.ledger import Ledger
+from service.model.event_log import EventType, LoggedEvent
 from service.model.events import IdentitySeen
 from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.observability.metrics import Metrics
 from service.settings import RetentionSettings
 from service.store.database import JournalRow, Transaction
+from service.store.events import read_events, span_of
 from service.store.journal import list_journal
+from service.store.relays import Source
 from service.store.retention import Limits, next_chunk, next_quarantined, oldest_entry
 from service.store.schema import audit, journal, users
 from service.store.sqlite import SQLiteDatabase
@@ -329,6 +332,7 @@ class Reader:
     """What still needs the journal from an id on."""
 
     needs_from: int
+    source: Source = "callbacks"
     lost: list[int] = field(default_factory=list)
 
     def lose(self, ids: Sequence[int]) -> None:
@@ -359,3 +363,19 @@ async def test_while_the_disk_is_low_nothing_is_held_for_relays(
     assert await keeper.look() == 0
     monkeypatch.setattr(retention, "LOW_DISK_BYTES", 2**62)
     assert await keeper.look() == 2
+
+
+async def test_events_go_after_as_many_days_as_callbacks(
+    ledger: Ledger, database: SQLiteDatabase
+) -> None:
+    events = [
+        LoggedEvent(NOW - days * DAY, "main", EventType.PENDING, (), {}) for days in (40, 31, 29, 1)
+    ]
+    await within(database, lambda transaction: transaction.add_events(events))
+    keeper = Keeper(ledger, database, journal_days=30)
+    assert await keeper.look() == 0
+    left = await database.read(lambda c: read_events(c, 0, 10))
+    assert [event.at for event in left] == [NOW - 29 * DAY, NOW - DAY]
+    assert (await database.read(span_of)).deleted == left[0].id - 1
+    await Keeper(ledger, database, journal_days=0).look()
+    assert await database.read(lambda c: read_events(c, 0, 10)) == left

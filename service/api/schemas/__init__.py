@@ -16,6 +16,7 @@ from service.api.schemas.accounts import (
     Login,
     Unverified,
 )
+from service.api.schemas.events import BlockedIdentity, Event, EventList
 from service.api.schemas.fields import Empty
 from service.api.schemas.identities import (
     AuditEntry,
@@ -75,6 +76,7 @@ __all__ = [
     "Alive",
     "AuditEntry",
     "BacklogOfKind",
+    "BlockedIdentity",
     "By",
     "Change",
     "CheckedContacts",
@@ -90,6 +92,8 @@ __all__ = [
     "DeliveryList",
     "Description",
     "Empty",
+    "Event",
+    "EventList",
     "GateAnswer",
     "GraphError",
     "GraphErrorData",
