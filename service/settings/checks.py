@@ -33,10 +33,11 @@ def problems(settings: Settings) -> Iterator[Problem]:
 def _relays(settings: Settings) -> Iterator[Problem]:
     for name, relay in settings.relays.items():
         path = f"relays.{name}"
-        known = KINDS if relay.source == "callbacks" else ()
+        if relay.source == "events":
+            yield f"{path}.source", "events are not supported yet; remove it"
         for index, kind in enumerate(relay.kinds):
-            if kind not in known:
-                yield f"{path}.kinds[{index}]", f"must be one of {', '.join(known)}"
+            if kind not in KINDS:
+                yield f"{path}.kinds[{index}]", f"must be one of {', '.join(KINDS)}"
         for index, account in enumerate(relay.accounts):
             if account not in settings.accounts:
                 yield f"{path}.accounts[{index}]", "there is no such account; correct it"

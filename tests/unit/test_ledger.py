@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -271,7 +271,9 @@ class TestGroupCommit:
         heard: list[ChangeSet] = []
         ledger.listeners.append(heard.append)
         await ledger.submit(callback(seen()))
-        assert heard == [ChangeSet()]
+        [commit] = heard
+        assert [row.body for row in commit.journal] == [b"{}"]
+        assert replace(commit, journal=()) == ChangeSet()
 
     async def test_closing_writes_what_waits(self, ledger: Ledger, database: Gated) -> None:
         tasks = [asyncio.ensure_future(ledger.submit(callback(seen()))) for _ in range(3)]

@@ -52,7 +52,7 @@ from service.api.schemas.recipients import (
     LookupProblem,
     Reason,
 )
-from service.api.schemas.relays import Count, Delivery, DeliveryList, Relay, RelayList
+from service.api.schemas.relays import Count, Delivery, DeliveryList, Relay, RelayList, RelayTest
 from service.api.schemas.service import Alive, Checks, Description, Status
 
 __all__ = [
@@ -98,6 +98,7 @@ __all__ = [
     "RecordedEvidence",
     "Relay",
     "RelayList",
+    "RelayTest",
     "Status",
     "TrailEntry",
     "TrailList",
