@@ -181,7 +181,7 @@ async def test(request: web.Request) -> web.Response:
         "status": answer.status,
         "milliseconds": round(seconds * 1000),
         "error": answer.error,
-        "answer": answer.text,
+        "answer": answer.text or None,
     }
     return web.json_response(tried)
 
