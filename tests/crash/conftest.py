@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from service.simulator import Options, Simulator
 from service.simulator.options import Number
@@ -280,8 +281,14 @@ def command(tmp_path: Path, simulator: Simulator) -> Command:
 
 @pytest.fixture
 async def crm(command: Command) -> AsyncIterator[Sink]:
-    """A sink to which the service relays everything."""
-    async with sink() as made:
+    """A sink to which the service relays everything; there is always some under way."""
+    chance = random.Random(SEED)
+
+    async def late(_: Delivery) -> web.Response:
+        await asyncio.sleep(chance.random() / 10)
+        return web.Response()
+
+    async with sink(late) as made:
         command.relay_to(made.url)
         yield made
 
