@@ -31,7 +31,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(BIN)/pip check
 	@touch $(STAMP)
 
-run: install ## the simulator and the service, on SQLite under var/
+run: install ## the simulator, a receiver and the service, on SQLite under var/
 	@exec sh deploy/run-development.sh
 
 # More workers than cores: most of the tests wait more than they compute.

@@ -1,13 +1,16 @@
 #!/bin/sh
-# Starts the simulator and then the service on this machine, for `make run`. Ctrl-C stops both.
-# Other ports: ACKGATE_SERVER__PORT for the service, ACKGATE_SIMULATOR_PORT for the simulator.
+# Starts the simulator, a receiver of what is relayed, and then the service, on this machine, for
+# `make run`. Ctrl-C stops all of them. Other ports: ACKGATE_SERVER__PORT for the service,
+# ACKGATE_SIMULATOR_PORT for the simulator, ACKGATE_RECEIVER_PORT for the receiver.
 set -u
 
 bin=.venv/bin
 port=${ACKGATE_SERVER__PORT:-8080}
 simulator_port=${ACKGATE_SIMULATOR_PORT:-9090}
 service_url="http://127.0.0.1:$port"
+receiver_port=${ACKGATE_RECEIVER_PORT:-9091}
 simulator=
+receiver=
 service=
 
 say() { printf '%s\n' "$*"; }
@@ -32,12 +35,13 @@ end() {
     return 0
 }
 
-# The service first, so that a call to its WhatsApp client which is under way can finish.
+# The service first, so that what it has under way with the others can finish.
 finish() {
     status=$1
     trap '' INT TERM HUP
     trap - EXIT
     end "$service"
+    end "$receiver"
     end "$simulator"
     exit "$status"
 }
@@ -60,6 +64,7 @@ connection.request("GET", "/health/ready")
 sys.exit(connection.getresponse().status != 200)' "$port" 2>/dev/null
 }
 
+receiver_answers() { listens "$receiver_port"; }
 simulator_answers() { [ -s var/simulator-ca.pem ] && listens "$simulator_port"; }
 
 # wait_for NAME PID HINT COMMAND: until the command succeeds, the process dies, or 60 s are over.
@@ -77,7 +82,7 @@ wait_for() {
 trap 'finish 0' INT TERM HUP
 trap 'finish $?' EXIT
 
-for taken in "$simulator_port" "$port"; do
+for taken in "$simulator_port" "$receiver_port" "$port"; do
     if listens "$taken"; then
         fail "port $taken of 127.0.0.1 is taken; stop what listens there"
     fi
@@ -96,6 +101,13 @@ fi
 simulator=$!
 wait_for "the simulator" "$simulator" "see var/simulator.log" simulator_answers
 
+# It prints here what comes. The secret is that of config/development.toml.
+"$bin/ackgate" simulate receive --port "$receiver_port" \
+    --secret whsec_ZGV2ZWxvcG1lbnQtb25seS1ub3Qtc2VjcmV0 &
+receiver=$!
+wait_for "the receiver" "$receiver" "its reason is above" receiver_answers
+export ACKGATE_RELAYS__RECEIVER__URL="http://127.0.0.1:$receiver_port/"
+
 "$bin/ackgate" serve --config config/development.toml &
 service=$!
 wait_for "the service" "$service" "its reason is above" is_ready
@@ -105,6 +117,7 @@ say "service    $service_url"
 say "health     $service_url/health/status"
 say "metrics    $service_url/metrics"
 say "simulator  https://127.0.0.1:$simulator_port (its log: var/simulator.log)"
+say "receiver   http://127.0.0.1:$receiver_port (what is relayed to it is printed here)"
 say ""
 if [ "$port" != 8080 ] || [ "$simulator_port" != 9090 ]; then
     say "in another terminal, first: export ACKGATE_URL=$service_url ACKGATE_SIMULATOR_URL=https://127.0.0.1:$simulator_port"
@@ -112,8 +125,9 @@ fi
 say "in another terminal: .venv/bin/ackgate simulate demo"
 say ""
 
-while runs "$simulator" && runs "$service"; do
+while runs "$simulator" && runs "$receiver" && runs "$service"; do
     pause
 done
 runs "$service" || fail "the service stopped; its reason is above"
+runs "$receiver" || fail "the receiver stopped; its reason is above"
 fail "the simulator stopped; see var/simulator.log"

@@ -31,6 +31,7 @@ TAGS = {
     "contacts": "Checks of phone numbers (On-Premises API).",
     "accounts": "The accounts, and counts over all of them.",
     "issues": "What is wrong with the accounts, and how to cure it.",
+    "relays": "What arrives goes on to other systems.",
     "journal": "Callbacks as they came, and the audit trail.",
     "events": "What happened, told to whoever must act on it.",
     "compat": "An identity as the On-Premises API shows it.",
@@ -67,6 +68,10 @@ _PATH: dict[str, Json] = {
     "id": {
         "description": "The id of the entry.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_ID, "examples": [13]},
+    },
+    "relay": {
+        "description": "The relay's name in the configuration.",
+        "schema": {"type": "string", "minLength": 1, "examples": ["crm"]},
     },
     "code": {
         "description": "The code of the issues.",

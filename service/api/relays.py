@@ -1,7 +1,9 @@
 """The relays: where each stands, what failed, and what a person can do about it."""
 
+import json
+from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import structlog
 from aiohttp import web
@@ -25,10 +27,14 @@ from service.ledger.relays import ReplayRelay, RetryDeliveries, SwitchRelay
 from service.model.relays import RowState
 from service.model.shapes import rfc3339
 from service.model.users import by_key
+from service.settings import CloudAccountSettings, Settings
 from service.store.relays import DeliveryRow, list_deliveries
 from service.webhooks.request_ids import REQUEST_ID
+from service.workers.destinations import meta_signature
 from service.workers.relays import Relay
 
+TEST = "ackgate.test"
+"""Says in the body of a test that it is one."""
 DeliveryState = Literal["retrying", "waiting", "dead"]
 
 log = structlog.get_logger(__name__)
@@ -158,6 +164,52 @@ async def replay(request: web.Request) -> web.Response:
     return web.json_response(counted, status=202)
 
 
+async def test(request: web.Request) -> web.Response:
+    """Send a small body of our own to the destination now, signed as a callback would be.
+
+    It is outside the log: nothing is written, and it is sent while the relay is paused too.
+    """
+    relay, settings = _need_relay(request), app_context(request).settings
+    at = rfc3339(app_context(request).ledger.clock())
+    accounts = relay.settings.accounts or sorted(settings.accounts)
+    body = json.dumps(_test_document(relay.name, str(at))).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "Ackgate-Test": "true",
+        "Ackgate-Account": ",".join(accounts),
+        "Ackgate-Received-At": str(at),
+        "Ackgate-Attempt": "1",
+    }
+    if (secret := _app_secret(settings, accounts)) is not None:
+        headers["X-Hub-Signature-256"] = meta_signature(secret, body)
+    answer, seconds = await relay.test(headers, body)
+    log.info("decision", decision="test", relay=relay.name, caller=request[CALLER])
+    tried: schemas.RelayTest = {
+        "status": answer.status,
+        "milliseconds": round(seconds * 1000),
+        "error": answer.error,
+        "answer": answer.text or None,
+    }
+    return web.json_response(tried)
+
+
+def _test_document(relay: str, at: str) -> dict[str, Any]:
+    """Return what a test sends: a webhook of Meta in its form, in which no handler has a part."""
+    change = {"field": TEST, "value": {"sent_at": at}}
+    return {"object": TEST, "entry": [{"id": relay, "changes": [change]}]}
+
+
+def _app_secret(settings: Settings, accounts: Iterable[str]) -> bytes | None:
+    """Return the secret of the first app that accounts belong to; None where there is none."""
+    for name in accounts:
+        account = settings.accounts[name]
+        if isinstance(account, CloudAccountSettings):
+            app = settings.apps[account.app]
+            if app.app_secret is not None:
+                return app.secrets[0]
+    return None
+
+
 def _need_relay(request: web.Request) -> Relay:
     relay = app_context(request).relays.get(request.match_info["relay"])
     if relay is None or not _is_visible(request, relay):
@@ -184,6 +236,7 @@ async def _relay(relay: Relay) -> schemas.Relay:
         "waiting": counts[RowState.WAITING],
         "dead": counts[RowState.DEAD],
         "skipped": relay.skipped,
+        "replaying": await relay.replaying(),
         "last_delivered_at": rfc3339(relay.last_delivered_at),
         "last_error": relay.last_error,
         "position": relay.position,

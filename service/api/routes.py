@@ -223,6 +223,15 @@ API: tuple[Route, ...] = (
         problems=("no_such_relay",),
     ),
     Route(
+        "POST",
+        f"{_RELAY}/test",
+        "operator",
+        relays.test,
+        query=Query,
+        answer=Answer(type=s.RelayTest),
+        problems=("no_such_relay",),
+    ),
+    Route(
         "GET",
         f"{_RELAY}/deliveries",
         "reader",

@@ -24,6 +24,7 @@ from service.model.event_log import EventType
 from service.model.events import WIRE_NAMES
 from service.model.outcomes import GetOutcome, PutOutcome, Settled
 from service.model.policy import Policies
+from service.model.relays import Result
 from service.model.signature_check import SignatureCheck
 from service.model.users import Kind
 from service.observability.metrics import Metrics
@@ -296,6 +297,10 @@ def start_at_zero(metrics: Metrics, settings: Settings) -> None:
         (metrics.contact_failures, product(onprem)),
         (metrics.contact_checks, product(onprem, ("asked", "again"))),
         (metrics.contact_refusals, product(onprem, ("budget", "opt_in", "client", "renewal"))),
+        (metrics.relay_deliveries, product(settings.relays, Result)),
+        (metrics.relay_seconds, product(settings.relays)),
+        (metrics.relay_delay, product(settings.relays)),
+        (metrics.relay_skipped, product(settings.relays)),
     ]
     for metric, combinations in beginning:
         for labels in combinations:

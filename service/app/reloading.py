@@ -79,6 +79,8 @@ def _put_in_force(context: AppContext, handler: WebhookHandler, made: Reloaded) 
         client.session.use(settings.onprem_accounts[name])
     for name, graph in context.graphs.items():
         graph.use(settings.cloud_accounts[name])
+    for name, relay in context.relays.items():
+        relay.use(settings.relays[name])
     for name, inspector in context.inspectors.items():
         made.subjects[name].version = inspector.subject.version
         inspector.subject = made.subjects[name]

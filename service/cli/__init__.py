@@ -21,6 +21,7 @@ GROUPS = {
     "db": "service.cli.db",
     "issues": "service.cli.issues",
     "policy": "service.cli.policy",
+    "relays": "service.cli.relays",
     "simulate": "service.simulator.command",
 }
 """Groups of commands whose modules take long to load: they are loaded when they are called."""
@@ -77,9 +78,9 @@ def root(
     """Keep every callback of a WhatsApp client, and acknowledge changed identities.
 
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
-    'recipients', 'contacts', 'journal', 'audit' and 'events' ask a running one, at ACKGATE_URL with
-    the API key in ACKGATE_KEY. 'doctor', 'accounts setup', 'db', 'check-config' and 'policy' read
-    the configuration file, and work without it running.
+    'recipients', 'contacts', 'relays', 'journal', 'audit' and 'events' ask a running one, at
+    ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'accounts setup', 'db', 'check-config'
+    and 'policy' read the configuration file, and work without it running.
     """
 
 

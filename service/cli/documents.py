@@ -63,6 +63,28 @@ EVENTS = {
     "what": "what",
     "id": "id",
 }
+RELAYS = {
+    "relay": "name",
+    "state": "state",
+    "paused by": "paused_by",
+    "behind": "behind",
+    "retrying": "retrying",
+    "waiting": "waiting",
+    "dead": "dead",
+    "lost": "skipped",
+    "replaying": "replaying",
+    "delivered": "last_delivered_at",
+    "last error": "last_error",
+}
+DELIVERIES = {
+    "id": "id",
+    "callback": "journal_id",
+    "state": "state",
+    "attempts": "attempts",
+    "due": "due_at",
+    "error": "last_error",
+    "answer": "answer",
+}
 REFUSED = {
     "line": "line",
     "account": "account",
@@ -77,7 +99,12 @@ LOOKUP = {
     "wa_id": "wa_id",
     "hash": "identity_key_hash",
 }
-PROSE = frozenset({"decided by", "by", "reason", "refused", "note", "evidence", "why"})
+PROSE = frozenset(
+    {
+        "decided by", "by", "reason", "refused", "note", "evidence", "why", "paused by",
+        "last error", "error", "answer",
+    }
+)  # fmt: skip
 """The columns whose text may be wrapped: nobody has to copy it."""
 REASON = ("of", "since", "until", "detail", "clears_when")
 """What is shown of a reason of the gate; `detail` are the words of the person who blocked."""

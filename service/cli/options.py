@@ -16,16 +16,26 @@ from service.settings.load import DEFAULT_FILE
 
 
 def complete_account(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the accounts of the configuration file whose names begin so, for the shell.
+    """Return the accounts of the configuration file whose names begin so, for the shell."""
+    return _names(context, "accounts", incomplete)
+
+
+def complete_relay(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the relays of the configuration file whose names begin so, for the shell."""
+    return _names(context, "relays", incomplete)
+
+
+def _names(context: typer.Context, table: str, incomplete: str) -> list[str]:
+    """Return the names of a table of the configuration file that begin so.
 
     None where it can't be read, for whoever asks a service from elsewhere has no such file.
     """
     file = context.params.get("config") or os.environ.get("ACKGATE_CONFIG") or DEFAULT_FILE
     try:
-        accounts = tomllib.loads(Path(file).read_text(encoding="utf-8")).get("accounts")
+        found = tomllib.loads(Path(file).read_text(encoding="utf-8")).get(table)
     except (OSError, ValueError):
         return []
-    names = sorted(accounts) if isinstance(accounts, dict) else []
+    names = sorted(found) if isinstance(found, dict) else []
     return [name for name in names if name.startswith(incomplete)]
 
 

@@ -70,8 +70,10 @@ class SwitchRelay(Command[None]):
     def apply(self, uow: UnitOfWork) -> None:
         """Write it, and who did so."""
         pause(uow.connection, self.relay, self.by["name"] if self.paused else None)
-        event = "relay_paused" if self.paused else "relay_resumed"
-        _note(uow, event, self.relay, self.by, self.request_id)
+        if self.paused:
+            _note(uow, "relay_paused", self.relay, self.by, self.request_id)
+        else:
+            _note(uow, "relay_resumed", self.relay, self.by, self.request_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,6 @@ class Schedule:
 
     `changed` are the entries whose row is to be written, `ended` the ids of rows to be deleted.
     `replaying` is how many entries of replays are neither delivered nor dead.
-    `replaying` is how many entries of replays are neither delivered nor dead.
     """
 
     read_up_to: int

@@ -29,6 +29,9 @@ CHANGEABLE = (
     "apps.NAME.signature_header",
     "apps.NAME.webhook_token",
     "apps.NAME.verify_token",
+    "relays.NAME.secret",
+    "relays.NAME.secret_previous",
+    "relays.NAME.headers",
 )
 """Keys and tables that are read anew; all others are built into the parts at the start."""
 

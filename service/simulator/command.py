@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from service.simulator import simulator
+from service.simulator import receiver, simulator
 from service.simulator.certificate import MissingExtraError
 from service.simulator.cloud import commands as cloud
 from service.simulator.demo import BusinessLogin, Walk, demonstrate
@@ -46,6 +46,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 DEFAULTS = Options()
+RECEIVER_PORT = 9091
 PUT_KEYS = ("wa_id", "hash", "outcome", "status", "request_id")
 MESSAGE_KEYS = ("to", "accepted", "code", "id")
 
@@ -133,6 +134,26 @@ def serve(
         fail(explain(error))
     except (OSError, MissingExtraError) as error:
         fail(f"The simulator can't start: {error}")
+
+
+@app.command()
+def receive(
+    host: Annotated[str, typer.Option()] = DEFAULTS.host,
+    port: Annotated[int, typer.Option(help="0: a free one.")] = RECEIVER_PORT,
+    secret: Annotated[
+        str | None,
+        typer.Option(envvar="ACKGATE_SIMULATOR_RELAY_SECRET", help="Verifies the signatures."),
+    ] = None,
+    status: Annotated[
+        int, typer.Option(min=200, max=599, help="What each delivery is answered.")
+    ] = 200,
+) -> None:
+    """Receive what a relay passes on, and print it, until SIGTERM or SIGINT."""
+    try:
+        key = None if secret is None else receiver.key_of(secret)
+        asyncio.run(receiver.serve(receiver.Receiver(typer.echo, key, status), host, port))
+    except (OSError, ValueError) as error:
+        fail(f"The receiver can't start: {error}")
 
 
 @app.command()

@@ -55,9 +55,7 @@ class Destination:
     """Sends to one URL. Its session sends no cookies back, and follows no redirect."""
 
     def __init__(self, settings: RelaySettings) -> None:
-        self._url = URL(settings.url.get_secret_value())
-        self._keys = settings.keys
-        self._own_headers = settings.sent_headers
+        self.use(settings)
         context = (
             ssl.create_default_context(cafile=str(settings.ca_file)) if settings.ca_file else True
         )
@@ -70,6 +68,12 @@ class Destination:
             timeout=aiohttp.ClientTimeout(total=settings.timeout_seconds),
             auto_decompress=False,
         )
+
+    def use(self, settings: RelaySettings) -> None:
+        """Take the URL, secrets and headers of a configuration that was read again."""
+        self._url = URL(settings.url.get_secret_value())
+        self._keys = settings.keys
+        self._own_headers = settings.sent_headers
 
     async def send(self, id_: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send a body, signed for this moment.
@@ -103,7 +107,7 @@ class Destination:
         ) as response:
             text = await _beginning(response)
             if 200 <= response.status < 300:  # noqa: PLR2004  the class of success
-                return Answer(response.status)
+                return Answer(response.status, None, text)
             wish = _seconds(response.headers.get("Retry-After"))
             return Answer(response.status, f"answered {response.status}", text, wish)
 

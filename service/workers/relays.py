@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -349,6 +349,21 @@ class Relay:
         self._news.set()
         return count
 
+    def use(self, settings: RelaySettings) -> None:
+        """Go by a configuration that was read again: URL, secrets and headers may differ."""
+        self.settings = settings
+        self._destination.use(settings)
+
+    async def test(self, headers: Mapping[str, str], body: bytes) -> tuple[Answer, float]:
+        """Send a body of our own now, whatever its state and position are.
+
+        Return what came back, and after how many seconds.
+        """
+        began = time.monotonic()
+        id_ = f"{self._source.ids}test.{self._ledger.clock()}"
+        answer = await self._destination.send(id_, headers, body)
+        return answer, time.monotonic() - began
+
     def add_replay(self, replay: ReplayRow) -> None:
         """Send a part of the log once more, after those that were asked for before."""
         if self._replay is None:
@@ -387,6 +402,19 @@ class Relay:
             if entry.state is not None:
                 counts[entry.state] += 1
         return counts
+
+    async def replaying(self) -> int:
+        """Return how many callbacks of replays are still to be delivered, at most.
+
+        Its filters are not applied yet to what is still to be read. Raises UnavailableError.
+        """
+        rows = await self._database.read(partial(replay_rows, relay=self.name))
+        under_way = self._replay
+        unread = sum(
+            row.until_id - (under_way if under_way and under_way.id == row.id else row).position
+            for row in rows
+        )
+        return unread + self._schedule.replaying
 
     async def behind_seconds(self) -> float:
         """Return the age (s) of the oldest row that it is behind with; 0 if with none.

@@ -8,12 +8,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import WA_ID, Install, Installation, digest_of
+from tests.acceptance.sinks import Sink, sink
 from tests.docs.conftest import ROOT
 
 pytestmark = pytest.mark.tools
@@ -47,9 +48,16 @@ async def run(program: Path, *arguments: object, cwd: Path, path: Sequence[Path]
 
 
 @pytest.fixture
-async def keyed(install: Install) -> Installation:
+async def crm() -> AsyncIterator[Sink]:
+    async with sink() as made:
+        yield made
+
+
+@pytest.fixture
+async def keyed(install: Install, crm: Sink) -> Installation:
     made = await install(
         api={"keys": {"program": {"role": "admin", "sha256": digest_of(KEY)}}},
+        relays={"crm": {"url": crm.url}},
     )
     made.key = KEY
     return made

@@ -115,7 +115,8 @@ async def worked(open_shop: OpenShop, tmp_path: Path) -> CloudInstallation:
     files = certificate.Files(tmp_path / "tls")
     certificate.ensure(tmp_path / "tls")
     tls = {"tls_cert_file": files.cert, "tls_key_file": files.key}
-    made = await open_shop(server={**tls, "internal": {"port": 0}})
+    relays = {"crm": {"url": "http://127.0.0.1:9"}}  # nothing listens there
+    made = await open_shop(server={**tls, "internal": {"port": 0}}, relays=relays)
     made.tls = False
     made.sim.settings.show_security_notifications = False
     main = made.of("main")

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from service.simulator import Options, Simulator
 from service.simulator.options import Number
@@ -36,6 +37,7 @@ from tests.acceptance.conftest import (
     stack,
     wrote,
 )
+from tests.acceptance.sinks import Delivery, Sink, sink
 from tools import webhooks
 from tools.webhooks import signature
 
@@ -185,6 +187,23 @@ class Command:
                 )
             )
 
+    def relay_to(self, url: str) -> None:
+        """Let all that arrives go on to a sink."""
+        for file in (self.config, self.sweeping):
+            file.write_text(f'{file.read_text()}[relays.crm]\nurl = "{url}"\n')
+
+    async def until_relayed(self, seconds: float = 60) -> None:
+        """Wait until the relay has delivered everything."""
+        url = f"{self.url}/api/v1/relays/crm"
+        async with asyncio.timeout(seconds), aiohttp.ClientSession() as http:
+            while True:
+                async with http.get(url) as response:
+                    found = await response.json()
+                assert not found["retrying"] + found["dead"] + found["skipped"], found
+                if found["behind"] == 0:
+                    return
+                await asyncio.sleep(0.05)
+
     async def start(self, *before: str) -> asyncio.subprocess.Process:
         """Run the real command, behind another command if one is given."""
         return await asyncio.create_subprocess_exec(
@@ -261,6 +280,20 @@ def command(tmp_path: Path, simulator: Simulator) -> Command:
 
 
 @pytest.fixture
+async def crm(command: Command) -> AsyncIterator[Sink]:
+    """A sink to which the service relays everything; there is always some under way."""
+    chance = random.Random(SEED)
+
+    async def late(_: Delivery) -> web.Response:
+        await asyncio.sleep(chance.random() / 10)
+        return web.Response()
+
+    async with sink(late) as made:
+        command.relay_to(made.url)
+        yield made
+
+
+@pytest.fixture
 async def start(command: Command, launcher: Launcher) -> AsyncIterator[Start]:
     """Start the service, to be killed at a point if one is named; it ends with the test."""
     started: list[Forked] = []
@@ -318,6 +351,11 @@ class Callback:
     @property
     def says(self) -> set[tuple[str, str, str]]:
         return set(self.told) if self.cloud else {("main", self.wa_id, self.hash)}
+
+    @property
+    def concerns(self) -> set[tuple[str, str]]:
+        """Account and name of each user."""
+        return {(account, name) for account, name, _ in self.says}
 
 
 @dataclass
@@ -539,6 +577,20 @@ class Load:
             person.right = {(user.hash, "acknowledged")}
             updates += [webhooks.wrote(line, user, _ago(100)) for line in (SHOP, OUTLET)]
         await self._told(http, *updates)
+
+    def assert_relayed(self, taken: Sequence[Delivery]) -> None:
+        """Every callback came to the sink as it is, and those of a user in order the first time."""
+        bodies = dict(self.command.rows("SELECT id, body FROM journal"))
+        first = list(dict.fromkeys(int(delivery.id.partition(".")[2]) for delivery in taken))
+        assert not [d for d in taken if bodies[int(d.id.partition(".")[2])] != d.body]
+        assert set(first) == set(bodies), "each callback of the journal at least once"
+        assert not Counter(c.body for c in self.accepted) - Counter(bodies[id_] for id_ in first)
+        concerned = {callback.body: callback.concerns for callback in self.accepted}
+        by_user: dict[tuple[str, str], list[int]] = {}
+        for id_ in first:
+            for user in concerned.get(bodies[id_], ()):
+                by_user.setdefault(user, []).append(id_)
+        assert not {user: ids for user, ids in by_user.items() if ids != sorted(ids)}
 
     def assert_in_effect(self) -> None:
         """Every 200 is kept as it came, and is the latest of its user or in the history."""

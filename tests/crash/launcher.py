@@ -11,8 +11,9 @@ import sys
 from service import app  # noqa: F401  what a child will need
 from service.cli import main
 from service.observability import failpoints
-from service.workers import worker
+from service.workers import relays, worker
 
+SAVE_EVERY_SECONDS = 0.2
 RENEW_EVERY_SECONDS = 0.05
 """So that leases are renewed within the short life of a child."""
 
@@ -22,6 +23,7 @@ def serve(order: dict[str, str | None]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     worker.RENEW_EVERY_SECONDS = RENEW_EVERY_SECONDS
+    relays.SAVE_SECONDS = SAVE_EVERY_SECONDS
     failpoints.arm(order["kill_at"])
     sys.argv = ["ackgate", "serve", "--config", str(order["config"])]
     main()

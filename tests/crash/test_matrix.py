@@ -34,6 +34,7 @@ from service.model.users import Kind
 from service.store.database import wall_clock
 from service.workers.noticing import EVERY_SECONDS
 from tests.acceptance.conftest import notice
+from tests.acceptance.sinks import Sink
 from tests.crash.conftest import COMMITS_AT_START, SEED, Callback, Forked, Load, Start
 
 LEDGER = range(4, 40)
@@ -90,6 +91,8 @@ MATRIX = {
     "notice.after_blocks": (),
     "notice.before_issues": (),
     "notice.after_issues": (),
+    "relay.before_save": FEW,
+    "relay.after_save": FEW,
     "stop.before_close": (),
     "stop.after_close": (),
 }
@@ -162,7 +165,7 @@ async def killed(load: Load, start: Start, name: str, times: int = 1) -> None:
         assert await process.wait() == -signal.SIGKILL
 
 
-async def assert_nothing_lost(load: Load, start: Start) -> None:
+async def assert_nothing_lost(load: Load, start: Start, crm: Sink) -> None:
     """Start again, deliver again what got no 200, and look at everything."""
     process = await start()
     assert await load.command.ready(process), load.command.log.read_text()
@@ -170,42 +173,44 @@ async def assert_nothing_lost(load: Load, start: Start) -> None:
     await load.deliver_again()
     await load.command.until_idle(30)
     load.assert_as_the_rules_give()
+    await load.command.until_relayed()
+    load.assert_relayed(crm.taken)
     process.send_signal(signal.SIGTERM)
     assert await process.wait() == 0, load.command.log.read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNDER_LOAD)
-async def test_a_kill_under_load(load: Load, start: Start, name: str) -> None:
+async def test_a_kill_under_load(load: Load, start: Start, crm: Sink, name: str) -> None:
     await killed(load, start, name)
     often = 3 if MATRIX[name] is LEDGER else 1
     for times in random.Random(f"{SEED} {name}").sample(MATRIX[name], often):
         await killed(load, start, name, times)
     assert load.accepted
-    await assert_nothing_lost(load, start)
+    await assert_nothing_lost(load, start, crm)
 
 
 @pytest.mark.parametrize("name", STARTING)
-async def test_a_kill_while_it_starts(load: Load, start: Start, name: str) -> None:
+async def test_a_kill_while_it_starts(load: Load, start: Start, crm: Sink, name: str) -> None:
     await killed(load, start, name)
     await killed(load, start, "acknowledge.before_put", 20)
     await killed(load, start, name)
     assert load.accepted
     ((leased,),) = load.command.left_behind("SELECT count(*) FROM outbox WHERE holder NOT NULL")
     assert (leased == 0) is (name == "start.after_leases_cleared")
-    await assert_nothing_lost(load, start)
+    await assert_nothing_lost(load, start, crm)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STOPPING)
-async def test_a_kill_while_it_stops(load: Load, start: Start, name: str) -> None:
+async def test_a_kill_while_it_stops(load: Load, start: Start, crm: Sink, name: str) -> None:
     for _ in range(2):
         process = await start(f"{name}:1")
         assert await load.command.ready(process)
         asyncio.get_running_loop().call_later(0.2, process.send_signal, signal.SIGTERM)
         assert await send(load, process) == -signal.SIGKILL
     assert load.accepted
-    await assert_nothing_lost(load, start)
+    await assert_nothing_lost(load, start, crm)
 
 
 @pytest.mark.parametrize("name", NOTICING)

@@ -1,6 +1,6 @@
-"""What `make run` starts: both programs or none, and both are stopped with it.
+"""What `make run` starts: all three programs or none, and all are stopped with it.
 
-The two programs are stand-ins here, so that each way of failing can be had.
+The programs are stand-ins here, so that each way of failing can be had.
 """
 
 import os
@@ -9,16 +9,18 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+DEVELOPMENT = Path(__file__).parents[2] / "config/development.toml"
 SCRIPT = Path(__file__).parents[2] / "deploy/run-development.sh"
 STAND_IN = f"""#!{sys.executable}
 import http.server, os, pathlib, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-role = sys.argv[1]
+role = "receive" if sys.argv[2] == "receive" else sys.argv[1]
 if os.environ.get("DIES") == role:
     sys.exit("stand-in dies")
 var = pathlib.Path("var")
@@ -26,10 +28,16 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-name = "ACKGATE_SIMULATOR_PORT" if role == "simulate" else "ACKGATE_SERVER__PORT"
+names = {{
+    "simulate": "ACKGATE_SIMULATOR_PORT",
+    "receive": "ACKGATE_RECEIVER_PORT",
+    "serve": "ACKGATE_SERVER__PORT",
+}}
+name = names[role]
 server = http.server.HTTPServer(("127.0.0.1", int(os.environ[name])), Endpoint)
 (var / "simulator-ca.pem").write_text("a certificate")
 (var / f"{{role}}.args").write_text(" ".join(sys.argv[1:]))
+(var / f"{{role}}.relay").write_text(os.environ.get("ACKGATE_RELAYS__RECEIVER__URL", ""))
 (var / f"{{role}}.pid").write_text(str(os.getpid()))
 server.serve_forever()
 """
@@ -41,11 +49,11 @@ os.execvp("sh", ["sh", sys.argv[1]])
 """
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
+def free_ports() -> tuple[int, int, int]:
+    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+        for each in (one, two, three):
+            each.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1], three.getsockname()[1]
 
 
 class Checkout:
@@ -53,7 +61,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.service_port, self.simulator_port = free_ports()
+        self.service_port, self.simulator_port, self.receiver_port = free_ports()
         (folder / ".venv/bin").mkdir(parents=True)
         (folder / ".venv/bin/python").symlink_to(sys.executable)
         command = folder / ".venv/bin/ackgate"
@@ -65,6 +73,7 @@ class Checkout:
         ports = {
             "ACKGATE_SERVER__PORT": str(self.service_port),
             "ACKGATE_SIMULATOR_PORT": str(self.simulator_port),
+            "ACKGATE_RECEIVER_PORT": str(self.receiver_port),
         }
         with (self.folder / "out").open("w") as out:
             process = subprocess.Popen(
@@ -109,20 +118,21 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_it_prints_the_addresses_and_stops_both_when_told_to(
+def test_it_prints_the_addresses_and_stops_all_when_told_to(
     checkout: Checkout, ending: signal.Signals
 ) -> None:
     process = checkout.run()
     checkout.wait_until_announced()
     assert f"http://127.0.0.1:{checkout.service_port}/metrics" in checkout.output()
     assert f"https://127.0.0.1:{checkout.simulator_port}" in checkout.output()
-    pids = [checkout.pid(role) for role in ("simulate", "serve")]
+    assert f"http://127.0.0.1:{checkout.receiver_port}" in checkout.output()
+    pids = [checkout.pid(role) for role in ("simulate", "receive", "serve")]
     process.send_signal(ending)
     assert process.wait(30) == 0
     assert not [pid for pid in pids if lives(pid)]
 
 
-def test_each_is_told_about_the_other(checkout: Checkout) -> None:
+def test_each_is_told_about_the_others(checkout: Checkout) -> None:
     checkout.run()
     checkout.wait_until_announced()
     simulator = (checkout.folder / "var/simulate.args").read_text()
@@ -132,16 +142,22 @@ def test_each_is_told_about_the_other(checkout: Checkout) -> None:
     assert f"--cloud-webhook {app} --cloud-identity-check" in simulator
     service = (checkout.folder / "var/serve.args").read_text()
     assert service == "serve --config config/development.toml"
+    relay = (checkout.folder / "var/serve.relay").read_text()
+    assert relay == f"http://127.0.0.1:{checkout.receiver_port}/"
+    receiver = (checkout.folder / "var/receive.args").read_text()
+    assert receiver.startswith(f"simulate receive --port {checkout.receiver_port} --secret ")
+    secret = tomllib.loads(DEVELOPMENT.read_text())["relays"]["receiver"]["secret"]
+    assert receiver.endswith(f" {secret}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dies", "stays"), [("serve", "simulate"), ("simulate", "serve")])
-def test_when_one_dies_the_other_is_stopped(checkout: Checkout, dies: str, stays: str) -> None:
+@pytest.mark.parametrize("dies", ["serve", "receive", "simulate"])
+def test_when_one_dies_the_others_are_stopped(checkout: Checkout, dies: str) -> None:
     process = checkout.run()
     checkout.wait_until_announced()
     os.kill(checkout.pid(dies), signal.SIGKILL)
     assert process.wait(30) != 0
-    assert not lives(checkout.pid(stays))
+    assert not [role for role in ("serve", "receive", "simulate") if lives(checkout.pid(role))]
     assert "stopped" in checkout.output().splitlines()[-1]
 
 
@@ -152,10 +168,11 @@ def test_a_simulator_that_does_not_start_is_one_clear_line(checkout: Checkout) -
     assert "stand-in dies" in (checkout.folder / "var/simulator.log").read_text()
 
 
-def test_a_service_that_does_not_start_stops_the_simulator(checkout: Checkout) -> None:
+def test_a_service_that_does_not_start_stops_the_others(checkout: Checkout) -> None:
     assert checkout.run(DIES="serve").wait(30) != 0
     assert "the service stopped before it was ready" in checkout.output()
     assert not lives(checkout.pid("simulate"))
+    assert not lives(checkout.pid("receive"))
 
 
 def test_a_taken_port_is_named_and_nothing_is_started(checkout: Checkout) -> None:

@@ -136,6 +136,7 @@ def test_every_code_has_its_cure_and_no_cure_is_without_code() -> None:
     of_the_cloud_api |= {"wrong_signatures"}
     others = {"login_refused", "client_unreachable", "key_expires"}
     others |= of_the_cloud_api
+    others |= {"relay_paused", "relay_behind", "relay_dead", "relay_skipped", "relay_losing"}
     assert set(CURES) == told | NOTICES | others
 
 
@@ -157,6 +158,7 @@ def test_only_what_happened_once_is_past() -> None:
     past = {code for code in CURES if Issue(code, "shop", 0, "…").is_past}
     assert past == {
         "identity_check_off", "unknown_number", "wrong_signatures", "database_created",
+        "relay_skipped",
     }  # fmt: skip
 
 

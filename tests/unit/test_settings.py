@@ -104,10 +104,12 @@ class TestTheFile:
         assert got.reconciler.sweep_per_second == 1
         assert got.reconciler.verify_per_second == 20
         assert (got.retention.journal_days, got.retention.quarantined_days) == (30, 90)
+        assert got.retention.relay_days == 14
         assert (got.log.level, got.log.format) == ("info", "auto")
         assert (got.policy.mode, got.policy.delay_seconds) == ("manual", 0)
         assert (got.policy.max_changes, got.policy.per_seconds) == (3, 86_400)
         assert got.accounts == {}
+        assert got.relays == {}
         assert got.api.keys == {}
 
     def test_an_account_has_the_defaults_of_the_contract(self, tmp_path: Path) -> None:
@@ -367,8 +369,8 @@ class TestUnknownAndWrong:
     @pytest.mark.parametrize(
         ("toml", "key"),
         [
-            ("[relays.crm]\nurl = 'x'", "relays.crm"),
-            ("[relays]", "relays"),
+            ("[alerts]\nurls_file = 'x'", "alerts.urls_file"),
+            ("[alerts]", "alerts"),
             ("[database]\nurl = 'postgresql://ackgate@db/ackgate'", "database.url"),
         ],
     )
@@ -479,8 +481,8 @@ class TestEnvironment:
         assert refusal(tmp_path, "", {name: "1"}).startswith(problem)
 
     def test_what_is_not_built_yet_is_said_so(self, tmp_path: Path) -> None:
-        said = refusal(tmp_path, "", {"ACKGATE_RELAYS__CRM__URL": "x"})
-        assert said.startswith("relays.crm.url: not supported yet")
+        said = refusal(tmp_path, "", {"ACKGATE_ALERTS__URLS_FILE": "x"})
+        assert said.startswith("alerts.urls_file: not supported yet")
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -864,8 +866,11 @@ def keys_in_comments(file: Path) -> set[str]:
 
 def _paths(value: Any, path: str) -> list[str]:
     if isinstance(value, dict):
-        named = path in {"accounts", "apps", "api.keys"}
+        named = path in {"accounts", "apps", "api.keys", "relays"}
         below = [(f"{path}.{'NAME' if named else k}".lstrip("."), v) for k, v in value.items()]
+        if path == "relays.NAME.headers":
+            # Whatever the name, and whether or not from a file.
+            below = [(f"{path}.NAME{'_file' * k.endswith('_file')}", v) for k, v in value.items()]
         return [found for inner, v in below for found in _paths(v, inner)]
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [found for element in value for found in _paths(element, f"{path}[]")]

@@ -53,7 +53,7 @@ from service.api.schemas.recipients import (
     LookupProblem,
     Reason,
 )
-from service.api.schemas.relays import Count, Delivery, DeliveryList, Relay, RelayList
+from service.api.schemas.relays import Count, Delivery, DeliveryList, Relay, RelayList, RelayTest
 from service.api.schemas.sending import (
     GraphError,
     GraphErrorData,
@@ -128,6 +128,7 @@ __all__ = [
     "RecordedEvidence",
     "Relay",
     "RelayList",
+    "RelayTest",
     "Status",
     "TrailEntry",
     "TrailList",

@@ -14,7 +14,8 @@ class Relay(TypedDict):
     """Where a relay stands.
 
     `behind` counts rows of its log that are still to be looked at or delivered; `retrying`,
-    `waiting` and `dead` are deliveries that failed while others passed.
+    `waiting` and `dead` are deliveries that failed while others passed. `replaying` is how many
+    are still to be sent once more, at most: its filters are applied as it reads on.
     """
 
     name: Annotated[str, Field(examples=["crm"])]
@@ -30,6 +31,7 @@ class Relay(TypedDict):
     waiting: Number
     dead: Number
     skipped: Number
+    replaying: Number
     last_delivered_at: NoTimeYet
     last_error: NoText
     position: Number
@@ -64,6 +66,18 @@ class DeliveryList(TypedDict):
 
     items: list[Delivery]
     next_cursor: Cursor
+
+
+class RelayTest(TypedDict):
+    """What a destination answered to a body of our own; `status` is null where it did not.
+
+    `answer` is the first kilobyte of what it said.
+    """
+
+    status: Annotated[int | None, Field(examples=[200])]
+    milliseconds: Number
+    error: NoText
+    answer: NoText
 
 
 class Count(TypedDict):
