@@ -15,6 +15,7 @@ from tests.acceptance.conftest import (
     OTHER_ID,
     WA_ID,
     Installation,
+    digest_of,
     hour_ago,
     notice,
     until,
@@ -338,3 +339,21 @@ async def test_a_relay_of_events_gets_each_as_the_api_shows_it(install: Any) -> 
         await service.start()
         await until(lambda: _is_done(service))
         assert len(crm.taken) == 2
+
+
+async def test_what_a_destination_answered_is_for_operators_alone(install: Any) -> None:
+    keys = {role: {"role": role, "sha256": digest_of(f"key-of-{role}")} for role in ROLES}
+    answer = web.Response(status=422, text="no such template for 16315553601")
+    async with sink(lambda _: answer) as crm:
+        service = await install(relays=to(crm.url), api={"keys": keys})
+        service.key = "key-of-admin"
+        await service.deliver(text(1))
+        await until(lambda: _is_done(service))
+        found = {}
+        for role in ROLES:
+            _, listed = await service.api("GET", "/relays/crm/deliveries", key=f"key-of-{role}")
+            [found[role]] = [one["answer"] for one in listed["items"]]
+    assert found == {"reader": None, "operator": answer.text, "admin": answer.text}
+
+
+ROLES = ("reader", "operator", "admin")
