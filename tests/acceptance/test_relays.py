@@ -1,10 +1,13 @@
 """Relays pass on what arrives, byte for byte and in order, whatever becomes of a destination."""
 
 import json
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -21,9 +24,10 @@ from tests.acceptance.conftest import (
     until,
     wrote,
 )
-from tests.acceptance.sinks import Delivery, Sink, sink
+from tests.acceptance.sinks import Delivery, Sink, never, sink
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+ROLES = ("reader", "operator", "admin")
 OLD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -356,4 +360,52 @@ async def test_what_a_destination_answered_is_for_operators_alone(install: Any) 
     assert found == {"reader": None, "operator": answer.text, "admin": answer.text}
 
 
-ROLES = ("reader", "operator", "admin")
+async def test_a_stop_cuts_what_is_not_answered_and_the_start_sends_it_again(install: Any) -> None:
+    async with sink(never) as crm:
+        service = await install(relays=to(crm.url))
+        await service.deliver(text(1))
+        await until(lambda: crm.hits)
+        await service.stop()
+        crm.answer = lambda _: 200
+        await service.start()
+        await until(lambda: crm.taken)
+    assert crm.bodies == [text(1)]
+    assert len({delivery.id for delivery in crm.hits}) == 1
+
+
+async def test_a_certificate_is_verified_by_the_authority_of_the_configuration(
+    install: Any, tmp_path: Path
+) -> None:
+    authority, crm = trustme.CA(), Sink()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    await crm.open(tls=tls)
+    try:
+        service = await install(relays=to(crm.url))
+        await service.deliver(text(1))
+        await until(lambda: _has_failed(service))
+        assert crm.hits == []
+        await service.stop()
+        await service.start(relays=to(crm.url, ca_file=tmp_path / "ca.pem"))
+        await until(lambda: crm.taken)
+    finally:
+        await crm.close()
+
+
+async def _has_failed(service: Installation) -> bool:
+    return (await relay(service))["last_error"] == ("no answer (ClientConnectorCertificateError)")
+
+
+async def test_headers_of_the_configuration_go_along_and_no_more_than_its_rate(
+    install: Any,
+) -> None:
+    more = {"headers": {"Authorization": "Bearer of-the-crm"}, "rate_per_second": 20}
+    async with sink() as crm:
+        service = await install(relays=to(crm.url, **more))
+        began = time.monotonic()
+        await service.deliver(*(text(n, f"1631555{n:04}") for n in range(60)))
+        await until(lambda: len(crm.taken) == 60)
+        # A second's worth may go at once.
+        assert time.monotonic() - began >= 1.9
+    assert {d.headers["Authorization"] for d in crm.taken} == {"Bearer of-the-crm"}
