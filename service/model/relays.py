@@ -187,6 +187,11 @@ class Schedule:
         entry.probed = self._probed[entry.kinds] = self._probes
         return self._open(entry)
 
+    @property
+    def has_probe(self) -> bool:
+        """Whether there is an entry to try a destination with before it is due."""
+        return any(one.is_ready and one.state is None for one in self.entries.values())
+
     def _open(self, entry: Entry) -> Entry:
         entry.is_open, entry.is_ready = True, False
         return entry

@@ -223,11 +223,14 @@ class Relay:
         due_at, now = self._schedule.next_at(), time.monotonic()
         if due_at is None or self.paused_by is not None:
             return LOOK_SECONDS
-        if self._pace.is_backing_off:
+        if self._pace.is_backing_off and self._schedule.has_probe:
             due_at = 0.0  # a probe is taken before it is due
         seconds = max(due_at, self._pace.next_at()) - now
-        # Where it is due already, a delivery that ends is waited for.
-        return min(seconds, LOOK_SECONDS) if seconds > 0 else LOOK_SECONDS
+        if seconds > 0:
+            return min(seconds, LOOK_SECONDS)
+        # Due already: a delivery that ends is waited for. Where none is open it became due just
+        # now, after it was looked for.
+        return LOOK_SECONDS if self._open else 0.0
 
     async def _work(self, entry: Entry | None) -> None:
         """Deliver one after another, for as long as there is something that may be sent."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,12 @@ from tests.acceptance.conftest import (
     OTHER_ID,
     WA_ID,
     Installation,
+    Spawn,
+    Start,
     hour_ago,
+    merge,
     notice,
+    tree_for,
     until,
     wrote,
 )
@@ -315,3 +320,18 @@ async def test_a_change_is_relayed_as_it_came(install: Any) -> None:
         await service.deliver(wrote(WA_ID, HASH_C, hour_ago(-100)), change)
         await until(lambda: crm.taken)
     assert crm.bodies == [change]
+
+
+async def test_what_failed_is_tried_again_in_time_where_nothing_else_goes_on(
+    simulate: Start, spawn: Spawn, tmp_path: Path
+) -> None:
+    """By the real command, whose event loop lets timers end a little early."""
+
+    def answer(delivery: Delivery) -> int:
+        return 200 if int(delivery.headers["Ackgate-Attempt"]) > 3 else 500
+
+    async with sink(answer) as crm:
+        relays = {f"r{number}": {"url": crm.url} for number in range(12)}
+        child = await spawn(merge(tree_for(await simulate(), tmp_path), {"relays": relays}))
+        await child.deliver(text(1))
+        await until(lambda: len(crm.taken) == 12, 30)
