@@ -18,9 +18,13 @@ from tests.acceptance.conftest import (
     OTHER_ID,
     WA_ID,
     Installation,
+    Spawn,
+    Start,
     digest_of,
     hour_ago,
+    merge,
     notice,
+    tree_for,
     until,
     wrote,
 )
@@ -409,3 +413,18 @@ async def test_headers_of_the_configuration_go_along_and_no_more_than_its_rate(
         # A second's worth may go at once.
         assert time.monotonic() - began >= 1.9
     assert {d.headers["Authorization"] for d in crm.taken} == {"Bearer of-the-crm"}
+
+
+async def test_what_failed_is_tried_again_in_time_where_nothing_else_goes_on(
+    simulate: Start, spawn: Spawn, tmp_path: Path
+) -> None:
+    """By the real command, whose event loop lets timers end a little early."""
+
+    def answer(delivery: Delivery) -> int:
+        return 200 if int(delivery.headers["Ackgate-Attempt"]) > 3 else 500
+
+    async with sink(answer) as crm:
+        relays = {f"r{number}": {"url": crm.url} for number in range(12)}
+        child = await spawn(merge(tree_for(await simulate(), tmp_path), {"relays": relays}))
+        await child.deliver(text(1))
+        await until(lambda: len(crm.taken) == 12, 30)
