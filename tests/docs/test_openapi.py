@@ -54,12 +54,14 @@ def test_each_operation_has_a_name_of_its_own_and_a_known_tag() -> None:
 
 
 @each_operation
-def test_each_parameter_has_its_meaning_its_type_and_an_example_or_a_default(
+def test_each_parameter_has_its_meaning_and_its_type_and_a_number_its_bounds(
     operation: dict[str, Any],
 ) -> None:
     for one in operation["parameters"]:
         assert one["description"], one
         assert one["schema"]["type"], one
+        if one["schema"]["type"] in {"integer", "number"}:
+            assert {"minimum", "maximum"} <= one["schema"].keys(), one
 
 
 @each_operation
