@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from cryptography import x509
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
@@ -20,7 +22,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__
-from service.observability.writer import MAX_WAITING, LineWriter
+from service.observability.logging import configure
+from service.observability.writer import MAX_WAITING
 from service.simulator import certificate
 from tests.acceptance import webhooks
 from tests.acceptance.conftest import (
@@ -223,26 +226,27 @@ async def test_the_size_of_the_write_ahead_log_is_shown(manual: Installation) ->
 
 
 @pytest.fixture
-def unread() -> Iterator[logging.Logger]:
-    """A logger of the process's writer of lines, into a pipe that nobody reads."""
+def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A logger of the service, whose lines go into a pipe that nobody reads."""
     reading, writing = os.pipe()
-    root, handler = logging.getLogger(), LineWriter(writing)
-    root.addHandler(handler)
-    logger = logging.getLogger("unread")
-    logger.propagate = False
-    logger.addHandler(handler)
-    yield logger
-    logger.removeHandler(handler)
-    root.removeHandler(handler)
-    os.close(reading)
+    root, ours = logging.getLogger(), logging.getLogger("service")
+    before = root.handlers[:], root.level, ours.level, logging.raiseExceptions
+    with open(writing, "w") as stream:  # noqa: PTH123  of a descriptor
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure("info", "json")
+        yield structlog.get_logger("service.unread")
+        os.close(reading)
+    structlog.reset_defaults()
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+    logging.raiseExceptions = before[3]
 
 
-async def test_log_lines_that_nobody_read_are_counted(
-    unread: logging.Logger, install: Install
-) -> None:
+async def test_log_lines_that_nobody_read_are_counted(unread: Any, install: Install) -> None:
     made = await install()
     assert await shown(made, "ackgate_log_lines_dropped_total") == [0]
-    for _ in range(2 * MAX_WAITING):
+    for _ in range(3 * MAX_WAITING):
         unread.warning("a line that is long enough to fill a pipe soon")
     (dropped,) = await shown(made, "ackgate_log_lines_dropped_total")
-    assert 0 < dropped < 2 * MAX_WAITING
+    assert 0 < dropped < 3 * MAX_WAITING

@@ -2,10 +2,10 @@
 
 import re
 
-from service.api.context import LOW_DISK_BYTES
 from service.api.health import MEBIBYTE
 from service.store.sqlite_checkpoints import LOG_BYTES
 from service.store.sqlite_faults import CURE, DAMAGED
+from service.workers.retention import LOW_DISK_BYTES
 from tests.docs.conftest import read, sections, tables
 
 OPERATIONS = "docs/operations.md"
