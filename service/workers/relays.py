@@ -18,9 +18,8 @@ from service.model.shapes import time_of
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import RelaySettings
-from service.store.database import SYNTHETIC, ChangeSet, Database, UnavailableError
+from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.relays import (
-    DeliveryRow,
     Progress,
     ReplayRow,
     Source,
@@ -29,24 +28,20 @@ from service.store.relays import (
     replay_rows,
 )
 from service.workers.destinations import Answer, Destination
-from service.workers.relay_log import Log, Routed
+from service.workers.relay_log import Log
+from service.workers.relay_reader import LOOK_SECONDS, LogReader, wait
+from service.workers.relay_rows import entry_of, row_of
 
 STATES = ("running", "backing_off", "paused")
 GONE, TOO_MANY_ROWS = "gone", "too_many_rows"
 """Why a relay pauses by itself."""
 
-ROWS, BYTES = 1000, 4_194_304
-"""What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
-REPLAY_ROWS = 200
-"""Rows of a replay that are under way at once."""
 BUSY_PER_SECOND = 1800
 """Deliveries of all relays together while the ledger is busy: callbacks go first."""
 SAVE_SECONDS = 1.0
 DATABASE_PAUSE_SECONDS = 1.0
 FINISH_SECONDS = 2.0
 """How long open deliveries may take once the service stops."""
-LOOK_SECONDS = 60.0
-"""How long a relay waits at most where nothing is due, so that a clock that was set is noticed."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,47 +70,44 @@ class Relay:
         self._ledger = ledger
         self._database = database
         self._metrics = metrics
-        self._accounts, self._kinds = frozenset(settings.accounts), frozenset(settings.kinds)
         self._destination = Destination(settings)
         self._pace = Pace(settings.max_in_flight, settings.rate_per_second)
         self._schedule = Schedule(0, settings.give_up_after_hours * 3600, settings.ordered)
-        # What was read and is kept until it is delivered, by replay and id.
-        self._kept: dict[tuple[int, int], Routed] = {}
-        self._bytes = 0
         self._open = 0
         self._stopping = False
         self._gives_way_until = 0.0
         self._look_at = 0.0
         self._saved = Progress(0, 0, ())
-        self._done_up_to, self._undone = 0, frozenset[int]()
-        self._replay: ReplayRow | None = None
-        self._replay_ended = False
         self._unsaved_skipped = 0
         self._unsaved_pause: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
-        self._room, self._news, self._dirty = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._news, self._dirty = asyncio.Event(), asyncio.Event()
+        self._reader = LogReader(settings, source, self._schedule, self._look)
 
     async def restore(self) -> None:
         """Find out how far it had come."""
         rows = await self._database.read(relay_rows)
         row = next(row for row in rows if row.name == self.name)
         stored = await self._database.read(partial(delivery_rows, relay=self.name))
-        self._schedule.read_up_to = row.position
+        self._reader.begin_at(row)
         self._saved = Progress(row.position, row.read_up_to, tuple(row.undone))
-        # What was done beyond the position before this start is passed over.
-        self._done_up_to, self._undone = row.read_up_to, frozenset(row.undone)
-        next_delivery = max((one.id for one in stored), default=0) + 1
-        self._schedule.restore(map(self._entry_of, stored), next_delivery)
+        now, next_delivery = self._ledger.clock(), max((one.id for one in stored), default=0) + 1
+        self._schedule.restore([entry_of(one, now) for one in stored], next_delivery)
         self.last_delivered_at, self.skipped = row.last_delivered_at, row.skipped
-        self.paused_by = row.paused_by
-        replays = await self._database.read(partial(replay_rows, relay=self.name))
-        self._replay = replays[0] if replays else None
+        self._pause(row.paused_by)
+        await self._next_replay()
+
+    async def _next_replay(self) -> None:
+        """Go on with the replay that was asked for first, if there is one."""
+        rows = await self._database.read(partial(replay_rows, relay=self.name))
+        self._reader.replay, self._reader.replay_ended = rows[0] if rows else None, False
+        self._reader.wake()
 
     def start(self) -> None:
         """Begin to read and to send."""
         self._ledger.listeners.append(self._on_commit)
-        for loop in (self._read, self._send, self._save):
+        for loop in (self._reader.run, self._send, self._save):
             self._loops.append(asyncio.create_task(self._kept_up(loop)))
 
     async def _kept_up(self, loop: Callable[[], Awaitable[None]]) -> None:
@@ -130,81 +122,12 @@ class Relay:
             await asyncio.sleep(DATABASE_PAUSE_SECONDS)
 
     def _on_commit(self, _: ChangeSet) -> None:
-        if self._schedule.read_up_to < self._source.newest:
-            self._room.set()
+        self._reader.note_commit()
 
-    # Reading.
-
-    async def _read(self) -> None:
-        """Read on, whenever there is something new and room for it."""
-        while True:
-            self._room.clear()
-            if self.paused_by is None and (await self._read_on() or await self._read_replay()):
-                continue
-            await _wait(self._room, LOOK_SECONDS)
-
-    @property
-    def _has_room(self) -> bool:
-        return len(self._schedule.entries) < ROWS and self._bytes < BYTES
-
-    async def _read_on(self) -> bool:
-        """Read the next rows of the log; return whether there were any."""
-        schedule, newest = self._schedule, self._source.newest
-        if not self._has_room or schedule.read_up_to >= newest:
-            return False
-        found = await self._source.read(schedule.read_up_to)
-        now = time.monotonic()
-        for routed in found:
-            if self._wants(routed):
-                self._keep(0, routed)
-                schedule.add(_entry(routed, now))
-            else:
-                schedule.skip(routed.row.id)
-        if not found:
-            schedule.skip(newest)
+    def _look(self) -> None:
+        """Look what may be sent, and what is to be saved."""
         self._news.set()
         self._dirty.set()
-        return True
-
-    async def _read_replay(self) -> bool:
-        """Read on in what is to be sent once more; return whether something was read."""
-        replay, schedule = self._replay, self._schedule
-        if replay is None or self._replay_ended or schedule.replaying >= REPLAY_ROWS:
-            return False
-        found = await self._source.read(replay.position, replay.until_id)
-        for routed in filter(self._wants, found):
-            self._keep(replay.id, routed)
-            schedule.add_replayed(_entry(routed, time.monotonic(), replay.id))
-        self._replay_ended = not found
-        if found:
-            self._replay = replay._replace(position=found[-1].row.id)
-        self._news.set()
-        self._dirty.set()
-        return True
-
-    def _wants(self, routed: Routed) -> bool:
-        """Return whether any part of it is asked for: it goes whole. What doctor sends never is."""
-        id_ = routed.row.id
-        if routed.row.state == SYNTHETIC or (id_ <= self._done_up_to and id_ not in self._undone):
-            return False
-        routing = routed.routing
-        if self._accounts and self._accounts.isdisjoint(routing.accounts):
-            return False
-        return not self._kinds or not self._kinds.isdisjoint(routing.kinds)
-
-    def _keep(self, replay: int, routed: Routed) -> None:
-        self._kept[replay, routed.row.id] = routed
-        self._bytes += len(routed.row.body)
-
-    def _drop(self, entry: Entry) -> None:
-        """Let go of what was read for an entry."""
-        kept = self._kept.pop((entry.replay, entry.log_id), None)
-        if kept is None:
-            return
-        self._bytes -= len(kept.row.body)
-        is_behind = self._schedule.read_up_to < self._source.newest
-        if self._replay is not None or (is_behind and len(self._schedule.entries) < ROWS // 2):
-            self._room.set()
 
     # Sending.
 
@@ -216,7 +139,7 @@ class Relay:
                 task = asyncio.create_task(self._work(entry))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            await _wait(self._news, min(LOOK_SECONDS, self._look_at - time.monotonic()))
+            await wait(self._news, min(LOOK_SECONDS, self._look_at - time.monotonic()))
 
     def _next(self) -> Entry | None:
         """Return what may be sent now, and count it as open.
@@ -272,8 +195,7 @@ class Relay:
 
     async def _deliver(self, entry: Entry) -> None:
         """Send what an entry stands for, and note what came of it."""
-        kept = self._kept.get((entry.replay, entry.log_id))
-        found = kept or await self._source.row(entry.log_id)
+        found = await self._reader.row_of(entry)
         if found is None:
             self._schedule.forget(entry)
             self._skip(1)
@@ -307,7 +229,7 @@ class Relay:
             if entry.attempts == 1 and not entry.replay:
                 seconds = (self.last_delivered_at - arrived) / 1000
                 self._metrics.observe_delivery_delay(self.name, max(0.0, seconds))
-            self._drop(entry)
+            self._reader.drop(entry)
         else:
             self.last_error = answer.error
         if result is Result.GONE:
@@ -329,14 +251,19 @@ class Relay:
         """Send nothing more; `by` is who says so, or why the relay does it by itself."""
         if self.paused_by is None:
             log.warning("a relay is paused", relay=self.name, by=by)
-            self.paused_by = self._unsaved_pause = by
+            self._unsaved_pause = by
+            self._pause(by)
             self._dirty.set()
+
+    def _pause(self, by: str | None) -> None:
+        self.paused_by, self._reader.is_paused = by, by is not None
 
     def resume(self) -> None:
         """Send again, and at once."""
-        self.paused_by = self._unsaved_pause = None
+        self._unsaved_pause = None
+        self._pause(None)
         self._pace = Pace(self.settings.max_in_flight, self.settings.rate_per_second)
-        self._room.set()
+        self._reader.wake()
         self._news.set()
 
     def retry(self, ids: Iterable[int] | None) -> int:
@@ -366,9 +293,9 @@ class Relay:
 
     def add_replay(self, replay: ReplayRow) -> None:
         """Send a part of the log once more, after those that were asked for before."""
-        if self._replay is None:
-            self._replay = replay
-        self._room.set()
+        if self._reader.replay is None:
+            self._reader.replay = replay
+        self._reader.wake()
 
     # Where it stands.
 
@@ -409,7 +336,7 @@ class Relay:
         Its filters are not applied yet to what is still to be read. Raises UnavailableError.
         """
         rows = await self._database.read(partial(replay_rows, relay=self.name))
-        under_way = self._replay
+        under_way = self._reader.replay
         unread = sum(
             row.until_id - (under_way if under_way and under_way.id == row.id else row).position
             for row in rows
@@ -423,16 +350,15 @@ class Relay:
         """
         if not self.behind:
             return 0.0
-        first = self._kept.get((0, self.position + 1))
-        at = first.row.at if first else await self._source.arrived_after(self.position)
+        at = await self._reader.arrived_after(self.position)
         return 0.0 if at is None else max(0.0, (self._ledger.clock() - at) / 1000)
 
     @property
     def needs_from(self) -> int:
         """The id from which on it needs the log: for what it has not delivered, dead or not."""
         needed = [entry.log_id for entry in self._schedule.rows.values()]
-        if self._replay is not None:
-            needed.append(self._replay.position + 1)
+        if (replay := self._reader.replay) is not None:
+            needed.append(replay.position + 1)
         return min([self.position + 1, *needed])
 
     async def needed_seconds(self) -> float:
@@ -471,19 +397,19 @@ class Relay:
         schedule.ended.clear()
         for entry in changed.values():
             if not entry.is_open and entry.attempts:
-                self._drop(entry)
+                self._reader.drop(entry)
         command = SaveProgress(
             self.name,
             Progress(schedule.position, schedule.read_up_to, schedule.undone),
             self.last_delivered_at,
-            [self._row_of(entry) for entry in changed.values()],
+            [row_of(self.name, entry, self._ledger.clock()) for entry in changed.values()],
             ended,
-            self._replay,
-            self._replay_ended,
+            self._reader.replay,
+            self._reader.replay_ended,
             self._unsaved_skipped,
             self._unsaved_pause,
         )
-        nothing_new = not (changed or ended or self._replay or command.skipped)
+        nothing_new = not (changed or ended or command.replay or command.skipped)
         if nothing_new and command.paused_by is None and command.progress == self._saved:
             return
         try:
@@ -500,9 +426,7 @@ class Relay:
         self._unsaved_skipped -= command.skipped
         self._unsaved_pause = None
         if command.replay_ended:
-            rows = await self._database.read(partial(replay_rows, relay=self.name))
-            self._replay, self._replay_ended = rows[0] if rows else None, False
-            self._room.set()
+            await self._next_replay()
 
     async def stop(self) -> None:
         """Read and send nothing more."""
@@ -525,53 +449,3 @@ class Relay:
     async def close(self) -> None:
         """Close the connections."""
         await self._destination.close()
-
-    def _entry_of(self, row: DeliveryRow) -> Entry:
-        """Return the entry of a stored row; times of the wall clock become those of ours."""
-        ahead = time.monotonic() - self._ledger.clock() / 1000
-        return Entry(
-            row.log_id,
-            frozenset(row.kinds),
-            frozenset(row.names),
-            row.is_of_one,
-            row.replay,
-            row.id,
-            RowState(row.state),
-            row.attempts,
-            row.due_at / 1000 + ahead,
-            None if row.gives_up_at is None else row.gives_up_at / 1000 + ahead,
-            row.last_status,
-            row.last_error,
-            row.answer,
-        )
-
-    def _row_of(self, entry: Entry) -> DeliveryRow:
-        ahead = self._ledger.clock() / 1000 - time.monotonic()
-        gives_up = entry.gives_up_at
-        return DeliveryRow(
-            self.name,
-            entry.delivery or 0,
-            entry.log_id,
-            entry.replay,
-            str(entry.state),
-            entry.attempts,
-            round((entry.due_at + ahead) * 1000),
-            None if gives_up is None else round((gives_up + ahead) * 1000),
-            sorted(entry.kinds),
-            sorted(entry.names),
-            entry.is_of_one,
-            entry.last_status,
-            entry.last_error,
-            entry.answer,
-        )
-
-
-def _entry(routed: Routed, now: float, replay: int = 0) -> Entry:
-    row, routing = routed
-    return Entry(row.id, routing.kinds, routing.names, routing.is_of_one, replay=replay, due_at=now)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -279,6 +279,8 @@ async def test_a_part_is_sent_once_more_with_new_ids_that_name_the_old(install: 
         service = await install(relays=to(crm.url))
         await service.deliver(text(1), text(2))
         await until(lambda: len(crm.taken) == 2)
+        await service.stop()
+        await service.start()
         span = {"from": "2026-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
         assert await service.api("POST", "/relays/crm/replay", span) == (202, {"count": 2})
         await until(lambda: len(crm.taken) == 4)
