@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from service.store import maintenance, upgrades
 from service.store.database import StoreError
@@ -522,14 +523,12 @@ class TestRestore:
         self, path: Path, tmp_path: Path
     ) -> None:
         file = tmp_path / "backup"
-        maintenance.back_up(path, file, silent)
+        engine = create_engine(f"sqlite:///{file}")
+        with engine.begin() as connection:
+            upgrades.migrate(connection, "0012")
+        engine.dispose()
         with closing(connect(file)) as raw:
             known(raw, "2", state="scheduled")
-            raw.executescript(
-                "DROP TABLE events; DROP TABLE raised_issues; DROP INDEX ix_blocks_until;"
-                "DELETE FROM installation WHERE key = 'epoch';"
-                "UPDATE alembic_version SET version_num = '0012'"
-            )
         maintenance.restore(path, file, NOW, silent)
         with closing(sqlite3.connect(path)) as raw:
             query = "SELECT value FROM installation WHERE key = 'epoch'"
