@@ -65,7 +65,7 @@ class BackgroundTasks:
             relay.start()
         self._run(self.upkeep.run())
         self._run(self._heartbeat.run())
-        noticer = Noticer(context.issues, self._is_settled, context.ledger, context.database)
+        noticer = Noticer(context.issues, context.is_settled, context.ledger, context.database)
         self._run(noticer.run())
         self._run(context.hub.run())
         retention = Retention(
@@ -77,14 +77,6 @@ class BackgroundTasks:
         )
         if retention.wanted:
             self._run(retention.run())
-
-    def _is_settled(self, owner: str) -> bool:
-        """Return whether an issue of an account or app that is not found has passed.
-
-        Nobody looks at one that left the configuration, or where inspections are off.
-        """
-        inspector = self._context.inspectors.get(owner)
-        return inspector is None or not inspector.wanted or inspector.read_at is not None
 
     def _start_client(self, name: str, client: Client) -> None:
         """Start all that has to do with one WhatsApp client."""

@@ -110,6 +110,8 @@ class TestTheFile:
         assert (got.policy.max_changes, got.policy.per_seconds) == (3, 86_400)
         assert got.accounts == {}
         assert got.relays == {}
+        assert got.alerts.urls is None
+        assert (got.alerts.pending_minutes, got.alerts.relay_behind_minutes) == (60, 15)
         assert got.api.keys == {}
 
     def test_an_account_has_the_defaults_of_the_contract(self, tmp_path: Path) -> None:
