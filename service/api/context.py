@@ -24,6 +24,7 @@ from service.store.events import IssueKey
 from service.webhooks.body import BodyReader, Reservation
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
+from service.workers.alerts import Alerter
 from service.workers.contacts import Checker
 from service.workers.monitoring import Inspector
 from service.workers.relays import Relay
@@ -125,6 +126,7 @@ class AppContext:
     messages: Messages
     checkers: Mapping[str, Checker]
     hub: EventHub
+    alerter: Alerter
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     inspectors: dict[str, Inspector] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)

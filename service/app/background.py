@@ -68,6 +68,7 @@ class BackgroundTasks:
         noticer = Noticer(context.issues, context.is_settled, context.ledger, context.database)
         self._run(noticer.run())
         self._run(context.hub.run())
+        context.alerter.start()
         retention = Retention(
             context.settings.retention,
             context.ledger,
@@ -139,12 +140,14 @@ class BackgroundTasks:
             await worker.stop()
         for relay in self._context.relays.values():
             await relay.stop()
+        self._context.alerter.stop()
 
     async def finish(self, seconds: float) -> None:
         """Let the work under way end; cut what takes longer."""
         await asyncio.gather(
             *(worker.finish(seconds) for worker in self.workers),
             *(relay.finish(seconds) for relay in self._context.relays.values()),
+            self._context.alerter.finish(seconds),
         )
 
     async def close(self) -> None:

@@ -39,6 +39,7 @@ from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
 from service.webhooks.incoming import in_journal
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
+from service.workers.alerts import Alerter
 from service.workers.contacts import Checker
 from service.workers.monitoring import (
     AppSubject,
@@ -136,7 +137,17 @@ def _connect(
         for name, client in clients.items()
     }
     context = AppContext(
-        settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers, hub
+        settings,
+        database,
+        ledger,
+        clients,
+        metrics,
+        Changes(),
+        storage,
+        messages,
+        checkers,
+        hub,
+        Alerter(ledger, database, metrics),
     )
     ledger.listeners += [context.changes.notify, hub.notify]
     for name, account in settings.cloud_accounts.items():
