@@ -17,6 +17,7 @@ from service.cli.serve import check_config, serve
 
 GROUPS = {
     "accounts": "service.cli.accounts",
+    "alerts": "service.cli.alerts",
     "contacts": "service.cli.contacts",
     "db": "service.cli.db",
     "issues": "service.cli.issues",
