@@ -138,10 +138,11 @@ def _parts(texts: list[str]) -> list[str]:
 QueryTime = Annotated[
     int, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
+# The bounds stand before the validator: behind it the description would not know them as bounds.
 Limit = Annotated[
     int,
-    BeforeValidator(_whole),
     Field(ge=1, le=MAX_LIMIT, description="How many items at most.", examples=[100]),
+    BeforeValidator(_whole),
 ]
 Names = BeforeValidator(_parts)
 

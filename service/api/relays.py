@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
-from service.api.auth import CALLER, visible
+from service.api.auth import CALLER, CALLER_ROLE, visible
 from service.api.context import app_context
 from service.api.params import (
     MAX_ID,
@@ -97,7 +97,7 @@ async def _switch(request: web.Request, *, paused: bool) -> web.Response:
 
 
 async def deliveries(request: web.Request) -> web.Response:
-    """List what failed while others passed, and what waits behind it."""
+    """List what failed while others passed, and what waits behind it; answers for operators."""
     relay, asked = _need_relay(request), page(request, 1)
     query = query_of(request, DeliveriesQuery)
     await relay.save()
@@ -110,7 +110,8 @@ async def deliveries(request: web.Request) -> web.Response:
             limit=asked.limit + 1,
         )
     )
-    return asked.answer(rows, _delivery, lambda row: (row.id,))
+    shown = partial(_delivery, with_answer=request[CALLER_ROLE] in ("operator", "admin"))
+    return asked.answer(rows, shown, lambda row: (row.id,))
 
 
 async def retry(request: web.Request) -> web.Response:
@@ -243,7 +244,7 @@ async def _relay(relay: Relay) -> schemas.Relay:
     }
 
 
-def _delivery(row: DeliveryRow) -> schemas.Delivery:
+def _delivery(row: DeliveryRow, *, with_answer: bool) -> schemas.Delivery:
     return {
         "id": row.id,
         "journal_id": row.log_id,
@@ -253,5 +254,5 @@ def _delivery(row: DeliveryRow) -> schemas.Delivery:
         "due_at": rfc3339(row.due_at),
         "last_status": row.last_status,
         "last_error": row.last_error,
-        "answer": row.answer,
+        "answer": row.answer if with_answer else None,
     }

@@ -1,6 +1,7 @@
 """A business's own system: takes what a relay passes on, and answers as a test says."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,13 +49,14 @@ class Sink:
     def bodies(self) -> list[bytes]:
         return [delivery.body for delivery in self.taken]
 
-    async def open(self, port: int = 0) -> None:
+    async def open(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         app = web.Application(client_max_size=8 * 1024 * 1024)
         app.router.add_post("/{rest:.*}", self.handle)
         self._runner = web.AppRunner(app, access_log=None, auto_decompress=False)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/hook"
+        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls)
+        await site.start()
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._runner.addresses[0][1]}/hook"
 
     async def close(self) -> None:
         """Go down; `open` with the same port comes up again."""

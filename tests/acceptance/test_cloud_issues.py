@@ -342,6 +342,18 @@ async def test_a_dismissal_survives_a_restart_and_is_in_the_audit_trail(
     )
 
 
+async def test_a_dismissal_leaves_a_line_of_a_decision(
+    shop: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await stranger(shop, "111")
+    await become(shop, "unknown_number")
+    assert (await dismiss(shop, subject="111"))[0] == 200
+    lines = [line for line in capsys.readouterr().out.splitlines() if "dismiss" in line]
+    assert len(lines) == 1
+    for told in ("decision", "code=unknown_number", "caller=local", "request_id="):
+        assert told in lines[0]
+
+
 async def test_an_issue_whose_cause_is_there_now_can_not_be_dismissed(shop: Installation) -> None:
     cloud_of(shop).webhook_url = None
     await become(shop, "webhook_url")

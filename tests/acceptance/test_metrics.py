@@ -1,14 +1,18 @@
 """What Prometheus reads of a running service: times, the gate, callbacks, files, the process."""
 
 import asyncio
+import logging
 import math
+import os
 import platform
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
@@ -16,6 +20,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__
+from service.observability.writer import MAX_WAITING, LineWriter
 from service.simulator import certificate
 from tests.acceptance import webhooks
 from tests.acceptance.conftest import (
@@ -103,6 +108,18 @@ async def test_what_the_gate_answers_is_counted_for_each_recipient(manual: Insta
     status, _ = await manual.api("GET", f"/accounts/main/recipients/{WA_ID}?wait=0.1")
     assert status == 200
     assert (await answers(manual))["not_sendable"] == 3
+
+
+async def test_the_time_of_each_answer_of_the_gate_is_shown(manual: Installation) -> None:
+    assert await shown(manual, "ackgate_gate_seconds_count") == [0]
+    await manual.gate()
+    assert await shown(manual, "ackgate_gate_seconds_count") == [1]
+    asked = {"recipients": [WA_ID, OTHER_ID]}
+    status, _ = await manual.api("POST", "/accounts/main/recipients/lookup", asked)
+    assert status == 200
+    assert await shown(manual, "ackgate_gate_seconds_count") == [2]
+    (seconds,) = await shown(manual, "ackgate_gate_seconds_sum")
+    assert seconds > 0
 
 
 def spoil(database: Path) -> None:
@@ -203,3 +220,29 @@ async def test_the_size_of_the_write_ahead_log_is_shown(manual: Installation) ->
     (after,) = await shown(manual, "ackgate_write_ahead_log_bytes")
     log = manual.database.with_name("ackgate.db-wal")
     assert 0 < before < after == log.stat().st_size
+
+
+@pytest.fixture
+def unread() -> Iterator[logging.Logger]:
+    """A logger of the process's writer of lines, into a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    root, handler = logging.getLogger(), LineWriter(writing)
+    root.addHandler(handler)
+    logger = logging.getLogger("unread")
+    logger.propagate = False
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+    root.removeHandler(handler)
+    os.close(reading)
+
+
+async def test_log_lines_that_nobody_read_are_counted(
+    unread: logging.Logger, install: Install
+) -> None:
+    made = await install()
+    assert await shown(made, "ackgate_log_lines_dropped_total") == [0]
+    for _ in range(2 * MAX_WAITING):
+        unread.warning("a line that is long enough to fill a pipe soon")
+    (dropped,) = await shown(made, "ackgate_log_lines_dropped_total")
+    assert 0 < dropped < 2 * MAX_WAITING

@@ -1,10 +1,13 @@
 """Relays pass on what arrives, byte for byte and in order, whatever becomes of a destination."""
 
 import json
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -15,14 +18,20 @@ from tests.acceptance.conftest import (
     OTHER_ID,
     WA_ID,
     Installation,
+    Spawn,
+    Start,
+    digest_of,
     hour_ago,
+    merge,
     notice,
+    tree_for,
     until,
     wrote,
 )
-from tests.acceptance.sinks import Delivery, Sink, sink
+from tests.acceptance.sinks import Delivery, Sink, never, sink
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+ROLES = ("reader", "operator", "admin")
 OLD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -338,3 +347,84 @@ async def test_a_relay_of_events_gets_each_as_the_api_shows_it(install: Any) -> 
         await service.start()
         await until(lambda: _is_done(service))
         assert len(crm.taken) == 2
+
+
+async def test_what_a_destination_answered_is_for_operators_alone(install: Any) -> None:
+    keys = {role: {"role": role, "sha256": digest_of(f"key-of-{role}")} for role in ROLES}
+    answer = web.Response(status=422, text="no such template for 16315553601")
+    async with sink(lambda _: answer) as crm:
+        service = await install(relays=to(crm.url), api={"keys": keys})
+        service.key = "key-of-admin"
+        await service.deliver(text(1))
+        await until(lambda: _is_done(service))
+        found = {}
+        for role in ROLES:
+            _, listed = await service.api("GET", "/relays/crm/deliveries", key=f"key-of-{role}")
+            [found[role]] = [one["answer"] for one in listed["items"]]
+    assert found == {"reader": None, "operator": answer.text, "admin": answer.text}
+
+
+async def test_a_stop_cuts_what_is_not_answered_and_the_start_sends_it_again(install: Any) -> None:
+    async with sink(never) as crm:
+        service = await install(relays=to(crm.url))
+        await service.deliver(text(1))
+        await until(lambda: crm.hits)
+        await service.stop()
+        crm.answer = lambda _: 200
+        await service.start()
+        await until(lambda: crm.taken)
+    assert crm.bodies == [text(1)]
+    assert len({delivery.id for delivery in crm.hits}) == 1
+
+
+async def test_a_certificate_is_verified_by_the_authority_of_the_configuration(
+    install: Any, tmp_path: Path
+) -> None:
+    authority, crm = trustme.CA(), Sink()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    await crm.open(tls=tls)
+    try:
+        service = await install(relays=to(crm.url))
+        await service.deliver(text(1))
+        await until(lambda: _has_failed(service))
+        assert crm.hits == []
+        await service.stop()
+        await service.start(relays=to(crm.url, ca_file=tmp_path / "ca.pem"))
+        await until(lambda: crm.taken)
+    finally:
+        await crm.close()
+
+
+async def _has_failed(service: Installation) -> bool:
+    return (await relay(service))["last_error"] == ("no answer (ClientConnectorCertificateError)")
+
+
+async def test_headers_of_the_configuration_go_along_and_no_more_than_its_rate(
+    install: Any,
+) -> None:
+    more = {"headers": {"Authorization": "Bearer of-the-crm"}, "rate_per_second": 20}
+    async with sink() as crm:
+        service = await install(relays=to(crm.url, **more))
+        began = time.monotonic()
+        await service.deliver(*(text(n, f"1631555{n:04}") for n in range(60)))
+        await until(lambda: len(crm.taken) == 60)
+        # A second's worth may go at once.
+        assert time.monotonic() - began >= 1.9
+    assert {d.headers["Authorization"] for d in crm.taken} == {"Bearer of-the-crm"}
+
+
+async def test_what_failed_is_tried_again_in_time_where_nothing_else_goes_on(
+    simulate: Start, spawn: Spawn, tmp_path: Path
+) -> None:
+    """By the real command, whose event loop lets timers end a little early."""
+
+    def answer(delivery: Delivery) -> int:
+        return 200 if int(delivery.headers["Ackgate-Attempt"]) > 3 else 500
+
+    async with sink(answer) as crm:
+        relays = {f"r{number}": {"url": crm.url} for number in range(12)}
+        child = await spawn(merge(tree_for(await simulate(), tmp_path), {"relays": relays}))
+        await child.deliver(text(1))
+        await until(lambda: len(crm.taken) == 12, 30)

@@ -4,15 +4,19 @@ import asyncio
 import json
 import os
 import random
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from service.store.database import wall_clock
 from tests.acceptance.conftest import Child, Install, Spawn, until
 from tests.acceptance.sinks import Delivery, Sink, sink
 
@@ -134,3 +138,66 @@ async def test_each_relay_gets_all_it_asked_for_over_kills_and_whatever_its_dest
         assert_all_and_in_order(healthy, set(range(CALLBACKS)), ordered=True)
         assert_all_and_in_order(flaky, set(range(CALLBACKS)), ordered=True)
         assert_all_and_in_order(down, set(range(CALLBACKS)), ordered=False)
+
+
+def keep_many(path: Path, count: int) -> None:
+    """Keep callbacks of three days, as if they had arrived while nothing was relayed."""
+    began = wall_clock() - 3 * 86_400_000
+    columns = "id, account, received_at, state, content_type, content_encoding, headers, body"
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.executemany(
+            f"INSERT INTO journal ({columns}) VALUES (?, 'main', ?, 'applied', ?, '', '[]', ?)",
+            (
+                (n + 1, began + n * 259_200_000 // count, "application/json", body(n))
+                for n in range(count)
+            ),
+        )
+
+
+def rss_megabytes(process: asyncio.subprocess.Process) -> float:
+    [line] = [
+        line
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    ]
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_a_destination_down_for_days_costs_no_memory_and_no_rows_and_gets_all_in_order(
+    prepare: Install, spawn: Spawn
+) -> None:
+    async with sink() as crm:
+        port = crm.port
+        installation = await prepare(relays={"crm": {"url": crm.url, "max_in_flight": 64}})
+        service = await spawn(installation.tree)  # the relay begins at an empty journal
+        await service.kill()
+        await crm.close()
+        keep_many(installation.database, CALLBACKS)
+        await service.start()
+        assert service.process is not None
+        before = rss_megabytes(service.process)
+
+        async def relay() -> dict[str, Any]:
+            status, found = await service.api("GET", "/relays/crm")
+            assert status == 200
+            return dict(found)
+
+        async def is_backing_off() -> bool:
+            return bool((await relay())["state"] == "backing_off")
+
+        await until(is_backing_off)
+        await asyncio.sleep(5)
+        found = await relay()
+        assert (found["position"], found["retrying"]) == (0, 0)
+        assert found["behind"] == CALLBACKS
+        assert found["behind_seconds"] > 2.9 * 86_400
+        assert rss_megabytes(service.process) < before + 30
+        began = time.monotonic()
+        await crm.open(port)
+        await until(lambda: len(crm.taken) >= CALLBACKS, 120 + CALLBACKS / 100)
+        print(f"drained {CALLBACKS / (time.monotonic() - began):,.0f} a second")  # noqa: T201
+        assert len(crm.taken) == CALLBACKS
+        assert_all_and_in_order(crm, set(range(CALLBACKS)), ordered=True)
+        assert rss_megabytes(service.process) < before + 60

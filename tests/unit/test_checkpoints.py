@@ -96,3 +96,5 @@ async def test_a_real_log_begins_anew(tmp_path: Path) -> None:
             sizes.append(log.stat().st_size)
     # Without a checkpoint the log would hold 170 MB.
     assert max(sizes) < 1.25 * LOG_BYTES
+    # And each commit after the first checkpoint would begin one, did the file not shrink.
+    assert sizes[sizes.index(max(sizes)) + 1] <= LOG_BYTES // 2

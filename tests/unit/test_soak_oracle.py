@@ -42,6 +42,7 @@ def record() -> Record:
         decisions=[decision(PERSON, "P", "acknowledge"), decision(LATER, "L", "hold")],
         number_changes={PERSON: NumberChange(NEW, 4)},
         checks={CHECKED: "invalid"},
+        relayed={"steady": dict(enumerate(sorted(BODIES, reverse=True), 1))},
         lives=[Life("shop", steps=[seen("A", "W", "U"), seen("B", "W", "U")])],
     )
 
@@ -121,6 +122,20 @@ def test_a_body_that_was_accepted_twice_must_be_kept_twice() -> None:
     told = record()
     told.accepted[b"status"] += 1
     assert verdict(evidence(), told) == {"a 200 was given for a callback that was lost"}
+
+
+def test_a_callback_that_was_not_relayed_is_named() -> None:
+    told = record()
+    told.relayed["steady"] = {n: b for n, b in told.relayed["steady"].items() if b != b"status"}
+    assert verdict(evidence(), told) == {"a callback was not relayed to the steady sink"}
+    told.relayed["steady"][9] = b"made up"
+    assert "the steady sink got what nobody sent" in verdict(evidence(), told)
+
+
+def test_changes_of_a_user_that_were_relayed_in_another_order_are_named() -> None:
+    told = record()
+    told.relayed["steady"] = dict(reversed(told.relayed["steady"].items()))
+    assert verdict(evidence(), told) == {"the steady sink got a user's changes out of order"}
 
 
 def test_an_identity_that_is_not_the_latest_is_named() -> None:
@@ -222,6 +237,7 @@ def _hold_and_change(verb: str) -> tuple[Record, Evidence]:
     told.sent.add(b"after")
     told.accepted[b"after"] += 1
     told.sightings[b"after"] = Change(LATER, "M", 5)
+    told.relayed["steady"][9] = b"after"
     return told, replace(
         found,
         journal=[*found.journal, JournalRow(b"after", "applied")],

@@ -64,12 +64,13 @@ def test_whoever_logs_waits_for_no_reader_and_what_is_dropped_is_counted_and_tol
     dropped: list[int] = []
     lines.on_drop = lambda: dropped.append(1)
     fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)
-    count = MAX_WAITING + 5000
+    count = MAX_WAITING + 20_000
     began = time.monotonic()
     for number in range(count):
         lines.write(f"line {number:05}")
     assert time.monotonic() - began < 20
-    assert 2000 < len(dropped) <= 5000
+    # Besides what waits, the thread has taken 64 kB at most.
+    assert 10_000 < len(dropped) <= 20_000
     read = all_of(pipe[0], b"in time\n").decode().splitlines()
     kept, told = read[:-1], read[-1]
     assert told == f"{len(dropped)} log lines were dropped: nobody read them in time"

@@ -12,7 +12,9 @@ from tools.soak.record import MAX_CHANGES, Change, Record, Violation
 from tools.soak.states import Case, cases, states
 
 EFFECTIVE = {"acknowledged", "already"}
-NEEDED = ("bodies", "users", "PUTs", "gate answers", "users of the Cloud API")
+NEEDED = (
+    "bodies", "users", "PUTs", "gate answers", "users of the Cloud API", "relayed callbacks",
+)  # fmt: skip
 ONCE = {"changed", "acknowledged", "superseded"}
 """Events of the audit trail that a change of a user has once."""
 
@@ -53,6 +55,24 @@ def nothing_accepted_is_lost(record: Record, evidence: Evidence) -> Iterator[Vio
     for row in evidence.journal:
         if row.state != "applied":
             yield Violation(f"a callback is {row.state}", repr(row.body))
+
+
+def everything_was_relayed(record: Record, evidence: Evidence) -> Iterator[Violation]:
+    """Demand each callback of the journal at each sink, and the changes of a user in order."""
+    kept = Counter(row.body for row in evidence.journal)
+    for name, taken in record.relayed.items():
+        came = Counter(taken.values())
+        for body, missing in (kept - came).items():
+            yield Violation(f"a callback was not relayed to the {name} sink", f"{missing} {body!r}")
+        for body in came.keys() - record.sent:
+            yield Violation(f"the {name} sink got what nobody sent", repr(body))
+        newest: dict[str, int] = {}
+        for number, body in taken.items():
+            change = record.sightings.get(body)
+            if change is not None and number < newest.get(change.wa_id, 0):
+                yield Violation(f"the {name} sink got a user's changes out of order", str(change))
+            if change is not None:
+                newest[change.wa_id] = number
 
 
 def every_change_is_known_once(record: Record, evidence: Evidence) -> Iterator[Violation]:
@@ -278,6 +298,7 @@ def coverage(record: Record, evidence: Evidence) -> dict[str, int]:
         "PUTs": len(evidence.puts),
         "gate answers": len(evidence.gate),
         "users of the Cloud API": len({one.id for one in evidence.cloud.values()}),
+        "relayed callbacks": sum(map(len, record.relayed.values())),
         "steps on the Cloud API": sum(len(life.steps) for life in record.lives),
     }
 
@@ -286,6 +307,7 @@ CHECKS: tuple[Callable[[Record, Evidence], Iterator[Violation]], ...] = (
     something_was_judged,
     the_database_is_sound,
     nothing_accepted_is_lost,
+    everything_was_relayed,
     every_change_is_known_once,
     the_latest_is_the_latest,
     every_state_is_right,

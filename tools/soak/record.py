@@ -88,6 +88,8 @@ class Record:
     """Accepted changes of numbers, by the old wa_id."""
     checks: dict[str, str] = field(default_factory=dict)
     """Accepted results of contact checks: the status by the literal input."""
+    relayed: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    """What each sink took first, in order: the body by the id in the journal."""
     lives: list[Life] = field(default_factory=list)
     """What was accepted about users of the Cloud API."""
     violations: list[Violation] = field(default_factory=list)

@@ -26,6 +26,7 @@ from tools.soak.load import Load
 from tools.soak.oracle import coverage, judge
 from tools.soak.record import Record, Violation
 from tools.soak.service import Client, Service
+from tools.soak.sinks import Sinks
 from tools.soak.world import World
 
 SETTLE_SECONDS = 60.0
@@ -58,6 +59,7 @@ class Stage:
     world: World
     delivery: Delivery
     api: Api
+    sinks: Sinks
 
 
 async def soak(run: Soak) -> list[Violation]:
@@ -76,13 +78,16 @@ async def _set_up(run: Soak, stack: AsyncExitStack) -> Stage:
     """Start all that takes part; it ends with the stack."""
     options = {"show_security_notifications": True, "health_per_minute": MANY}
     client = Client(stack.enter_context(simulator(run.folder, **options)))
-    service = Service(run.folder, client)
+    sinks = Sinks(run.record, random.Random(f"{run.seed} sinks"))
+    await sinks.start()
+    await stack.enter_async_context(aclosing(sinks))
+    service = Service(run.folder, client, sinks.config)
     await stack.enter_async_context(aclosing(service))
     await service.start()
     delivery = Delivery(service, run.record, random.Random(f"{run.seed} delivery"))
     await stack.enter_async_context(aclosing(delivery))
     api = await stack.enter_async_context(aclosing(Api(service, run.record)))
-    return Stage(run, client, service, World(client, run.record), delivery, api)
+    return Stage(run, client, service, World(client, run.record), delivery, api, sinks)
 
 
 async def _load(stage: Stage) -> None:
@@ -129,6 +134,7 @@ async def _come_to_rest(stage: Stage, sending: asyncio.Task[None]) -> None:
     while delivery.undelivered and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
     record.undelivered = delivery.undelivered
+    await stage.sinks.come_to_rest(stage.api, SETTLE_SECONDS)
     began = time.time()
     while left := outbox(stage.service.database):
         last_due = min(max(work.due_at for work in left) / 1000, began + LONGEST_PAUSE_SECONDS)

@@ -72,7 +72,7 @@ class Client:
 class Service:
     """The service as a child process, with its configuration, database and log in a folder."""
 
-    def __init__(self, folder: Path, client: Client) -> None:
+    def __init__(self, folder: Path, client: Client, relays: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.webhook, self.cloud_webhook = self.url + WEBHOOK, self.url + CLOUD_WEBHOOK
@@ -84,7 +84,7 @@ class Service:
             server=f"body_timeout_seconds = {STALL_SECONDS}",
             account="timeout_seconds = 2",
             policy=POLICY,
-            more=NO_SWEEP,
+            more=NO_SWEEP + relays,
             cloud=CLOUD,
         )
         self.database, self.log = installation.database, folder / "ackgate.log"
