@@ -292,3 +292,22 @@ async def test_a_relay_is_behind_after_as_long_as_the_configuration_says(
         assert [i["code"] for i in await issues(made)] == ["relay_behind"]
         assert await reload(made, alerts={"relay_behind_minutes": 60})
         assert await look(made, "relay:crm") == []
+
+
+async def test_after_a_start_an_issue_has_passed_once_whoever_finds_it_has_looked(
+    install: Install,
+) -> None:
+    async with sink() as crm:
+        made = await install(**UNASKED, relays={"crm": {"url": crm.url}})
+        assert made.service is not None
+        context = made.service.context
+        assert context is not None
+        for name, key in (
+            ("pending:main", ("main", "identities_pending", "")),
+            ("relay:crm", ("", "relay_behind", "crm")),
+        ):
+            context.inspectors[name].read_at = None
+            assert not context.is_settled(key)
+            await context.inspectors[name].look()
+            assert context.is_settled(key)
+        assert context.is_settled(("", "relay_behind", "no_more"))

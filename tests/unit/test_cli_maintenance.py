@@ -527,6 +527,8 @@ class TestRestore:
             known(raw, "2", state="scheduled")
             raw.executescript(
                 "DROP TABLE events; DROP TABLE raised_issues; DROP INDEX ix_blocks_until;"
+                "DROP TABLE relays; DROP TABLE deliveries; DROP TABLE relay_replays;"
+                "DROP TABLE alerted_issues;"
                 "DELETE FROM installation WHERE key = 'epoch';"
                 "UPDATE alembic_version SET version_num = '0012'"
             )
