@@ -92,6 +92,8 @@ openapi: install ## docs/openapi.json anew, from the code
 requirements: ## compiles the locks anew (needs uv)
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra alerts --constraints requirements/dev.txt \
+		--output-file requirements/alerts.txt
 	$(COMPILE) pyproject.toml --extra simulator --constraints requirements/dev.txt \
 		--output-file requirements/simulator.txt
 	$(COMPILE) --group tools --output-file requirements/tools.txt

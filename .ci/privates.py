@@ -43,6 +43,7 @@ SUBMODULES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("abc", "typedefs", "web"),
     "aiosqlite": (),
     "alembic": ("config", "op", "operations", "runtime.migration", "script"),
+    "apprise": (),
     "collections": ("abc",),
     "concurrent": ("futures",),
     "cryptography": (

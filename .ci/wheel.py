@@ -1,9 +1,10 @@
 """Build the sdist, a wheel from it alone, and try the wheel in a new virtual environment.
 
 What is tried is what somebody has who installs Ackgate without a checkout: the locked dependencies
-and the wheel. Without the simulator's extra the service runs, and the simulator says what it lacks.
-With it, the simulator and the service run in a folder of their own, the demonstration shows the
-main job with both, and SIGTERM ends them.
+and the wheel. Without the extras the service runs, and the simulator and a configuration with
+alerts say what they lack. With the extra for alerts such a configuration is accepted. With that of
+the simulator, the simulator and the service run in a folder of their own, the demonstration shows
+the main job with both, and SIGTERM ends them.
 """
 
 import os
@@ -184,6 +185,22 @@ def try_without_simulator(ackgate: str, folder: Path) -> None:
         sys.exit(f"simulate without its extra: exit {refused.returncode}\n{refused.stderr}")
 
 
+def try_alerts(ackgate: str, folder: Path, *, installed: bool) -> None:
+    """Check that a configuration with alerts is accepted with the extra, and else names it."""
+    _, _, env = prepare(folder, '[alerts]\nurls = "ntfys://ntfy.example.com/topic"\n')
+    checked = subprocess.run(
+        [ackgate, "check-config", "--config", "ackgate.toml"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    is_right = checked.returncode == 0 if installed else "ackgate[alerts]" in checked.stderr
+    if not is_right:
+        sys.exit(f"a configuration with alerts: exit {checked.returncode}\n{checked.stderr}")
+
+
 def try_out(ackgate: str, folder: Path) -> None:
     """Run the simulator, the service and the demonstration."""
     service, simulator, env = prepare(folder, CONFIG)
@@ -208,6 +225,9 @@ def main() -> None:
         commands = install(wheel, source, folder)
         ackgate = str(commands / "ackgate")
         try_without_simulator(ackgate, folder / "service")
+        try_alerts(ackgate, folder / "no-alerts", installed=False)
+        install_locked(commands, source / "requirements/alerts.txt")
+        try_alerts(ackgate, folder / "alerts", installed=True)
         install_locked(commands, source / "requirements/simulator.txt")
         try_out(ackgate, folder / "simulator")
         for made in (sdist, wheel):

@@ -20,9 +20,11 @@ from service.observability.tally import Tally
 from service.settings import Settings
 from service.store.accounts import CREATED, free_reserve, write_reserve
 from service.store.database import ChangeSet, Database, UnavailableError
+from service.store.events import IssueKey
 from service.webhooks.body import BodyReader, Reservation
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
+from service.workers.alerts import Alerter
 from service.workers.contacts import Checker
 from service.workers.monitoring import Inspector
 from service.workers.relays import Relay
@@ -108,7 +110,8 @@ class AppContext:
     `clients` and `checkers` hold one for each account of the On-Premises API, `graphs` and
     `identity_checks` one for each of the Cloud API; `verifiers` one for each account that is
     unverified since a restore; `inspectors` one for each account and, under its name in the
-    journal, one for each app, as `signature_checks` have. `catching_up` is set while the client may
+    journal, one for each app, as `signature_checks` have, and those of relays, keys and what is
+    pending, whose names no account has. `catching_up` is set while the client may
     still be delivering callbacks of the service's downtime; `stopping` from the signal to stop on.
     `created_at` (Unix ms) is set where a start made the database, until a person dismisses that.
     """
@@ -123,6 +126,7 @@ class AppContext:
     messages: Messages
     checkers: Mapping[str, Checker]
     hub: EventHub
+    alerter: Alerter
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     inspectors: dict[str, Inspector] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
@@ -149,7 +153,21 @@ class AppContext:
             yield "", Issue(CREATED, None, self.created_at, CREATED_DETAIL)
         for name, inspector in self.inspectors.items():
             for issue in inspector.issues():
-                yield name, issue
+                yield issue.account or name, issue
+
+    def is_settled(self, key: IssueKey) -> bool:
+        """Return whether an issue that is not there has passed: after a start nobody may know yet.
+
+        Nobody looks at what left the configuration, or where inspections are off.
+        """
+        owner, code, subject = key
+        name = owner
+        if code == "identities_pending":
+            name = f"pending:{owner}"
+        elif code.startswith("relay_"):
+            name = f"relay:{subject}"
+        inspector = self.inspectors.get(name)
+        return inspector is None or not inspector.wanted or inspector.read_at is not None
 
     async def dismiss(self, name: str, code: str) -> None:
         """Let issues rest that a person has dismissed; `name` is what `issues` gave with them."""

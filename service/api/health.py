@@ -156,6 +156,7 @@ async def metrics(request: web.Request) -> web.Response:
     shown.log_bytes.set(files.log_bytes)
     shown.backup_age.set(math.inf if files.backed_up_at is None else _age(now, files.backed_up_at))
     _count_issues(context)
+    shown.alerts_failing.set(context.alerter.failing)
     with suppress(UnavailableError):
         shown.disk_free.set(await context.database.free_bytes())
     with suppress(UnavailableError):

@@ -65,9 +65,10 @@ class BackgroundTasks:
             relay.start()
         self._run(self.upkeep.run())
         self._run(self._heartbeat.run())
-        noticer = Noticer(context.issues, self._is_settled, context.ledger, context.database)
+        noticer = Noticer(context.issues, context.is_settled, context.ledger, context.database)
         self._run(noticer.run())
         self._run(context.hub.run())
+        context.alerter.start()
         retention = Retention(
             context.settings.retention,
             context.ledger,
@@ -77,14 +78,6 @@ class BackgroundTasks:
         )
         if retention.wanted:
             self._run(retention.run())
-
-    def _is_settled(self, owner: str) -> bool:
-        """Return whether an issue of an account or app that is not found has passed.
-
-        Nobody looks at one that left the configuration, or where inspections are off.
-        """
-        inspector = self._context.inspectors.get(owner)
-        return inspector is None or not inspector.wanted or inspector.read_at is not None
 
     def _start_client(self, name: str, client: Client) -> None:
         """Start all that has to do with one WhatsApp client."""
@@ -147,12 +140,14 @@ class BackgroundTasks:
             await worker.stop()
         for relay in self._context.relays.values():
             await relay.stop()
+        self._context.alerter.stop()
 
     async def finish(self, seconds: float) -> None:
         """Let the work under way end; cut what takes longer."""
         await asyncio.gather(
             *(worker.finish(seconds) for worker in self.workers),
             *(relay.finish(seconds) for relay in self._context.relays.values()),
+            self._context.alerter.finish(seconds),
         )
 
     async def close(self) -> None:

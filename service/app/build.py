@@ -39,6 +39,7 @@ from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
 from service.webhooks.incoming import in_journal
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
+from service.workers.alerts import Alerter
 from service.workers.contacts import Checker
 from service.workers.monitoring import (
     AppSubject,
@@ -46,6 +47,7 @@ from service.workers.monitoring import (
     Inspector,
     KeysSubject,
     NumberSubject,
+    PendingSubject,
     Subject,
     expected_of,
 )
@@ -135,7 +137,17 @@ def _connect(
         for name, client in clients.items()
     }
     context = AppContext(
-        settings, database, ledger, clients, metrics, Changes(), storage, messages, checkers, hub
+        settings,
+        database,
+        ledger,
+        clients,
+        metrics,
+        Changes(),
+        storage,
+        messages,
+        checkers,
+        hub,
+        Alerter(ledger, database, metrics),
     )
     ledger.listeners += [context.changes.notify, hub.notify]
     for name, account in settings.cloud_accounts.items():
@@ -147,7 +159,7 @@ def _connect(
 
 
 def subjects(context: AppContext, settings: Settings) -> Iterator[tuple[str, Subject]]:
-    """Return what is to be looked after: accounts' settings, apps' callbacks, relays, API keys.
+    """Return what is to be looked after: settings of accounts, callbacks of apps, keys, and so on.
 
     Raises OSError or ValueError where the file of `server.public_ca_file` can't be read.
     """
@@ -172,7 +184,10 @@ def subjects(context: AppContext, settings: Settings) -> Iterator[tuple[str, Sub
         signatures = context.signature_checks[known_as]
         yield known_as, AppSubject(known_as, names, context.database, signatures)
     for name, relay in context.relays.items():
-        yield f"relay:{name}", RelaySubject(relay, context.ledger, settings.retention)
+        yield f"relay:{name}", RelaySubject(relay, context.ledger, settings)
+    for name in settings.accounts:
+        minutes = settings.alerts.pending_minutes
+        yield f"pending:{name}", PendingSubject(name, minutes, context.database)
 
 
 async def _add_verifiers(context: AppContext) -> None:

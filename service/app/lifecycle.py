@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import cast
 
 import structlog
@@ -29,12 +30,20 @@ from service.observability.logging import configure, count_dropped_lines, flush
 from service.observability.metrics import Metrics
 from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
+from service.store.alerts import forget_destinations
 from service.store.database import Database, NoRoomError
 from service.store.sqlite import open_database
 from service.webhooks.handler import WebhookHandler
 from service.webhooks.incoming import in_journal
-from service.webhooks.listener import Listener, counting_unreadable, listen, take_address
+from service.webhooks.listener import (
+    Listener,
+    StartError,
+    counting_unreadable,
+    listen,
+    take_address,
+)
 from service.webhooks.request_ids import identified
+from service.workers.alerts import AlertsError, Channel, channels_of
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +193,7 @@ class Service:
         self._tls: ssl.SSLContext | None = None
         self._handler: WebhookHandler | None = None
         self._port = 0
+        self._channels: list[Channel] = []
         self.context: AppContext | None = None
         self.background: BackgroundTasks | None = None
 
@@ -191,6 +201,10 @@ class Service:
         """Take the addresses and the database, then take callbacks, then begin to work."""
         settings = self._settings
         server = settings.server
+        try:
+            self._channels = await asyncio.to_thread(channels_of, settings.alerts)
+        except AlertsError as error:
+            raise StartError(str(error)) from None
         tls = self._tls = _tls_of(server)
         _raise_file_limit()
         outside = self._take_address("server", server.host, server.port)
@@ -260,6 +274,9 @@ class Service:
             context = await build(settings, database, stack)
             background = BackgroundTasks(context)
             await background.look_back()
+            known = [channel.id for channel in self._channels]
+            await database.write(partial(forget_destinations, kept=known))
+            context.alerter.use(self._channels)
             stack.push_async_callback(background.close)
             await self._stack.enter_async_context(stack.pop_all())
         self.context, self.background = context, background

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -14,6 +14,7 @@ from service.model.users import Kind
 from service.settings import Settings, SettingsError, needing_restart
 from service.store.database import ChangeSet, UnavailableError
 from service.webhooks.handler import WebhookHandler, endpoints
+from service.workers.alerts import AlertsError, Channel, channels_of
 from service.workers.monitoring import Subject
 
 log = structlog.get_logger(__name__)
@@ -23,12 +24,24 @@ class NeedsRestartError(Exception):
     """The configuration differs in what a reload can't change; the text names the keys."""
 
 
+REFUSED = (
+    AlertsError,
+    NeedsRestartError,
+    OSError,
+    SettingsError,
+    UnavailableError,
+    ValueError,
+)
+"""What is wrong with a configuration, or keeps it from being put in force."""
+
+
 class Reloaded(NamedTuple):
     """What was made of a new configuration, before any of it is in effect."""
 
     settings: Settings
     subjects: Mapping[str, Subject]
     policies: Mapping[str, Policies]
+    channels: Sequence[Channel]
 
 
 async def reload(
@@ -48,7 +61,7 @@ async def reload(
             tls.load_cert_chain(
                 made.settings.server.tls_cert_file, made.settings.server.tls_key_file
             )
-    except (SettingsError, NeedsRestartError, UnavailableError, OSError, ValueError) as error:
+    except REFUSED as error:
         log.error(  # noqa: TRY400 - what is wrong is the operator's, and stands in the line
             "configuration not reloaded: the former one stays in force",
             problem=str(error) or type(error).__name__,
@@ -67,13 +80,16 @@ async def _prepare(context: AppContext, read: Callable[[], Settings]) -> Reloade
             f"{', '.join(keys)}: can't change while the service runs: restart it"
         )
     found = dict(subjects(context, settings))
-    return Reloaded(settings, found, await keep_policies(settings, context.database))
+    channels = await asyncio.to_thread(channels_of, settings.alerts)
+    policies = await keep_policies(settings, context.database)
+    return Reloaded(settings, found, policies, channels)
 
 
 def _put_in_force(context: AppContext, handler: WebhookHandler, made: Reloaded) -> None:
     """Give every part the new configuration, without an await: no request meets half of it."""
     context.settings = settings = made.settings
     context.ledger.policies = made.policies
+    context.alerter.use(made.channels)
     handler.endpoints = endpoints(settings, context.signature_checks)
     for name, client in context.clients.items():
         client.session.use(settings.onprem_accounts[name])

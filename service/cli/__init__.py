@@ -17,6 +17,7 @@ from service.cli.serve import check_config, serve
 
 GROUPS = {
     "accounts": "service.cli.accounts",
+    "alerts": "service.cli.alerts",
     "contacts": "service.cli.contacts",
     "db": "service.cli.db",
     "issues": "service.cli.issues",
@@ -79,8 +80,8 @@ def root(
 
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
     'recipients', 'contacts', 'relays', 'journal', 'audit' and 'events' ask a running one, at
-    ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'accounts setup', 'db', 'check-config'
-    and 'policy' read the configuration file, and work without it running.
+    ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'alerts', 'accounts setup', 'db',
+    'check-config' and 'policy' read the configuration file, and work without it running.
     """
 
 

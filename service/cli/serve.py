@@ -51,6 +51,13 @@ def check_config(config: Config = None, as_json: AsJson = False) -> None:
     Exit 0: the service would accept it. Else 2, after one line that names the key at fault.
     """
     settings = loaded(config)
+    if settings.alerts.destinations:
+        from service.workers.alerts import AlertsError, channels_of  # noqa: PLC0415 - as above
+
+        try:
+            channels_of(settings.alerts)
+        except AlertsError as error:
+            fail(str(error), status=2)
     if as_json:
         print_json(settings.redacted())
     else:

@@ -396,6 +396,9 @@ CURES: Mapping[str, str] = {
     "accounts.ACCOUNT.check_settings = false, behind a provider that has no such settings",
     "webhook_unsubscribed": "run 'ackgate accounts setup ACCOUNT'",
     "identity_check_off": "run 'ackgate accounts setup ACCOUNT'",
+    "identities_pending": "'ackgate identities list --account ACCOUNT --state pending' shows them: "
+    "recognise each user by another way, then run 'ackgate acknowledge' or 'ackgate identities "
+    "hold'; or let policy decide (accounts.ACCOUNT.policy)",
     "database_created": "where there was a database before: stop, and put it back, or restore a "
     "backup with 'ackgate db restore'; else run 'ackgate issues dismiss database_created'",
     "relay_paused": "have the destination take deliveries again, or give the relay another url; "

@@ -91,6 +91,7 @@ class Metrics:
         self._define_state()
         self._define_contacts()
         self._define_relays()
+        self._define_alerts()
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -380,6 +381,16 @@ class Metrics:
         )
         self.relay_state = self._gauge(
             "ackgate_relay_state", "1 for the state that a relay is in", ("relay", "state")
+        )
+
+    def _define_alerts(self) -> None:
+        self.alerts = self._counter(
+            "ackgate_alerts_total",
+            "Messages about issues, by the beginning of the URL and what became of them",
+            ("scheme", "result"),
+        )
+        self.alerts_failing = self._gauge(
+            "ackgate_alert_urls_failing", "URLs of alerts that did not take the last message"
         )
 
     def count_callback(self, account: str, result: str) -> None:

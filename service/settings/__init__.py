@@ -10,6 +10,7 @@ from service.settings.accounts import (
     ContactsSettings,
     OnPremAccountSettings,
 )
+from service.settings.alerts import AlertSettings, AlertUrl
 from service.settings.changes import needing_restart
 from service.settings.load import load
 from service.settings.relays import RelaySettings
@@ -23,6 +24,8 @@ from service.settings.tree import (
 )
 
 __all__ = [
+    "AlertSettings",
+    "AlertUrl",
     "ApiKeySettings",
     "AppSettings",
     "CloudAccountSettings",

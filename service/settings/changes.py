@@ -12,6 +12,7 @@ CHANGEABLE = (
     "server.tls_cert_file",
     "server.tls_key_file",
     "policy",
+    "alerts",
     "api.keys",
     "accounts.NAME.policy",
     "accounts.NAME.gate",

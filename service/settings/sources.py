@@ -15,7 +15,6 @@ from pydantic_settings import PydanticBaseSettingsSource
 from service.settings.tree import Settings
 
 PREFIX = "ACKGATE_"
-_NOT_YET = {"alerts"}
 _MAX_SECRET_BYTES = 65_536
 
 
@@ -140,8 +139,6 @@ class EnvironmentSource(Source):
     def _put(self, table: dict[str, Any], name: str, path: list[str]) -> None:
         """Put the value of a variable into the tree. ValueError: what is wrong with it."""
         kind = KEYS.get(general(path))
-        if path[0] in _NOT_YET:
-            raise ValueError("not supported yet; remove it")
         if kind is None and is_known(path):
             raise ValueError("a table; set its keys one by one")
         if kind is None:
@@ -173,10 +170,6 @@ class FileSource(Source):
     def __call__(self) -> dict[str, Any]:
         """Return the tree of the file. SettingsError: it can't be read, nor a file it names."""
         values = self._toml()
-        for table in sorted(_NOT_YET & values.keys()):
-            names = values[table]
-            path = [table, *list(names)[:1]] if isinstance(names, dict) else [table]
-            raise self._error(path, "not supported yet; remove it")
         return self._with_secrets(values, self.current_state, [])
 
     def _toml(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from service.settings.accounts import (
     OnPremAccountSettings,
     PolicySettings,
 )
+from service.settings.alerts import AlertSettings
 from service.settings.relays import RelaySettings
 from service.settings.types import (
     AuthorityFile,
@@ -153,6 +154,7 @@ class Settings(BaseSettings):
     apps: dict[Name, AppSettings] = Field(default_factory=dict)
     accounts: dict[Name, AccountSettings] = Field(default_factory=dict)
     relays: dict[Name, RelaySettings] = Field(default_factory=dict)
+    alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
 
     @classmethod

@@ -453,6 +453,21 @@ raised_issues = Table(
 `account` as the journal calls it; `subject` is empty where the issue has none; `data` is the Issue.
 """
 
+alerted_issues = Table(
+    "alerted_issues",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("data", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The issues that each destination of alerts was told of, and not yet that they are gone.
+
+`destination` is a digest of its URL; the others are as in `raised_issues`.
+"""
+
 unverified = Table(
     "unverified",
     metadata,

@@ -145,6 +145,18 @@ def oldest_pending(connection: Connection, within: Collection[str] | None = None
     return connection.execute(select(users.c.changed_at).where(users.c.id.in_(ids))).scalar()
 
 
+def count_pending_since(connection: Connection, account: str, before: int, limit: int) -> int:
+    """Count the pending identities of an account that arrived before a time (Unix ms).
+
+    It counts up to a limit. A change is known to nobody before it has arrived, however old it is.
+    """
+    mine = users.c.account == account, users.c.state == State.PENDING
+    # Without the first of these times all that are pending would be looked at: it has an index.
+    old = users.c.changed_at < before, users.c.received_at < before
+    found = select(users.c.id).where(*mine, *old).limit(limit).subquery()
+    return connection.execute(select(func.count()).select_from(found)).scalar_one()
+
+
 def list_audit(
     connection: Connection,
     account: str | None,

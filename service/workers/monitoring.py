@@ -25,6 +25,7 @@ from service.settings import ApiKeySettings, Settings
 from service.store.accounts import alive_at, note_alive
 from service.store.database import APP_MARK, Database, UnavailableError
 from service.store.journal import unknown_numbers
+from service.store.users import count_pending_since
 from service.whatsapp.cloud import Graph
 from service.whatsapp.http import (
     BusyError,
@@ -41,6 +42,8 @@ ALIVE_EVERY_SECONDS = 10.0
 AGAIN_SECONDS = 30.0
 """After an account did not answer; its health is asked for as often."""
 EXPIRES_SOON_MS = 7 * 86_400_000
+MANY = 1_000
+"""So many identities that wait are not counted further."""
 NAMED = 100
 """So many numbers are an issue each; the others follow once these are cured, or dismissed."""
 
@@ -260,6 +263,31 @@ class AppSubject(Subject):
         """Count wrong signatures anew."""
         if code == "wrong_signatures":
             self._signatures.clear()
+
+
+class PendingSubject(Subject):
+    """The identities of an account that wait for a person for longer than so many minutes."""
+
+    every_seconds = 30.0
+
+    def __init__(self, account: str, minutes: float, database: Database) -> None:
+        self.account = account
+        self.check = f"pending:{account}"
+        self._minutes = minutes
+        self._database = database
+
+    async def look(self) -> list[Finding]:
+        """Count them."""
+        before = self._database.clock() - round(60_000 * self._minutes)
+        count = await self._database.read(
+            lambda c: count_pending_since(c, self.account or "", before, MANY)
+        )
+        if not count:
+            return []
+        shown = f"{count:,} identities" if count > 1 else "1 identity"
+        many = f"{shown} or more" if count == MANY else shown
+        detail = f"{many} pending for more than {self._minutes:g} minutes"
+        return [Finding("identities_pending", detail)]
 
 
 class KeysSubject(Subject):

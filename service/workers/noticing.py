@@ -25,14 +25,14 @@ class Noticer:
     """Looks again and again for blocks that have ended, and for issues that are new or gone.
 
     `issues` are all there are now, each with the name of its account or app in the journal;
-    `is_settled` says of such a name whether an issue that is not among them is gone: after a start
-    that is not known before its account was looked at.
+    `is_settled` says whether an issue that is not among them is gone: after a start that is not
+    known before somebody has looked.
     """
 
     def __init__(
         self,
         issues: Callable[[], Iterable[tuple[str, Issue]]],
-        is_settled: Callable[[str], bool],
+        is_settled: Callable[[IssueKey], bool],
         ledger: Ledger,
         database: Database,
     ) -> None:
@@ -74,7 +74,7 @@ class Noticer:
         cleared: list[KeyedIssue] = [
             (key, issue)
             for key, issue in self._raised.items()
-            if key not in found and self._is_settled(key[0])
+            if key not in found and self._is_settled(key)
         ]
         if raised or cleared:
             failpoints.reached("notice.before_issues")

@@ -6,16 +6,22 @@ import pytest
 
 from service.workers import monitoring
 from tests.acceptance.conftest import (
+    HASH_A,
     TOKEN,
+    WA_ID,
     Install,
     Installation,
     digest_of,
     until,
 )
+from tests.acceptance.sinks import sink
+from tests.acceptance.test_reload import reload
 
 PUBLIC = "https://hooks.example.com"
 ENDPOINT = f"{PUBLIC}/webhooks/main/{TOKEN}"
 OFTEN = {"inspector": {"every_seconds": 0.05}, "server": {"public_url": PUBLIC}}
+UNASKED: dict[str, Any] = {"inspector": {"every_seconds": 0}}
+"""The client is not asked for its settings: what is wrong with them is no issue."""
 
 Json = dict[str, Any]
 
@@ -231,3 +237,77 @@ async def test_issues_are_for_readers(install: Install) -> None:
     assert (await installed.api("GET", "/issues"))[0] == 401
     assert (await installed.api("GET", "/issues", key="gate-key"))[0] == 403
     assert (await installed.api("GET", "/issues", key="reader-key"))[0] == 200
+
+
+async def look(made: Installation, name: str) -> list[Json]:
+    """Have something looked at now; give what is wrong then."""
+    assert made.service is not None
+    assert made.service.context is not None
+    await made.service.context.inspectors[name].look()
+    return await issues(made)
+
+
+async def test_identities_that_wait_for_too_long_are_an_issue_until_somebody_decides(
+    install: Install,
+) -> None:
+    made = await install(**UNASKED, alerts={"pending_minutes": 30})
+    await made.change(WA_ID, HASH_A, 1_600_000_000_000)  # long ago, and known since now alone
+    assert await look(made, "pending:main") == []
+    made.pass_time(1801)
+    [issue] = await look(made, "pending:main")
+    assert (issue["code"], issue["account"]) == ("identities_pending", "main")
+    assert issue["detail"] == "1 identity pending for more than 30 minutes"
+    assert "--account main --state pending" in issue["cure"]
+    assert WA_ID not in str(issue)
+    _, health = await made.api("GET", "/health/status")
+    assert health["checks"]["pending:main"]["status"] == "warn"
+    path = f"/accounts/main/identities/{WA_ID}/hold"
+    assert (await made.api("POST", path, {"hash": HASH_A}))[0] == 200
+    assert await look(made, "pending:main") == []
+
+
+async def test_a_key_for_an_account_sees_that_its_identities_wait(install: Install) -> None:
+    key = {"role": "reader", "sha256": digest_of("k"), "accounts": ["main"]}
+    made = await install(**UNASKED, api={"keys": {"desk": key}})
+    made.key = "k"
+    await made.change()
+    made.pass_time(3601)
+    assert [issue["code"] for issue in await look(made, "pending:main")] == ["identities_pending"]
+
+
+async def test_a_relay_is_behind_after_as_long_as_the_configuration_says(
+    install: Install,
+) -> None:
+    async with sink(lambda _: 500) as crm:
+        relays = {"crm": {"url": crm.url}}
+        made = await install(**UNASKED, relays=relays, alerts={"relay_behind_minutes": 30})
+        assert await made.post(b"{}") == 200
+        made.pass_time(1790)
+        assert await look(made, "relay:crm") == []
+        made.pass_time(20)
+        [issue] = await look(made, "relay:crm")
+        assert (issue["code"], issue["subject"]) == ("relay_behind", "crm")
+        assert "by 30 minutes" in issue["detail"]
+        assert await reload(made, alerts={"pending_minutes": 10})
+        assert [i["code"] for i in await issues(made)] == ["relay_behind"]
+        assert await reload(made, alerts={"relay_behind_minutes": 60})
+        assert await look(made, "relay:crm") == []
+
+
+async def test_after_a_start_an_issue_has_passed_once_whoever_finds_it_has_looked(
+    install: Install,
+) -> None:
+    async with sink() as crm:
+        made = await install(**UNASKED, relays={"crm": {"url": crm.url}})
+        assert made.service is not None
+        context = made.service.context
+        assert context is not None
+        for name, key in (
+            ("pending:main", ("main", "identities_pending", "")),
+            ("relay:crm", ("", "relay_behind", "crm")),
+        ):
+            context.inspectors[name].read_at = None
+            assert not context.is_settled(key)
+            await context.inspectors[name].look()
+            assert context.is_settled(key)
+        assert context.is_settled(("", "relay_behind", "no_more"))

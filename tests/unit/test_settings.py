@@ -110,6 +110,8 @@ class TestTheFile:
         assert (got.policy.max_changes, got.policy.per_seconds) == (3, 86_400)
         assert got.accounts == {}
         assert got.relays == {}
+        assert got.alerts.urls is None
+        assert (got.alerts.pending_minutes, got.alerts.relay_behind_minutes) == (60, 15)
         assert got.api.keys == {}
 
     def test_an_account_has_the_defaults_of_the_contract(self, tmp_path: Path) -> None:
@@ -369,8 +371,6 @@ class TestUnknownAndWrong:
     @pytest.mark.parametrize(
         ("toml", "key"),
         [
-            ("[alerts]\nurls_file = 'x'", "alerts.urls_file"),
-            ("[alerts]", "alerts"),
             ("[database]\nurl = 'postgresql://ackgate@db/ackgate'", "database.url"),
         ],
     )
@@ -380,6 +380,45 @@ class TestUnknownAndWrong:
         said = refusal(tmp_path, toml)
         assert said.startswith(f"{key}: ")
         assert "not supported yet" in said
+
+    def test_alerts_have_a_url_a_line_and_comments(self, tmp_path: Path) -> None:
+        urls = tmp_path / "urls"
+        lines = "# who is told", "", "  mailtos://user:secret@example.com", "NTFYS://ntfy.sh/x"
+        urls.write_text("\n".join([*lines, "NTFYS://ntfy.sh/x"]) + "\n")
+        read = settings(tmp_path, f"[alerts]\nurls_file = '{urls}'").alerts
+        assert [(url.line, url.scheme) for url in read.destinations] == [
+            (3, "mailtos"),
+            (4, "ntfys"),
+        ]
+        assert read.destinations[0].text == "mailtos://user:secret@example.com"
+        assert "secret" not in str(settings(tmp_path, f"[alerts]\nurls_file = '{urls}'").redacted())
+
+    def test_nobody_is_alerted_without_urls(self, tmp_path: Path) -> None:
+        read = settings(tmp_path, "[alerts]\npending_minutes = 5").alerts
+        assert read.destinations == []
+        assert (read.pending_minutes, read.relay_behind_minutes) == (5, 15)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("# nobody\n", "must hold an Apprise URL, one a line"),
+            ("json://a\na-secret\n", "line 2 must be an Apprise URL, such as ntfys://host/topic"),
+            ("json://\n", "line 1 must be an Apprise URL, such as ntfys://host/topic"),
+            ("json://a\tsecret\n", "line 1 must be an Apprise URL, such as ntfys://host/topic"),
+        ],
+    )
+    def test_a_line_that_is_no_url_is_named_and_not_shown(
+        self, tmp_path: Path, text: str, problem: str
+    ) -> None:
+        urls = tmp_path / "urls"
+        urls.write_text(text)
+        said = refusal(tmp_path, f"[alerts]\nurls_file = '{urls}'")
+        assert said == f"alerts.urls: {problem} (in the file that alerts.urls_file names)"
+
+    @pytest.mark.parametrize("key", ["pending_minutes", "relay_behind_minutes"])
+    @pytest.mark.parametrize("value", ["0", "-1", "1e9", "'60'"])
+    def test_minutes_are_positive(self, tmp_path: Path, key: str, value: str) -> None:
+        assert refusal(tmp_path, f"[alerts]\n{key} = {value}").startswith(f"alerts.{key}: ")
 
     def test_the_database_path_is_relative_or_from_the_root(self, tmp_path: Path) -> None:
         relative = settings(tmp_path, "[database]\nurl = 'sqlite:///var/x.db'")
@@ -479,10 +518,6 @@ class TestEnvironment:
         self, tmp_path: Path, name: str, problem: str
     ) -> None:
         assert refusal(tmp_path, "", {name: "1"}).startswith(problem)
-
-    def test_what_is_not_built_yet_is_said_so(self, tmp_path: Path) -> None:
-        said = refusal(tmp_path, "", {"ACKGATE_ALERTS__URLS_FILE": "x"})
-        assert said.startswith("alerts.urls_file: not supported yet")
 
     @pytest.mark.parametrize(
         ("name", "value"),

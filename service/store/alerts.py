@@ -1,0 +1,45 @@
+"""Queries of the alerts: which issues each destination was told of."""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import Connection, delete, insert, select
+
+from service.model.account_checks import Issue
+from service.store.events import IssueKey
+from service.store.mapping import dump, load
+from service.store.schema import alerted_issues
+
+
+def issues_alerted(connection: Connection, destination: str) -> dict[IssueKey, Issue]:
+    """Return the issues that a destination was told of, and not yet that they are gone."""
+    query = select(alerted_issues).where(alerted_issues.c.destination == destination)
+    return {
+        (row.account, row.code, row.subject): Issue(*load(row.data))
+        for row in connection.execute(query)
+    }
+
+
+def keep_alerted(
+    connection: Connection, destination: str, issues: Mapping[IssueKey, Issue]
+) -> None:
+    """Keep that these are the issues that a destination was told of, and no others."""
+    mine = alerted_issues.c.destination == destination
+    connection.execute(delete(alerted_issues).where(mine))
+    rows = [
+        {
+            "destination": destination,
+            "account": account,
+            "code": code,
+            "subject": subject,
+            "data": dump([*issue]),
+        }
+        for (account, code, subject), issue in issues.items()
+    ]
+    if rows:
+        connection.execute(insert(alerted_issues), rows)
+
+
+def forget_destinations(connection: Connection, kept: Collection[str]) -> None:
+    """Forget what was told to destinations other than these."""
+    others = alerted_issues.c.destination.not_in(kept)
+    connection.execute(delete(alerted_issues).where(others))
