@@ -36,7 +36,7 @@ STATES = ("running", "backing_off", "paused")
 GONE, TOO_MANY_ROWS = "gone", "too_many_rows"
 """Why a relay pauses by itself."""
 
-BUSY_PER_SECOND = 1800
+BUSY_PER_SECOND = 1200
 """Deliveries of all relays together while the ledger is busy: callbacks go first."""
 SAVE_SECONDS = 1.0
 DATABASE_PAUSE_SECONDS = 1.0

@@ -176,7 +176,7 @@ def _drain(section: Section, effort: Effort) -> None:
         installation = Installation(Path(folder), more=_tables(port, 1))
         with ackgate(installation):
             pass  # the relay begins at the end of an empty journal
-        seed(installation, 0, entries=entries)
+        seed(installation, USERS, entries=entries)
         bare = uvloop.run(_send(port, entries))
         _came(port)
         began = time.perf_counter()
