@@ -34,12 +34,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 run: install ## the simulator, a receiver and the service, on SQLite under var/
 	@exec sh deploy/run-development.sh
 
-# More workers than cores: most of the tests wait more than they compute.
+# More workers than cores: most of the tests wait more than they compute. What is left at the end,
+# where the longest are, is shared among those who have done theirs.
 test: install ## the tests, without what is slow or needs programs of the system's
-	$(BIN)/pytest -n 4 -m "not slow and not tools"
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not tools"
 
 test-all: install tools ## every test; one fails where a program that it needs is missing
-	$(BIN)/pytest -n 4 --hypothesis-profile=deep
+	$(BIN)/pytest -n 4 --dist worksteal --hypothesis-profile=deep
 
 # The generators want other versions of some libraries than the service, so they are by themselves.
 tools: $(TOOLS) ## what some tests need besides: client generators (needs npm) and schemathesis

@@ -4,10 +4,12 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from service.store.database import Database, Transaction
+from service.store import maintenance
+from service.store.database import Database, StoreError, Transaction
 from service.store.sqlite import SQLiteDatabase
 
 T = TypeVar("T")
@@ -43,3 +45,21 @@ async def locked(path: Path) -> AsyncIterator[sqlite3.Connection]:
                 await asyncio.sleep(0.001)
         yield other
         other.execute("COMMIT")
+
+
+async def restore_once_unread(path: Path, backup: Path, now: datetime) -> None:
+    """Restore a backup, once nobody reads the database any more.
+
+    A query that a stop has cut short is ended by its connection's thread, a moment after the
+    service.
+    """
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                maintenance.restore(path, backup, now, lambda *_: None)
+            except StoreError as error:
+                if "another process reads it" not in str(error):
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return

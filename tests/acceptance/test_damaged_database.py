@@ -1,9 +1,7 @@
 """A page of the database is damaged: nothing half true is answered, and nothing more is taken."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +18,7 @@ from tests.acceptance.conftest import (
     notice,
 )
 from tests.acceptance.test_lost_database import assert_not_taken
+from tests.storing import restore_once_unread
 from tests.unit.test_cli_maintenance import spoil_page_of
 
 Touch = Callable[[Installation], Awaitable[object]]
@@ -70,15 +69,6 @@ async def test_whoever_meets_it_first_nothing_is_answered_or_taken_from_then_on(
     assert "Traceback" not in said
 
 
-def restored(path: Path, backup: Path) -> bool:
-    """Restore a backup; return whether nobody read the database any more."""
-    try:
-        maintenance.restore(path, backup, datetime.now(UTC), lambda *_: None)
-    except StoreError:
-        return False
-    return True
-
-
 async def test_a_restored_backup_goes_on(install: Install) -> None:
     made = await install()
     await made.deliver(notice(WA_ID, HASH_A, hour_ago()))
@@ -89,10 +79,7 @@ async def test_a_restored_backup_goes_on(install: Install) -> None:
     await made.start()
     await delivered(made)
     await made.stop()
-    # A connection that met the damage may be closed a moment after the service, in its thread.
-    async with asyncio.timeout(30):
-        while not restored(made.database, backup):
-            await asyncio.sleep(0.1)
+    await restore_once_unread(made.database, backup, datetime.now(UTC))
     await made.start()
     await made.deliver(notice(WA_ID, HASH_B, hour_ago(9)))
     assert (await made.api("GET", "/health/ready"))[0] == 200

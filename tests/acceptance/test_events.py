@@ -26,6 +26,7 @@ from tests.acceptance.conftest import (
     wrote,
 )
 from tests.acceptance.streams import following
+from tests.storing import restore_once_unread
 
 Json = dict[str, Any]
 JSON = {"Accept": "application/json"}
@@ -223,7 +224,7 @@ async def test_after_a_restore_a_reader_is_told_so(manual: Installation) -> None
     maintenance.back_up(manual.database, backup, lambda *_: None)
     await manual.change(OTHER_ID)
     await manual.stop()
-    maintenance.restore(manual.database, backup, datetime.now(UTC), lambda *_: None)
+    await restore_once_unread(manual.database, backup, datetime.now(UTC))
     await manual.start()
     async with following(manual, IDENTITIES, last_id) as stream:
         reset, first = await stream.some(2)

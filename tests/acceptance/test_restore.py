@@ -21,6 +21,7 @@ from tests.acceptance.conftest import (
     until,
     wrote,
 )
+from tests.storing import restore_once_unread
 
 STRANGER = "4917012345"
 
@@ -40,7 +41,7 @@ async def restore(made: Installation, backup: Path) -> None:
     await made.stop()
     times = len(list(made.folder.glob("*.replaced-*")))
     now = datetime.now(UTC) - timedelta(minutes=times)  # each has a name of its own
-    maintenance.restore(made.database, backup, now, silent)
+    await restore_once_unread(made.database, backup, now)
     await made.start()
 
 
