@@ -4,18 +4,19 @@ import base64
 import binascii
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from service.settings.types import (
     AuthorityFile,
+    DestinationUrl,
     HeaderName,
+    Hidden,
     List,
     Name,
     Secret,
     SomeSeconds,
     Table,
     Text,
-    absolute_url,
 )
 
 MIN_SECRET_BYTES = 24
@@ -44,24 +45,13 @@ def _signing(value: SecretStr) -> SecretStr:
     return value
 
 
-def _destination(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    absolute_url(text.partition("?")[0])
-    if "#" in text or " " in text or not text.isprintable():
-        raise ValueError("must be a URL without user name and fragment")
-    return value
-
-
 def _not_our_own(value: str) -> str:
     if value.lower() in OWN_HEADERS or value.lower().startswith(OWN_PREFIXES):
         raise ValueError("is set by the relay itself")
     return value
 
 
-_Hidden = Annotated[SecretStr, PlainSerializer(lambda _: "…")]
-SigningSecret = Annotated[_Hidden, AfterValidator(_signing)]
-# A query is allowed: many systems have their token there.
-DestinationUrl = Annotated[_Hidden, AfterValidator(_destination)]
+SigningSecret = Annotated[Hidden, AfterValidator(_signing)]
 
 
 class RelaySettings(Table):
