@@ -28,7 +28,7 @@ from service.model.relays import RowState
 from service.model.shapes import rfc3339
 from service.model.users import by_key
 from service.settings import CloudAccountSettings, Settings
-from service.store.relays import DeliveryRow, find_rows
+from service.store.relays import DeliveryRow, find_rows, list_deliveries
 from service.webhooks.request_ids import REQUEST_ID
 from service.webhooks.signatures import signed
 from service.workers.relays import Relay
@@ -100,7 +100,16 @@ async def deliveries(request: web.Request) -> web.Response:
     """List what failed while others passed, and what waits behind it; answers for operators."""
     relay, asked = _need_relay(request), page(request, 1)
     query = query_of(request, DeliveriesQuery)
-    rows = relay.deliveries(query.state, asked.after_id, asked.limit + 1)
+    await relay.save()  # what it has done since the last second is not written yet
+    rows = await app_context(request).database.read(
+        partial(
+            list_deliveries,
+            relay=relay.name,
+            states=query.state,
+            after=asked.after_id,
+            limit=asked.limit + 1,
+        )
+    )
     shown = partial(_delivery, with_answer=request[CALLER_ROLE] in ("operator", "admin"))
     return asked.answer(rows, shown, lambda row: (row.id,))
 

@@ -187,6 +187,17 @@ def delivery_rows(connection: Connection, relay: str) -> list[DeliveryRow]:
     return [_delivery(row) for row in connection.execute(query).mappings()]
 
 
+def list_deliveries(
+    connection: Connection, relay: str, states: Iterable[str], after: int, limit: int
+) -> list[DeliveryRow]:
+    """Return a page of a relay's rows, by id; of some states alone where any is named."""
+    query = select(deliveries).where(deliveries.c.relay == relay, deliveries.c.id > after)
+    if wanted := list(states):
+        query = query.where(deliveries.c.state.in_(wanted))
+    found = connection.execute(query.order_by(deliveries.c.id).limit(limit))
+    return [_delivery(row) for row in found.mappings()]
+
+
 def _delivery(row: RowMapping) -> DeliveryRow:
     read = {"kinds": json.loads(row["kinds"]), "names": json.loads(row["names"])}
     return DeliveryRow(**{**row, **read})

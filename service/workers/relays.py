@@ -4,10 +4,9 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 
 import structlog
 
@@ -21,7 +20,6 @@ from service.observability.metrics import Metrics
 from service.settings import RelaySettings
 from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.relays import (
-    DeliveryRow,
     Progress,
     ReplayRow,
     Source,
@@ -380,13 +378,6 @@ class Relay:
     def lose(self, ids: Sequence[int]) -> None:
         """Note that rows were deleted from the log; those that it never read are counted."""
         self._skip(sum(1 for id_ in ids if id_ > self._schedule.read_up_to))
-
-    def deliveries(self, states: Collection[str], after: int, limit: int) -> list[DeliveryRow]:
-        """Return a page of its rows, by id; of some states alone where any is named."""
-        now = self._ledger.clock()
-        rows = sorted(self._schedule.rows.items())
-        wanted = (one for id_, one in rows if id_ > after and (not states or one.state in states))
-        return [row_of(self.name, entry, now) for entry in islice(wanted, limit)]
 
     # Keeping what was done.
 
