@@ -97,7 +97,10 @@ async def _switch(request: web.Request, *, paused: bool) -> web.Response:
 
 
 async def deliveries(request: web.Request) -> web.Response:
-    """List what failed while others passed, and what waits behind it; answers for operators."""
+    """List what failed while others passed, and what waits behind it.
+
+    What was answered is shown to operators and admins alone.
+    """
     relay, asked = _need_relay(request), page(request, 1)
     query = query_of(request, DeliveriesQuery)
     await relay.save()  # what it has done since the last second is not written yet
