@@ -200,12 +200,9 @@ async def _pass_on(request: web.Request, attempt: Attempt, outgoing: Outgoing) -
         attempt.result = UNKNOWN
         return Content(written, {"Content-Type": "application/json"})
 
-    if account.cloud:
-        sending = context.graphs[account.name].send(MESSAGES, content)
-    else:
-        sending = context.clients[account.name].send(MESSAGES, content, again=True)
+    side = context.graphs[account.name] if account.cloud else context.clients[account.name]
     try:
-        reply = await answer_of(sending, "the message")
+        reply = await answer_of(side.send(MESSAGES, content), "the message")
     except NotSentProblem:
         attempt.result = NOT_SENT
         raise
@@ -307,12 +304,9 @@ async def _upload(request: web.Request, account: Account) -> web.StreamResponse:
         require_caller(request)
         return Content(upload.chunks(), upload.headers, MEDIA_SECONDS)
 
-    if account.cloud:
-        sending = context.graphs[account.name].send(MEDIA, content)
-    else:
-        sending = context.clients[account.name].send(MEDIA, content, again=False)
+    side = context.graphs[account.name] if account.cloud else context.clients[account.name]
     try:
-        reply = await answer_of(sending, "the file")
+        reply = await answer_of(side.send(MEDIA, content), "the file")
         status = reply.status
     except ProblemError:
         # Where it was the sender's upload that failed, the client's side tells nothing.

@@ -470,6 +470,8 @@ async def test_an_upload_after_an_expired_token_is_503_and_the_next_one_passes(
     shop.sim.expire_tokens()
     answer = await post(shop, path, b"x", headers=headers)
     assert (answer.status, "nothing was sent" in said(answer)) == (503, True)
+    _, account = await shop.api("GET", "/accounts/main")
+    assert account["health"]["reachable"]
     assert (await post(shop, path, b"x", headers=headers)).status == 200
     assert len(shop.sim.media) == 2
 
