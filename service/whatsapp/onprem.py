@@ -168,7 +168,7 @@ class Client:
         """
         began = time.time()
         reply = await self._call("settings", "GET", SETTINGS)
-        self.skew_seconds = skew_of(reply.date, began, time.time())
+        self.skew_seconds = skew_of(reply.headers.get("Date"), began, time.time())
         _require_success(reply, "GET settings")
         settings = settings_of(reply, await self._authorities(), self.skew_seconds)
         if settings is None:
