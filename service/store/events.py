@@ -58,13 +58,9 @@ _COLUMNS = [events.c[name] for name in EVENT_COLUMNS]
 # Reading.
 
 
-def read_events(
-    connection: Connection, after: int, limit: int, up_to: int | None = None
-) -> list[EventRow]:
-    """Return the events that follow a position, at most up to another, in their order."""
+def read_events(connection: Connection, after: int, limit: int) -> list[EventRow]:
+    """Return the events that follow a position, in their order."""
     query = select(*_COLUMNS).where(events.c.id > after).order_by(events.c.id).limit(limit)
-    if up_to is not None:
-        query = query.where(events.c.id <= up_to)
     return [EventRow._make(row) for row in connection.execute(query)]
 
 
