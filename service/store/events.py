@@ -6,11 +6,11 @@ the smallest id that is there.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from service.model.account_checks import Issue
 from service.model.event_log import LoggedEvent
@@ -171,17 +171,23 @@ IssueKey = tuple[str, str, str]
 
 def issues_raised(connection: Connection) -> dict[IssueKey, Issue]:
     """Return the issues that were raised and not cleared."""
-    return {
-        (row.account, row.code, row.subject): Issue(*load(row.data))
-        for row in connection.execute(select(raised_issues))
-    }
+    return issues_of(connection.execute(select(raised_issues)))
+
+
+def issues_of(rows: Iterable[Row[Any]]) -> dict[IssueKey, Issue]:
+    """Read rows of a table of issues."""
+    return {(row.account, row.code, row.subject): Issue(*load(row.data)) for row in rows}
+
+
+def issue_row(key: IssueKey, issue: Issue) -> dict[str, str | None]:
+    """Write an issue as a row of a table of issues."""
+    account, code, subject = key
+    return {"account": account, "code": code, "subject": subject, "data": dump([*issue])}
 
 
 def keep_raised(connection: Connection, key: IssueKey, issue: Issue) -> None:
     """Keep that an issue was raised."""
-    account, code, subject = key
-    row = {"account": account, "code": code, "subject": subject, "data": dump([*issue])}
-    connection.execute(insert(raised_issues).values(row))
+    connection.execute(insert(raised_issues).values(issue_row(key, issue)))
 
 
 def forget_raised(connection: Connection, key: IssueKey) -> None:
