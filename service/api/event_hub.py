@@ -1,7 +1,7 @@
 """The hub: it reads the event log once, and passes the same bytes on to all who follow it.
 
 A reader that begins in the past reads the log itself, as fast as it takes it, until it has come to
-where the hub is. From then on the hub fills its queue. Each distinct wish is filtered once.
+where the hub is. From then on the hub fills its queue. Each distinct filter is applied once.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import structlog
 from service.api.event_stream import moved_to, sent
 from service.observability.metrics import Metrics
 from service.store.database import ChangeSet, Database, UnavailableError
-from service.store.events import EventRow, Span, Wanted, event_json, read_events, read_wanted
+from service.store.events import EventFilter, EventRow, Span, event_json, read_events, read_wanted
 
 PAGE = 500
 """Events that are read at once, by the hub for few readers."""
@@ -47,7 +47,7 @@ class Reader:
     """
 
     def __init__(
-        self, wanted: Wanted, cut: Callable[[], None], is_admitted: Callable[[], bool]
+        self, wanted: EventFilter, cut: Callable[[], None], is_admitted: Callable[[], bool]
     ) -> None:
         self.wanted = wanted
         self._cut = cut
@@ -98,7 +98,7 @@ class EventHub:
         self.closing = False
         self._database = database
         self._metrics = metrics
-        self._groups: dict[Wanted, set[Reader]] = {}
+        self._groups: dict[EventFilter, set[Reader]] = {}
         self._count = 0
         self._position = 0
         self._is_passing = False
@@ -265,6 +265,6 @@ class EventHub:
         return sent(event_json(self.epoch, row))
 
 
-def _joined(frames: Sequence[tuple[EventRow, bytes]], wanted: Wanted, after: int = 0) -> bytes:
+def _joined(frames: Sequence[tuple[EventRow, bytes]], wanted: EventFilter, after: int = 0) -> bytes:
     """Return those of the frames that are wanted, and whose event follows a position."""
     return b"".join(frame for row, frame in frames if row.id > after and wanted.takes(row))

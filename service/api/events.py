@@ -26,7 +26,7 @@ from service.api.openapi import JSON, STREAM
 from service.api.params import DEFAULT_LIMIT, Limit, Names, Query, query_of
 from service.model.event_log import EventType
 from service.store.database import UnavailableError
-from service.store.events import Wanted, event_json, read_wanted, span_of, written_id
+from service.store.events import EventFilter, event_json, read_wanted, span_of, written_id
 from service.webhooks.request_ids import HEADER, REQUEST_ID
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -88,7 +88,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
     if within is not None:
         accounts = within if accounts is None else accounts & within
     types = frozenset(str(type_) for type_ in query.type) if query.type else None
-    wanted = Wanted(types, accounts)
+    wanted = EventFilter(types, accounts)
     if _wants_json(request.headers.get("Accept", "")):
         return await _list(request, query, wanted)
     return await _stream(request, query, wanted)
@@ -108,7 +108,7 @@ def _wants_json(accept: str) -> bool:
     return welcome[JSON] > welcome[STREAM]
 
 
-async def _list(request: web.Request, query: EventsQuery, wanted: Wanted) -> web.Response:
+async def _list(request: web.Request, query: EventsQuery, wanted: EventFilter) -> web.Response:
     """Answer with a page, and with where to go on, which is there on the last page too."""
     context = app_context(request)
     span = await context.database.read(span_of)
@@ -126,7 +126,9 @@ async def _list(request: web.Request, query: EventsQuery, wanted: Wanted) -> web
     )
 
 
-async def _stream(request: web.Request, query: EventsQuery, wanted: Wanted) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, query: EventsQuery, wanted: EventFilter
+) -> web.StreamResponse:
     """Send events until the reader goes away, or the service stops."""
     context = app_context(request)
     span = await context.database.read(span_of)

@@ -36,7 +36,7 @@ class EventRow(NamedTuple):
     data: str
 
 
-class Wanted(NamedTuple):
+class EventFilter(NamedTuple):
     """Which events a reader wants: only of these types, and only of these accounts; None for all.
 
     Accounts are named as in the journal.
@@ -77,7 +77,7 @@ SCANNED = 5_000
 
 
 def read_wanted(
-    connection: Connection, wanted: Wanted, after: int, limit: int, up_to: int | None = None
+    connection: Connection, wanted: EventFilter, after: int, limit: int, up_to: int | None = None
 ) -> EventPage:
     """Return the wanted ones of the events that follow a position, at most up to another."""
     bounds = [events.c.id > after, *([] if up_to is None else [events.c.id <= up_to])]
