@@ -81,7 +81,7 @@ class Reader:
         """Send what comes until the stream ends."""
         while self._waiting or not self.is_ended:
             if self._waiting:
-                chunk = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+                chunk = b"".join(self._waiting)
                 self._waiting.clear()
                 await write(chunk)
                 self.behind -= len(chunk)
@@ -210,23 +210,18 @@ class EventHub:
         """
         started = time.perf_counter()
         frames = [(row, self._frame(row)) for row in rows]
-        pushes = [
-            partial(self._push, reader, chunk)
-            for wanted, readers in self._groups.items()
-            for chunk in [_joined(frames, wanted)]
-            for reader in readers
-            if reader.seen < rows[0].id
-        ]
-        pushes += [
-            partial(self._push, reader, _joined(frames, wanted, reader.seen))
-            for wanted, readers in self._groups.items()
-            for reader in readers
-            if reader.seen >= rows[0].id  # it came from ahead of the hub
-        ]
+        pushes: list[tuple[Reader, bytes]] = []
+        for wanted, readers in self._groups.items():
+            of_all = _joined(frames, wanted)
+            for reader in readers:
+                has_seen_some = reader.seen >= rows[0].id  # it was ahead of the hub
+                chunk = _joined(frames, wanted, reader.seen) if has_seen_some else of_all
+                if chunk:
+                    pushes.append((reader, chunk))
         self._position, self._is_passing = rows[-1].id, True
         for start in range(0, len(pushes), READERS_AT_ONCE):
-            for push in pushes[start : start + READERS_AT_ONCE]:
-                push()
+            for reader, chunk in pushes[start : start + READERS_AT_ONCE]:
+                self._push(reader, chunk)
             if start + READERS_AT_ONCE < len(pushes):
                 await asyncio.sleep(0)  # those readers write now
         self._is_passing = False
@@ -235,7 +230,7 @@ class EventHub:
 
     def _push(self, reader: Reader, chunk: bytes) -> None:
         """Let a reader have a chunk, unless it is too far behind already."""
-        if not chunk or reader.is_ended:
+        if reader.is_ended:
             return
         if reader.behind and reader.behind + len(chunk) > MAX_BEHIND:
             self._metrics.event_readers_cut.inc()
