@@ -4,11 +4,12 @@ import base64
 import binascii
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from service.settings.types import (
     AuthorityFile,
     HeaderName,
+    Hidden,
     List,
     Name,
     Secret,
@@ -58,10 +59,9 @@ def _not_our_own(value: str) -> str:
     return value
 
 
-_Hidden = Annotated[SecretStr, PlainSerializer(lambda _: "…")]
-SigningSecret = Annotated[_Hidden, AfterValidator(_signing)]
+SigningSecret = Annotated[Hidden, AfterValidator(_signing)]
 # A query is allowed: many systems have their token there.
-DestinationUrl = Annotated[_Hidden, AfterValidator(_destination)]
+DestinationUrl = Annotated[Hidden, AfterValidator(_destination)]
 
 
 class RelaySettings(Table):

@@ -162,23 +162,23 @@ Username = Annotated[str, AfterValidator(_username)]
 Url = Annotated[str, AfterValidator(absolute_url)]
 ClientUrl = Annotated[str, AfterValidator(_client_url)]
 
-_Hidden = Annotated[SecretStr, PlainSerializer(lambda _: "…")]
-Secret = Annotated[_Hidden, AfterValidator(_text)]
+Hidden = Annotated[SecretStr, PlainSerializer(lambda _: "…")]
+Secret = Annotated[Hidden, AfterValidator(_text)]
 WebhookToken = Annotated[
-    _Hidden,
+    Hidden,
     _matching(
         "[A-Za-z0-9._~-]{16,512}", "must have at least 16 characters, of A-Z a-z 0-9 . _ ~ -"
     ),
 ]
-WebhookUrl = Annotated[_Hidden, AfterValidator(_webhook_url)]
+WebhookUrl = Annotated[Hidden, AfterValidator(_webhook_url)]
 HeaderName = Annotated[
     str, _matching("[A-Za-z0-9-]{1,64}", "must be the name of a header: letters, digits and -")
 ]
 BearerToken = Annotated[
-    _Hidden, _matching("[!-~]{1,4096}", "must be text of ASCII, not empty and without spaces")
+    Hidden, _matching("[!-~]{1,4096}", "must be text of ASCII, not empty and without spaces")
 ]
 Sha256 = Annotated[
-    _Hidden,
+    Hidden,
     _matching("[0-9a-fA-F]{64}", "must be the SHA-256 of the key, 64 hexadecimal digits"),
     AfterValidator(_lower_case),
 ]
