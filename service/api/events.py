@@ -95,17 +95,17 @@ async def follow(request: web.Request) -> web.StreamResponse:
 
 
 def _wants_json(accept: str) -> bool:
-    """Return whether JSON is named in `Accept`, and no less welcome than a stream."""
-    welcome = {JSON: 0.0, STREAM: 0.0}
+    """Return whether JSON is named in `Accept`, and preferred to a stream."""
+    qualities = {JSON: 0.0, STREAM: 0.0}
     for part in accept.split(","):
         media = part.partition(";")[0].strip().lower()
-        if media in welcome:
+        if media in qualities:
             quality = _QUALITY.search(part)
             try:
-                welcome[media] = 1.0 if quality is None else float(quality[1])
+                qualities[media] = 1.0 if quality is None else float(quality[1])
             except ValueError:
-                welcome[media] = 0.0
-    return welcome[JSON] > welcome[STREAM]
+                qualities[media] = 0.0
+    return qualities[JSON] > qualities[STREAM]
 
 
 async def _list(request: web.Request, query: EventsQuery, wanted: EventFilter) -> web.Response:
