@@ -1,7 +1,7 @@
 """The hub: it reads the event log once, and passes the same bytes on to all who follow it.
 
 A reader that begins in the past reads the log itself, as fast as it takes it, until it has come to
-where the hub is. From then on the hub fills its queue. Each distinct wish is filtered once.
+where the hub is. From then on the hub fills its queue. Each distinct filter is applied once.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import structlog
 from service.api.event_stream import moved_to, sent
 from service.observability.metrics import Metrics
 from service.store.database import ChangeSet, Database, UnavailableError
-from service.store.events import EventRow, Span, Wanted, event_json, read_events, read_wanted
+from service.store.events import EventFilter, EventRow, Span, event_json, read_events, read_wanted
 
 PAGE = 500
 """Events that are read at once, by the hub for few readers."""
@@ -47,7 +47,7 @@ class Reader:
     """
 
     def __init__(
-        self, wanted: Wanted, cut: Callable[[], None], is_admitted: Callable[[], bool]
+        self, wanted: EventFilter, cut: Callable[[], None], is_admitted: Callable[[], bool]
     ) -> None:
         self.wanted = wanted
         self._cut = cut
@@ -81,7 +81,7 @@ class Reader:
         """Send what comes until the stream ends."""
         while self._waiting or not self.is_ended:
             if self._waiting:
-                chunk = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+                chunk = b"".join(self._waiting)
                 self._waiting.clear()
                 await write(chunk)
                 self.behind -= len(chunk)
@@ -98,7 +98,7 @@ class EventHub:
         self.closing = False
         self._database = database
         self._metrics = metrics
-        self._groups: dict[Wanted, set[Reader]] = {}
+        self._groups: dict[EventFilter, set[Reader]] = {}
         self._count = 0
         self._position = 0
         self._is_passing = False
@@ -210,23 +210,18 @@ class EventHub:
         """
         started = time.perf_counter()
         frames = [(row, self._frame(row)) for row in rows]
-        pushes = [
-            partial(self._push, reader, chunk)
-            for wanted, readers in self._groups.items()
-            for chunk in [_joined(frames, wanted)]
-            for reader in readers
-            if reader.seen < rows[0].id
-        ]
-        pushes += [
-            partial(self._push, reader, _joined(frames, wanted, reader.seen))
-            for wanted, readers in self._groups.items()
-            for reader in readers
-            if reader.seen >= rows[0].id  # it came from ahead of the hub
-        ]
+        pushes: list[tuple[Reader, bytes]] = []
+        for wanted, readers in self._groups.items():
+            of_all = _joined(frames, wanted)
+            for reader in readers:
+                has_seen_some = reader.seen >= rows[0].id  # it was ahead of the hub
+                chunk = _joined(frames, wanted, reader.seen) if has_seen_some else of_all
+                if chunk:
+                    pushes.append((reader, chunk))
         self._position, self._is_passing = rows[-1].id, True
         for start in range(0, len(pushes), READERS_AT_ONCE):
-            for push in pushes[start : start + READERS_AT_ONCE]:
-                push()
+            for reader, chunk in pushes[start : start + READERS_AT_ONCE]:
+                self._push(reader, chunk)
             if start + READERS_AT_ONCE < len(pushes):
                 await asyncio.sleep(0)  # those readers write now
         self._is_passing = False
@@ -235,7 +230,7 @@ class EventHub:
 
     def _push(self, reader: Reader, chunk: bytes) -> None:
         """Let a reader have a chunk, unless it is too far behind already."""
-        if not chunk or reader.is_ended:
+        if reader.is_ended:
             return
         if reader.behind and reader.behind + len(chunk) > MAX_BEHIND:
             self._metrics.event_readers_cut.inc()
@@ -265,6 +260,6 @@ class EventHub:
         return sent(event_json(self.epoch, row))
 
 
-def _joined(frames: Sequence[tuple[EventRow, bytes]], wanted: Wanted, after: int = 0) -> bytes:
+def _joined(frames: Sequence[tuple[EventRow, bytes]], wanted: EventFilter, after: int = 0) -> bytes:
     """Return those of the frames that are wanted, and whose event follows a position."""
     return b"".join(frame for row, frame in frames if row.id > after and wanted.takes(row))

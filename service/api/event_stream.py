@@ -19,7 +19,7 @@ NOW, FIRST = "now", "first"
 GAP, RESET = "gap", "reset"
 """The types of what is told first where something was missed."""
 
-_ID = re.compile(r"(?P<epoch>[A-Za-z0-9]{1,32})-(?P<number>[0-9]{1,18})", re.ASCII)
+_ID = re.compile(r"(?P<epoch>[A-Za-z0-9]{1,32})-(?P<number>[0-9]{1,18})")
 
 
 class Position(NamedTuple):

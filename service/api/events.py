@@ -26,7 +26,7 @@ from service.api.openapi import JSON, STREAM
 from service.api.params import DEFAULT_LIMIT, Limit, Names, Query, query_of
 from service.model.event_log import EventType
 from service.store.database import UnavailableError
-from service.store.events import Wanted, event_json, read_wanted, span_of, written_id
+from service.store.events import EventFilter, event_json, read_wanted, span_of, written_id
 from service.webhooks.request_ids import HEADER, REQUEST_ID
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -88,27 +88,27 @@ async def follow(request: web.Request) -> web.StreamResponse:
     if within is not None:
         accounts = within if accounts is None else accounts & within
     types = frozenset(str(type_) for type_ in query.type) if query.type else None
-    wanted = Wanted(types, accounts)
+    wanted = EventFilter(types, accounts)
     if _wants_json(request.headers.get("Accept", "")):
         return await _list(request, query, wanted)
     return await _stream(request, query, wanted)
 
 
 def _wants_json(accept: str) -> bool:
-    """Return whether JSON is named in `Accept`, and no less welcome than a stream."""
-    welcome = {JSON: 0.0, STREAM: 0.0}
+    """Return whether JSON is named in `Accept`, and preferred to a stream."""
+    qualities = {JSON: 0.0, STREAM: 0.0}
     for part in accept.split(","):
         media = part.partition(";")[0].strip().lower()
-        if media in welcome:
+        if media in qualities:
             quality = _QUALITY.search(part)
             try:
-                welcome[media] = 1.0 if quality is None else float(quality[1])
+                qualities[media] = 1.0 if quality is None else float(quality[1])
             except ValueError:
-                welcome[media] = 0.0
-    return welcome[JSON] > welcome[STREAM]
+                qualities[media] = 0.0
+    return qualities[JSON] > qualities[STREAM]
 
 
-async def _list(request: web.Request, query: EventsQuery, wanted: Wanted) -> web.Response:
+async def _list(request: web.Request, query: EventsQuery, wanted: EventFilter) -> web.Response:
     """Answer with a page, and with where to go on, which is there on the last page too."""
     context = app_context(request)
     span = await context.database.read(span_of)
@@ -126,7 +126,9 @@ async def _list(request: web.Request, query: EventsQuery, wanted: Wanted) -> web
     )
 
 
-async def _stream(request: web.Request, query: EventsQuery, wanted: Wanted) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, query: EventsQuery, wanted: EventFilter
+) -> web.StreamResponse:
     """Send events until the reader goes away, or the service stops."""
     context = app_context(request)
     span = await context.database.read(span_of)

@@ -1,6 +1,6 @@
 """Commands that tell of what happens by itself: blocks that end by time, and issues."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,8 +13,6 @@ from service.store.events import IssueKey, ended_blocks, forget_raised, keep_rai
 
 BATCH = 200
 """Blocks that one transaction ends."""
-
-KeyedIssue = tuple[IssueKey, Issue]
 
 
 @dataclass(slots=True)
@@ -47,8 +45,8 @@ class EndBlocks(Command[int]):
 class RecordIssues(Command[None]):
     """Tells of issues that are new or gone, and keeps which ones were told of."""
 
-    raised: Sequence[KeyedIssue]
-    cleared: Sequence[KeyedIssue]
+    raised: Mapping[IssueKey, Issue]
+    cleared: Mapping[IssueKey, Issue]
 
     @property
     def weight(self) -> int:
@@ -57,9 +55,9 @@ class RecordIssues(Command[None]):
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep and tell."""
-        for key, issue in self.cleared:
+        for key, issue in self.cleared.items():
             forget_raised(uow.connection, key)
             uow.tell(issue_event(key[0], issue, uow.now, cleared=True))
-        for key, issue in self.raised:
+        for key, issue in self.raised.items():
             keep_raised(uow.connection, key, issue)
             uow.tell(issue_event(key[0], issue, uow.now))

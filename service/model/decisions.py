@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 
+from service.model.gate import Reason
 from service.model.identity import ask_client, note_owner, start_acknowledging
-from service.model.telling import tell_block, tell_state
+from service.model.telling import tell_reason, tell_state
 from service.model.timeline import LATEST_MS, Change
 from service.model.users import OPEN_STATES, AuditEntry, By, Context, State, User
 
@@ -183,7 +184,8 @@ def block_user(
 
 def tell_blocked(user: User, block: Block, context: Context, *, ended: bool = False) -> None:
     """Record for the event log that a block of a user came into force, or ended."""
-    tell_block(user, block.since, block.until, block.reason, context, ended=ended)
+    reason = Reason("blocked", block.since, until=block.until, detail=block.reason)
+    tell_reason(user, reason, context, ended=ended)
 
 
 def copy_block(block: Block, known: Block | None, other: User, context: Context) -> bool:

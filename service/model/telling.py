@@ -34,22 +34,14 @@ def tell_superseded(user: User, context: Context) -> None:
 
 def tell_sends_blocked(user: User, since: int, context: Context, *, ended: bool) -> None:
     """Record that a failed message closed the gate since then (Unix ms), or that this ended."""
-    _tell_reason(user, Reason("send_blocked", since), context, ended=ended)
+    tell_reason(user, Reason("send_blocked", since), context, ended=ended)
 
 
-def tell_block(
-    user: User, since: int, until: int | None, words: str, context: Context, *, ended: bool
-) -> None:
-    """Record that a person blocked a user, or that the block ended. Times are Unix milliseconds."""
-    reason = Reason("blocked", since, until=until, detail=words)
-    _tell_reason(user, reason, context, ended=ended)
-
-
-def _tell_reason(user: User, reason: Reason, context: Context, *, ended: bool) -> None:
+def tell_reason(user: User, reason: Reason, context: Context, *, ended: bool) -> None:
+    """Record that the gate closed to a user for a reason, or that the reason ended."""
     type_ = EventType.RESUMED if ended else EventType.BLOCKED
-    _tell(
-        user, type_, context, reason._replace(of=user.alias, clears_when=CLEARS_WHEN[reason.code])
-    )
+    whole = reason._replace(of=user.alias, clears_when=CLEARS_WHEN[reason.code])
+    _tell(user, type_, context, whole)
 
 
 def _tell(user: User, type_: EventType, context: Context, reason: Reason | None = None) -> None:

@@ -3,12 +3,11 @@
 import re
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
-from service.settings.types import Table
+from service.settings.types import Hidden, Table
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.")
-_COMMENT = "#"
 
 
 class AlertUrl(NamedTuple):
@@ -27,7 +26,7 @@ def alert_urls(text: str) -> list[AlertUrl]:
     urls: dict[str, AlertUrl] = {}
     for number, written in enumerate(text.splitlines(), 1):
         line = written.strip()
-        if not line or line.startswith(_COMMENT):
+        if not line or line.startswith("#"):
             continue
         found = _SCHEME.match(line)
         if found is None or not line.isprintable():
@@ -43,7 +42,7 @@ def _of_urls(value: SecretStr) -> SecretStr:
     return value
 
 
-AlertUrls = Annotated[SecretStr, PlainSerializer(lambda _: "…"), AfterValidator(_of_urls)]
+AlertUrls = Annotated[Hidden, AfterValidator(_of_urls)]
 Minutes = Annotated[float, Field(gt=0, le=527_040)]
 
 

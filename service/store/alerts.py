@@ -5,18 +5,14 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import Connection, delete, insert, select
 
 from service.model.account_checks import Issue
-from service.store.events import IssueKey
-from service.store.mapping import dump, load
+from service.store.events import IssueKey, issue_row, issues_of
 from service.store.schema import alerted_issues
 
 
 def issues_alerted(connection: Connection, destination: str) -> dict[IssueKey, Issue]:
     """Return the issues that a destination was told of, and not yet that they are gone."""
     query = select(alerted_issues).where(alerted_issues.c.destination == destination)
-    return {
-        (row.account, row.code, row.subject): Issue(*load(row.data))
-        for row in connection.execute(query)
-    }
+    return issues_of(connection.execute(query))
 
 
 def keep_alerted(
@@ -25,16 +21,7 @@ def keep_alerted(
     """Keep that these are the issues that a destination was told of, and no others."""
     mine = alerted_issues.c.destination == destination
     connection.execute(delete(alerted_issues).where(mine))
-    rows = [
-        {
-            "destination": destination,
-            "account": account,
-            "code": code,
-            "subject": subject,
-            "data": dump([*issue]),
-        }
-        for (account, code, subject), issue in issues.items()
-    ]
+    rows = [{"destination": destination, **issue_row(*one)} for one in issues.items()]
     if rows:
         connection.execute(insert(alerted_issues), rows)
 

@@ -6,11 +6,11 @@ the smallest id that is there.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from service.model.account_checks import Issue
 from service.model.event_log import LoggedEvent
@@ -36,7 +36,7 @@ class EventRow(NamedTuple):
     data: str
 
 
-class Wanted(NamedTuple):
+class EventFilter(NamedTuple):
     """Which events a reader wants: only of these types, and only of these accounts; None for all.
 
     Accounts are named as in the journal.
@@ -58,13 +58,9 @@ _COLUMNS = [events.c[name] for name in EVENT_COLUMNS]
 # Reading.
 
 
-def read_events(
-    connection: Connection, after: int, limit: int, up_to: int | None = None
-) -> list[EventRow]:
-    """Return the events that follow a position, at most up to another, in their order."""
+def read_events(connection: Connection, after: int, limit: int) -> list[EventRow]:
+    """Return the events that follow a position, in their order."""
     query = select(*_COLUMNS).where(events.c.id > after).order_by(events.c.id).limit(limit)
-    if up_to is not None:
-        query = query.where(events.c.id <= up_to)
     return [EventRow._make(row) for row in connection.execute(query)]
 
 
@@ -81,7 +77,7 @@ SCANNED = 5_000
 
 
 def read_wanted(
-    connection: Connection, wanted: Wanted, after: int, limit: int, up_to: int | None = None
+    connection: Connection, wanted: EventFilter, after: int, limit: int, up_to: int | None = None
 ) -> EventPage:
     """Return the wanted ones of the events that follow a position, at most up to another."""
     bounds = [events.c.id > after, *([] if up_to is None else [events.c.id <= up_to])]
@@ -175,17 +171,23 @@ IssueKey = tuple[str, str, str]
 
 def issues_raised(connection: Connection) -> dict[IssueKey, Issue]:
     """Return the issues that were raised and not cleared."""
-    return {
-        (row.account, row.code, row.subject): Issue(*load(row.data))
-        for row in connection.execute(select(raised_issues))
-    }
+    return issues_of(connection.execute(select(raised_issues)))
+
+
+def issues_of(rows: Iterable[Row[Any]]) -> dict[IssueKey, Issue]:
+    """Read rows of a table of issues."""
+    return {(row.account, row.code, row.subject): Issue(*load(row.data)) for row in rows}
+
+
+def issue_row(key: IssueKey, issue: Issue) -> dict[str, str | None]:
+    """Write an issue as a row of a table of issues."""
+    account, code, subject = key
+    return {"account": account, "code": code, "subject": subject, "data": dump([*issue])}
 
 
 def keep_raised(connection: Connection, key: IssueKey, issue: Issue) -> None:
     """Keep that an issue was raised."""
-    account, code, subject = key
-    row = {"account": account, "code": code, "subject": subject, "data": dump([*issue])}
-    connection.execute(insert(raised_issues).values(row))
+    connection.execute(insert(raised_issues).values(issue_row(key, issue)))
 
 
 def forget_raised(connection: Connection, key: IssueKey) -> None:

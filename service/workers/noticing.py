@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from service.ledger.ledger import Ledger
-from service.ledger.noticed import BATCH, EndBlocks, KeyedIssue, RecordIssues
+from service.ledger.noticed import BATCH, EndBlocks, RecordIssues
 from service.model.account_checks import Issue
 from service.observability import failpoints
 from service.store.database import APP_MARK, Database, UnavailableError
@@ -70,19 +70,15 @@ class Noticer:
         if self._raised is None:
             self._raised = await self._database.read(issues_raised)
         found = {_key(name, issue): issue for name, issue in self._issues()}
-        raised: list[KeyedIssue] = [(k, v) for k, v in found.items() if k not in self._raised]
-        cleared: list[KeyedIssue] = [
-            (key, issue)
-            for key, issue in self._raised.items()
-            if key not in found and self._is_settled(key)
-        ]
+        raised = {k: v for k, v in found.items() if k not in self._raised}
+        gone = {k: v for k, v in self._raised.items() if k not in found}
+        cleared = {k: v for k, v in gone.items() if self._is_settled(k)}
         if raised or cleared:
             failpoints.reached("notice.before_issues")
             await self._ledger.submit(RecordIssues(raised, cleared))
             failpoints.reached("notice.after_issues")
-            gone = {key for key, _ in cleared}
-            kept = {k: v for k, v in self._raised.items() if k not in gone}
-            self._raised = kept | dict(raised)
+            kept = {k: v for k, v in self._raised.items() if k not in cleared}
+            self._raised = kept | raised
 
 
 def _key(name: str, issue: Issue) -> IssueKey:

@@ -11,13 +11,13 @@ from service.api.event_stream import Position, is_id, position_after
 from service.model.event_log import EventType, LoggedEvent
 from service.observability.metrics import Metrics
 from service.store.database import ChangeSet
-from service.store.events import Span, Wanted, span_of
+from service.store.events import EventFilter, Span, span_of
 from service.store.sqlite import SQLiteDatabase
 from tests.storing import opening, within
 
 NOW = 1_600_000_000_000
-ALL = Wanted()
-HELD = Wanted(frozenset({"identity.held"}))
+ALL = EventFilter()
+HELD = EventFilter(frozenset({"identity.held"}))
 
 
 class World:
@@ -36,7 +36,7 @@ class World:
     async def newest(self) -> int:
         return (await self.database.read(span_of)).newest
 
-    def follow(self, position: int, wanted: Wanted = ALL) -> "Kept":
+    def follow(self, position: int, wanted: EventFilter = ALL) -> "Kept":
         kept = Kept(wanted)
         following = self.hub.follow(kept.reader, position, kept.write)
         self.tasks.append(asyncio.create_task(following))
@@ -46,7 +46,7 @@ class World:
 class Kept:
     """A reader, and what it was sent."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: EventFilter) -> None:
         self.reader = Reader(wanted, lambda: None, lambda: True)
         self.chunks: list[bytes] = []
 
