@@ -23,7 +23,7 @@ from service.api.context import BODIES, RESERVATION, app_context, sees
 from service.api.gate import GATE
 from service.api.params import need_account
 from service.api.problems import ProblemError, from_validation
-from service.dialects.common import UnreadableError
+from service.dialects.common import OFF_LOOP_BYTES, UnreadableError
 from service.dialects.sends import Outgoing, read_cloud, read_onprem, read_refusal
 from service.ledger.callbacks import RecordCallback
 from service.webhooks.body import invite
@@ -44,8 +44,6 @@ MAX_MEDIA_BYTES = 110_100_480
 """105 MiB: WhatsApp takes documents of 100 MB, and a form has something around them."""
 MEDIA_SECONDS = 600.0
 """How long an upload may take, all of it."""
-OFF_LOOP_BYTES = 65_536
-"""Longer messages are parsed off the event loop."""
 PASSED_BACK = (
     "Content-Type",
     "Retry-After",
