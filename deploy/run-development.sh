@@ -84,7 +84,7 @@ trap 'finish $?' EXIT
 
 for taken in "$simulator_port" "$receiver_port" "$port"; do
     if listens "$taken"; then
-        fail "port $taken of 127.0.0.1 is taken; stop what listens there"
+        fail "port $taken of 127.0.0.1 is taken; stop what listens there, or choose another (README.md)"
     fi
 done
 

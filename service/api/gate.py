@@ -185,7 +185,7 @@ def _names_meant(text: str, meaning: Meaning, country_of: str | None) -> tuple[s
         known = [meaning.first.user.alias]
     if known:
         return tuple(dict.fromkeys(known))
-    new = next(iter(_checked(meaning)), None) or new_name(text, country_of) or own_digits(text)
+    new = _as_checked(text, meaning, country_of) or own_digits(text)
     return () if new is None else (new,)
 
 
@@ -329,6 +329,10 @@ def _refuse_other_spelling(meaning: Meaning) -> None:
 def _new_alias(request: web.Request, account: str, text: str, meaning: Meaning) -> str | None:
     """Return the alias of an unknown user: as a check of the number says, else as written."""
     country_of = app_context(request).settings.accounts[account].phone_number
+    return _as_checked(text, meaning, country_of)
+
+
+def _as_checked(text: str, meaning: Meaning, country_of: str | None) -> str | None:
     return next(iter(_checked(meaning)), None) or new_name(text, country_of)
 
 

@@ -28,9 +28,9 @@ from service.model.relays import RowState
 from service.model.shapes import rfc3339
 from service.model.users import by_key
 from service.settings import CloudAccountSettings, Settings
-from service.store.relays import DeliveryRow, list_deliveries
+from service.store.relays import DeliveryRow, find_rows, list_deliveries
 from service.webhooks.request_ids import REQUEST_ID
-from service.workers.destinations import meta_signature
+from service.webhooks.signatures import signed
 from service.workers.relays import Relay
 
 TEST = "ackgate.test"
@@ -97,10 +97,13 @@ async def _switch(request: web.Request, *, paused: bool) -> web.Response:
 
 
 async def deliveries(request: web.Request) -> web.Response:
-    """List what failed while others passed, and what waits behind it; answers for operators."""
+    """List what failed while others passed, and what waits behind it.
+
+    What was answered is shown to operators and admins alone.
+    """
     relay, asked = _need_relay(request), page(request, 1)
     query = query_of(request, DeliveriesQuery)
-    await relay.save()
+    await relay.save()  # what it has done since the last second is not written yet
     rows = await app_context(request).database.read(
         partial(
             list_deliveries,
@@ -148,18 +151,14 @@ async def replay(request: web.Request) -> web.Response:
     if body.end < body.begin:
         raise field_problem(("to", "must not be before from"))
     begin, end = (int(at.timestamp() * 1000) for at in (body.begin, body.end))
-    row, count = await app_context(request).ledger.submit(
-        ReplayRelay(
-            relay.name,
-            relay.settings.source,
-            begin,
-            end,
-            by_key(request[CALLER]),
-            request[REQUEST_ID],
-        )
+    context, by = app_context(request), by_key(request[CALLER])
+    # Counted by a reader: the writer has callbacks to keep.
+    after, until, count = await context.database.read(
+        partial(find_rows, source=relay.source, begin=begin, end=end)
     )
-    if count:
-        relay.add_replay(row)
+    command = ReplayRelay(relay.name, after, until, count, by, request[REQUEST_ID])
+    row = await context.ledger.submit(command)
+    relay.add_replay(row)
     log.info("decision", decision="replay", relay=relay.name, caller=request[CALLER], count=count)
     counted: schemas.Count = {"count": count}
     return web.json_response(counted, status=202)
@@ -182,7 +181,7 @@ async def test(request: web.Request) -> web.Response:
         "Ackgate-Attempt": "1",
     }
     if (secret := _app_secret(settings, accounts)) is not None:
-        headers["X-Hub-Signature-256"] = meta_signature(secret, body)
+        headers |= signed(secret, body)
     answer, seconds = await relay.test(headers, body)
     log.info("decision", decision="test", relay=relay.name, caller=request[CALLER])
     tried: schemas.RelayTest = {

@@ -3,7 +3,7 @@
 A message is read strictly, waits a few seconds at most for its place among the account's calls, and
 only then the gate is asked. Where that is closed nothing is sent; else the message goes once, as it
 was read, and what is answered is passed back as it came. A refusal because of the identity closes
-the gate before that. Media and read marks reach nobody new, and pass.
+the gate before that. Media and read marks reach nobody new: the gate is not asked about them.
 """
 
 import asyncio
@@ -149,7 +149,7 @@ def _onprem_account(request: web.Request) -> Account:
 async def _send(
     request: web.Request, account: Account, read: Callable[[bytes], Outgoing]
 ) -> web.StreamResponse:
-    """Send a message, count what became of it, and write one line about that."""
+    """Send a message, count the outcome, and write one line about it."""
     attempt, status = Attempt(account), None
     try:
         outgoing = await _read(request, read)
@@ -164,7 +164,7 @@ async def _send(
 
 
 async def _read(request: web.Request, read: Callable[[bytes], Outgoing]) -> Outgoing:
-    """Return what is to be sent; raise a 400 where that has not one meaning alone."""
+    """Return what is to be sent; raise a 400 where the body has more than one meaning."""
     _require_plain(request)
     if request.content_type not in {"application/json", "application/octet-stream"}:
         raise ProblemError(400, "the body must be JSON: Content-Type: application/json")
@@ -180,7 +180,7 @@ async def _read(request: web.Request, read: Callable[[bytes], Outgoing]) -> Outg
 
 
 def _require_plain(request: web.Request) -> None:
-    """Raise a 400 for a query, of which nothing would be passed on, and for a compressed body."""
+    """Raise a 400 for a query, which would not be passed on, and for a compressed body."""
     if request.query_string:
         raise ProblemError(400, "no query parameter is taken here")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -188,7 +188,7 @@ def _require_plain(request: web.Request) -> None:
 
 
 async def _pass_on(request: web.Request, attempt: Attempt, outgoing: Outgoing) -> Reply:
-    """Send a message once the gate let it pass; return the answer, once it is heeded."""
+    """Send a message once the gate let it pass; return the answer, once a refusal is recorded."""
     attempt.result = NOT_SENT
     account, context = attempt.account, app_context(request)
 
@@ -200,24 +200,21 @@ async def _pass_on(request: web.Request, attempt: Attempt, outgoing: Outgoing) -
         attempt.result = UNKNOWN
         return Content(written, {"Content-Type": "application/json"})
 
-    if account.cloud:
-        sending = context.graphs[account.name].send(MESSAGES, content)
-    else:
-        sending = context.clients[account.name].send(MESSAGES, content, again=True)
+    side = context.graphs[account.name] if account.cloud else context.clients[account.name]
     try:
-        reply = await answer_of(sending, "the message")
-    except NotSentProblem:
+        reply = await answer_of(side.send(MESSAGES, content), "the message")
+    except NothingSentError:
         attempt.result = NOT_SENT
         raise
     attempt.result = SENT if reply.ok else REJECTED
-    await _heed(request, attempt, reply)
+    await _record_refusal(request, attempt, reply)
     return reply
 
 
-async def _heed(request: web.Request, attempt: Attempt, reply: Reply) -> None:
+async def _record_refusal(request: web.Request, attempt: Attempt, reply: Reply) -> None:
     """Close the gate where the answer refuses the message because of the recipient's identity.
 
-    That is on disk and in effect before the sender hears of it.
+    That is on disk and in effect before the answer goes back to the sender.
     """
     account, ledger = attempt.account, app_context(request).ledger
     refusal = read_refusal(reply.payload, attempt.users, attempt.asked_at, cloud=account.cloud)
@@ -255,23 +252,23 @@ async def _judge(request: web.Request, attempt: Attempt, outgoing: Outgoing) -> 
     return outgoing.written(hash_)
 
 
-class NotSentProblem(ProblemError):  # noqa: N818  a problem, as its base is
+class NothingSentError(ProblemError):
     """A 503: nothing was sent."""
 
-    def __init__(self, why: str, seconds: float) -> None:
-        super().__init__(503, f"nothing was sent: {why}", retry_after=max(1, round(seconds)))
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(503, f"nothing was sent: {reason}", retry_after=max(1, round(seconds)))
 
 
 def require_caller(request: web.Request) -> None:
-    """Raise NotSentProblem where whoever asked has gone: nobody would hear what became of it."""
+    """Raise NothingSentError where the sender has gone: nobody would get the answer."""
     if request.transport is None or request.transport.is_closing():
-        raise NotSentProblem("the connection was closed", AGAIN_SECONDS)
+        raise NothingSentError("the connection was closed", AGAIN_SECONDS)
 
 
 async def answer_of(sending: Awaitable[Reply], what: str) -> Reply:
     """Return the answer.
 
-    Raises NotSentProblem where nothing was sent, and a 502 or 504 where that is not known.
+    Raises NothingSentError where nothing was sent, and a 502 or 504 where that is not known.
     """
     try:
         reply = await sending
@@ -280,10 +277,10 @@ async def answer_of(sending: Awaitable[Reply], what: str) -> Reply:
         detail = f"there was no answer: it is not known whether {what} was sent"
         raise ProblemError(status, detail) from None
     except BusyError as error:
-        raise NotSentProblem(str(error), error.seconds) from None
+        raise NothingSentError(str(error), error.seconds) from None
     except CallError as error:
-        raise NotSentProblem(str(error), AGAIN_SECONDS) from None
-    if 300 <= reply.status < 400:  # noqa: PLR2004  the class of redirections
+        raise NothingSentError(str(error), AGAIN_SECONDS) from None
+    if reply.status in range(300, 400):
         detail = f"it was answered with a redirection: it is not known whether {what} was sent"
         raise ProblemError(HTTPStatus.BAD_GATEWAY, detail)
     return reply
@@ -307,15 +304,12 @@ async def _upload(request: web.Request, account: Account) -> web.StreamResponse:
         require_caller(request)
         return Content(upload.chunks(), upload.headers, MEDIA_SECONDS)
 
-    if account.cloud:
-        sending = context.graphs[account.name].send(MEDIA, content)
-    else:
-        sending = context.clients[account.name].send(MEDIA, content, again=False)
+    side = context.graphs[account.name] if account.cloud else context.clients[account.name]
     try:
-        reply = await answer_of(sending, "the file")
+        reply = await answer_of(side.send(MEDIA, content), "the file")
         status = reply.status
     except ProblemError:
-        # Where it was the sender's upload that failed, the client's side tells nothing.
+        # The sender's upload failed: how the call to WhatsApp ended then says nothing.
         if upload.problem is not None:
             raise upload.problem from None
         raise

@@ -22,7 +22,7 @@ _ONPREM_CODES = {400: 1009, 401: 1005, 403: 1005, 404: 1006, 413: 1025, 422: 100
 
 
 class Refusal(NamedTuple):
-    """What is told of a request that is refused: the status, why, and the gate's reasons."""
+    """What an error says: the status, the detail, and the gate's reasons."""
 
     status: int
     detail: str

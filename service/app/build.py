@@ -32,7 +32,7 @@ from service.settings import Settings
 from service.store.accounts import created_at, moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
 from service.store.events import epoch_of
-from service.store.relays import ensure_relays
+from service.store.relays import Source, ensure_relays
 from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
@@ -52,6 +52,7 @@ from service.workers.monitoring import (
     expected_of,
 )
 from service.workers.relay_checks import RelaySubject
+from service.workers.relay_log import Log
 from service.workers.relay_sources import events, journal
 from service.workers.relays import Relay
 from service.workers.restore import Verifier
@@ -184,7 +185,7 @@ def subjects(context: AppContext, settings: Settings) -> Iterator[tuple[str, Sub
         signatures = context.signature_checks[known_as]
         yield known_as, AppSubject(known_as, names, context.database, signatures)
     for name, relay in context.relays.items():
-        yield f"relay:{name}", RelaySubject(relay, context.ledger, settings)
+        yield f"relay:{name}", RelaySubject(relay, settings)
     for name in settings.accounts:
         minutes = settings.alerts.pending_minutes
         yield f"pending:{name}", PendingSubject(name, minutes, context.database)
@@ -212,13 +213,15 @@ async def _add_relays(context: AppContext, stack: AsyncExitStack) -> None:
     sources = {name: relay.source for name, relay in configured.items()}
     await context.database.write(partial(ensure_relays, sources=sources))
     epoch = await context.database.read(epoch_of)
-    logs = {
-        "callbacks": journal(context.database, lambda: context.settings, epoch),
-        "events": events(context.database, epoch),
-    }
-    for source in logs.values():
-        await source.open()
-        context.ledger.listeners.append(source.note)
+    logs: dict[Source, Log] = {}
+    for source in {relay.source for relay in configured.values()}:
+        if source == "callbacks":
+            logs[source] = journal(context.database, lambda: context.settings, epoch)
+        else:
+            logs[source] = events(context.database, epoch)
+    for log in logs.values():
+        await log.open()
+        context.ledger.listeners.append(log.note)
     for name, settings in configured.items():
         relay = context.relays[name] = Relay(
             name,

@@ -76,7 +76,7 @@ def root(
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Keep every callback of a WhatsApp client, and acknowledge changed identities.
+    """Keep every webhook of WhatsApp, and tell whom of its users may be written to, and whom not.
 
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
     'recipients', 'contacts', 'relays', 'journal', 'audit' and 'events' ask a running one, at

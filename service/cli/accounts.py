@@ -41,7 +41,7 @@ def accounts(
 ) -> None:
     """Show each account: its callbacks, backlog and login, and the health of its client.
 
-    This asks a running service. 'setup' speaks to the WhatsApp client of an account.
+    This asks a running service. 'setup' calls the Cloud API or the WhatsApp client itself.
     """
     if context.invoked_subcommand is not None:
         return

@@ -23,8 +23,8 @@ def _group() -> None:
 def send_test(config: Config = None, as_json: AsJson = False) -> None:
     """Send one test alert to each URL of `alerts.urls_file`, and say which went out.
 
-    Of a URL only its line and its beginning are shown. The service may run or not; it reads the
-    configuration file. Exit 0: all went out, else 1.
+    Of a URL only its line and its beginning are shown. This reads the configuration file; the
+    service need not run. Exit 0: all went out, else 1.
     """
     settings = loaded(config)
     if not settings.alerts.destinations:

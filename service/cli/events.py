@@ -42,10 +42,12 @@ def events(
     account: OfAccount = None,
     after: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Only those after this one; 'now' for none yet."),
+        typer.Option(
+            metavar="ID", help="Only those after this one; 'now': what happens from now on."
+        ),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on, with what happens; until it is interrupted.")
+        bool, typer.Option("--follow", help="Go on with what happens, until interrupted.")
     ] = False,
     limit: Limit = 100,
     all_: All = False,
@@ -56,7 +58,7 @@ def events(
 ) -> None:
     """List what happened to identities, recipients, contacts and issues, oldest first.
 
-    With --follow also what happens from then on, an event a line, as JSON with --json.
+    With --follow also what happens from then on, one event a line; with --json each line is JSON.
     """
     query = given(type=type_, account=account)
     server = server_at(url, key_file, ca_file)

@@ -163,7 +163,8 @@ def replay(
 ) -> None:
     """Send once more what arrived between two times, beside what is new.
 
-    It waits until all of it is sent, and shows how much is left. Ctrl-C ends the waiting alone.
+    It waits until all of it is delivered or given up, and shows how much is left. Ctrl-C ends the
+    waiting, not the replay. It needs the key of an admin. Exit 1: the relay is paused.
     """
     body = {"from": moment("--from", begin), "to": moment("--to", end)}
 
@@ -210,7 +211,7 @@ def try_(
 ) -> None:
     """Send a small signed body of Ackgate's own to the destination, and show what it answers.
 
-    It changes nothing. Exit 1 where the answer is not a 2xx.
+    It changes nothing. Exit 1 where the answer is not a 2xx, or there is none.
     """
     server = server_at(url, key_file, ca_file)
     answer = talk(

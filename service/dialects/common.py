@@ -16,6 +16,11 @@ from service.model.timeline import LATEST_MS, SECOND_MS, Moment, Precision
 from service.model.users import usable_alias, usable_hash
 
 MAX_DEPTH = 100
+OFF_LOOP_BYTES = 65_536
+"""Bodies above this are read off the event loop.
+
+What a body of 4 MiB is parsed into can take a dozen times as much.
+"""
 MAX_TIME_DIGITS = 15
 """Fifteen digits of milliseconds reach the year 33,658."""
 MAX_TEXT_CHARACTERS = 1024

@@ -4,8 +4,9 @@ That is read for each callback that is passed on, after it was answered. Nothing
 anything about a user, so what can't be read is left out, and the callback is of the kind `other`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from service.dialects.cloud import FIELDS, OBJECT
@@ -108,13 +109,26 @@ def _elements(holder: dict[str, Any], prefix: str) -> Iterator[tuple[str, frozen
 
 def _routing(elements: Iterable[tuple[str, frozenset[str]]], accounts: tuple[str, ...]) -> Routing:
     kinds: set[str] = set()
-    users: list[frozenset[str]] = []
+    named: dict[str, list[frozenset[str]]] = {}
     for kind, names in elements:
         if kind != _SENDERS:
             kinds.add(kind)
-        if names:
-            # Names that come together anywhere in it are of one user.
-            apart = [user for user in users if not user & names]
-            users = [*apart, names.union(*(user for user in users if user & names))]
-    all_names: frozenset[str] = frozenset().union(*users)
-    return Routing(frozenset(kinds or {OTHER}), accounts, all_names, len(users) <= 1)
+        for name in names:
+            named.setdefault(name, []).append(names)
+    all_names = frozenset(named)
+    is_of_one = _of_the_first(named) == all_names
+    return Routing(frozenset(kinds or {OTHER}), accounts, all_names, is_of_one)
+
+
+def _of_the_first(named: Mapping[str, Sequence[frozenset[str]]]) -> set[str]:
+    """Return all names of the user whose name comes first: those that come together are of one.
+
+    `named` has, for each name, the names that it came together with.
+    """
+    found = set(islice(named, 1))
+    unseen = [*found]
+    while unseen:
+        more = frozenset().union(*named[unseen.pop()]) - found
+        found |= more
+        unseen += more
+    return found

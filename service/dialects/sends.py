@@ -25,15 +25,15 @@ from pydantic import (
     model_validator,
 )
 
-from service.dialects.common import UnreadableError
+from service.dialects.cloud_value import HASH_REFUSED_CODE
+from service.dialects.common import UnreadableError, has_code
+from service.dialects.onprem import SEND_BLOCKED_CODE
 from service.model.events import Event, HashRefused, SendBlocked
 from service.model.timeline import Moment
 from service.model.users import MAX_HASH_CHARACTERS, usable_hash
 
-HASH_REFUSED = 137000
-"""The Cloud API's error for a message whose hash is not the user's."""
-NOT_ACKNOWLEDGED = (1028, 480)
-"""The client's errors for a message to a user whose identity is not acknowledged."""
+REFUSED_CODE = 1028
+"""The client's error where it refuses a message at once; 480 is that of a failed status."""
 
 
 # Reading JSON that has one meaning alone.
@@ -248,20 +248,13 @@ def read_refusal(payload: Any, users: Sequence[str], asked_at: int, *, cloud: bo
     `users` are the names of whom it was for, `asked_at` (Unix ms) is when the gate let it pass: a
     trust since then is not touched by the refusal.
     """
-    codes = _codes(payload)
-    if cloud and HASH_REFUSED in codes:
-        return [HashRefused(user, Moment(asked_at), None) for user in users]
-    if not cloud and codes.intersection(NOT_ACKNOWLEDGED):
-        return [SendBlocked(user, None, None) for user in users]
-    return []
-
-
-def _codes(payload: Any) -> set[int]:
-    """Return the codes of all errors in an answer of either API; one may be written as text."""
     if not isinstance(payload, dict):
-        return set()
-    errors = payload.get("errors")
-    errors = [*errors] if isinstance(errors, list) else []
-    codes = [one.get("code") for one in (*errors, payload.get("error")) if isinstance(one, dict)]
-    texts = (str(code) for code in codes if isinstance(code, int | str))
-    return {int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 10}  # noqa: PLR2004  no code is longer
+        return []
+    # Graph has one error, the client a list of them.
+    holders = (payload, {"errors": [payload.get("error")]})
+    codes = (HASH_REFUSED_CODE,) if cloud else (REFUSED_CODE, SEND_BLOCKED_CODE)
+    if not any(has_code(holder, code) for holder in holders for code in codes):
+        return []
+    if cloud:
+        return [HashRefused(user, Moment(asked_at), None) for user in users]
+    return [SendBlocked(user, None, None) for user in users]

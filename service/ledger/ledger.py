@@ -70,7 +70,7 @@ class Ledger:
         self._metrics = metrics
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
-        self._full_at = -math.inf
+        self._busy_at = -math.inf
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.listeners: list[Callable[[ChangeSet], None]] = []
@@ -89,7 +89,7 @@ class Ledger:
     @property
     def is_busy(self) -> bool:
         """Whether many commands were written together just now: others should give way."""
-        return self._loop.time() - self._full_at < BUSY_SECONDS
+        return self._loop.time() - self._busy_at < BUSY_SECONDS
 
     @property
     def full(self) -> bool:
@@ -127,7 +127,7 @@ class Ledger:
                 await let_others_join(self._queue, MAX_ENTRIES)
                 batch = self._take()
                 if len(batch) >= BUSY_ENTRIES:
-                    self._full_at = self._loop.time()
+                    self._busy_at = self._loop.time()
                 await self._write(batch)
         finally:
             self._task = None

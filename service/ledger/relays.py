@@ -9,7 +9,6 @@ from service.store.relays import (
     DeliveryRow,
     Progress,
     ReplayRow,
-    Source,
     add_replay,
     count_skipped,
     delete_deliveries,
@@ -77,23 +76,20 @@ class SwitchRelay(Command[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayRelay(Command[tuple[ReplayRow, int]]):
-    """Asks for what arrived between two times (Unix ms) to be sent once more; tells how much."""
+class ReplayRelay(Command[ReplayRow]):
+    """Asks for the `count` rows after an id, up to another, to be sent once more."""
 
     relay: str
-    source: Source
-    begin: int
-    end: int
+    after: int
+    until: int
+    count: int
     by: By
     request_id: str | None = None
 
-    def apply(self, uow: UnitOfWork) -> tuple[ReplayRow, int]:
+    def apply(self, uow: UnitOfWork) -> ReplayRow:
         """Write it, and who did so."""
-        row, count = add_replay(
-            uow.connection, self.relay, self.source, self.begin, self.end, uow.now
-        )
-        _note(uow, "relay_replayed", f"{self.relay}: {count}", self.by, self.request_id)
-        return row, count
+        _note(uow, "relay_replayed", f"{self.relay}: {self.count}", self.by, self.request_id)
+        return add_replay(uow.connection, self.relay, self.after, self.until, uow.now)
 
 
 @dataclass(frozen=True, slots=True)

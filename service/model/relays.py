@@ -173,7 +173,7 @@ class Schedule:
         """Return the entry to be sent next, and hold it open; None where none is due."""
         while self._due and self._due[0][0] <= now:
             _, _, entry = heapq.heappop(self._due)
-            if entry.is_ready and not entry.is_open and entry.due_at <= now:
+            if entry.is_ready and entry.due_at <= now:
                 return self._open(entry)
         return None
 
@@ -183,8 +183,7 @@ class Schedule:
         Those are first whose kind was not tried for the longest; rows are tried where there is
         nothing else, once they are due.
         """
-        entries = [entry for entry in self.entries.values() if entry.is_ready]
-        ready = [entry for entry in entries if entry.state is None and not entry.is_open]
+        ready = [entry for entry in self.entries.values() if entry.is_ready]
         if not ready:
             return self.take(now)
         entry = min(ready, key=lambda one: (self._probed.get(one.kinds, 0), one.probed))
@@ -198,7 +197,7 @@ class Schedule:
 
     def next_at(self) -> float | None:
         """Return when the next entry is due; None where none is."""
-        while self._due and not (self._due[0][2].is_ready and not self._due[0][2].is_open):
+        while self._due and not self._due[0][2].is_ready:
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 

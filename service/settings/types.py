@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import ssl
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -75,8 +76,7 @@ def _username(value: str) -> str:
     return _text(value)
 
 
-def absolute_url(value: str) -> str:
-    """Return a URL with a host, without what follows its path. Raises ValueError."""
+def _url(value: str) -> str:
     try:
         parts = urlsplit(_text(value))
         port = parts.port
@@ -90,18 +90,22 @@ def absolute_url(value: str) -> str:
 
 
 def _client_url(value: str) -> str:
-    url = absolute_url(value)
+    url = _url(value)
     if url.lower().startswith("http:") and not is_loopback(host_of(url)):
         raise ValueError("must be https: plain http is for a loopback host alone")
     return url
 
 
-def _webhook_url(value: SecretStr) -> SecretStr:
-    # A query is allowed: other systems have their token there.
-    _client_url(value.get_secret_value().partition("?")[0])
-    if "#" in value.get_secret_value() or " " in _text(value).get_secret_value():
-        raise ValueError("must be a URL without user name and fragment")
-    return value
+def _with_query(check: Callable[[str], str]) -> AfterValidator:
+    """Return a validator of a URL that may have a query: many systems have their token there."""
+
+    def checked(value: SecretStr) -> SecretStr:
+        check(value.get_secret_value().partition("?")[0])
+        if "#" in value.get_secret_value() or " " in _text(value).get_secret_value():
+            raise ValueError("must be a URL without user name and fragment")
+        return value
+
+    return AfterValidator(checked)
 
 
 def _readable(path: Path) -> Path:
@@ -159,7 +163,7 @@ MetaId = Annotated[
     str, _matching("[0-9]{1,32}", "must be an id as Meta shows it, digits only, in quotes")
 ]
 Username = Annotated[str, AfterValidator(_username)]
-Url = Annotated[str, AfterValidator(absolute_url)]
+Url = Annotated[str, AfterValidator(_url)]
 ClientUrl = Annotated[str, AfterValidator(_client_url)]
 
 Hidden = Annotated[SecretStr, PlainSerializer(lambda _: "…")]
@@ -170,7 +174,8 @@ WebhookToken = Annotated[
         "[A-Za-z0-9._~-]{16,512}", "must have at least 16 characters, of A-Z a-z 0-9 . _ ~ -"
     ),
 ]
-WebhookUrl = Annotated[Hidden, AfterValidator(_webhook_url)]
+WebhookUrl = Annotated[Hidden, _with_query(_client_url)]
+DestinationUrl = Annotated[Hidden, _with_query(_url)]
 HeaderName = Annotated[
     str, _matching("[A-Za-z0-9-]{1,64}", "must be the name of a header: letters, digits and -")
 ]

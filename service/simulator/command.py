@@ -42,7 +42,7 @@ from service.simulator.terminal import (
 
 app = typer.Typer(
     name="simulate",
-    help="A WhatsApp client for development and tests, and commands that make it act.",
+    help="A simulator of the Cloud API and of a WhatsApp client, and commands that control it.",
     no_args_is_help=True,
 )
 DEFAULTS = Options()
@@ -139,10 +139,13 @@ def serve(
 @app.command()
 def receive(
     host: Annotated[str, typer.Option()] = DEFAULTS.host,
-    port: Annotated[int, typer.Option(help="0: a free one.")] = RECEIVER_PORT,
+    port: Annotated[int, typer.Option(help="The port; 0: any free one.")] = RECEIVER_PORT,
     secret: Annotated[
         str | None,
-        typer.Option(envvar="ACKGATE_SIMULATOR_RELAY_SECRET", help="Verifies the signatures."),
+        typer.Option(
+            envvar="ACKGATE_SIMULATOR_RELAY_SECRET",
+            help="The relay's secret, to verify signatures by.",
+        ),
     ] = None,
     status: Annotated[
         int, typer.Option(min=200, max=599, help="What each delivery is answered.")

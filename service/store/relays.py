@@ -262,24 +262,22 @@ def replay_rows(connection: Connection, relay: str) -> list[ReplayRow]:
     return [ReplayRow(*row) for row in connection.execute(query.order_by(relay_replays.c.id))]
 
 
-def add_replay(
-    connection: Connection, relay: str, source: Source, begin: int, end: int, now: int
-) -> tuple[ReplayRow, int]:
-    """Ask for what arrived between two times to be sent once more; return how many rows that are.
-
-    Times are Unix milliseconds; ids grow with the time of arrival.
-    """
-    first, last = (_first_since(connection, source, at) for at in (begin, end + 1))
-    id_ = (connection.execute(select(func.max(relay_replays.c.id))).scalar() or 0) + 1
-    # Ids of replays are never given twice: webhook ids are made of them.
-    id_ = max(id_, now)
-    row = ReplayRow(id_, relay, first - 1, last - 1, now)
+def find_rows(connection: Connection, source: Source, begin: int, end: int) -> tuple[int, int, int]:
+    """Find what arrived between two times (Unix ms): after which id, up to which, and how many."""
     table = _TABLES[source]
+    first, last = (_first_since(connection, source, at) for at in (begin, end + 1))
     within = and_(table.c.id >= first, table.c.id < last)
     count = connection.execute(select(func.count()).select_from(table).where(within)).scalar()
-    if count:
-        connection.execute(insert(relay_replays).values(row._asdict()))
-    return row, count or 0
+    return first - 1, last - 1, count or 0
+
+
+def add_replay(connection: Connection, relay: str, after: int, until: int, now: int) -> ReplayRow:
+    """Ask for the rows after an id, up to another, to be sent once more. `now` is Unix ms."""
+    newest = connection.execute(select(func.max(relay_replays.c.id))).scalar() or 0
+    # Ids of replays are never given twice: webhook ids are made of them.
+    row = ReplayRow(max(newest + 1, now), relay, after, until, now)
+    connection.execute(insert(relay_replays).values(row._asdict()))
+    return row
 
 
 def _first_since(connection: Connection, source: Source, at: int) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
+from service.dialects.common import OFF_LOOP_BYTES
 from service.ledger.callbacks import MAX_SLICE, QUARANTINED, RecordCallback
 from service.ledger.contacts import Messages
 from service.ledger.ledger import FullError, Ledger
@@ -34,12 +35,6 @@ from service.webhooks.incoming import (
 from service.webhooks.request_ids import HEADER as ID_HEADER
 from service.webhooks.request_ids import REQUEST_ID
 from service.webhooks.signatures import HEADER, SignatureVerifier
-
-OFF_LOOP_BYTES = 65_536
-"""Bodies above this are parsed off the event loop, one at a time.
-
-What a body of 4 MiB is parsed into can take a dozen times as much.
-"""
 
 REFUSED = "refused"
 """What metrics call a callback whose account, token or signature is wrong."""

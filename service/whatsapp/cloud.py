@@ -134,16 +134,14 @@ class Graph:
         known of the effect, and what `content` raises.
         """
         path = f"{self._number}/{operation}"
-        try:
-            async with self._sending.place(operation):
+        async with self._sending.place(operation):
+            try:
                 reply = await self._sends.send(
                     operation, "POST", path, headers=self._headers, content=content
                 )
-        except BusyError:
-            raise
-        except CallError as error:
-            self.reachability.note_failure(error)
-            raise
+            except CallError as error:
+                self.reachability.note_failure(error)
+                raise
         if _refuses_token(reply):
             self._note_login("refused")
             refused = LoginRefusedError(f"the access token is refused: {operation}")

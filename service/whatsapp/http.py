@@ -106,13 +106,12 @@ NO_CONTENT = Content()
 class Reply:
     """An answer: its status, and its JSON body, None where it has none that is readable.
 
-    `raw` is the body as it came, `date` the header of that name, `headers` are all of them.
+    `raw` is the body as it came.
     """
 
     status: int
     payload: Any
     raw: bytes = b""
-    date: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -193,13 +192,13 @@ class Transport:
 
         Raises NotSentError where it certainly had no effect, NoReplyError where that is unknown.
         """
-        content = None
+        content = NO_CONTENT
         if body is not None:
             content = Content(orjson.dumps(body), {"Content-Type": "application/json"})
         elif text is not None:
             content = Content(text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
-        async def written() -> Content | None:
+        async def written() -> Content:
             return content
 
         return await self.send(operation, method, path, headers=headers, content=written)
@@ -211,7 +210,7 @@ class Transport:
         path: str,
         *,
         headers: Mapping[str, str],
-        content: Callable[[], Awaitable[Content | None]],
+        content: Callable[[], Awaitable[Content]],
         patience: float | None = None,
     ) -> Reply:
         """Make one call whose body is asked for once the call has its place, just before it goes.
@@ -238,12 +237,12 @@ class Transport:
         method: str,
         path: str,
         headers: Mapping[str, str],
-        content: Content | None,
+        content: Content,
     ) -> Reply:
         started = time.perf_counter()
         outcome = "no_reply"
         try:
-            reply = await self._request(method, path, headers, content or NO_CONTENT)
+            reply = await self._request(method, path, headers, content)
             outcome = str(reply.status)
         except NotSentError:
             outcome = "not_sent"
@@ -284,8 +283,7 @@ class Transport:
             payload = parse(raw)
         except UnreadableError:
             payload = None
-        date = response.headers.get("Date")
-        return Reply(response.status, payload, raw, date, response.headers)
+        return Reply(response.status, payload, raw, response.headers)
 
     def _timeout(self, total: float) -> aiohttp.ClientTimeout:
         # Rounded to whole seconds, the two time-outs could come in either order.

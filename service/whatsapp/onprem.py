@@ -25,6 +25,7 @@ from service.observability.metrics import Metrics
 from service.settings import OnPremAccountSettings
 from service.whatsapp.http import (
     FORBIDDEN,
+    MESSAGES,
     NOT_FOUND,
     PLACE_SECONDS,
     TOO_MANY,
@@ -167,7 +168,7 @@ class Client:
         """
         began = time.time()
         reply = await self._call("settings", "GET", SETTINGS)
-        self.skew_seconds = skew_of(reply.date, began, time.time())
+        self.skew_seconds = skew_of(reply.headers.get("Date"), began, time.time())
         _require_success(reply, "GET settings")
         settings = settings_of(reply, await self._authorities(), self.skew_seconds)
         if settings is None:
@@ -198,14 +199,12 @@ class Client:
         reply = await self._call("certificates", "POST", WEBHOOK_CA, text=pem)
         _require_success(reply, "POST certificate")
 
-    async def send(
-        self, operation: Sending, content: Callable[[], Awaitable[Content]], *, again: bool
-    ) -> Reply:
+    async def send(self, operation: Sending, content: Callable[[], Awaitable[Content]]) -> Reply:
         """Pass on a message or an upload, and return the answer, whatever it is.
 
-        `content` is asked for just before it goes, once more where the token was refused and
-        `again` says that there can be another time. Raises CallErrors as they are sorted by what is
-        known of the effect, and what `content` raises.
+        `content` is asked for just before it goes, that of a message once more where the token was
+        refused; an upload, which passes as it comes, can't be repeated. Raises CallErrors as they
+        are sorted by what is known of the effect, and what `content` raises.
         """
         path = f"/v1/{operation}"
 
@@ -221,7 +220,7 @@ class Client:
             )
 
         async with self._sending.place(operation):
-            return await self._with_token(send, again=again)
+            return await self._with_token(send, again=operation == MESSAGES)
 
     async def _call(
         self, operation: str, method: str, path: str, body: Any = None, text: str | None = None
@@ -242,14 +241,14 @@ class Client:
 
         Raises NotSentError where it can't be repeated: the next call has the new token.
         """
+        is_renewed = False
         try:
             token = await self.session.token()
             reply = await send(token)
             if reply.status == UNAUTHORIZED:
                 refused, token = token, await self.session.token(instead_of=token)
-                if token != refused and not again:
-                    raise NotSentError("the token was refused; there is a new one now")
-                if token != refused:
+                is_renewed = token != refused
+                if is_renewed and again:
                     reply = await send(token)
         except BusyError:
             raise  # It says nothing of the client.
@@ -259,6 +258,8 @@ class Client:
         if reply.status != UNAUTHORIZED:
             self.session.note_accepted(token)
         self.reachability.note_reply()
+        if is_renewed and not again:
+            raise NotSentError("the token was refused; there is a new one now")
         return reply
 
     async def close(self) -> None:

@@ -1,11 +1,9 @@
 """One delivery to a business's own system: how it is signed, made, and bounded.
 
-Signed as Standard Webhooks say (https://www.standardwebhooks.com), and for callbacks of the Cloud
-API as Meta does, so that a handler written for Meta takes what a relay passes on.
+Signed as Standard Webhooks say (https://www.standardwebhooks.com).
 """
 
 import base64
-import hashlib
 import hmac
 import ssl
 import time
@@ -44,11 +42,6 @@ def signature(keys: Sequence[bytes], id_: str, timestamp: int, body: bytes) -> s
     signed = f"{id_}.{timestamp}.".encode() + body
     digests = (hmac.digest(key, signed, "sha256") for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
-
-
-def meta_signature(secret: bytes, body: bytes) -> str:
-    """Sign a body as Meta does."""
-    return f"sha256={hmac.new(secret, body, hashlib.sha256).hexdigest()}"
 
 
 class Destination:

@@ -1,9 +1,5 @@
 """What is wrong with relays: paused, behind, deliveries given up, callbacks lost to them."""
 
-from collections.abc import Iterable
-
-from service.ledger.ledger import Ledger
-from service.model.account_checks import Issue
 from service.model.relays import MAX_ROWS, RowState
 from service.settings import Settings
 from service.workers.monitoring import Finding, Subject
@@ -23,39 +19,35 @@ class RelaySubject(Subject):
 
     every_seconds = 10.0
 
-    def __init__(self, relay: Relay, ledger: Ledger, settings: Settings) -> None:
+    def __init__(self, relay: Relay, settings: Settings) -> None:
         retention = settings.retention
         self.check = f"relay:{relay.name}"
         self._relay = relay
-        self._ledger = ledger
         self._late_minutes = settings.alerts.relay_behind_minutes
         self._kept_days = max(retention.journal_days, retention.relay_days)
         self._keeps_for_ever = not (retention.journal_days and retention.relay_days)
 
     async def look(self) -> list[Finding]:
-        """Find out how long it is behind, and how old the oldest is that it needs."""
+        """Return what is wrong with it now."""
+        relay = self._relay
         found = []
-        minutes = await self._relay.behind_seconds() / 60
+        if (why := _PAUSED.get(relay.paused_by or "")) is not None:
+            found.append(self._finding("relay_paused", why))
+        minutes = await relay.behind_seconds() / 60
         if minutes > self._late_minutes:
-            detail = f"{self._relay.behind:,} behind, by {int(minutes)} minutes"
+            detail = f"{relay.behind:,} behind, by {int(minutes)} minutes"
             found.append(self._finding("relay_behind", detail))
-        needed_days = await self._relay.needed_seconds() / DAY_SECONDS
+        if dead := relay.counts()[RowState.DEAD]:
+            found.append(self._finding("relay_dead", f"{dead:,} deliveries were given up"))
+        if relay.skipped:
+            what = f"{relay.skipped:,} callbacks were deleted before they were delivered"
+            found.append(self._finding("relay_skipped", what))
+        needed_days = await relay.needed_seconds() / DAY_SECONDS
         days_left = self._kept_days - needed_days
         if not self._keeps_for_ever and needed_days and days_left < WARN_DAYS:
             what = "callbacks that it has not delivered are deleted within two days"
             found.append(self._finding("relay_losing", what))
         return found
-
-    def noticed(self) -> Iterable[Issue]:
-        """Return what needs no look to be known."""
-        relay, now = self._relay, self._ledger.clock()
-        if (why := _PAUSED.get(relay.paused_by or "")) is not None:
-            yield self._issue("relay_paused", now, why)
-        if dead := relay.counts()[RowState.DEAD]:
-            yield self._issue("relay_dead", now, f"{dead:,} deliveries were given up")
-        if relay.skipped:
-            what = f"{relay.skipped:,} callbacks were deleted before they were delivered"
-            yield self._issue("relay_skipped", now, what)
 
     def dismiss(self, code: str) -> None:
         """Count what is lost anew."""
@@ -64,6 +56,3 @@ class RelaySubject(Subject):
 
     def _finding(self, code: str, detail: str) -> Finding:
         return Finding(code, f"relay {self._relay.name}: {detail}", self._relay.name)
-
-    def _issue(self, code: str, since: int, detail: str) -> Issue:
-        return Issue(code, None, since, f"relay {self._relay.name}: {detail}", self._relay.name)

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import dropwhile, islice
 from typing import NamedTuple
 
+from service.dialects.common import OFF_LOOP_BYTES
 from service.dialects.routing import Routing
 from service.store.database import ChangeSet, Database
 from service.store.relays import LogRow, Source, arrived_at, log_row, newest_id, read_log
@@ -17,8 +18,6 @@ READ_ROWS, READ_BYTES = 200, 1_048_576
 """What is read at once."""
 ROWS_A_TURN = 20
 """Rows that are routed before others have their turn on the event loop."""
-OFF_LOOP_BYTES = 65_536
-"""Bodies above this are routed off the event loop."""
 
 Route = Callable[[LogRow], Routing]
 Headers = Callable[[LogRow, Routing], Mapping[str, str]]
@@ -34,10 +33,9 @@ class Routed(NamedTuple):
 class Log:
     """One log. `newest` is the id of its newest row, `readers` the number of relays that read it.
 
-    Only of callbacks the newest rows are kept: events are few, and read as they are asked for.
-
     `headers` are what a row is sent with besides, and `ids` begins the ids of deliveries. Relays
-    that keep up are handed the rows as they are committed, each read and routed once for all.
+    that keep up are handed callbacks as they are committed, each routed once for all; events are
+    few, and read from the database.
     """
 
     def __init__(

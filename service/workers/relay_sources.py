@@ -6,13 +6,12 @@ from functools import cache, partial
 import orjson
 
 from service.dialects.routing import OTHER, Routing, route_cloud, route_onprem
+from service.ledger.callbacks import QUARANTINED
 from service.settings import CloudAccountSettings, Settings
 from service.store.database import APP_MARK, Database
 from service.store.relays import LogRow
-from service.workers.destinations import meta_signature
+from service.webhooks.signatures import signed
 from service.workers.relay_log import Log
-
-QUARANTINED = "quarantined"
 
 Route = Callable[[str, str, bytes], Routing]
 
@@ -43,7 +42,7 @@ def journal(database: Database, settings: Callable[[], Settings], epoch: str) ->
         }
         app = settings().apps.get(_app_of(settings(), row.account) or "")
         if app is not None and app.app_secret is not None:
-            sent["X-Hub-Signature-256"] = meta_signature(app.secrets[0], row.body)
+            sent |= signed(app.secrets[0], row.body)
         return {name: value for name, value in sent.items() if value}
 
     return Log("callbacks", database, route, headers, f"{epoch}.")

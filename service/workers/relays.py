@@ -95,7 +95,7 @@ class Relay:
         now, next_delivery = self._ledger.clock(), max((one.id for one in stored), default=0) + 1
         self._schedule.restore([entry_of(one, now) for one in stored], next_delivery)
         self.last_delivered_at, self.skipped = row.last_delivered_at, row.skipped
-        self._pause(row.paused_by)
+        self.pause(row.paused_by)
         await self._next_replay()
 
     async def _next_replay(self) -> None:
@@ -184,6 +184,7 @@ class Relay:
             finally:
                 self._open -= 1
                 self._dirty.set()
+            # This task goes on with one; where more may begin beside it, others are started.
             if self._pace.may_begin(self._open + 1, time.monotonic()):
                 self._news.set()
             entry = self._next()
@@ -233,9 +234,15 @@ class Relay:
         else:
             self.last_error = answer.error
         if result is Result.GONE:
-            self.pause(GONE)
+            self._pause_by_itself(GONE)
         elif len(self._schedule.rows) > MAX_ROWS:
-            self.pause(TOO_MANY_ROWS)
+            self._pause_by_itself(TOO_MANY_ROWS)
+
+    def _pause_by_itself(self, why: str) -> None:
+        if self.paused_by is None:
+            log.warning("a relay is paused", relay=self.name, reason=why)
+            self._unsaved_pause = why
+            self.pause(why)
 
     def _skip(self, count: int) -> None:
         if count == 0:
@@ -245,23 +252,16 @@ class Relay:
         self._unsaved_skipped += count
         self._metrics.relay_skipped.labels(self.name).inc(count)
 
-    # What a person does.
+    # What a person does. Whoever calls these has written it down.
 
-    def pause(self, by: str) -> None:
-        """Send nothing more; `by` is who says so, or why the relay does it by itself."""
-        if self.paused_by is None:
-            log.warning("a relay is paused", relay=self.name, by=by)
-            self._unsaved_pause = by
-            self._pause(by)
-            self._dirty.set()
-
-    def _pause(self, by: str | None) -> None:
+    def pause(self, by: str | None) -> None:
+        """Send nothing more; `by` is who says so, or why it pauses by itself. None: send again."""
         self.paused_by, self._reader.is_paused = by, by is not None
 
     def resume(self) -> None:
         """Send again, and at once."""
         self._unsaved_pause = None
-        self._pause(None)
+        self.pause(None)
         self._pace = Pace(self.settings.max_in_flight, self.settings.rate_per_second)
         self._reader.wake()
         self._news.set()
@@ -392,9 +392,11 @@ class Relay:
     async def save(self) -> None:
         """Write what was done since. Raises UnavailableError: then the next time writes it."""
         schedule = self._schedule
-        changed, ended = {**schedule.changed}, [*schedule.ended]
-        schedule.changed.clear()
-        schedule.ended.clear()
+        # Taken now, for more may be done, and saved, while this is written.
+        changed, schedule.changed = schedule.changed, {}
+        ended, schedule.ended = schedule.ended, []
+        skipped, self._unsaved_skipped = self._unsaved_skipped, 0
+        paused_by, self._unsaved_pause = self._unsaved_pause, None
         for entry in changed.values():
             if not entry.is_open and entry.attempts:
                 self._reader.drop(entry)
@@ -406,11 +408,11 @@ class Relay:
             ended,
             self._reader.replay,
             self._reader.replay_ended,
-            self._unsaved_skipped,
-            self._unsaved_pause,
+            skipped,
+            paused_by,
         )
-        nothing_new = not (changed or ended or command.replay or command.skipped)
-        if nothing_new and command.paused_by is None and command.progress == self._saved:
+        nothing_new = not (changed or ended or command.replay or skipped or paused_by)
+        if nothing_new and command.progress == self._saved:
             return
         try:
             failpoints.reached("relay.before_save")
@@ -420,11 +422,11 @@ class Relay:
             still = {id_: entry for id_, entry in changed.items() if id_ in schedule.rows}
             schedule.changed = still | schedule.changed
             schedule.ended[:0] = ended
+            self._unsaved_skipped += skipped
+            self._unsaved_pause = paused_by
             self._dirty.set()
             raise
         self._saved = command.progress
-        self._unsaved_skipped -= command.skipped
-        self._unsaved_pause = None
         if command.replay_ended:
             await self._next_replay()
 

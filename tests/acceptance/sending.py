@@ -6,10 +6,19 @@ from io import BytesIO
 from typing import Any
 
 import aiohttp
+import pytest
 from yarl import URL
 
 from tests import answers
-from tests.acceptance.conftest import NUMBER, SHEENA, WA_ID, Caller, Json, digest_of
+from tests.acceptance.conftest import (
+    NUMBER,
+    SHEENA,
+    WA_ID,
+    Caller,
+    CloudInstallation,
+    Json,
+    digest_of,
+)
 
 ROLES = ("gate", "sender", "reader", "operator", "admin")
 SENDER = "key-of-sender"
@@ -18,6 +27,8 @@ KEYS = {
 }
 GRAPH = f"/graph/v25.0/{NUMBER}"
 COMPAT = "/compat/main/v1"
+CLOUD, ONPREM = f"{GRAPH}/messages", f"{COMPAT}/messages"
+BOTH = pytest.mark.parametrize("path", [CLOUD, ONPREM])
 
 
 def cloud_message(to: str = SHEENA, text: str = "Hello", **more: Any) -> Json:
@@ -32,6 +43,18 @@ def cloud_message(to: str = SHEENA, text: str = "Hello", **more: Any) -> Json:
 
 def onprem_message(to: str = WA_ID, text: str = "Hello", **more: Any) -> Json:
     return {"to": to, "type": "text", "text": {"body": text}, **more}
+
+
+def message(path: str, **more: Any) -> Json:
+    """Make a message of the API that has the path."""
+    return cloud_message(**more) if path.startswith("/graph") else onprem_message(**more)
+
+
+async def known(shop: CloudInstallation, alias: str = SHEENA) -> str:
+    """Let a user of the Cloud API have written, whose first hash is trusted; give the hash."""
+    hash_ = shop.meta.write(alias, "Hello").hash
+    await shop.meta.settled()
+    return hash_
 
 
 @dataclass

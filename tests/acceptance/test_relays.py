@@ -11,6 +11,7 @@ import trustme
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from service.workers.relay_checks import RelaySubject
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -430,3 +431,37 @@ async def test_what_failed_is_tried_again_in_time_where_nothing_else_goes_on(
         child = await spawn(merge(tree_for(await simulate(), tmp_path), {"relays": relays}))
         await child.deliver(text(1))
         await until(lambda: len(crm.taken) == 12, 30)
+
+
+async def test_a_relay_that_pauses_by_itself_is_an_issue_with_its_time_until_it_is_resumed(
+    install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RelaySubject, "every_seconds", 0.05)
+
+    async def issues(service: Installation) -> list[Any]:
+        _, listed = await service.api("GET", "/issues")
+        return [one for one in listed["items"] if one["code"] == "relay_paused"]
+
+    async with sink(lambda _: 410) as crm:
+        service = await install(relays=to(crm.url))
+        await service.deliver(text(1))
+        [issue] = await until(lambda: issues(service))
+        assert issue["subject"] == "crm"
+        await _look_again(service)
+        assert await issues(service) == [issue]
+        crm.answer = lambda _: 200
+        await service.api("POST", "/relays/crm/resume")
+
+        async def is_gone() -> bool:
+            return not await issues(service)
+
+        await until(is_gone)
+
+
+async def _look_again(service: Installation) -> None:
+    """Wait until the relay was looked at once more than before."""
+    assert service.service is not None
+    assert service.service.context is not None
+    inspector = service.service.context.inspectors["relay:crm"]
+    before = inspector.read_at
+    await until(lambda: inspector.read_at != before)

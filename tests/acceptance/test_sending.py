@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
 
 import aiohttp
 import pytest
@@ -36,19 +35,21 @@ from tests.acceptance.conftest import (
     until,
 )
 from tests.acceptance.sending import (
-    COMPAT,
+    BOTH,
+    CLOUD,
     GRAPH,
     KEYS,
+    ONPREM,
     ROLES,
     SENDER,
     cloud_message,
     form,
+    known,
+    message,
     onprem_message,
     post,
 )
 
-CLOUD, ONPREM = f"{GRAPH}/messages", f"{COMPAT}/messages"
-BOTH = pytest.mark.parametrize("path", [CLOUD, ONPREM])
 MALLORY = "16505550666"
 
 
@@ -59,21 +60,10 @@ async def shop(open_shop: OpenShop) -> CloudInstallation:
     return made
 
 
-def message(path: str, **more: Any) -> Any:
-    return cloud_message(**more) if path.startswith("/graph") else onprem_message(**more)
-
-
 def sent(shop: CloudInstallation) -> list[tuple[str, str]]:
     """Give whom each message went to, with its text, on both APIs."""
     taken = [*shop.meta.messages, *(one for one in shop.sim.messages if one.accepted)]
     return [(one.to, one.body["text"]["body"]) for one in taken]
-
-
-async def known(shop: CloudInstallation, alias: str = SHEENA) -> str:
-    """Let a user of the Cloud API have written, whose first hash is trusted; give the hash."""
-    hash_ = shop.meta.write(alias, "Hello").hash
-    await shop.meta.settled()
-    return hash_
 
 
 # Open

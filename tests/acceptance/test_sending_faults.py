@@ -30,18 +30,20 @@ from tests.acceptance.conftest import (
     until,
 )
 from tests.acceptance.sending import (
+    BOTH,
+    CLOUD,
     COMPAT,
     GRAPH,
     KEYS,
+    ONPREM,
     SENDER,
     cloud_message,
     form,
+    message,
     onprem_message,
     post,
 )
 
-CLOUD, ONPREM = f"{GRAPH}/messages", f"{COMPAT}/messages"
-BOTH = pytest.mark.parametrize("path", [CLOUD, ONPREM])
 UNKNOWN = "it is not known whether the message was sent"
 
 
@@ -51,10 +53,6 @@ async def shop(open_shop: OpenShop) -> CloudInstallation:
     made = await open_shop(api=KEYS, accounts={"main": seconds, "shop": seconds})
     made.key = "key-of-admin"
     return made
-
-
-def message(path: str, **more: Any) -> Json:
-    return cloud_message(**more) if path == CLOUD else onprem_message(**more)
 
 
 def side(shop: CloudInstallation, path: str) -> Any:
@@ -251,7 +249,7 @@ async def test_a_hundred_messages_at_once_hold_up_no_acknowledgement(open_shop: 
     assert shop.sim.calls.most_in_flight["messages"] == 2
 
 
-@pytest.mark.parametrize("path", [CLOUD, ONPREM])
+@BOTH
 async def test_of_a_flood_each_message_is_sent_once_or_said_not_to_have_been(
     open_shop: OpenShop, path: str
 ) -> None:
@@ -470,6 +468,8 @@ async def test_an_upload_after_an_expired_token_is_503_and_the_next_one_passes(
     shop.sim.expire_tokens()
     answer = await post(shop, path, b"x", headers=headers)
     assert (answer.status, "nothing was sent" in said(answer)) == (503, True)
+    _, account = await shop.api("GET", "/accounts/main")
+    assert account["health"]["reachable"]
     assert (await post(shop, path, b"x", headers=headers)).status == 200
     assert len(shop.sim.media) == 2
 

@@ -13,7 +13,7 @@ from pywa import WhatsApp
 from pywa.errors import RecipientIdentityKeyMismatch, WhatsAppError
 
 from tests.acceptance.conftest import NUMBER, SHEENA, USER_ID, CloudInstallation, OpenShop
-from tests.acceptance.sending import KEYS, SENDER
+from tests.acceptance.sending import KEYS, SENDER, known
 
 
 @pytest.fixture
@@ -35,13 +35,6 @@ def whatsapp(session: httpx.Client) -> WhatsApp:
     made = WhatsApp(phone_id=NUMBER, token=SENDER, session=session, server=None)
     session.base_url = base_url
     return made
-
-
-async def known(shop: CloudInstallation) -> str:
-    """Let a user have written, whose first hash is trusted."""
-    hash_ = shop.meta.write(SHEENA, "Hello").hash
-    await shop.meta.settled()
-    return hash_
 
 
 async def test_pywa_sends_with_the_hash_that_is_trusted(

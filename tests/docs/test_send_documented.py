@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -61,10 +62,10 @@ def test_the_examples_are_errors_as_they_are_answered(key: str, type_: object) -
 def test_the_example_of_pywa_is_a_program_that_knows_pywa() -> None:
     [block] = [b for b in blocks("python") if b.page.name == "send.md"]
     lines = [line for line in block.text.splitlines() if "send_message" not in line]
-    names = {"ACKGATE_KEY": os.urandom(8).hex()}
+    names: dict[str, Any] = {"ACKGATE_KEY": os.urandom(8).hex()}
     exec("\n".join(lines), names)
     whatsapp, session = names["whatsapp"], names["session"]
-    assert str(session.base_url) == "https://ackgate.example.com/graph/v25.0/"  # type: ignore[attr-defined]
-    assert session.headers["Authorization"] == f"Bearer {names['ACKGATE_KEY']}"  # type: ignore[attr-defined]
-    assert whatsapp.phone_id == "106540352242922"  # type: ignore[attr-defined]
-    session.close()  # type: ignore[attr-defined]
+    assert str(session.base_url) == "https://ackgate.example.com/graph/v25.0/"
+    assert session.headers["Authorization"] == f"Bearer {names['ACKGATE_KEY']}"
+    assert whatsapp.phone_id == "106540352242922"
+    session.close()

@@ -90,11 +90,7 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(), values))
 def test_what_is_read_is_written_as_the_same(body: dict[str, Any]) -> None:
-    try:
-        written = orjson.dumps(body)
-    except TypeError:
-        return  # a lone surrogate
-    assert orjson.loads(orjson.dumps(parse_strictly(written))) == body
+    assert orjson.loads(orjson.dumps(parse_strictly(orjson.dumps(body)))) == body
 
 
 # Whom a message is for
