@@ -52,7 +52,10 @@ class Sink:
     async def open(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         app = web.Application(client_max_size=8 * 1024 * 1024)
         app.router.add_post("/{rest:.*}", self.handle)
-        self._runner = web.AppRunner(app, access_log=None, auto_decompress=False)
+        # What it does not answer is cut when it goes down.
+        self._runner = web.AppRunner(
+            app, access_log=None, auto_decompress=False, shutdown_timeout=0.1
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls)
         await site.start()
