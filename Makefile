@@ -95,6 +95,8 @@ requirements: ## compiles the locks anew (needs uv)
 	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra alerts --constraints requirements/dev.txt \
 		--output-file requirements/alerts.txt
+	$(COMPILE) pyproject.toml --extra postgres --constraints requirements/dev.txt \
+		--output-file requirements/postgres.txt
 	$(COMPILE) pyproject.toml --extra simulator --constraints requirements/dev.txt \
 		--output-file requirements/simulator.txt
 	$(COMPILE) --group tools --output-file requirements/tools.txt
