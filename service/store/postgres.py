@@ -78,12 +78,11 @@ log = structlog.get_logger(__name__)
 class PostgresDatabase:
     """A database of a PostgreSQL server; see `service.store.database.Database`.
 
-    The server's clock dates what is written, unless a `clock` is given.
+    The server's clock dates what is written, unless another one is given.
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        self.clock = clock or wall_clock
-        self._given_clock = clock
+    def __init__(self, url: str, *, clock: Clock = wall_clock) -> None:
+        self.clock = clock
         self._conflicts = Conflicts()
         self._url = make_url(url).set(drivername="postgresql+asyncpg")
         self._writers = self._engine(WRITERS)
@@ -158,7 +157,7 @@ class PostgresDatabase:
                     transaction = PostgresTransaction(
                         connection,
                         driver,
-                        self._given_clock() if self._given_clock else now,
+                        now if self.clock is wall_clock else self.clock(),
                         (xid << ID_SHIFT) + self._log_offset,
                         self._take_user_id,
                         self._may_note,
