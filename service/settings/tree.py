@@ -40,7 +40,7 @@ _SQLITE = "sqlite:///"
 
 def _database_url(value: str) -> str:
     if value.lower().startswith("postgres"):
-        raise ValueError("PostgreSQL is not supported yet; use sqlite:///PATH")
+        return value
     path = value.removeprefix(_SQLITE)
     if path == value or not path or not path.isprintable() or path.endswith("/"):
         raise ValueError("must be sqlite:///PATH, or sqlite:////PATH from the root")
