@@ -34,9 +34,6 @@ R = TypeVar("R", bound=tuple[Any, ...])
 FIRST = -(1 << 62)
 """A time before every other."""
 
-AT_LEAST = 16
-"""Rows of each part that PostgreSQL is asked for at once, at least."""
-
 
 class Part(NamedTuple):
     """The rows of an account and a kind; None for those of no account."""
@@ -154,12 +151,12 @@ def _merged(
 ) -> list[int]:
     """Return the ids in order, merged from some rows of each part.
 
-    Where all rows that were read of a part are on the page, the part may have more for it: so
-    twice as many are read then. That is never more than is on the page already.
+    Where all rows that were read of a part are on the page, the part may have more for it, and four
+    times as many are read. They are few times what is on the page already, whoever has the most.
     """
     page: list[tuple[tuple[int, ...], Part]] = []
     read_to: Mapping[Part, Sequence[int]] = dict.fromkeys(parts, after)
-    many = max(AT_LEAST, limit // len(parts) + 1)
+    many = 1 + 2 * limit // len(parts)
     while read_to:
         found = _next_of_each(connection, index, read_to, many, below)
         rows = [(place, part) for part, places in found.items() for place in places]
@@ -170,7 +167,7 @@ def _merged(
             for part, places in found.items()
             if len(places) == many and (last is None or places[-1] < last)
         }
-        many *= 2
+        many *= 4
     return [place[-1] for place, _ in page]
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from service.dialects.common import OFF_LOOP_BYTES
 from service.dialects.routing import Routing
 from service.store.database import ChangeSet, Database
-from service.store.relays import LogRow, Source, arrived_at, log_row, newest_id, read_log
+from service.store.relays import LogRow, Source, arrived_at, log_row, newest_of, read_log
 
 TAIL_ROWS, TAIL_BYTES = 1000, 4_194_304
 """What is kept of the newest rows, at most: rows, and bytes of their bodies."""
@@ -56,7 +56,7 @@ class Log:
     async def open(self) -> None:
         """Find out where the log ends."""
         self.newest = self._tail_after = await self._database.read(
-            partial(newest_id, source=self.source)
+            partial(newest_of, source=self.source)
         )
 
     def note(self, commit: ChangeSet) -> None:
