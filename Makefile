@@ -36,8 +36,8 @@ run: install ## the simulator, a receiver and the service, on SQLite under var/
 
 # More workers than cores: most of the tests wait more than they compute. What is left at the end,
 # where the longest are, is shared among those who have done theirs.
-test: install ## the tests, without what is slow or needs programs of the system's
-	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not tools"
+test: install ## the tests, without what is slow or needs programs of the system's, or PostgreSQL
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not tools and not postgres"
 
 test-all: install tools ## every test; one fails where a program that it needs is missing
 	$(BIN)/pytest -n 4 --dist worksteal --hypothesis-profile=deep

@@ -9,10 +9,18 @@ import pytest
 from hypothesis import settings
 
 from service.store import upgrades
+from tests.postgres import empty_postgres_url, postgres_databases, postgres_url, which_server
+
+__all__ = ["empty_postgres_url", "postgres_databases", "postgres_url"]
 
 settings.register_profile("broad", max_examples=60, deadline=None)
 settings.register_profile("deep", max_examples=300, deadline=None)
 settings.load_profile("broad")
+
+
+def pytest_report_header() -> str:
+    """Say which PostgreSQL the tests use."""
+    return f"postgres: {which_server()}"
 
 
 def installed(program: str) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Sequence,
     Table,
     Text,
     UniqueConstraint,
@@ -43,7 +44,7 @@ accounts = Table(
 journal = Table(
     "journal",
     metadata,
-    Column("id", Big, primary_key=True),
+    Column("id", Big, primary_key=True, autoincrement=False),
     Column("account", Text, nullable=False),
     Column("received_at", Big, nullable=False),
     Column("state", Text, nullable=False),
@@ -69,7 +70,7 @@ Index(
 users = Table(
     "users",
     metadata,
-    Column("id", Big, primary_key=True),
+    Column("id", Big, primary_key=True, autoincrement=False),
     Column("account", Text, nullable=False),
     Column("wa_id", Text, nullable=False),
     Column("created_at", Big, nullable=False),
@@ -109,6 +110,9 @@ users = Table(
 `wa_id` is empty where a user is known by a user id alone. An identity whose hash is not known yet
 (Cloud API) has a state and no hash; in the history its hash is empty.
 """
+
+user_ids = Sequence("user_ids", metadata=metadata)
+"""The ids of users, on PostgreSQL; on SQLite the one process counts."""
 
 MERGED = "merged_into IS NOT NULL"
 
@@ -198,7 +202,10 @@ audit = Table(
     Column("evidence", Text),
     Column("request_id", Text),
 )
-"""The audit trail. Rows are only ever added."""
+"""The audit trail. Rows are only ever added.
+
+SQLite gives their ids; PostgreSQL has no default for them, as for those of the other logs.
+"""
 
 Index("ix_audit_user_id", audit.c.user_id)
 
@@ -425,7 +432,7 @@ relay_replays = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", Big, primary_key=True),
+    Column("id", Big, primary_key=True, autoincrement=False),
     Column("at", Big, nullable=False),
     Column("account", Text, nullable=False),
     Column("type", Text, nullable=False),

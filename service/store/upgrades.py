@@ -87,12 +87,9 @@ def bring_up(
         elif known not in (None, _id_of(raw)):
             raise StoreError(f"{path}: {_ANOTHER}")
         if not migrate and (found is None or found < head):
-            raise StoreError(
-                f"{path}: the schema is at {found or 'nothing'}, this release needs {head}: "
-                "run 'ackgate db upgrade'"
-            )
+            raise StoreError(f"{path}: {outdated(found)}")
         if found is None:
-            _run(raw, head, _notes_of_new(created_at))
+            _run(raw, head, notes_of_new(created_at))
         else:
             give_id(raw)  # before the backup, which then is known as the same database
             if found < head:
@@ -114,6 +111,14 @@ def _need_new(path: Path, known: str | None, *, create: bool) -> None:
         raise StoreError(f'{path}: no database, and database.create is "never": {_GONE}')
 
 
+def outdated(found: str | None) -> str:
+    """Return what is said of a schema that is too old, and is not to be migrated now."""
+    return (
+        f"the schema is at {found or 'nothing'}, this release needs {latest()}: "
+        "run 'ackgate db upgrade'"
+    )
+
+
 def is_empty(path: Path) -> bool:
     """Return whether there is no database: no file, or one without any table."""
     if _has_no_bytes(path):
@@ -126,7 +131,7 @@ def _has_no_bytes(path: Path) -> bool:
     return not path.exists() or path.stat().st_size == 0
 
 
-def _notes_of_new(created_at: int | None) -> dict[str, str]:
+def notes_of_new(created_at: int | None) -> dict[str, str]:
     """Return what a new database notes of itself."""
     notes = {ID_KEY: _new_id()}
     return notes if created_at is None else notes | {CREATED_KEY: str(created_at)}
@@ -174,13 +179,23 @@ def current(raw: sqlite3.Connection) -> str | None:
 
 def unfit(raw: sqlite3.Connection) -> str | None:
     """Return why this release can't run on a file, even after a migration; None if it can."""
-    found, head = current(raw), latest()
+    found = current(raw)
     if found is None:
-        return "not a database of Ackgate" if _has_table(raw, "%") else None
-    if found <= head:
-        return None
+        return FOREIGN if _has_table(raw, "%") else None
     row = raw.execute("SELECT value FROM installation WHERE key = ?", (OLDEST_KEY,)).fetchone()
-    if row is not None and row[0] <= head:
+    return too_new(found, None if row is None else row[0])
+
+
+FOREIGN = "not a database of Ackgate"
+
+
+def too_new(found: str, oldest: str | None) -> str | None:
+    """Return why this release can't run on a schema that is at a migration; None if it can.
+
+    `oldest` is the migration that a release must know, as the database says; None where it doesn't.
+    """
+    head = latest()
+    if found <= head or (oldest is not None and oldest <= head):
         return None
     return f"newer database: it is at migration {found}, this release knows up to {head}"
 

@@ -29,7 +29,7 @@ def asked_for() -> set[str]:
 
 
 def test_make_test_leaves_out_what_is_slow_or_needs_tools_and_make_test_all_nothing() -> None:
-    assert '-m "not slow and not tools"' in recipe("test")
+    assert '-m "not slow and not tools and not postgres"' in recipe("test")
     assert " -m " not in recipe("test-all")
 
 

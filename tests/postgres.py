@@ -1,0 +1,297 @@
+"""A PostgreSQL server for tests, and databases on it, each for one test.
+
+`ACKGATE_TEST_POSTGRES` names a server that runs already: the URL of a database there, whose user
+may create databases. Else each process of the tests starts a server of its own in a temporary
+folder, with the programs that Debian's package `postgresql` installs, and stops it at its end.
+"""
+
+import asyncio
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from service.store.postgres_upgrades import bring_up
+
+T = TypeVar("T")
+
+VARIABLE = "ACKGATE_TEST_POSTGRES"
+USER, PASSWORD = "ackgate", "a-password-that-only-tests-know"
+SUPERUSER = "postgres"
+
+
+def programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs, the newest of Debian's; None without any."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = max(folders, key=lambda found: int(found.parts[-3]), default=None)
+    found = newest or shutil.which("initdb")
+    return Path(found).resolve().parent if found else None
+
+
+def which_server() -> str:
+    """Return the server that tests with the mark `postgres` use, for people."""
+    if url := os.environ.get(VARIABLE):
+        return f"{make_url(url).render_as_string(hide_password=True)} ({VARIABLE})"
+    if folder := programs():
+        return f"a server of its own for each process of the tests, {folder}"
+    return f"none: install the package postgresql, or name a server in {VARIABLE}"
+
+
+class LocalServer:
+    """A server of this process's own, reached by its socket in `folder` and on the loopback.
+
+    `durable` leaves fsync on; without, its files are good until the machine fails.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        bin_folder = programs()
+        if bin_folder is None:
+            pytest.fail(f"no PostgreSQL, and `make test-all` needs it: {which_server()}")
+        self._programs = bin_folder
+        self._durable = durable
+        self._process: subprocess.Popen[bytes] | None = None
+        self.folder = folder
+        self.port = _free_port()
+        self.url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+        self.superuser_url = f"postgresql://{SUPERUSER}@/postgres?host={folder}&port={self.port}"
+
+    def create(self) -> None:
+        """Make the files of the server, with a user who may create databases."""
+        if self._owner is not None:
+            shutil.chown(self.folder, self._owner, self._owner)
+        command = ["initdb", "-D", "data", "-U", SUPERUSER, "--locale=C.UTF-8", "--encoding=UTF8"]
+        access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        no_sync = [] if self._durable else ["--no-sync"]
+        made = self._run([*command, *access, *no_sync])
+        if made.returncode:
+            pytest.fail(f"initdb failed: {made.stderr}")
+        self.start()
+        user = f"CREATE USER {USER} CREATEDB PASSWORD '{PASSWORD}'"
+        run(execute(self.superuser_url, user))
+
+    def start(self) -> None:
+        """Start the server, and wait until it takes connections."""
+        settings = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self.folder,
+            "shared_buffers": "32MB",
+            "fsync": "on" if self._durable else "off",
+            "full_page_writes": "on" if self._durable else "off",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(["postgres", "-D", "data", *options], dies_with_us=True),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 60
+        ready = ["pg_isready", "-q", "-h", str(self.folder), "-p", str(self.port)]
+        while self._run(ready).returncode:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log_text = (self.folder / "log").read_text(errors="replace")
+                pytest.fail(f"PostgreSQL does not start: {log_text[-2000:]}")
+            time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server: SIGINT ends it in order; after SIGQUIT it has to recover."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(60)
+            self._process = None
+
+    @cached_property
+    def _owner(self) -> str | None:
+        """The user whom the server runs as, for it refuses to run as root; None: as we do."""
+        if os.geteuid() != 0:
+            return None
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        return SUPERUSER if SUPERUSER in names else "nobody"
+
+    def _run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self._command(command), cwd=self.folder, capture_output=True, text=True, check=False
+        )
+
+    def _command(self, command: list[str], *, dies_with_us: bool = False) -> list[str]:
+        program, *arguments = command
+        setpriv = ["setpriv", "--pdeathsig", "QUIT"] if dies_with_us else ["setpriv"]
+        if self._owner is not None:
+            owner = pwd.getpwnam(self._owner)
+            ids = ["--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
+            setpriv += ids
+        prefix = setpriv if shutil.which("setpriv") else []
+        return [*prefix, str(self._programs / program), *arguments]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@contextmanager
+def local_server(*, durable: bool = False) -> Iterator[LocalServer]:
+    """Run a server of the caller's own; it may be stopped and started again."""
+    # Not below pytest's folders: these are closed to the server's user, and too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="ackgate-pg-", dir="/tmp") as folder:
+        server = LocalServer(Path(folder), durable=durable)
+        server.create()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class Databases:
+    """Makes databases on a server: `url` is that of one whose user may create others."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._template: str | None = None
+
+    @contextmanager
+    def empty(self, options: str = "") -> Iterator[str]:
+        """Make a database without tables, and give its URL; it is dropped at the end."""
+        with self._made("template0", options) as url:
+            yield url
+
+    @contextmanager
+    def migrated(self) -> Iterator[str]:
+        """Make a database that all migrations were run on; they are run once for all tests."""
+        if self._template is None:
+            self._template = _new_name()
+            run(self._create(self._template, "template0"))
+            run(_migrate(with_database(self.url, self._template)))
+        with self._made(self._template) as url:
+            # A copy is a database of its own.
+            run(execute(url, _ANOTHER_DATABASE))
+            yield url
+
+    def close(self) -> None:
+        """Drop the template."""
+        if self._template is not None:
+            run(self._drop(self._template))
+
+    @contextmanager
+    def _made(self, template: str, options: str = "") -> Iterator[str]:
+        name = _new_name()
+        run(self._create(name, template, options))
+        try:
+            yield with_database(self.url, name)
+        finally:
+            run(self._drop(name))
+
+    async def _create(self, name: str, template: str, options: str = "") -> None:
+        await execute(self.url, f"CREATE DATABASE {name} TEMPLATE {template} {options}")
+
+    async def _drop(self, name: str) -> None:
+        await execute(self.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+_ANOTHER_DATABASE = (
+    "UPDATE installation SET value = left(md5(random()::text), length(value)) "
+    "WHERE key IN ('epoch', 'database_id')"
+)
+
+
+def _new_name() -> str:
+    return f"ackgate_test_{secrets.token_hex(6)}"
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Run statements, each in a transaction of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query."""
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+async def _migrate(url: str) -> None:
+    async with engine_of(url) as engine:
+        await bring_up(engine, migrate=True, create=True)
+
+
+@asynccontextmanager
+async def engine_of(url: str) -> AsyncIterator[AsyncEngine]:
+    """Make an engine over a database, in autocommit like that of the service."""
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(url),
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run something asynchronous for a fixture, which may itself be needed by either kind of test.
+
+    In a thread: in this one the event loop of the tests has its place.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="session")
+def postgres_databases() -> Iterator[Databases]:
+    """Databases on the server of the tests, which is started for the first test that needs it."""
+    if url := os.environ.get(VARIABLE):
+        databases = Databases(url)
+        yield databases
+        databases.close()
+        return
+    with local_server() as server:
+        yield Databases(server.url)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_databases: Databases) -> Iterator[str]:
+    """The URL of a database without tables."""
+    with postgres_databases.empty() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_databases: Databases) -> Iterator[str]:
+    """The URL of a database that all migrations were run on."""
+    with postgres_databases.migrated() as url:
+        yield url
