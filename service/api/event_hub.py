@@ -33,6 +33,8 @@ HEARTBEAT_SECONDS = 15.0
 PATIENCE_SECONDS = 1.0
 """For a stream that ends to be taken by its reader."""
 AGAIN_SECONDS = 1.0
+SETTLING_SECONDS = 0.02
+"""After so long the hub looks again for what was committed, and is not settled yet."""
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -101,11 +103,13 @@ class EventHub:
         self._groups: dict[EventFilter, set[Reader]] = {}
         self._count = 0
         self._position = 0
+        self._committed = 0
         self._is_passing = False
         self._news = asyncio.Event()
 
     def notify(self, commit: ChangeSet) -> None:
         """Look for events after a commit that told some, if anybody follows."""
+        self._committed = max(self._committed, commit.event_id)
         if commit.told and self._groups:
             self._news.set()
 
@@ -202,6 +206,9 @@ class EventHub:
             is_end = len(rows) < limit
             took = await self._distribute(rows) if rows else 0.0
             await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, took * (1 / SHARE - 1)))
+        if self._groups and self._position < self._committed:
+            await asyncio.sleep(SETTLING_SECONDS)
+            self._news.set()
 
     async def _distribute(self, rows: Sequence[EventRow]) -> float:
         """Put a page into the queues, and let the readers write; return the time (s) it took.

@@ -229,7 +229,7 @@ async def _count(context: AppContext, now: int) -> None:
 
 
 async def _show_relay(shown: Metrics, relay: Relay) -> None:
-    shown.relay_behind.labels(relay.name).set(relay.behind)
+    shown.relay_behind.labels(relay.name).set(await relay.behind())
     shown.relay_behind_seconds.labels(relay.name).set(await relay.behind_seconds())
     for row_state, count in relay.counts().items():
         shown.relay_rows.labels(relay.name, row_state.value).set(count)

@@ -39,6 +39,7 @@ from service.model.decisions import Decision, Result, Verb
 from service.model.recipients import Meaning
 from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
 from service.store.database import UnavailableError
+from service.store.logs import dated_before
 from service.store.users import IdentityFilter, audit_of, find_user, history_of, list_identities
 from service.webhooks.request_ids import REQUEST_ID
 from service.whatsapp.http import CallError
@@ -119,8 +120,11 @@ async def list_(request: web.Request) -> web.Response:
     asked = page(request, 2)
     after = None if asked.after is None else (asked.after[0], asked.after[1])
     within = request[CALLER_ACCOUNTS] or None
-    wanted = IdentityFilter(query.account, query.state, since, within)
-    users = await app_context(request).database.read(
+    database = app_context(request).database
+    # Asked before, so that whatever is dated earlier is there for the list.
+    before = None if since is None else await database.read(dated_before)
+    wanted = IdentityFilter(query.account, query.state, since, within, before)
+    users = await database.read(
         partial(list_identities, wanted=wanted, after=after, limit=asked.limit + 1)
     )
 

@@ -230,7 +230,7 @@ async def _relay(relay: Relay) -> schemas.Relay:
         "source": relay.settings.source,
         "state": relay.state,
         "paused_by": relay.paused_by,
-        "behind": relay.behind,
+        "behind": await relay.behind(),
         "behind_seconds": await relay.behind_seconds(),
         "retrying": counts[RowState.RETRYING],
         "waiting": counts[RowState.WAITING],

@@ -15,6 +15,7 @@ from sqlalchemy import (
 
 from service.model.users import State
 from service.store.journal import dismissed_of
+from service.store.logs import append
 from service.store.schema import (
     accounts,
     audit,
@@ -22,6 +23,7 @@ from service.store.schema import (
     users,
 )
 from service.store.upgrades import CREATED_KEY, OLDEST_KEY
+from service.store.upserting import upsert
 
 
 def account_rows(connection: Connection) -> dict[str, Row[Any]]:
@@ -64,10 +66,8 @@ def alive_at(connection: Connection) -> int | None:
 
 def note_alive(connection: Connection, now: int) -> None:
     """Note that the service is alive."""
-    mine = installation.c.key == "alive_at"
-    changed = connection.execute(update(installation).where(mine).values(value=str(now)))
-    if changed.rowcount == 0:
-        connection.execute(installation.insert().values(key="alive_at", value=str(now)))
+    noted = {"value": str(now)}
+    upsert(connection, installation, {"key": "alive_at", **noted}, ["key"], noted)
 
 
 def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], now: int) -> None:
@@ -85,11 +85,8 @@ def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], n
             mine = accounts.c.name == name
             connection.execute(update(accounts).where(mine).values(policy=policy))
         if before not in (policy, None):
-            connection.execute(
-                audit.insert().values(
-                    account=name, at=now, event="policy_changed", reason="configuration"
-                )
-            )
+            entry = {"account": name, "at": now, "event": "policy_changed"}
+            append(connection, audit, [{**entry, "reason": "configuration"}])
 
 
 CLOUD_MIGRATION = "0005"

@@ -17,7 +17,6 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
 
 from service.model.budget import Usage
 from service.model.contacts import FAILED, FRESH_MS, INVALID, PROCESSING, VALID, Contact, OptIn
@@ -32,6 +31,7 @@ from service.store.schema import (
     idempotency,
     users,
 )
+from service.store.upserting import upsert
 from service.store.users import CHUNK
 
 _CONTACT = [contacts.c[name] for name in CONTACT_COLUMNS]
@@ -323,12 +323,9 @@ def add_usage(connection: Connection, account: str, day: int, added: Usage) -> N
         "sent": added.sent,
         "delivered": added.delivered,
     }
-    # ON CONFLICT is the same on PostgreSQL; only the class that SQLAlchemy wants is another.
-    statement = insert(contact_days).values(account=account, day=day, **values)
+    row = {"account": account, "day": day, **values}
     summed = {name: days[name] + value for name, value in values.items()}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["account", "day"], set_=summed)
-    )
+    upsert(connection, contact_days, row, ("account", "day"), summed)
 
 
 class Repeat(NamedTuple):
@@ -357,15 +354,9 @@ def keep_request(
     connection: Connection, account: str, caller: str, key: str, digest: str, now: int
 ) -> None:
     """Keep a request by its Idempotency-Key, in the place of one that is too old."""
-    statement = insert(idempotency).values(
-        account=account, caller=caller, key=key, digest=digest, created_at=now, answer=None
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["account", "caller", "key"],
-            set_={"digest": digest, "created_at": now, "answer": None},
-        )
-    )
+    which = {"account": account, "caller": caller, "key": key}
+    values = {"digest": digest, "created_at": now, "answer": None}
+    upsert(connection, idempotency, {**which, **values}, [*which], values)
 
 
 def keep_answer(connection: Connection, account: str, caller: str, key: str, answer: str) -> None:

@@ -1,8 +1,8 @@
 """Queries of the event log: reading on from a position, its epoch, and deleting what is old.
 
-A position is the id of the last event that a reader has seen. Ids have gaps, for a transaction that
-was rolled back has taken some; so what a reader has missed is told by `deleted_up_to`, and not by
-the smallest id that is there.
+A position is the id of the last event that a reader has seen; see `service.store.logs`. Ids have
+gaps, for a transaction that was rolled back has taken some; so what a reader has missed is told by
+`deleted_up_to`, and not by the smallest id that is there.
 """
 
 import secrets
@@ -16,6 +16,7 @@ from service.model.account_checks import Issue
 from service.model.event_log import LoggedEvent
 from service.model.shapes import time_of
 from service.store.database import APP_MARK
+from service.store.logs import newest_settled, next_ids, settled
 from service.store.mapping import EVENT_COLUMNS, dump, event_row, load
 from service.store.retention import Chunk, Limits
 from service.store.schema import blocks, events, installation, raised_issues
@@ -60,7 +61,8 @@ _COLUMNS = [events.c[name] for name in EVENT_COLUMNS]
 
 def read_events(connection: Connection, after: int, limit: int) -> list[EventRow]:
     """Return the events that follow a position, in their order."""
-    query = select(*_COLUMNS).where(events.c.id > after).order_by(events.c.id).limit(limit)
+    shown = events.c.id > after, settled(connection, events.c.id)
+    query = select(*_COLUMNS).where(*shown).order_by(events.c.id).limit(limit)
     return [EventRow._make(row) for row in connection.execute(query)]
 
 
@@ -80,7 +82,9 @@ def read_wanted(
     connection: Connection, wanted: EventFilter, after: int, limit: int, up_to: int | None = None
 ) -> EventPage:
     """Return the wanted ones of the events that follow a position, at most up to another."""
-    bounds = [events.c.id > after, *([] if up_to is None else [events.c.id <= up_to])]
+    bounds = [events.c.id > after, settled(connection, events.c.id)]
+    if up_to is not None:
+        bounds.append(events.c.id <= up_to)
     some = select(events.c.id).where(*bounds).order_by(events.c.id).limit(SCANNED).subquery()
     count, last = connection.execute(select(func.count(), func.max(some.c.id))).one()
     if not count:
@@ -107,7 +111,7 @@ class Span(NamedTuple):
 
 def span_of(connection: Connection) -> Span:
     """Return what there is of the event log; the newest id is 0 where it has never had an event."""
-    newest = connection.execute(select(func.max(events.c.id))).scalar() or 0
+    newest = newest_settled(connection, events.c.id)
     return Span(epoch_of(connection), newest, deleted_up_to(connection))
 
 
@@ -132,8 +136,8 @@ def append_events(connection: Connection, told: Sequence[LoggedEvent]) -> None:
     """Append events while no service runs, which counts the ids otherwise."""
     if not told:
         return
-    newest = connection.execute(select(func.max(events.c.id))).scalar() or 0
-    rows = [event_row(newest + 1 + place, event) for place, event in enumerate(told)]
+    ids = next_ids(connection, events.c.id, len(told))
+    rows = [event_row(id_, event) for id_, event in zip(ids, told, strict=True)]
     connection.execute(insert(events), [dict(zip(EVENT_COLUMNS, row, strict=True)) for row in rows])
 
 

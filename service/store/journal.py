@@ -8,7 +8,6 @@ from sqlalchemy import (
     Connection,
     Row,
     delete,
-    func,
     insert,
     literal,
     select,
@@ -17,6 +16,7 @@ from sqlalchemy import (
 )
 
 from service.store.database import SYNTHETIC
+from service.store.logs import newest_settled, settled
 from service.store.paging import in_order_of_ids
 from service.store.schema import (
     dismissals,
@@ -73,8 +73,8 @@ LOOKED_AT = 50_000
 
 
 def newest_entry(connection: Connection) -> int:
-    """Return the id of the newest callback, 0 where there is none."""
-    return connection.execute(select(func.max(journal.c.id))).scalar() or 0
+    """Return the id of the newest settled callback, 0 where there is none."""
+    return newest_settled(connection, journal.c.id)
 
 
 def is_kept(connection: Connection, account: str, body: bytes, after: int) -> bool:
@@ -97,9 +97,11 @@ def newest_callbacks(
     more, for the journal has no index by account.
     """
     rows = journal.c
+    last = select(rows.id).order_by(rows.id.desc()).offset(LOOKED_AT - 1).limit(1)
+    first = connection.execute(last).scalar() or 0
     query = (
         select(rows.received_at, rows.content_type, rows.content_encoding, rows.body)
-        .where(rows.id > newest_entry(connection) - LOOKED_AT, rows.account.in_(names))
+        .where(rows.id >= first, rows.account.in_(names))
         .order_by(rows.id.desc())
         .limit(limit)
     )
@@ -129,9 +131,10 @@ def unknown_numbers(connection: Connection, app: str, names: Sequence[str]) -> l
 
     Known by the reason, in the words of the Cloud dialect. Left out is what was dismissed.
     """
+    # The state is a literal, for its index. What is not settled could not be dismissed.
     newest = (
         select(journal.c.id, journal.c.account, journal.c.reason)
-        .where(text("state = 'quarantined'"))  # a literal, for its index
+        .where(text("state = 'quarantined'"), settled(connection, journal.c.id))
         .order_by(journal.c.id.desc())
         .limit(NEWEST)
         .subquery()
@@ -156,7 +159,7 @@ def dismissed_of(connection: Connection, account: str, code: str) -> dict[str, i
 
 
 def dismiss(connection: Connection, account: str, code: str, subject: str | None, now: int) -> None:
-    """Dismiss an issue for all callbacks that are kept so far. `now` is Unix milliseconds."""
+    """Dismiss an issue for all callbacks that are settled by now (Unix ms)."""
     key = {"account": account, "code": code, "subject": subject or ""}
     connection.execute(delete(dismissals).where(*(dismissals.c[k] == v for k, v in key.items())))
     row = {**key, "journal_id": newest_entry(connection), "at": now}

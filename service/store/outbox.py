@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import (
     Connection,
     and_,
+    case,
     exists,
     func,
     or_,
@@ -15,10 +16,7 @@ from sqlalchemy import (
 
 from service.model.policy import MAX_DELAY_SECONDS
 from service.model.users import LEASE_MS, Kind, State
-from service.store.schema import (
-    outbox,
-    users,
-)
+from service.store.schema import UNSETTLED, outbox, users
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +30,12 @@ class Backlog:
 
 def backlogs(connection: Connection, now: int) -> dict[tuple[str, Kind], Backlog]:
     """Count the outbox by account and kind."""
-    overdue = func.sum((outbox.c.due_at <= now).cast(outbox.c.id.type))
+    overdue = func.sum(case((outbox.c.due_at <= now, 1), else_=0))
     query = select(
         outbox.c.account, outbox.c.kind, func.count(), overdue, func.min(outbox.c.due_at)
     ).group_by(outbox.c.account, outbox.c.kind)
     return {
-        (account, Kind(kind)): Backlog(count, int(late or 0), oldest)
+        (account, Kind(kind)): Backlog(count, int(late), oldest)
         for account, kind, count, late, oldest in connection.execute(query)
     }
 
@@ -91,12 +89,15 @@ def left_to_client(connection: Connection, account: str, after: int, limit: int)
 
 
 def stale_unsettled(connection: Connection, account: str, before: int, limit: int) -> list[int]:
-    """Return users whose identity is unsettled and was not asked about since (Unix ms)."""
-    query = (
-        select(users.c.id)
-        .where(users.c.account == account, text("state IN ('pending', 'held', 'failed')"))
-        .where(or_(users.c.checked_at.is_(None), users.c.checked_at < before))
-        .order_by(users.c.checked_at)
-        .limit(limit)
-    )
-    return list(connection.execute(query).scalars())
+    """Return users whose identity is unsettled and was not asked about since (Unix ms).
+
+    First those who were never asked about: where null stands in an order is each database's own.
+    """
+    mine = users.c.account == account, text(UNSETTLED)  # a literal, for its index
+    asked_at = users.c.checked_at
+    never = select(users.c.id).where(*mine, asked_at.is_(None)).limit(limit)
+    found = [*connection.execute(never).scalars()]
+    if len(found) < limit:
+        old = select(users.c.id).where(*mine, asked_at < before).order_by(asked_at)
+        found += connection.execute(old.limit(limit - len(found))).scalars()
+    return found

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from service.store.events import EventRow, epoch_of, event_json
+from service.store.logs import count_rows, newest_settled, settled
 from service.store.schema import deliveries, events, journal, relay_replays, relays
 
 Source = Literal["callbacks", "events"]
@@ -91,7 +92,7 @@ def ensure_relays(connection: Connection, sources: Mapping[str, Source]) -> None
         if row is not None and row.source == source:
             continue
         forget_relay(connection, name)
-        newest = newest_id(connection, source)
+        newest = newest_of(connection, source)
         begin = {"position": newest, "read_up_to": newest, "undone": "[]", "skipped": 0}
         connection.execute(insert(relays).values(name=name, source=source, **begin))
 
@@ -108,9 +109,16 @@ def relay_rows(connection: Connection) -> list[RelayRow]:
     return [RelayRow(**{**row, "undone": json.loads(row["undone"])}) for row in rows]
 
 
-def newest_id(connection: Connection, source: Source) -> int:
-    """Return the id of the newest row of a log; 0 where there is none."""
-    return connection.execute(select(func.max(_TABLES[source].c.id))).scalar() or 0
+def newest_of(connection: Connection, source: Source) -> int:
+    """Return the id of the newest settled row of a log; 0 where there is none."""
+    return newest_settled(connection, _TABLES[source].c.id)
+
+
+def count_after(
+    connection: Connection, source: Source, after: int, until: int | None = None
+) -> int:
+    """Return how many settled rows of a log there are after an id, up to another or to the last."""
+    return count_rows(connection, _TABLES[source].c.id, after, until)
 
 
 def read_log(
@@ -121,9 +129,9 @@ def read_log(
     size: int,
     until: int | None = None,
 ) -> list[LogRow]:
-    """Return the next rows of a log: so many at most, and so many bytes, but one row at least."""
+    """Return the next settled rows of a log: so many, and so many bytes, but one row at least."""
     table, body = _TABLES[source], _BODIES[source]
-    within = table.c.id > after
+    within = and_(table.c.id > after, settled(connection, table.c.id))
     if until is not None:
         within = and_(within, table.c.id <= until)
     sizes = select(table.c.id, func.length(body)).where(within)
@@ -135,7 +143,7 @@ def read_log(
         last = id_
     if last is None:
         return []
-    return _rows(connection, source, within, table.c.id <= last)
+    return _rows(connection, source, table.c.id > after, table.c.id <= last)
 
 
 _TABLES: Mapping[Source, Table] = {"callbacks": journal, "events": events}
@@ -174,9 +182,10 @@ def log_row(connection: Connection, source: Source, id_: int) -> LogRow | None:
 
 
 def arrived_at(connection: Connection, source: Source, after: int) -> int | None:
-    """Return when (Unix ms) the first row after an id arrived; None where there is none."""
+    """Return when (Unix ms) the first settled row after an id arrived; None where there is none."""
     id_ = _TABLES[source].c.id
-    query = select(_TIMES[source]).where(id_ > after).order_by(id_).limit(1)
+    shown = id_ > after, settled(connection, id_)
+    query = select(_TIMES[source]).where(*shown).order_by(id_).limit(1)
     return connection.execute(query).scalar()
 
 
@@ -284,7 +293,7 @@ def _first_since(connection: Connection, source: Source, at: int) -> int:
     """Return the first id of a row that arrived at a time or later, by halving."""
     table, arrived = _TABLES[source], _TIMES[source]
     low = connection.execute(select(func.min(table.c.id))).scalar() or 1
-    high = newest_id(connection, source) + 1
+    high = newest_of(connection, source) + 1
     while low < high:
         middle = (low + high) // 2
         query = select(table.c.id, arrived).where(table.c.id >= middle)

@@ -25,6 +25,7 @@ from service.model.policy import Policies, Policy
 from service.model.telling import tell_state
 from service.model.users import AuditEntry, Context, Kind, State
 from service.store.events import append_events, begin_epoch
+from service.store.logs import append, next_ids
 from service.store.mapping import USER_COLUMNS, user_of
 from service.store.schema import accounts, audit, installation, outbox, unverified, users
 from service.store.upgrades import CREATED_KEY
@@ -92,7 +93,10 @@ def _tell_pending(connection: Connection, user_ids: Sequence[int], now: int) -> 
 
 def _unschedule(connection: Connection, now: int) -> None:
     scheduled = users.c.state == State.SCHEDULED.value
+    count = connection.execute(select(func.count()).where(scheduled)).scalar_one()
+    first = next_ids(connection, audit.c.id, count).start
     entries = select(
+        first - 1 + func.row_number().over(order_by=users.c.id),
         users.c.account,
         users.c.id,
         literal(now),
@@ -100,7 +104,7 @@ def _unschedule(connection: Connection, now: int) -> None:
         users.c.hash,
         literal(RESTORED),
     ).where(scheduled)
-    columns = ["account", "user_id", "at", "event", "hash", "reason"]
+    columns = ["id", "account", "user_id", "at", "event", "hash", "reason"]
     connection.execute(insert(audit).from_select(columns, entries))
     theirs = outbox.c.user_id.in_(select(users.c.id).where(scheduled))
     puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
@@ -111,7 +115,7 @@ def _unschedule(connection: Connection, now: int) -> None:
 
 def _record(connection: Connection, account: str, entry: AuditEntry) -> None:
     row = {"account": account, "at": entry.at, "event": entry.event, "reason": entry.reason}
-    connection.execute(insert(audit).values(**row))
+    append(connection, audit, [row])
 
 
 def unverified_accounts(connection: Connection) -> dict[str, int]:

@@ -94,13 +94,18 @@ def audit_entry_of(row: Row[Any]) -> AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class IdentityFilter:
-    """Which identities a list shows. `updated_since` is Unix milliseconds, and sorts by it."""
+    """Which identities a list shows. Times are Unix milliseconds; `updated_since` sorts by them.
+
+    `updated_before` is for it what `service.store.logs.dated_before` was before: a reader goes on
+    after the last that it has seen, so none may be shown that others could still come before.
+    """
 
     account: str | None = None
     states: Sequence[State] = ()
     updated_since: int | None = None
     within: Collection[str] | None = None
     """The accounts that the caller may see; None for all."""
+    updated_before: int | None = None
 
 
 def list_identities(
@@ -116,7 +121,7 @@ def list_identities(
         accounts = [name for name in accounts if name == wanted.account]
     index = (users.c.account, users.c.state, order, users.c.id)
     states = dict.fromkeys(wanted.states or State)
-    ids = first_ids(connection, index, accounts, states, after, limit)
+    ids = first_ids(connection, index, accounts, states, after, limit, wanted.updated_before)
     query = select(*_USER).where(users.c.id.in_(ids)).order_by(order, users.c.id)
     return [user_of(row) for row in connection.execute(query)]
 

@@ -35,7 +35,7 @@ class RelaySubject(Subject):
             found.append(self._finding("relay_paused", why))
         minutes = await relay.behind_seconds() / 60
         if minutes > self._late_minutes:
-            detail = f"{relay.behind:,} behind, by {int(minutes)} minutes"
+            detail = f"{await relay.behind():,} behind, by {int(minutes)} minutes"
             found.append(self._finding("relay_behind", detail))
         if dead := relay.counts()[RowState.DEAD]:
             found.append(self._finding("relay_dead", f"{dead:,} deliveries were given up"))

@@ -1,6 +1,7 @@
 """The log that relays read: the newest rows from memory, what is older from the database."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,7 +11,17 @@ from typing import NamedTuple
 from service.dialects.common import OFF_LOOP_BYTES
 from service.dialects.routing import Routing
 from service.store.database import ChangeSet, Database
-from service.store.relays import LogRow, Source, arrived_at, log_row, newest_id, read_log
+from service.store.logs import is_in_order
+from service.store.relays import (
+    LogRow,
+    Source,
+    arrived_at,
+    count_after,
+    log_row,
+    newest_of,
+    read_log,
+)
+from service.store.retention import MAX_ID
 
 TAIL_ROWS, TAIL_BYTES = 1000, 4_194_304
 """What is kept of the newest rows, at most: rows, and bytes of their bodies."""
@@ -18,6 +29,10 @@ READ_ROWS, READ_BYTES = 200, 1_048_576
 """What is read at once."""
 ROWS_A_TURN = 20
 """Rows that are routed before others have their turn on the event loop."""
+LOOK_SECONDS = 60.0
+"""How long a reader waits at most where nothing is due, so that a clock that was set is noticed."""
+ELSEWHERE_SECONDS, SETTLING_SECONDS = 1.0, 0.02
+"""How often the table is looked at where others write too, and where a commit is not settled."""
 
 Route = Callable[[LogRow], Routing]
 Headers = Callable[[LogRow, Routing], Mapping[str, str]]
@@ -35,7 +50,8 @@ class Log:
 
     `headers` are what a row is sent with besides, and `ids` begins the ids of deliveries. Relays
     that keep up are handed callbacks as they are committed, each routed once for all; events are
-    few, and read from the database.
+    few, and read from the database. So are callbacks where commits are not in the order of ids, or
+    others write them too: then `newest` is what `look` found to be settled.
     """
 
     def __init__(
@@ -46,6 +62,9 @@ class Log:
         self.ids = ids
         self.newest = 0
         self.readers = 0
+        self._is_in_order = True
+        self._committed = 0
+        self._looked_at = 0.0
         self._database = database
         self._route = route
         self._tail: deque[LogRow] = deque()
@@ -55,12 +74,17 @@ class Log:
 
     async def open(self) -> None:
         """Find out where the log ends."""
-        self.newest = self._tail_after = await self._database.read(
-            partial(newest_id, source=self.source)
-        )
+        self._is_in_order = await self._database.read(is_in_order)
+        self.newest = await self._database.read(partial(newest_of, source=self.source))
+        self._tail_after = self.newest if self._is_in_order else MAX_ID
 
     def note(self, commit: ChangeSet) -> None:
         """Take the rows that a commit has appended."""
+        if not self._is_in_order:
+            ids = [row.id or 0 for row in commit.journal]
+            last = commit.event_id if self.source == "events" else max(ids, default=0)
+            self._committed = max(self._committed, last)
+            return
         if self.source == "events":
             self.newest = self._tail_after = max(self.newest, commit.event_id)
             return
@@ -84,6 +108,25 @@ class Log:
             self._tail_bytes -= len(gone.body)
             self._tail_after = gone.id
             self._routings.pop(gone.id, None)
+
+    async def look(self) -> None:
+        """Find out where the log ends by now, unless commits have told. Raises UnavailableError."""
+        now = time.monotonic()
+        if self._is_in_order or now < self._looked_at + SETTLING_SECONDS:
+            return
+        self._looked_at = now
+        self.newest = await self._database.read(partial(newest_of, source=self.source))
+
+    def has_after(self, id_: int) -> bool:
+        """Return whether the log is known to go on after an id, if only once that is settled."""
+        return id_ < max(self.newest, self._committed)
+
+    @property
+    def look_seconds(self) -> float:
+        """How long a reader may wait before it looks again by itself."""
+        if self._is_in_order:
+            return LOOK_SECONDS
+        return SETTLING_SECONDS if self._committed > self.newest else ELSEWHERE_SECONDS
 
     async def read(self, after: int, until: int | None = None) -> Sequence[Routed]:
         """Return the next rows after an id, at most up to another. Raises UnavailableError."""
@@ -117,6 +160,14 @@ class Log:
     async def arrived_after(self, id_: int) -> int | None:
         """Return when (Unix ms) the first row after an id arrived. Raises UnavailableError."""
         return await self._database.read(partial(arrived_at, source=self.source, after=id_))
+
+    async def count(self, after: int, until: int | None = None) -> int:
+        """Return how many rows there are after an id, up to another or to the newest.
+
+        Raises UnavailableError.
+        """
+        query = partial(count_after, source=self.source, after=after, until=until)
+        return await self._database.read(query)
 
     async def _routing_of(self, row: LogRow) -> Routing:
         known = self._routings.get(row.id)

@@ -9,14 +9,12 @@ from service.model.relays import Entry, Schedule
 from service.settings import RelaySettings
 from service.store.database import SYNTHETIC
 from service.store.relays import RelayRow, ReplayRow
-from service.workers.relay_log import Log, Routed
+from service.workers.relay_log import LOOK_SECONDS, Log, Routed
 
 ROWS, BYTES = 1000, 4_194_304
 """What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
 REPLAY_ROWS = 200
 """Rows of a replay that are under way at once."""
-LOOK_SECONDS = 60.0
-"""How long a relay waits at most where nothing is due, so that a clock that was set is noticed."""
 
 
 class LogReader:
@@ -53,7 +51,7 @@ class LogReader:
 
     def note_commit(self) -> None:
         """Look for more, if a commit has appended to the log."""
-        if self._schedule.read_up_to < self._source.newest:
+        if self._source.has_after(self._schedule.read_up_to):
             self._room.set()
 
     async def run(self) -> None:
@@ -63,10 +61,12 @@ class LogReader:
             if not self.is_paused and (await self._read_on() or await self._read_replay()):
                 self._on_news()
             else:
-                await wait(self._room, LOOK_SECONDS)
+                seconds = LOOK_SECONDS if self.is_paused else self._source.look_seconds
+                await wait(self._room, seconds)
 
     async def _read_on(self) -> bool:
         """Read the next rows of the log; return whether there were any."""
+        await self._source.look()
         schedule, newest = self._schedule, self._source.newest
         has_room = len(schedule.entries) < ROWS and self._bytes < BYTES
         if not has_room or schedule.read_up_to >= newest:

@@ -28,8 +28,8 @@ from service.store.relays import (
     replay_rows,
 )
 from service.workers.destinations import Answer, Destination
-from service.workers.relay_log import Log
-from service.workers.relay_reader import LOOK_SECONDS, LogReader, wait
+from service.workers.relay_log import LOOK_SECONDS, Log
+from service.workers.relay_reader import LogReader, wait
 from service.workers.relay_rows import entry_of, row_of
 
 STATES = ("running", "backing_off", "paused")
@@ -316,11 +316,12 @@ class Relay:
         """The id of the log up to which everything is delivered, or has a row."""
         return self._schedule.position
 
-    @property
-    def behind(self) -> int:
-        """How many rows of the log are neither delivered, nor passed over, nor have a row."""
-        schedule = self._schedule
-        return max(0, self._source.newest - schedule.read_up_to) + len(schedule.entries)
+    async def behind(self) -> int:
+        """Return how many rows of the log are neither delivered, nor passed over, nor have a row.
+
+        Raises UnavailableError.
+        """
+        return await self._source.count(self._schedule.read_up_to) + len(self._schedule.entries)
 
     def counts(self) -> dict[RowState, int]:
         """Return how many rows there are by state."""
@@ -337,19 +338,17 @@ class Relay:
         """
         rows = await self._database.read(partial(replay_rows, relay=self.name))
         under_way = self._reader.replay
-        unread = sum(
-            row.until_id - (under_way if under_way and under_way.id == row.id else row).position
-            for row in rows
-        )
-        return unread + self._schedule.replaying
+        count = self._schedule.replaying
+        for row in rows:
+            now = under_way if under_way and under_way.id == row.id else row
+            count += await self._source.count(now.position, now.until_id)
+        return count
 
     async def behind_seconds(self) -> float:
         """Return the age (s) of the oldest row that it is behind with; 0 if with none.
 
         Raises UnavailableError.
         """
-        if not self.behind:
-            return 0.0
         at = await self._reader.arrived_after(self.position)
         return 0.0 if at is None else max(0.0, (self._ledger.clock() - at) / 1000)
 
