@@ -273,7 +273,7 @@ async def engine_of(url: str) -> AsyncIterator[AsyncEngine]:
     """Make an engine over a database, in autocommit like that of the service."""
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(url),
+        connect_args={"dsn": url},
         isolation_level="AUTOCOMMIT",
         poolclass=NullPool,
     )

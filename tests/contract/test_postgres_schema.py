@@ -29,7 +29,7 @@ COLUMNS = (
     "FROM information_schema.columns "
     "WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, 2"
 )
-SEQUENCES = "SELECT sequencename, data_type::text FROM pg_sequences ORDER BY 1"
+SEQUENCES = "SELECT sequencename, data_type::text, increment_by FROM pg_sequences ORDER BY 1"
 NEWER = "UPDATE alembic_version SET version_num = '9999'"
 
 
