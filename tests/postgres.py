@@ -59,7 +59,8 @@ def which_server() -> str:
 class LocalServer:
     """A server of this process's own, reached by its socket in `folder` and on the loopback.
 
-    `durable` leaves fsync on; without, its files are good until the machine fails.
+    `durable` leaves fsync on; without, its files are good until the machine fails. `settings` are
+    those of the next start.
     """
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
@@ -73,6 +74,14 @@ class LocalServer:
         self.port = _free_port()
         self.url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
         self.superuser_url = f"postgresql://{SUPERUSER}@/postgres?host={folder}&port={self.port}"
+        self.settings = {
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(folder),
+            "shared_buffers": "32MB",
+        }
+        if not durable:
+            self.settings |= dict.fromkeys(["fsync", "full_page_writes", "autovacuum"], "off")
 
     def create(self) -> None:
         """Make the files of the server, with a user who may create databases."""
@@ -90,15 +99,7 @@ class LocalServer:
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
-        settings = {
-            "port": self.port,
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": self.folder,
-            "shared_buffers": "32MB",
-        }
-        if not self._durable:
-            settings |= dict.fromkeys(["fsync", "full_page_writes", "autovacuum"], "off")
-        options = [f"--{name}={value}" for name, value in settings.items()]
+        options = [f"--{name}={value}" for name, value in self.settings.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(["postgres", "-D", "data", *options], dies_with_us=True),
@@ -120,6 +121,15 @@ class LocalServer:
             self._process.send_signal(how)
             self._process.wait(60)
             self._process = None
+
+    def put(self, name: str, content: bytes) -> Path:
+        """Make a file that the server's user alone can read."""
+        file = self.folder / name
+        file.touch(mode=0o600)
+        file.write_bytes(content)
+        if self._owner is not None:
+            shutil.chown(file, self._owner, self._owner)
+        return file
 
     @cached_property
     def _owner(self) -> str | None:
@@ -273,7 +283,7 @@ async def engine_of(url: str) -> AsyncIterator[AsyncEngine]:
     """Make an engine over a database, in autocommit like that of the service."""
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(url),
+        connect_args={"dsn": url},
         isolation_level="AUTOCOMMIT",
         poolclass=NullPool,
     )

@@ -268,7 +268,7 @@ class Service:
         settings = self._settings
         async with AsyncExitStack() as stack:
             database = await open_database(
-                settings.database.url, migrate=migrate, create=settings.database.may_create
+                settings.database.full_url, migrate=migrate, create=settings.database.may_create
             )
             stack.push_async_callback(database.close)
             context = await build(settings, database, stack)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import structlog
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -67,6 +67,9 @@ NOTE_MS = 1_000
 
 ID_SHIFT = 14
 
+DIALECT = "postgresql+asyncpg://"
+"""All that SQLAlchemy is told: asyncpg reads the configured URL itself, with its `sslmode`."""
+
 _BEGUN = """
 SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, pg_current_xact_id()::text::bigint
 """
@@ -84,7 +87,7 @@ class PostgresDatabase:
     def __init__(self, url: str, *, clock: Clock = wall_clock) -> None:
         self.clock = clock
         self._conflicts = Conflicts()
-        self._url = make_url(url).set(drivername="postgresql+asyncpg")
+        self._url = url
         self._writers = self._engine(WRITERS)
         self._readers = self._engine(READERS)
         self._gate_readers = self._engine(GATE_READERS)
@@ -97,13 +100,14 @@ class PostgresDatabase:
 
     def _engine(self, connections: int) -> AsyncEngine:
         return create_async_engine(
-            self._url,
+            DIALECT,
             isolation_level="AUTOCOMMIT",
             pool_size=connections,
             max_overflow=0,
             pool_reset_on_return=None,  # whoever takes a connection ends its transaction
             hide_parameters=True,
             connect_args={
+                "dsn": self._url,
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": COMMAND_SECONDS,
                 "server_settings": SETTINGS,
@@ -136,7 +140,9 @@ class PostgresDatabase:
     async def _bring_up(self, *, migrate: bool, create: bool) -> Opened:
         """Migrate, for as long as that takes."""
         engine = create_async_engine(
-            self._url, poolclass=NullPool, connect_args={"timeout": CONNECT_SECONDS}
+            DIALECT,
+            poolclass=NullPool,
+            connect_args={"dsn": self._url, "timeout": CONNECT_SECONDS},
         )
         try:
             return await bring_up(engine, migrate=migrate, create=create, created_at=self.clock())
