@@ -194,7 +194,7 @@ class PostgresDatabase:
                         self.conflicts,
                     )
                     yield transaction
-                    await transaction.flush()
+                    await transaction.finish()
                     failpoints.reached("store.before_commit")
                     await driver.execute("COMMIT")
                     failpoints.reached("store.after_commit")
