@@ -236,13 +236,14 @@ def expiring(
             and_(other.c.checked_at == contacts.c.checked_at, other.c.id > contacts.c.id),
         ),
     )
-    wrote = exists().where(
-        aliases.c.account == account,
-        aliases.c.alias == contacts.c.wa_id,
-        users.c.id == aliases.c.user_id,
-        users.c.wrote_at >= active_since,
+    # No EXISTS: PostgreSQL would look for all users of the account first.
+    wrote_at = (
+        select(users.c.wrote_at)
+        .join(aliases, aliases.c.user_id == users.c.id)
+        .where(aliases.c.account == account, aliases.c.alias == contacts.c.wa_id)
+        .scalar_subquery()
     )
-    active = or_(contacts.c.written_at >= active_since, wrote)
+    active = or_(contacts.c.written_at >= active_since, wrote_at >= active_since)
     wanted = and_(contacts.c.due_at.is_(None), contacts.c.asked_at.is_(None), active, ~newer)
     if opted_in:
         wanted = and_(wanted, contacts.c.opt_in_at.is_not(None))
