@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 OLDEST = (3, 11)
+MARKS = "not slow and not tools and not postgres"
 TESTS = ("tests/unit", "tests/contract", "tests/property")
 ASK = """
 import json, platform, sys, sysconfig
@@ -69,15 +70,7 @@ def run_tests(python: Python) -> bool:
     """Install the locks for a Python, and run the tests on it."""
     venv = f".venv-{python.minor}"
     install = ["make", "--silent", "install", f"PYTHON={python.path}", f"VENV={venv}"]
-    test = [
-        f"{venv}/bin/pytest",
-        "-q",
-        "-n",
-        "auto",
-        "-m",
-        "not slow and not tools and not postgres",
-        *TESTS,
-    ]
+    test = [f"{venv}/bin/pytest", "-q", "-n", "auto", "-m", MARKS, *TESTS]
     return all(subprocess.call(command, cwd=ROOT) == 0 for command in (install, test))
 
 

@@ -18,6 +18,15 @@ settings.register_profile("deep", max_examples=300, deadline=None)
 settings.load_profile("broad")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="on which the installations of the acceptance tests run",
+    )
+
+
 def pytest_report_header() -> str:
     """Say which PostgreSQL the tests use."""
     return f"postgres: {which_server()}"

@@ -10,13 +10,17 @@ from typing import TypeVar
 
 from service.store import maintenance
 from service.store.database import Database, StoreError, Transaction
+from service.store.postgres import PostgresDatabase
 from service.store.sqlite import SQLiteDatabase
 
 T = TypeVar("T")
 
 
+OpenDatabase = TypeVar("OpenDatabase", SQLiteDatabase, PostgresDatabase)
+
+
 @asynccontextmanager
-async def opening(database: SQLiteDatabase) -> AsyncIterator[SQLiteDatabase]:
+async def opening(database: OpenDatabase) -> AsyncIterator[OpenDatabase]:
     """Open a database, and close it whatever happens: its threads would outlive the test."""
     await database.open()
     try:

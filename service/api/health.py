@@ -103,6 +103,8 @@ async def _disk_check(context: AppContext) -> dict[str, Any]:
         free = await context.database.free_bytes()
     except UnavailableError:
         return _check(False, "it can't be told how much is free", otherwise="warn")
+    if free is None:
+        return _check(True, "")
     why = f"less than {LOW_DISK_BYTES // MEBIBYTE} MiB are free"
     return _check(free >= LOW_DISK_BYTES, why, otherwise="warn") | {"free_bytes": free}
 
@@ -152,17 +154,29 @@ async def metrics(request: web.Request) -> web.Response:
     shown = context.metrics
     now = context.ledger.clock()
     shown.write_queue.set(context.ledger.waiting)
-    files = await context.database.files()
-    shown.log_bytes.set(files.log_bytes)
-    shown.backup_age.set(math.inf if files.backed_up_at is None else _age(now, files.backed_up_at))
+    await _show_files(context, now)
     _count_issues(context)
     shown.alerts_failing.set(context.alerter.failing)
-    with suppress(UnavailableError):
-        shown.disk_free.set(await context.database.free_bytes())
     with suppress(UnavailableError):
         await _count(context, now)
     text, media_type = shown.render(",".join(request.headers.getall("Accept", ())))
     return web.Response(body=text, headers={"Content-Type": media_type})
+
+
+async def _show_files(context: AppContext, now: int) -> None:
+    """Show what is known of the database's files: nothing where a server has them."""
+    shown = context.metrics
+    files = await context.database.files()
+    if files is None:
+        shown.log_bytes.set(math.nan)
+        shown.backup_age.set(math.nan)
+    else:
+        made_at = files.backed_up_at
+        shown.log_bytes.set(files.log_bytes)
+        shown.backup_age.set(math.inf if made_at is None else _age(now, made_at))
+    with suppress(UnavailableError):
+        free = await context.database.free_bytes()
+        shown.disk_free.set(math.nan if free is None else free)
 
 
 def _age(now: int, since: int) -> float:

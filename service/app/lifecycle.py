@@ -32,7 +32,7 @@ from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
 from service.store.alerts import forget_destinations
 from service.store.database import Database, NoRoomError
-from service.store.sqlite import open_database
+from service.store.opening import open_database
 from service.webhooks.handler import WebhookHandler
 from service.webhooks.incoming import in_journal
 from service.webhooks.listener import (
@@ -268,7 +268,7 @@ class Service:
         settings = self._settings
         async with AsyncExitStack() as stack:
             database = await open_database(
-                settings.database.url, migrate=migrate, create=settings.database.may_create
+                settings.database.full_url, migrate=migrate, create=settings.database.may_create
             )
             stack.push_async_callback(database.close)
             context = await build(settings, database, stack)

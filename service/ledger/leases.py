@@ -1,5 +1,6 @@
 """Commands about leased work: taken, renewed, and settled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -58,10 +59,10 @@ class LeaseWork(Command[list[Lease]]):
         """One for each piece of work."""
         return 1 + len(self.holders)
 
-    async def required(self, transaction: Transaction, /) -> Required:
-        """Return what to load."""
+    async def claim(self, transaction: Transaction, /) -> Sequence[int]:
+        """Return whose work is due."""
         self.due = await transaction.due(self.account, self.kind, len(self.holders))
-        return Required(ids=self.due)
+        return self.due
 
     def apply(self, uow: UnitOfWork) -> list[Lease]:
         """Lease what is still to be done; the policy is asked once more where it was scheduled."""

@@ -17,6 +17,7 @@ from service.model.policy import Policies
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.store.database import (
+    Alias,
     ChangeSet,
     ConflictError,
     Database,
@@ -178,17 +179,20 @@ class Ledger:
 
     async def _transact(self, commands: list[Command[Any]]) -> tuple[list[Any], ChangeSet]:
         """Write a batch, and once more where another writer was first with a row of it."""
+        missed: set[Alias] = set()
         for _ in range(MAX_TRIES - 1):
             with suppress(ConflictError):
-                return await self._commit(commands)
-        return await self._commit(commands)
+                return await self._commit(commands, missed)
+        return await self._commit(commands, missed)
 
-    async def _commit(self, commands: list[Command[Any]]) -> tuple[list[Any], ChangeSet]:
+    async def _commit(
+        self, commands: list[Command[Any]], missed: set[Alias]
+    ) -> tuple[list[Any], ChangeSet]:
         failpoints.reached("ledger.before_begin")
         async with self._database.transaction() as transaction:
             failpoints.reached("ledger.after_begin")
             chance = random()  # noqa: S311  spreads retries
-            uow = UnitOfWork(transaction, self.policies, chance)
+            uow = UnitOfWork(transaction, self.policies, chance, missed)
             await uow.load(commands)
             failpoints.reached("ledger.after_load")
             results = await uow.apply(commands)

@@ -1,6 +1,6 @@
 """What a batch works on: the users and contacts that its commands concern, loaded once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -51,6 +51,10 @@ class Command(Generic[T]):
         """Return what to load."""
         return NOTHING
 
+    async def claim(self, _transaction: Transaction, /) -> Sequence[int]:
+        """Return users to load last: those whose work this takes, if nobody else does just now."""
+        return ()
+
     def apply(self, uow: "UnitOfWork") -> T:
         """Let the rules decide, in memory, and return the result; what changed is saved later."""
         raise NotImplementedError
@@ -64,15 +68,21 @@ class UnitOfWork:
     """The users, contacts and journal rows of one transaction. Times are Unix milliseconds.
 
     Use it in this order: `load`, `apply`, `save`. `connection` is for the queries that few commands
-    need; it can be used within `apply` alone.
+    need; it can be used within `apply` alone. `missed` takes users that nobody foresaw: should the
+    batch run again, they are loaded from the beginning.
     """
 
     connection: Connection
 
     def __init__(
-        self, transaction: Transaction, policies: Mapping[str, Policies], chance: float
+        self,
+        transaction: Transaction,
+        policies: Mapping[str, Policies],
+        chance: float,
+        missed: set[Alias] | None = None,
     ) -> None:
         self.now = transaction.now
+        self._missed = set() if missed is None else missed
         self.checks: set[str] = set()
         self._transaction = transaction
         self._policies = policies
@@ -91,8 +101,8 @@ class UnitOfWork:
         self._called_back: dict[str, int] = {}
         self._told: list[LoggedEvent] = []
 
-    async def load(self, commands: Iterable[Command[Any]]) -> None:
-        """Load what the commands of a batch require."""
+    async def load(self, commands: Sequence[Command[Any]]) -> None:
+        """Load what the commands of a batch require, and what an earlier try of it missed."""
         aliases: set[Alias] = set()
         ids: set[int] = set()
         inputs: set[Alias] = set()
@@ -101,9 +111,13 @@ class UnitOfWork:
             aliases.update(required.aliases)
             ids.update(required.ids)
             inputs.update(required.inputs)
+        aliases |= self._missed
         if aliases or ids:
             self._users = await self._transaction.load_users(aliases, ids)
-            self._by_id = {user.id: user for user in self._users.values()}
+        claimed = {id_ for command in commands for id_ in await command.claim(self._transaction)}
+        if claimed:
+            self._users |= await self._transaction.load_users((), claimed)
+        self._by_id = {user.id: user for user in self._users.values()}
         if inputs:
             self._contacts = await self._transaction.load_contacts(inputs)
 
@@ -137,6 +151,7 @@ class UnitOfWork:
         """Return a user that is known, and load it if need be: for what is rarely needed."""
         key = account, alias
         if key not in self._users:
+            self._missed.add(key)
             found = self._transaction.load_users_through(self.connection, [key]).get(key)
             if found is None:
                 return None

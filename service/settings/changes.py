@@ -40,12 +40,14 @@ CHANGEABLE = (
 def needing_restart(old: Settings, new: Settings) -> list[str]:
     """Return the keys that differ and can't change while the service runs.
 
-    Secrets are left out of the comparison: every one of them can.
+    Secrets are left out of the comparison: every one of them can, but that of the database.
     """
     paths = _differing(old.redacted(), new.redacted(), [])
     found = [".".join(path) for path in paths if not _is_changeable(general(path))]
     if (old.server.tls_cert_file is None) != (new.server.tls_cert_file is None):
         found.append("server.tls_cert_file")
+    if old.database.password != new.database.password and "database.password" not in found:
+        found.append("database.password")
     if old.open_to_loopback_only != new.open_to_loopback_only:
         found.append("api.keys")
     return found

@@ -18,6 +18,8 @@ Problem = tuple[str, str]
 def problems(settings: Settings) -> Iterator[Problem]:
     """Yield each key at fault with what is wrong and what to do."""
     yield from _server(settings.server)
+    if settings.database.password is not None and not settings.database.is_postgres:
+        yield "database.password", "a SQLite file has none: remove it, or name a server"
     yield from _rules("policy.rules", settings.policy.rules)
     yield from _accounts(settings)
     digests = {name: key.sha256.get_secret_value() for name, key in settings.api.keys.items()}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.model.policy import Policies, Policy
@@ -15,6 +15,7 @@ from service.settings.accounts import (
     PolicySettings,
 )
 from service.settings.alerts import AlertSettings
+from service.settings.database import DatabaseSettings
 from service.settings.relays import RelaySettings
 from service.settings.types import (
     AuthorityFile,
@@ -35,18 +36,6 @@ from service.settings.types import (
 
 Role = Literal["gate", "sender", "reader", "operator", "admin"]
 FIRST_USE = Policy("trust_first_use", mode="auto")
-_SQLITE = "sqlite:///"
-
-
-def _database_url(value: str) -> str:
-    if value.lower().startswith("postgres"):
-        raise ValueError("PostgreSQL is not supported yet; use sqlite:///PATH")
-    path = value.removeprefix(_SQLITE)
-    if path == value or not path or not path.isprintable() or path.endswith("/"):
-        raise ValueError("must be sqlite:///PATH, or sqlite:////PATH from the root")
-    if path.startswith(":") or "?" in path or "#" in path:
-        raise ValueError("must name a file on disk, and nothing else: no :memory:, no options")
-    return value
 
 
 class InternalServerSettings(Table):
@@ -73,18 +62,6 @@ class ServerSettings(Table):
     max_in_flight_bytes: Count = 50_331_648
     max_queue: Count = 4_096
     internal: InternalServerSettings | None = None
-
-
-class DatabaseSettings(Table):
-    """Where everything is kept."""
-
-    url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///var/ackgate.db"
-    create: Literal["if-missing", "never"] = "if-missing"
-
-    @property
-    def may_create(self) -> bool:
-        """Whether a start may make a new database."""
-        return self.create != "never"
 
 
 class ReconcilerSettings(Table):

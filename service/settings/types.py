@@ -119,7 +119,8 @@ def _readable(path: Path) -> Path:
     return path
 
 
-def _authorities(path: Path) -> Path:
+def authorities(path: Path) -> Path:
+    """Return the path of a file of certificates. Raises ValueError where it is none."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(_readable(path))
     except ssl.SSLError:
@@ -190,7 +191,7 @@ Sha256 = Annotated[
 
 # Strict types take a Path and a tuple alone, but the file and the environment hold text and lists.
 ReadableFile = Annotated[Path, Field(strict=False), AfterValidator(_readable)]
-AuthorityFile = Annotated[Path, Field(strict=False), AfterValidator(_authorities)]
+AuthorityFile = Annotated[Path, Field(strict=False), AfterValidator(authorities)]
 List = Annotated[tuple[T, ...], Field(strict=False)]
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]

@@ -133,7 +133,11 @@ class Transaction(Protocol):
         """Run queries within the transaction; they may be called through its connection alone."""
 
     async def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
-        """Load users with their history and work, under each alias asked for and their own."""
+        """Load users with their history and work, under each alias asked for and their own.
+
+        Nobody else changes them until the transaction ends. Raises ConflictError where one of them
+        was not to be had.
+        """
 
     def load_users_through(
         self, connection: Connection, aliases: Iterable[Alias]
@@ -147,7 +151,10 @@ class Transaction(Protocol):
         """Return by account and message id to whom messages were sent, as far as is known."""
 
     async def due(self, account: str, kind: Kind, limit: int) -> list[int]:
-        """Return the users whose work is due and leased to nobody, the longest due first."""
+        """Return the users whose work is due and leased to nobody, the longest due first.
+
+        Those whom another transaction has loaded are left out.
+        """
 
     def new_user_id(self) -> int:
         """Return an id for a new user."""
@@ -208,7 +215,7 @@ class Files(NamedTuple):
 
 
 class Database(Protocol):
-    """One database: transactions that write, one after another, and readers beside them."""
+    """One database: transactions that write, and readers beside them."""
 
     @property
     def clock(self) -> Clock:
@@ -236,14 +243,14 @@ class Database(Protocol):
     def fault(self) -> FaultError | None:
         """Return what keeps the database from being used until a person has seen to it, if any."""
 
-    async def free_bytes(self) -> int:
+    async def free_bytes(self) -> int | None:
         """Return what is free where the database lies, as far as this process may use it.
 
-        Raises UnavailableError.
+        None where that is not known here. Raises UnavailableError.
         """
 
-    async def files(self) -> Files:
-        """Return what is to be known of the database's files besides."""
+    async def files(self) -> Files | None:
+        """Return what is to be known of the database's files besides; None where it keeps them."""
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the database."""

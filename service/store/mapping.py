@@ -137,8 +137,8 @@ def user_row(user: User, history_count: int) -> tuple[Any, ...]:
         identity.due_at,
         identity.attempts,
         identity.last_error,
-        int(identity.after_hold),
-        int(identity.disputed),
+        identity.after_hold,
+        identity.disputed,
         identity.confirmed_at,
         identity.checked_at,
         identity.blocked_since,
@@ -147,8 +147,8 @@ def user_row(user: User, history_count: int) -> tuple[Any, ...]:
         user.wrote_at,
         user.merged_into,
         user.owner_since,
-        int(identity.work is not None),
-        int(identity.ask is not None),
+        identity.work is not None,
+        identity.ask is not None,
         history_count,
     )
 
@@ -259,7 +259,7 @@ def work_row(user: User, work: Work) -> tuple[Any, ...]:
         work.request_id,
         work.attempts,
         work.refusals,
-        int(work.begun),
+        work.begun,
         work.holder,
         work.lease_until,
     )

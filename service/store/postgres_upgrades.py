@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.store import upgrades
-from service.store.database import StoreError
+from service.store.database import NoRoomError, StoreError
+from service.store.postgres_errors import NO_ROOM, cause_of, sqlstate
 from service.store.schema import installation
 from service.store.upgrades import FOREIGN, OLDEST_KEY, Opened
 
@@ -38,6 +39,7 @@ async def bring_up(
 
     Raises StoreError, one line without the password, where the database can't be reached, needs a
     newer release, or a migration that is not wanted; and where it is empty, and is to stay so.
+    Where the server's disk is full it is a NoRoomError.
     """
     started = time.perf_counter()
     step = partial(_bring_up, may_migrate=migrate, create=create, created_at=created_at)
@@ -47,7 +49,11 @@ async def bring_up(
             async with connection.begin():
                 before, after = await connection.run_sync(step)
     except (DBAPIError, OSError) as error:
-        raise StoreError(f"database.url: {_line(error)}") from None
+        cause = cause_of(error)
+        kind = NoRoomError if sqlstate(cause) in NO_ROOM else StoreError
+        # What follows the first line may hold what was to be stored.
+        said = (str(cause) or type(cause).__name__).splitlines()[0]
+        raise kind(f"database.url: {said}") from None
     return Opened(before, after, seconds=time.perf_counter() - started)
 
 
@@ -137,10 +143,3 @@ def _current(connection: Connection, where: str) -> str | None:
     if why_not is not None:
         raise StoreError(f"{where}: {why_not}")
     return str(found)
-
-
-def _line(error: Exception) -> str:
-    """Return what the driver or the system says, in one line."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    said = str(getattr(cause, "__cause__", None) or cause).splitlines()
-    return said[0] if said else type(cause).__name__

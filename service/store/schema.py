@@ -111,7 +111,7 @@ users = Table(
 (Cloud API) has a state and no hash; in the history its hash is empty.
 """
 
-user_ids = Sequence("user_ids", metadata=metadata)
+user_ids = Sequence("user_ids", increment=10_000, metadata=metadata)
 """The ids of users, on PostgreSQL; on SQLite the one process counts."""
 
 MERGED = "merged_into IS NOT NULL"

@@ -31,7 +31,6 @@ from service.store import upgrades
 from service.store.database import (
     Clock,
     ConflictError,
-    Database,
     FaultError,
     Files,
     NoRoomError,
@@ -51,7 +50,6 @@ from service.store.sqlite_files import (
     beside,
     look_at_files,
     need_folder,
-    path_of,
     pragmas,
     readable_by_others,
     sync,
@@ -73,16 +71,6 @@ _FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Interf
 
 
 log = structlog.get_logger(__name__)
-
-
-async def open_database(url: str, *, migrate: bool = True, create: bool = True) -> Database:
-    """Open the configured database, which is made where there is none and `create` says so.
-
-    Raises StoreError, one line, where it can't be used.
-    """
-    database = SQLiteDatabase(path_of(url))
-    await database.open(migrate=migrate, create=create)
-    return database
 
 
 class SQLiteDatabase:

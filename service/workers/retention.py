@@ -132,7 +132,8 @@ class Retention:
 
     async def _with_holds(self, limits: Limits, source: Source) -> Limits:
         """Return limits with what readers of a log hold of it: nothing where the disk is low."""
-        if await self._database.free_bytes() < LOW_DISK_BYTES:
+        free = await self._database.free_bytes()
+        if free is not None and free < LOW_DISK_BYTES:
             return limits
         ids = (reader.needs_from for reader in self.readers if reader.source == source)
         return replace(limits, held_from=min(ids, default=MAX_ID))

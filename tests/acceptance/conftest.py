@@ -570,7 +570,11 @@ def tree_for(sim: Simulator, folder: Path) -> Json:
 
 @pytest.fixture
 def prepare(
-    stack: AsyncExitStack, simulate: Start, http: aiohttp.ClientSession, tmp_path: Path
+    request: pytest.FixtureRequest,
+    stack: AsyncExitStack,
+    simulate: Start,
+    http: aiohttp.ClientSession,
+    tmp_path: Path,
 ) -> Install:
     """Set up an installation without starting the service; tables go over the configuration.
 
@@ -580,7 +584,10 @@ def prepare(
     async def set_up(*, sim_options: Json | None = None, **over: Any) -> Installation:
         sim = await simulate(**(sim_options or {}))
         tree = merge(tree_for(sim, tmp_path), over)
-        maintenance.create(path_of(tree["database"]["url"]))
+        if request.config.getoption("database") == "postgresql":
+            tree = merge(tree, {"database": {"url": request.getfixturevalue("postgres_url")}})
+        else:
+            maintenance.create(path_of(tree["database"]["url"]))
         made = Installation(http, sim=sim, tree=tree, folder=tmp_path)
         stack.push_async_callback(made.stop)
         return made

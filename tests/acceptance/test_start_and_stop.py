@@ -68,7 +68,11 @@ WRONG: dict[str, tuple[Json, Json, str]] = {
     "unknown by environment": ({}, {"ACKGATE_SERVER__PROT": "1"}, "ACKGATE_SERVER__PROT"),
     "bad by environment": ({}, {"ACKGATE_SERVER__PORT": "http"}, "ACKGATE_SERVER__PORT"),
     "cloud": ({"accounts": {"main": {"kind": "cloud"}}}, {}, "main.username: unknown key where"),
-    "postgresql": ({"database": {"url": "postgresql://a@b/c"}}, {}, "not supported yet"),
+    "no database": (
+        {"database": {"url": "postgresql://a@b"}},
+        {},
+        "database.url: names no database",
+    ),
     "no CA file": (
         {"accounts": {"main": {"ca_file": "no/such.pem"}}},
         {},

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
 from service.store import upgrades
-from service.store.database import StoreError
+from service.store.database import NoRoomError, StoreError
 from service.store.postgres_upgrades import TURN, bring_up
 from service.store.schema import metadata
 from service.store.upgrades import Opened
@@ -29,7 +29,7 @@ COLUMNS = (
     "FROM information_schema.columns "
     "WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, 2"
 )
-SEQUENCES = "SELECT sequencename, data_type::text FROM pg_sequences ORDER BY 1"
+SEQUENCES = "SELECT sequencename, data_type::text, increment_by FROM pg_sequences ORDER BY 1"
 NEWER = "UPDATE alembic_version SET version_num = '9999'"
 
 
@@ -183,6 +183,22 @@ class TestReplicas:
         await migrate_to(empty_postgres_url, "0016")
         opened = await asyncio.gather(*(open_one(empty_postgres_url) for _ in range(5)))
         assert sorted(one.before or "" for one in opened) == ["0016", *[upgrades.latest()] * 4]
+
+
+class TestAFullDisk:
+    async def test_is_told_apart_so_that_a_start_can_wait(self, empty_postgres_url: str) -> None:
+        await migrate_to(empty_postgres_url, "0016")
+        await execute(
+            empty_postgres_url,
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE 'no room' USING ERRCODE = '53100', DETAIL = 'a secret'; END $$",
+            "CREATE TRIGGER full_disk BEFORE INSERT ON installation EXECUTE FUNCTION full_disk()",
+        )
+        with pytest.raises(NoRoomError) as caught:
+            await open_one(empty_postgres_url)
+        assert str(caught.value) == "database.url: no room"
+        await execute(empty_postgres_url, "DROP TRIGGER full_disk ON installation")
+        assert (await open_one(empty_postgres_url)).before == "0016"
 
 
 class TestWhatIsRefused:

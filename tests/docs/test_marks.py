@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.conftest import installed
 from tests.docs.conftest import ROOT, read
 
@@ -36,6 +37,23 @@ def test_make_test_leaves_out_what_is_slow_or_needs_tools_and_make_test_all_noth
 def test_a_program_that_is_missing_fails_its_test_and_is_named() -> None:
     with pytest.raises(pytest.fail.Exception, match="no-such-program is not installed"):
         installed("no-such-program")
+
+
+def test_a_postgresql_that_is_missing_fails_its_test_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    monkeypatch.setattr(postgres, "programs", lambda: None)
+    with pytest.raises(pytest.fail.Exception, match="install the package postgresql, or name"):
+        postgres.LocalServer(tmp_path)
+    assert "missing+=(postgresql)" in read(".ci/run")
+
+
+def test_a_postgresql_that_is_named_is_said_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(postgres.VARIABLE, "postgresql://me:secret@db/postgres")
+    assert postgres.which_server() == f"postgresql://me:***@db/postgres ({postgres.VARIABLE})"
 
 
 def test_ci_runs_every_test_and_installs_every_program_that_they_ask_for() -> None:

@@ -368,19 +368,6 @@ class TestUnknownAndWrong:
         elsewhere = (ACCOUNT + line).replace("127.0.0.1", "client.example.com")
         assert refusal(tmp_path, elsewhere).startswith("accounts.main.verify_tls: ")
 
-    @pytest.mark.parametrize(
-        ("toml", "key"),
-        [
-            ("[database]\nurl = 'postgresql://ackgate@db/ackgate'", "database.url"),
-        ],
-    )
-    def test_what_is_not_built_yet_stops_the_start(
-        self, tmp_path: Path, toml: str, key: str
-    ) -> None:
-        said = refusal(tmp_path, toml)
-        assert said.startswith(f"{key}: ")
-        assert "not supported yet" in said
-
     def test_alerts_have_a_url_a_line_and_comments(self, tmp_path: Path) -> None:
         urls = tmp_path / "urls"
         lines = "# who is told", "", "  mailtos://user:secret@example.com", "NTFYS://ntfy.sh/x"
@@ -419,12 +406,6 @@ class TestUnknownAndWrong:
     @pytest.mark.parametrize("value", ["0", "-1", "1e9", "'60'"])
     def test_minutes_are_positive(self, tmp_path: Path, key: str, value: str) -> None:
         assert refusal(tmp_path, f"[alerts]\n{key} = {value}").startswith(f"alerts.{key}: ")
-
-    def test_the_database_path_is_relative_or_from_the_root(self, tmp_path: Path) -> None:
-        relative = settings(tmp_path, "[database]\nurl = 'sqlite:///var/x.db'")
-        assert path_of(relative.database.url) == Path("var/x.db")
-        absolute = settings(tmp_path, "[database]\nurl = 'sqlite:////srv/x.db'")
-        assert path_of(absolute.database.url) == Path("/srv/x.db")
 
 
 class TestEnvironment:

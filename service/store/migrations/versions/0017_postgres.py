@@ -23,7 +23,7 @@ def upgrade() -> None:
     for table in ("journal", "audit", "events", "users"):
         op.execute(f"ALTER TABLE {table} ALTER COLUMN id DROP DEFAULT")
         op.execute(f"DROP SEQUENCE {table}_id_seq")
-    op.execute("CREATE SEQUENCE user_ids")
+    op.execute("CREATE SEQUENCE user_ids INCREMENT BY 10000")  # taken in blocks
     for table in ("relays", "deliveries", "relay_replays"):  # named as the keys of all others are
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {table}_pkey TO pk_{table}")
     op.execute("INSERT INTO installation (key, value) VALUES ('log_offset', '0')")

@@ -1,0 +1,87 @@
+"""What PostgreSQL's errors mean for whoever asked, by their SQLSTATE.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from service.store.database import ConflictError, NoRoomError, UnavailableError
+
+UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK = "23505", "40001", "40P01"
+AGAIN = frozenset({UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK})
+"""Another transaction was first: what was read is out of date, and the same may succeed."""
+
+NO_ROOM = frozenset({"53100"})
+DATA_EXCEPTION, INTEGRITY_VIOLATION = "22", "23"
+_FAULTS_OF_THE_WORK = (DATA_EXCEPTION, INTEGRITY_VIOLATION)
+"""Classes of errors where not the database fails but what it was asked."""
+
+LOST_ALIAS = "lost alias"
+LOCKED = "locked"
+"""What else makes a transaction run again; beside the SQLSTATEs in the counts."""
+
+
+class Conflicts:
+    """Counts by SQLSTATE why transactions have to run again."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def conflict(self, why: str) -> ConflictError:
+        """Count a conflict, and return the error to be raised."""
+        self.counts[why] += 1
+        return ConflictError(f"another transaction was first ({why})")
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what the driver or the system raises into the store's own errors.
+
+        The text of the driver may hold what was to be written: only names of errors are told.
+        """
+        try:
+            yield
+        except PoolTimeoutError:
+            raise UnavailableError("too many queries wait for the database") from None
+        except (
+            DBAPIError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            OSError,
+            TimeoutError,
+        ) as error:
+            cause = cause_of(error)
+            state = sqlstate(cause)
+            if state in AGAIN:
+                raise self.conflict(state) from None
+            # The driver tells by a ValueError what it can't write at all.
+            if state[:2] in _FAULTS_OF_THE_WORK or isinstance(cause, ValueError):
+                raise ValueError(f"PostgreSQL refuses what was to be stored ({state})") from None
+            kind = NoRoomError if state in NO_ROOM else UnavailableError
+            raise kind(described(cause)) from None
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what the driver raised: SQLAlchemy's text would add statement and parameters."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return the SQLSTATE of an error; empty where it is no error of the server's."""
+    return getattr(error, "sqlstate", None) or ""
+
+
+def described(error: BaseException) -> str:
+    """Say what an error is, in one line. The server's details may hold what was to be stored."""
+    if isinstance(error, asyncpg.PostgresError):
+        return f"PostgreSQL: {error.args[0] if error.args else type(error).__name__}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"PostgreSQL: {error.strerror}"
+    return f"PostgreSQL: no answer ({type(error).__name__})"

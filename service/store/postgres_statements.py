@@ -1,0 +1,467 @@
+"""The statements that every batch and the gate need on PostgreSQL, written for asyncpg.
+
+Round trips are what a transaction costs, so whole tables go as arrays, and what a batch writes goes
+in one statement. https://magicstack.github.io/asyncpg/current/api/index.html
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import asyncpg
+from sqlalchemy import BigInteger, Boolean, Connection, Integer, LargeBinary, Table, Text
+from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.model.contacts import Contact
+from service.model.event_log import LoggedEvent
+from service.model.recipients import LatestCheck, Recipient
+from service.model.users import AuditEntry, Kind, User
+from service.store import schema
+from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
+from service.store.loaded import LoadedUsers, Row
+from service.store.mapping import (
+    AUDIT_COLUMNS,
+    CHANGE_COLUMNS,
+    CONTACT_COLUMNS,
+    EVENT_COLUMNS,
+    OUTBOX_COLUMNS,
+    RECIPIENT_COLUMNS,
+    USER_COLUMNS,
+    audit_row,
+    contact_of,
+    contact_row,
+    event_row,
+    recipient_of,
+)
+from service.store.postgres_errors import LOCKED, LOST_ALIAS, Conflicts
+
+T = TypeVar("T")
+
+MAX_HISTORY = 1000
+"""Entries of one user's history that the rules look at: the newest."""
+
+MAX_HISTORY_OF_ALL = 20_000
+"""Entries that are loaded for all users of a batch."""
+
+_TYPES = {
+    BigInteger: "bigint",
+    Integer: "integer",
+    Text: "text",
+    Boolean: "boolean",
+    LargeBinary: "bytea",
+}
+
+
+def _types(table: Table, columns: Sequence[str]) -> list[str]:
+    return [next(n for t, n in _TYPES.items() if type(table.c[c].type) is t) for c in columns]
+
+
+class _Insert:
+    """An INSERT of many rows, from one array for each column; `{0}`, `{1}` … are the arrays."""
+
+    def __init__(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        key: Sequence[str] = (),
+        more: str = "",
+        *,
+        update: str | None = None,
+    ) -> None:
+        self.columns = columns
+        arrays = ", ".join(f"{{{n}}}::{t}[]" for n, t in enumerate(_types(table, columns)))
+        self.sql = (
+            f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608  names of ours only
+            f"SELECT * FROM unnest({arrays}) AS t({', '.join(columns)})"
+        )
+        if key:
+            # In one order, so that two transactions never wait for each other.
+            self.sql += f" ORDER BY {', '.join(key)} ON CONFLICT ({', '.join(key)})"
+            changed = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in key)
+            self.sql += f" DO UPDATE SET {update or changed}"
+        self.sql += more
+
+
+_USERS = ", ".join(f"u.{column}" for column in USER_COLUMNS)
+_CHANGES = ", ".join(("id", *CHANGE_COLUMNS))
+
+LOCK_USERS = f"""
+SELECT {_USERS} FROM users u WHERE u.id = ANY(ARRAY(
+    SELECT a.user_id FROM unnest($1::text[], $2::text[]) AS w(account, alias)
+    JOIN aliases a ON a.account = w.account AND a.alias = w.alias
+    UNION SELECT unnest($3::bigint[])
+)) ORDER BY u.id FOR NO KEY UPDATE
+"""  # noqa: S608  names of ours only
+"""In the order of their ids, so that two transactions never wait for each other."""
+
+ALIASES = """
+SELECT a.account, a.alias, a.user_id FROM unnest($1::text[], $2::text[]) AS w(account, alias)
+JOIN aliases a ON a.account = w.account AND a.alias = w.alias
+"""
+
+CHANGES_OF = (
+    f"SELECT {_CHANGES} FROM changes WHERE user_id = ANY($1::bigint[]) "  # noqa: S608  names of ours only
+    "ORDER BY user_id, first_at, id"
+)
+NEWEST_CHANGES = (
+    f"SELECT {_CHANGES} FROM changes WHERE user_id = $1 "  # noqa: S608  names of ours only
+    "ORDER BY first_at DESC, id DESC LIMIT $2"
+)
+WORK_OF = f"SELECT {', '.join(OUTBOX_COLUMNS)} FROM outbox WHERE user_id = ANY($1::bigint[])"  # noqa: S608  names of ours only
+LOCK_CONTACTS = (
+    f"SELECT {', '.join(f'c.{column}' for column in CONTACT_COLUMNS)} "  # noqa: S608  names of ours only
+    "FROM unnest($1::text[], $2::text[]) AS w(account, input) "
+    "JOIN contacts c ON c.account = w.account AND c.input = w.input "
+    "ORDER BY c.account, c.input FOR NO KEY UPDATE OF c"
+)
+RECIPIENTS_OF = """
+SELECT m.account, m.message_id, m.alias FROM unnest($1::text[], $2::text[]) AS w(account, id)
+JOIN message_recipients m ON m.account = w.account AND m.message_id = w.id
+"""
+DUE = """
+SELECT o.user_id FROM outbox o JOIN users u ON u.id = o.user_id
+WHERE o.account = $1 AND o.kind = $2 AND o.due_at <= $3
+AND (o.lease_until IS NULL OR o.lease_until <= $3)
+ORDER BY o.due_at LIMIT $4 FOR NO KEY UPDATE OF u SKIP LOCKED
+"""
+
+UPSERT_USERS = _Insert(schema.users, USER_COLUMNS, ("id",))
+UPSERT_ALIASES = _Insert(
+    schema.aliases,
+    ("account", "alias", "user_id"),
+    ("account", "alias"),
+    more=" WHERE aliases.user_id = ANY({3}::bigint[]) RETURNING 1",
+)
+"""Only from a user that is locked here: else another transaction has given it away meanwhile."""
+INSERT_CHANGES = _Insert(schema.changes, CHANGE_COLUMNS)
+UPSERT_CHANGES = _Insert(schema.changes, ("id", *CHANGE_COLUMNS), ("id",))
+INSERT_AUDIT = _Insert(schema.audit, ("id", *AUDIT_COLUMNS))
+UPSERT_WORK = _Insert(schema.outbox, OUTBOX_COLUMNS, ("user_id", "kind"))
+UPSERT_CONTACTS = _Insert(schema.contacts, CONTACT_COLUMNS, ("account", "input"))
+INSERT_JOURNAL = _Insert(schema.journal, JournalRow._fields)
+INSERT_EVENTS = _Insert(schema.events, EVENT_COLUMNS)
+INSERT_RECIPIENTS = _Insert(
+    schema.message_recipients,
+    ("account", "message_id", "alias", "at"),
+    more=" ORDER BY account, message_id ON CONFLICT DO NOTHING",
+)
+NOTE_CALLBACKS = _Insert(
+    schema.accounts,
+    ("name", "first_callback_at", "last_callback_at"),
+    ("name",),
+    update=(
+        "first_callback_at = coalesce(accounts.first_callback_at, excluded.first_callback_at), "
+        "last_callback_at = greatest(accounts.last_callback_at, excluded.last_callback_at)"
+    ),
+)
+DELETE_CHANGES = "DELETE FROM changes WHERE id = ANY({0}::bigint[])"
+DELETE_WORK = (
+    "DELETE FROM outbox WHERE (user_id, kind) IN (SELECT * FROM unnest({0}::bigint[], {1}::text[]))"
+)
+
+MERGE = (
+    "UPDATE changes SET user_id = $1 WHERE user_id = $2",
+    "UPDATE aliases SET user_id = $1 WHERE user_id = $2",
+    "UPDATE users SET merged_into = $1 WHERE merged_into = $2",
+)
+"""The history, the aliases, and those who turned out to be the one who is no more."""
+
+COUNT_HISTORY = (
+    "UPDATE users SET history_count = (SELECT count(*) FROM changes WHERE user_id = users.id) "
+    "WHERE id = $1"
+)
+
+
+PLACES = 1 << 13
+"""Ids of a log that a transaction gives here; the other half is for queries of `run`."""
+
+
+class LogIds:
+    """Gives the ids of one log within a transaction; see `service.store.logs`."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+        self._end = first + PLACES
+
+    def take(self) -> int:
+        """Return the next."""
+        if self._next == self._end:
+            raise OverflowError("one transaction appends too much to a log")
+        self._next += 1
+        return self._next - 1
+
+
+class PostgresTransaction:
+    """The statements within one transaction; see `service.store.database.Transaction`.
+
+    What is written is gathered, and sent together before the next query or the commit. `noted` are
+    the accounts for which the time of their last callback is written: `may_note` says of which.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        driver: "asyncpg.Connection[asyncpg.Record]",
+        now: int,
+        first_id: int,
+        take_user_id: Callable[[], int],
+        may_note: Callable[[str], bool],
+        conflicts: Conflicts,
+    ) -> None:
+        self.now = now
+        self.new_user_id = take_user_id
+        self._journal_ids, self._event_ids, self._audit_ids = (LogIds(first_id) for _ in range(3))
+        self._connection = connection
+        self._driver = driver
+        self._may_note = may_note
+        self._conflicts = conflicts
+        self._loaded = LoadedUsers()
+        self._locked: set[int] = set()
+        self._parts: dict[str, list[Row]] = {}
+        self._aliases: dict[Alias, int] = {}
+        self._called_back: dict[str, tuple[int, int]] = {}
+        self.noted: set[str] = set()
+
+    def new_journal_id(self) -> int:
+        """Return an id for the next callback."""
+        return self._journal_ids.take()
+
+    async def run(self, query: Callable[[Connection], T]) -> T:
+        """Run queries within the transaction."""
+        await self.flush()
+        return await self._connection.run_sync(query)
+
+    async def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
+        """Lock and load users, each under every alias asked for and what it is called now.
+
+        Those who are waited for are locked once in a transaction, all together: whoever is locked
+        later must be free, or the transaction runs again.
+        """
+        wanted, ids = [*aliases], [*ids]
+        accounts, names = [a for a, _ in wanted], [n for _, n in wanted]
+        sql = f"{LOCK_USERS} NOWAIT" if self._locked else LOCK_USERS
+        try:
+            rows = await self._driver.fetch(sql, accounts, names, ids)
+        except asyncpg.LockNotAvailableError:
+            if not self._locked:
+                raise
+            raise self._conflicts.conflict(LOCKED) from None
+        users: dict[int, User] = {}
+        new: dict[int, User] = {}
+        for row in rows:
+            user = self._loaded.get(row[0])
+            if user is None:
+                user = new[row[0]] = self._loaded.add(tuple(row))
+            users[user.id] = user
+        self._locked.update(users)
+        found: dict[Alias, User] = {}
+        if wanted:
+            # Asked anew: to whom they led before the wait is out of date.
+            for account, alias, user_id in await self._driver.fetch(ALIASES, accounts, names):
+                owner = self._loaded.get(user_id)
+                if owner is None:
+                    raise self._conflicts.conflict(LOST_ALIAS)
+                found[account, alias] = users[user_id] = owner
+        await self._load_history(new)
+        await self._load_work(new)
+        for user in users.values():
+            found[user.account, user.alias] = user
+        return found
+
+    def load_users_through(
+        self, connection: Connection, aliases: Iterable[Alias]
+    ) -> dict[Alias, User]:
+        """Load users from within what `run` runs."""
+        adapted = cast(AdaptedConnection, connection.connection.dbapi_connection)
+        return adapted.run_async(lambda _: self.load_users(aliases, ()))
+
+    async def _load_history(self, ids: Collection[int]) -> None:
+        """Load the newest entries of each history, the oldest of them first."""
+        counts = {id_: count for id_ in ids if (count := self._loaded.history_count(id_))}
+        limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(counts))))
+        if some := [id_ for id_, count in counts.items() if count <= limit]:
+            for row in await self._driver.fetch(CHANGES_OF, some):
+                self._loaded.add_change(tuple(row))
+        for id_ in [id_ for id_, count in counts.items() if count > limit]:
+            for row in reversed(await self._driver.fetch(NEWEST_CHANGES, id_, limit)):
+                self._loaded.add_change(tuple(row))
+
+    async def _load_work(self, ids: Collection[int]) -> None:
+        if some := [*filter(self._loaded.has_work, ids)]:
+            for row in await self._driver.fetch(WORK_OF, some):
+                self._loaded.add_work(tuple(row))
+
+    async def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
+        """Lock and load contacts by account and literal input."""
+        wanted = [*inputs]
+        rows = await self._driver.fetch(
+            LOCK_CONTACTS, [account for account, _ in wanted], [input_ for _, input_ in wanted]
+        )
+        contacts = [contact_of(tuple(row)) for row in rows]
+        return {(contact.account, contact.input): contact for contact in contacts}
+
+    async def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
+        """Return by account and message id to whom messages were sent, as far as is known."""
+        wanted = [*message_ids]
+        rows = await self._driver.fetch(
+            RECIPIENTS_OF, [account for account, _ in wanted], [id_ for _, id_ in wanted]
+        )
+        return {(account, id_): alias for account, id_, alias in rows}
+
+    async def due(self, account: str, kind: Kind, limit: int) -> list[int]:
+        """Lock and return the users whose work is due and leased to nobody, the longest due first.
+
+        Users whom another transaction has locked are passed over.
+        """
+        rows = await self._driver.fetch(DUE, account, kind.value, self.now, limit)
+        found = [row[0] for row in rows]
+        self._locked.update(found)
+        return found
+
+    async def save_users(self, users: Iterable[User]) -> ChangeSet:
+        """Write what differs from what was loaded; return whom and what that concerns."""
+        differences = self._loaded.differences(users)
+        self._locked.update(row[0] for row in differences.users)
+        self._add(UPSERT_USERS, differences.users)
+        for account, alias, user_id in differences.aliases:
+            self._aliases[account, alias] = user_id
+        self._gather(DELETE_CHANGES, differences.deleted_changes)
+        self._add(INSERT_CHANGES, [row[1:] for row in differences.changes if row[0] is None])
+        self._add(UPSERT_CHANGES, [row for row in differences.changes if row[0] is not None])
+        self._add_audit(differences.audit)
+        self._gather(DELETE_WORK, differences.deleted_work)
+        self._add(UPSERT_WORK, differences.work)
+        return differences.news
+
+    async def save_aliases(self, owned: Mapping[Alias, int]) -> None:
+        """Let aliases lead to these users from now on: all those of users with a user id."""
+        self._aliases.update(owned)
+
+    async def merge_users(self, merged: Sequence[tuple[int, int]]) -> None:
+        """Move the history and the aliases of users, given first, to those that they are."""
+        if not merged:
+            return
+        await self.flush()
+        for statement in MERGE:
+            await self._driver.executemany(statement, [(into, gone) for gone, into in merged])
+        await self._driver.executemany(COUNT_HISTORY, [(id_,) for pair in merged for id_ in pair])
+
+    async def save_recipients(self, recipients: Mapping[Alias, str]) -> None:
+        """Note by account and message id to whom messages were sent."""
+        rows = [(account, id_, alias, self.now) for (account, id_), alias in recipients.items()]
+        self._add(INSERT_RECIPIENTS, rows)
+
+    async def save_contacts(self, contacts: Iterable[Contact]) -> None:
+        """Write contacts, new or known."""
+        self._add(UPSERT_CONTACTS, [contact_row(contact) for contact in contacts])
+
+    async def add_journal(self, rows: Sequence[JournalRow]) -> None:
+        """Append callbacks, and note when each account had its last."""
+        given = [r if r.id is not None else r._replace(id=self.new_journal_id()) for r in rows]
+        self._add(INSERT_JOURNAL, given)
+        for row in rows:
+            if row.state != SYNTHETIC and not row.account.startswith(APP_MARK):
+                self._note_callback(row.account, row.received_at)
+
+    async def note_callbacks(self, accounts: Mapping[str, int]) -> None:
+        """Note when accounts were named in a callback of several."""
+        for account, at in accounts.items():
+            self._note_callback(account, at)
+
+    def _note_callback(self, account: str, at: int) -> None:
+        first, last = self._called_back.get(account, (at, at))
+        self._called_back[account] = min(first, at), max(last, at)
+
+    async def add_audit(self, entries: Sequence[tuple[str | None, AuditEntry]]) -> None:
+        """Append audit entries that concern no user."""
+        self._add_audit([audit_row(account, None, entry) for account, entry in entries])
+
+    def _add_audit(self, rows: Iterable[Row]) -> None:
+        self._add(INSERT_AUDIT, [(self._audit_ids.take(), *row) for row in rows])
+
+    async def add_events(self, events: Sequence[LoggedEvent]) -> int:
+        """Append events to the event log; return the id of the last."""
+        rows = [event_row(self._event_ids.take(), event) for event in events]
+        self._add(INSERT_EVENTS, rows)
+        return int(rows[-1][0]) if rows else 0
+
+    def _add(self, insert: _Insert, rows: Sequence[Row]) -> None:
+        self._gather(insert.sql, rows)
+
+    def _gather(self, sql: str, rows: Sequence[Row]) -> None:
+        if rows:
+            self._parts.setdefault(sql, []).extend(rows)
+
+    async def flush(self) -> None:
+        """Send what was gathered, all of it in one statement."""
+        noted = {n: at for n, at in self._called_back.items() if self._may_note(n)}
+        self._called_back = {}
+        self.noted |= noted.keys()
+        self._add(NOTE_CALLBACKS, [(name, *at) for name, at in noted.items()])
+        arrays: list[list[Any]] = []
+        # In one order, so that two transactions never wait for each other.
+        statements = [
+            _numbered(sql, arrays, _columns(rows)) for sql, rows in sorted(self._parts.items())
+        ]
+        if self._aliases:
+            rows = [(*alias, user_id) for alias, user_id in self._aliases.items()]
+            more = [*_columns(rows), [*self._locked]]
+            statements.append(_numbered(UPSERT_ALIASES.sql, arrays, more))
+        if not statements:
+            return
+        *parts, last = statements
+        named = ", ".join(f"p{number} AS ({part})" for number, part in enumerate(parts))
+        stored = await self._driver.fetch(f"WITH {named} {last}" if parts else last, *arrays)
+        is_lost = self._aliases and len(stored) != len(self._aliases)
+        self._parts, self._aliases = {}, {}
+        if is_lost:
+            raise self._conflicts.conflict(LOST_ALIAS)
+
+
+def _columns(rows: Sequence[Row]) -> list[list[Any]]:
+    return [[*column] for column in zip(*rows, strict=True)]
+
+
+def _numbered(sql: str, arrays: list[list[Any]], more: Sequence[list[Any]]) -> str:
+    """Return a statement with its arrays numbered on from those that there are, and add them."""
+    first = len(arrays) + 1
+    arrays += more
+    return sql.format(*(f"${first + number}" for number in range(len(more))))
+
+
+_RECIPIENTS = f"""
+SELECT a.alias, {", ".join(RECIPIENT_COLUMNS)} FROM aliases a
+JOIN users u ON u.id = a.user_id
+LEFT JOIN blocks b ON b.user_id = u.id
+LEFT JOIN unverified v ON v.account = a.account AND v.user_id = u.id
+WHERE a.account = $1 AND a.alias = ANY($2::text[])
+"""  # noqa: S608  names of ours only
+
+_CHECKS = " UNION ".join(
+    f"SELECT {', '.join(LatestCheck._fields)} FROM contacts "  # noqa: S608  names of ours only
+    f"WHERE account = $1 AND {key} = ANY(${number}::text[])"
+    for number, key in enumerate(("input", "canonical", "wa_id"), 2)
+)
+
+
+class PostgresReads:
+    """See `service.store.gate.Reads`."""
+
+    def __init__(self, driver: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._driver = driver
+
+    async def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
+        """Return the users by what they are called."""
+        rows = await self._driver.fetch(_RECIPIENTS, account, [*aliases])
+        return {row[0]: recipient_of(tuple(row)) for row in rows}
+
+    async def checks(
+        self,
+        account: str,
+        inputs: Collection[str] = (),
+        forms: Collection[str] = (),
+        wa_ids: Collection[str] = (),
+    ) -> list[LatestCheck]:
+        """Return what the client last said of numbers, by input, by canonical form or by wa_id."""
+        rows = await self._driver.fetch(_CHECKS, account, [*inputs], [*forms], [*wa_ids])
+        return [LatestCheck._make(row) for row in rows]
