@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, event
 
-from service.store.database import Database
+from service.store.database import Clock, Database, wall_clock
 from service.store.postgres import PostgresDatabase
 from service.store.sqlite import SQLiteDatabase
 from tests.storing import opening
@@ -20,13 +20,16 @@ BOTH = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
 
 
 @asynccontextmanager
-async def database_of(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Database]:
+async def database_of(
+    request: pytest.FixtureRequest, folder: Path, clock: Clock = wall_clock
+) -> AsyncIterator[Database]:
     """Open the database that a fixture's parameter names, without a row."""
     if request.param == "sqlite":
-        async with opening(SQLiteDatabase(folder / "ackgate.db")) as file:
+        async with opening(SQLiteDatabase(folder / "ackgate.db", clock=clock)) as file:
             yield file
     else:
-        async with opening(PostgresDatabase(request.getfixturevalue("postgres_url"))) as server:
+        url = request.getfixturevalue("postgres_url")
+        async with opening(PostgresDatabase(url, clock=clock)) as server:
             yield server
 
 
