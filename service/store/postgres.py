@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -26,10 +25,12 @@ from service.store.database import (
     RecipientQuery,
     StoreError,
     Transaction,
+    UnavailableError,
     wall_clock,
 )
 from service.store.gate import Gate, Reads
-from service.store.postgres_errors import Conflicts, cause_of, described
+from service.store.postgres_errors import FAILURES, Conflicts, cause_of, described
+from service.store.postgres_lock import ServiceLock
 from service.store.postgres_statements import PostgresReads, PostgresTransaction
 from service.store.postgres_upgrades import bring_up
 from service.store.upgrades import Opened
@@ -59,6 +60,14 @@ SETTINGS = {
 }
 """Times in milliseconds. A lock that nobody lets go of ends with its holder's transaction."""
 
+LOCK_SETTINGS = {
+    "application_name": "ackgate lock",
+    "tcp_keepalives_idle": "3",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+"""A service whose machine died has no lock any more after some ten seconds."""
+
 USER_IDS, MIN_USER_IDS = 10_000, 4_000
 """Ids of users that are taken at once, as the sequence counts; and what a batch may need."""
 
@@ -81,22 +90,33 @@ log = structlog.get_logger(__name__)
 class PostgresDatabase:
     """A database of a PostgreSQL server; see `service.store.database.Database`.
 
-    The server's clock dates what is written, unless another one is given.
+    The server's clock dates what is written, unless another one is given. It is `alone` where no
+    other service may work on the database.
     """
 
-    def __init__(self, url: str, *, clock: Clock = wall_clock) -> None:
+    def __init__(self, url: str, *, clock: Clock = wall_clock, alone: bool = True) -> None:
         self.clock = clock
-        self._conflicts = Conflicts()
+        self._alone = alone
+        self.conflicts = Conflicts()
         self._url = url
         self._writers = self._engine(WRITERS)
         self._readers = self._engine(READERS)
         self._gate_readers = self._engine(GATE_READERS)
         self._gate = Gate(self._gate_snapshot)
+        self._lock = ServiceLock(self._connect)
         self._log_offset = 0
         self._user_ids = range(0)
         self._noted_at: dict[str, int] = {}
         self._taken = 0
         self._all_back = asyncio.Event()
+
+    async def _connect(self) -> "Driver":
+        return await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            server_settings=LOCK_SETTINGS,
+        )
 
     def _engine(self, connections: int) -> AsyncEngine:
         return create_async_engine(
@@ -120,6 +140,8 @@ class PostgresDatabase:
         Raises StoreError, one line, where the database can't be reached, or is not to be used.
         """
         try:
+            if self._alone:
+                await self._lock.take()
             failpoints.reached("start.before_migration")
             opened = await self._bring_up(migrate=migrate, create=create)
             failpoints.reached("start.after_migration")
@@ -133,7 +155,7 @@ class PostgresDatabase:
         except StoreError:
             await self.close()
             raise
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except FAILURES as error:
             await self.close()
             raise StoreError(f"database.url: {described(cause_of(error))}") from None
 
@@ -152,7 +174,9 @@ class PostgresDatabase:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Begin a transaction; see `Database.transaction`."""
-        with self._conflicts.translated():
+        if self._alone and not self._lock.is_held:
+            raise UnavailableError("another service may work on the database")
+        with self.conflicts.translated():
             async with self._connected(self._writers) as (connection, driver):
                 await driver.execute("BEGIN")
                 try:
@@ -167,7 +191,7 @@ class PostgresDatabase:
                         (xid << ID_SHIFT) + self._log_offset,
                         self._take_user_id,
                         self._may_note,
-                        self._conflicts,
+                        self.conflicts,
                     )
                     yield transaction
                     await transaction.flush()
@@ -194,7 +218,7 @@ class PostgresDatabase:
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot; see `Database.read`."""
-        with self._conflicts.translated():
+        with self.conflicts.translated():
             async with self._snapshot(self._readers) as (connection, _):
                 return await connection.run_sync(query)
 
@@ -205,7 +229,7 @@ class PostgresDatabase:
     @asynccontextmanager
     async def _gate_snapshot(self) -> AsyncIterator[Reads]:
         """Open a snapshot for the gate's statements."""
-        with self._conflicts.translated():
+        with self.conflicts.translated():
             async with self._snapshot(self._gate_readers) as (_, driver):
                 yield PostgresReads(driver)
 
@@ -254,6 +278,7 @@ class PostgresDatabase:
             await self._all_back.wait()
         for engine in (self._readers, self._gate_readers, self._writers):
             await engine.dispose()
+        await self._lock.release()
         failpoints.reached("stop.after_close")
 
 

@@ -17,6 +17,9 @@ UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK = "23505", "40001", "40P01"
 AGAIN = frozenset({UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK})
 """Another transaction was first: what was read is out of date, and the same may succeed."""
 
+FAILURES = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What the driver, SQLAlchemy or the system raise where something of the database fails."""
+
 NO_ROOM = frozenset({"53100"})
 DATA_EXCEPTION, INTEGRITY_VIOLATION = "22", "23"
 _FAULTS_OF_THE_WORK = (DATA_EXCEPTION, INTEGRITY_VIOLATION)
@@ -48,13 +51,7 @@ class Conflicts:
             yield
         except PoolTimeoutError:
             raise UnavailableError("too many queries wait for the database") from None
-        except (
-            DBAPIError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except FAILURES as error:
             cause = cause_of(error)
             state = sqlstate(cause)
             if state in AGAIN:

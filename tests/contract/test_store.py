@@ -1,4 +1,4 @@
-"""What every database promises, whichever it is; and, below, what a SQLite file promises besides."""
+"""What every database promises, whichever it is; and, below, what a SQLite file does besides."""
 
 import asyncio
 import dataclasses
@@ -717,7 +717,7 @@ class TestSQLite:
     async def test_the_migrations_leave_each_index_of_some_rows_the_rows_of_this_release(
         self, opened: Database
     ) -> None:
-        """Of the wrong users' index the gate would take somebody for as usual; Alembic looks away."""
+        """By the wrong index the gate would take somebody for as usual; Alembic looks away."""
         wanted = {
             str(index.name): str(index.dialect_options["sqlite"]["where"])
             for table in metadata.tables.values()

@@ -1,0 +1,188 @@
+"""What several services on one PostgreSQL database keep from each other: nothing is done twice."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from itertools import chain
+
+import pytest
+from sqlalchemy import func, select
+
+from service.ledger.callbacks import RecordCallback
+from service.ledger.identities import TakeDecision
+from service.ledger.leases import LeaseWork
+from service.ledger.ledger import Ledger
+from service.model.decisions import Decision, Verb
+from service.model.events import AliasesSeen, Event, IdentitySeen, NumberChanged
+from service.model.policy import Policies, Policy
+from service.model.timeline import Moment
+from service.model.users import Kind, State, User, by_key
+from service.observability.metrics import Metrics
+from service.store.postgres import PostgresDatabase
+from service.store.postgres_errors import DEADLOCK
+from service.store.schema import aliases, changes, users
+from service.store.users import audit_of, find_user, history_of
+from tests.storing import opening
+
+pytestmark = pytest.mark.postgres
+
+NOW = 1_700_000_000_000
+BEGAN = NOW - 30 * 86_400_000
+ACCOUNT = "main"
+POLICIES = {ACCOUNT: Policies((), Policy("default", "manual"))}
+AT_ONCE = {ACCOUNT: Policies((), Policy("default", "auto"))}
+
+
+class Replica:
+    """One service: its connections, and its ledger."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self.database = database
+        self.ledger = Ledger(database, POLICIES, Metrics(), max_waiting=10_000)
+
+    async def take(self, *events: Event) -> None:
+        await self.ledger.submit(RecordCallback(ACCOUNT, NOW, b"{}", events))
+
+    async def find(self, alias: str) -> User:
+        found = await self.database.read(partial(find_user, account=ACCOUNT, alias=alias))
+        assert found is not None
+        return found
+
+    async def count(self, table: object) -> int:
+        query = select(func.count()).select_from(table)  # type: ignore[arg-type]  any table
+        return await self.database.read(lambda connection: connection.execute(query).scalar() or 0)
+
+
+@pytest.fixture
+async def replicas(postgres_url: str) -> AsyncIterator[Sequence[Replica]]:
+    async with AsyncExitStack() as stack:
+        made = []
+        for _ in range(3):
+            database = PostgresDatabase(postgres_url, alone=False)
+            replica = Replica(await stack.enter_async_context(opening(database)))
+            stack.push_async_callback(replica.ledger.close)
+            made.append(replica)
+        yield made
+
+
+def seen(user: str, hash_: str, at: int) -> IdentitySeen:
+    return IdentitySeen(user, hash_, Moment(BEGAN + at))
+
+
+def conflicts(replicas: Sequence[Replica]) -> Counter[str]:
+    return Counter(
+        dict(chain.from_iterable(one.database.conflicts.counts.items() for one in replicas))
+    )
+
+
+async def test_of_two_first_callbacks_of_a_new_user_both_are_in_effect_and_there_is_one_user(
+    replicas: Sequence[Replica],
+) -> None:
+    one, other, _ = replicas
+    for number in range(100):
+        user = f"1631555{number:04}"
+        await asyncio.gather(one.take(seen(user, "A", 0)), other.take(seen(user, "B", 60_000)))
+        found = await one.find(user)
+        history = await one.database.read(partial(history_of, user_id=found.id))
+        assert (found.hash, [entry.hash for entry in history]) == ("B", ["A"])
+    assert await one.count(users) == await one.count(aliases) == 100
+
+
+async def test_the_same_callback_at_several_at_once_has_one_effect(
+    replicas: Sequence[Replica],
+) -> None:
+    user = "16315550001"
+    for number in range(100):
+        event = seen(user, f"hash {number}", number * 60_000)
+        await asyncio.gather(*(replica.take(event) for replica in replicas))
+    assert await replicas[0].count(users) == 1
+    assert await replicas[0].count(changes) == 99
+    found = await replicas[0].find(user)
+    told = await replicas[0].database.read(partial(audit_of, user_id=found.id))
+    assert Counter(entry.event for entry in told) == {"changed": 100, "superseded": 99}
+
+
+async def test_callbacks_about_the_same_users_in_any_order_wait_and_never_for_each_other(
+    replicas: Sequence[Replica],
+) -> None:
+    chance = random.Random(480)
+    names = [f"1631555{number:04}" for number in range(20)]
+    delivered: dict[str, list[str]] = {name: [] for name in names}
+
+    async def deliver(replica: Replica, number: int) -> None:
+        chosen = chance.sample(names, 6)
+        for name in chosen:
+            delivered[name].append(f"hash {number:03}")
+        await replica.take(*(seen(name, f"hash {number:03}", number * 60_000) for name in chosen))
+
+    await asyncio.gather(*(deliver(replicas[number % 3], number) for number in range(300)))
+    assert conflicts(replicas)[DEADLOCK] == 0
+    for name in names:
+        found = await replicas[0].find(name)
+        history = await replicas[0].database.read(partial(history_of, user_id=found.id))
+        assert [*(entry.hash for entry in reversed(history)), found.hash] == delivered[name]
+
+
+async def test_users_who_turn_out_to_be_linked_at_several_at_once_make_no_deadlock(
+    replicas: Sequence[Replica],
+) -> None:
+    chance = random.Random(480)
+    names = [f"1631555{number:04}" for number in range(10)]
+    ids = [f"US.{number}" for number in range(10)]
+
+    async def deliver(replica: Replica, number: int) -> None:
+        event: Event
+        if number % 2:
+            old, new = chance.sample(names, 2)
+            event = NumberChanged(old, new, Moment(BEGAN + number * 1000))
+        else:
+            event = AliasesSeen(
+                chance.choice(ids), chance.choice(names), None, Moment(BEGAN + number * 1000)
+            )
+        await replica.take(event)
+
+    await asyncio.gather(*(deliver(replicas[number % 3], number) for number in range(150)))
+    assert conflicts(replicas)[DEADLOCK] == 0
+    assert await replicas[0].count(aliases) == 20
+
+
+async def test_a_piece_of_work_is_leased_once(replicas: Sequence[Replica]) -> None:
+    one = replicas[0]
+    one.ledger.policies = AT_ONCE
+    names = [f"1631555{number:04}" for number in range(60)]
+    for name in names:
+        await one.take(seen(name, "A", 0))
+        await one.take(seen(name, "B", 60_000))
+
+    async def lease(replica: Replica, number: int) -> list[int]:
+        holders = [f"{number} {n}" for n in range(10)]
+        leased = await replica.ledger.submit(LeaseWork(ACCOUNT, Kind.ACKNOWLEDGE, holders))
+        return [lease.user_id for lease in leased]
+
+    leased: list[int] = []
+    async with asyncio.timeout(30):
+        while len(leased) < 60:
+            some = await asyncio.gather(*(lease(replicas[n % 3], n) for n in range(9)))
+            leased += chain.from_iterable(some)
+    assert len(set(leased)) == len(leased) == 60
+
+
+async def test_of_two_decisions_about_one_identity_one_is_taken(
+    replicas: Sequence[Replica],
+) -> None:
+    user = "16315550001"
+    await replicas[0].take(seen(user, "A", 0))
+    hold = Decision(Verb.HOLD, "A", by_key("one"))
+    let = Decision(Verb.ACKNOWLEDGE, "A", by_key("other"))
+    await asyncio.gather(
+        replicas[0].ledger.submit(TakeDecision(ACCOUNT, user, hold)),
+        replicas[1].ledger.submit(TakeDecision(ACCOUNT, user, let)),
+    )
+    found = await replicas[2].find(user)
+    assert found.identity.state in (State.ACKNOWLEDGING, State.HELD)
+    told = await replicas[2].database.read(partial(audit_of, user_id=found.id))
+    assert found.identity.version >= 1
+    assert len(told) >= 3
