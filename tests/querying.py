@@ -1,77 +1,43 @@
-"""Queries over a plain connection to either database, and how many rows they looked at."""
+"""Either database for tests of queries, and how many rows a query looks at there."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Connection, event
 
+from service.store.database import Clock, Database, wall_clock
+from service.store.postgres import PostgresDatabase
 from service.store.sqlite import SQLiteDatabase
-from tests.postgres import engine_of
 from tests.storing import opening
 
 T = TypeVar("T")
 
-BOTH = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
-"""The databases that a test of queries runs on, by the parameter of a fixture."""
-
-
-class Queries(Protocol):
-    """What runs queries, in transactions of their own; see `service.store.database.Database`."""
-
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run queries on a snapshot."""
-
-    async def write(self, query: Callable[[Connection], T]) -> T:
-        """Run queries in a transaction, and commit it."""
-
-
-class PostgresQueries:
-    """Runs queries on PostgreSQL."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
-
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run queries on a snapshot."""
-        async with self.begun("REPEATABLE READ") as run:
-            return await run(query)
-
-    async def write(self, query: Callable[[Connection], T]) -> T:
-        """Run queries in a transaction, and commit it."""
-        async with self.begun("READ COMMITTED") as run:
-            return await run(query)
-
-    @asynccontextmanager
-    async def begun(self, isolation: Any = "READ COMMITTED") -> AsyncIterator[Callable[..., Any]]:
-        """Begin a transaction, and give what runs queries in it; it is committed at the end."""
-        async with self.engine.connect() as connection:
-            await connection.execution_options(isolation_level=isolation)
-            async with connection.begin():
-                # As the service has it: a fresh database has no statistics.
-                await connection.execute(text("SET LOCAL enable_seqscan = off"))
-                yield connection.run_sync
+BOTH = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
+"""The databases that a test runs on, by the parameter of a fixture."""
 
 
 @asynccontextmanager
-async def queries_of(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Queries]:
-    """Open the database that a fixture's parameter names, with all tables and no rows."""
+async def database_of(
+    request: pytest.FixtureRequest, folder: Path, clock: Clock = wall_clock
+) -> AsyncIterator[Database]:
+    """Open the database that a fixture's parameter names, without a row."""
     if request.param == "sqlite":
-        async with opening(SQLiteDatabase(folder / "ackgate.db")) as database:
-            yield database
+        async with opening(SQLiteDatabase(folder / "ackgate.db", clock=clock)) as file:
+            yield file
     else:
-        async with engine_of(request.getfixturevalue("postgres_url")) as engine:
-            yield PostgresQueries(engine)
+        url = request.getfixturevalue("postgres_url")
+        async with opening(PostgresDatabase(url, clock=clock)) as server:
+            yield server
 
 
 STEPS_A_ROW = 100
 """More than SQLite takes for a row that it looks for by an index, reads and sorts."""
 
 
-async def looked_at(database: Queries, query: Callable[[Connection], T]) -> tuple[T, float, int]:
+async def looked_at(database: Database, query: Callable[[Connection], T]) -> tuple[T, float, int]:
     """Run a query; give its answer, about how many rows it looked at, and its statements."""
     return await database.read(lambda connection: _counted(connection, query))
 

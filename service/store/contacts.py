@@ -1,6 +1,6 @@
 """Queries of contacts and of their checks: what is known, what is open, what was spent."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -236,13 +236,14 @@ def expiring(
             and_(other.c.checked_at == contacts.c.checked_at, other.c.id > contacts.c.id),
         ),
     )
-    wrote = exists().where(
-        aliases.c.account == account,
-        aliases.c.alias == contacts.c.wa_id,
-        users.c.id == aliases.c.user_id,
-        users.c.wrote_at >= active_since,
+    # No EXISTS: PostgreSQL would look for all users of the account first.
+    wrote_at = (
+        select(users.c.wrote_at)
+        .join(aliases, aliases.c.user_id == users.c.id)
+        .where(aliases.c.account == account, aliases.c.alias == contacts.c.wa_id)
+        .scalar_subquery()
     )
-    active = or_(contacts.c.written_at >= active_since, wrote)
+    active = or_(contacts.c.written_at >= active_since, wrote_at >= active_since)
     wanted = and_(contacts.c.due_at.is_(None), contacts.c.asked_at.is_(None), active, ~newer)
     if opted_in:
         wanted = and_(wanted, contacts.c.opt_in_at.is_not(None))
@@ -292,18 +293,25 @@ def form(connection: Connection, account: str, forms: Iterable[tuple[str, str]])
         connection.execute(statement, rows)
 
 
-def note_written(connection: Connection, account: str, wa_ids: Collection[str], now: int) -> None:
-    """Note that the business wrote to these, where that was not noted within some hours."""
-    if not wa_ids:
-        return
+def note_written(connection: Connection, account: str, wa_ids: Sequence[str], now: int) -> None:
+    """Note that the business wrote to these, where that was not noted within some hours.
+
+    A contact that another transaction works on just now is passed over: nothing that comes after
+    the loading of a batch may wait for another one. The next message has it noted.
+    """
     noted = contacts.c.written_at
-    statement = (
-        update(contacts)
-        .where(contacts.c.account == account, contacts.c.wa_id == bindparam("of_wa_id"))
-        .where(or_(noted.is_(None), noted < now - WRITTEN_STEP_MS))
-        .values(written_at=now)
-    )
-    connection.execute(statement, [{"of_wa_id": wa_id} for wa_id in wa_ids])
+    stale = or_(noted.is_(None), noted < now - WRITTEN_STEP_MS)
+    for start in range(0, len(wa_ids), CHUNK):
+        query = (
+            select(contacts.c.id)
+            .where(contacts.c.account == account, stale)
+            .where(contacts.c.wa_id.in_(wa_ids[start : start + CHUNK]))
+            .with_for_update(key_share=True, skip_locked=True)
+        )
+        ids = connection.execute(query).scalars().all()
+        if ids:
+            chosen = contacts.c.id.in_(ids)
+            connection.execute(update(contacts).where(chosen).values(written_at=now))
 
 
 def usage(connection: Connection, account: str, first_day: int) -> Usage:

@@ -140,6 +140,6 @@ def dated_before(connection: Connection) -> int | None:
 _OLDEST_WRITER = text(
     # The time of the statement is from before it looks: who begins to write later dates rows later.
     "SELECT floor(extract(epoch FROM least(statement_timestamp(), min(xact_start))) * 1000)::bigint"
-    " FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
+    " FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()"
 )
 """Transactions date what they write by when they began to, so never before they began."""

@@ -13,7 +13,6 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
-    literal,
     not_,
     select,
     true,
@@ -25,12 +24,15 @@ from service.model.policy import Policies, Policy
 from service.model.telling import tell_state
 from service.model.users import AuditEntry, Context, Kind, State
 from service.store.events import append_events, begin_epoch
-from service.store.logs import append, next_ids
+from service.store.logs import append
 from service.store.mapping import USER_COLUMNS, user_of
 from service.store.schema import accounts, audit, installation, outbox, unverified, users
 from service.store.upgrades import CREATED_KEY
 
 CHUNK = 500
+UNSCHEDULED = 4_000
+"""Users that are made pending at once."""
+
 RESTORED = "restored from a backup; what came in since is unknown"
 NOBODY_TO_ASK = "the Cloud API can't be asked, and refuses messages with an outdated hash"
 VERIFIED = "the client was asked about every user since the restore"
@@ -52,10 +54,8 @@ def mark(connection: Connection, now: int) -> None:
     connection.execute(delete(installation).where(installation.c.key == CREATED_KEY))
     everybody = select(users.c.account, users.c.id).order_by(users.c.account, users.c.id)
     connection.execute(insert(unverified).from_select(["account", "user_id"], everybody))
-    has_events = inspect(connection).has_table("events")  # a backup may be older
-    were_scheduled = _scheduled(connection) if has_events else []
-    _unschedule(connection, now)
-    _tell_pending(connection, were_scheduled, now)
+    while unschedule(connection, now):
+        pass
     puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
     connection.execute(update(outbox).where(puts).values(begun=true()))
     for name in connection.execute(known.order_by(accounts.c.name)).scalars().all():
@@ -74,9 +74,31 @@ def forgo_asking(connection: Connection, account: str, now: int) -> None:
         _record(connection, account, AuditEntry(now, "verified", reason=NOBODY_TO_ASK))
 
 
-def _scheduled(connection: Connection) -> list[int]:
-    query = select(users.c.id).where(users.c.state == State.SCHEDULED.value).order_by(users.c.id)
-    return list(connection.execute(query).scalars())
+def unschedule(connection: Connection, now: int) -> int:
+    """Make some users whom policy had scheduled pending, as of a restore; return how many.
+
+    `mark` does so with all. On PostgreSQL one transaction has places in a log for some thousands;
+    so there each call is in one of its own, until none is left, before `mark` is in its own.
+    """
+    query = select(users.c.id, users.c.account, users.c.hash)
+    query = query.where(users.c.state == State.SCHEDULED.value).order_by(users.c.id)
+    found = connection.execute(query.limit(UNSCHEDULED)).all()
+    ids = [row.id for row in found]
+    for start in range(0, len(ids), CHUNK):
+        _make_pending(connection, ids[start : start + CHUNK], now)
+    entry = {"at": now, "event": "pending", "reason": RESTORED}
+    entries = [{"account": row.account, "user_id": row.id, "hash": row.hash} for row in found]
+    append(connection, audit, [entry | of for of in entries])
+    if inspect(connection).has_table("events"):  # a backup may be older
+        _tell_pending(connection, ids, now)
+    return len(found)
+
+
+def _make_pending(connection: Connection, user_ids: Sequence[int], now: int) -> None:
+    puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
+    connection.execute(delete(outbox).where(outbox.c.user_id.in_(user_ids), puts))
+    pending = {"state": State.PENDING.value, "due_at": None, "has_work": False, "updated_at": now}
+    connection.execute(update(users).where(users.c.id.in_(user_ids)).values(pending))
 
 
 def _tell_pending(connection: Connection, user_ids: Sequence[int], now: int) -> None:
@@ -89,28 +111,6 @@ def _tell_pending(connection: Connection, user_ids: Sequence[int], now: int) -> 
         for row in connection.execute(select(*columns).where(chosen).order_by(users.c.id)):
             tell_state(user_of(row), context)
     append_events(connection, told)
-
-
-def _unschedule(connection: Connection, now: int) -> None:
-    scheduled = users.c.state == State.SCHEDULED.value
-    count = connection.execute(select(func.count()).where(scheduled)).scalar_one()
-    first = next_ids(connection, audit.c.id, count).start
-    entries = select(
-        first - 1 + func.row_number().over(order_by=users.c.id),
-        users.c.account,
-        users.c.id,
-        literal(now),
-        literal("pending"),
-        users.c.hash,
-        literal(RESTORED),
-    ).where(scheduled)
-    columns = ["id", "account", "user_id", "at", "event", "hash", "reason"]
-    connection.execute(insert(audit).from_select(columns, entries))
-    theirs = outbox.c.user_id.in_(select(users.c.id).where(scheduled))
-    puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
-    connection.execute(delete(outbox).where(theirs, puts))
-    pending = {"state": State.PENDING.value, "due_at": None, "has_work": False, "updated_at": now}
-    connection.execute(update(users).where(scheduled).values(pending))
 
 
 def _record(connection: Connection, account: str, entry: AuditEntry) -> None:

@@ -27,12 +27,13 @@ from service.model.timeline import Moment, Precision
 from service.model.users import State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.accounts import account_rows
-from service.store.database import JournalRow, RecipientQuery
+from service.store.database import Database, JournalRow, RecipientQuery
 from service.store.journal import unknown_numbers
 from service.store.retention import forget_recipients, has_old_recipients
 from service.store.schema import aliases, contacts, message_recipients, users
 from service.store.sqlite import SQLiteDatabase
 from service.store.users import audit_of, find_block, find_user, history_of
+from tests.querying import BOTH, database_of
 
 NOW = 1_700_000_000_000
 WA_ID, ID, OTHER_ID, PARENT = "16505551234", "US.1349", "US.2", "US.ENT.3"
@@ -41,22 +42,14 @@ POLICIES = {
 }
 
 
-def sqlite_in(folder: Path) -> SQLiteDatabase:
-    return SQLiteDatabase(folder / "ackgate.db", clock=lambda: NOW)
-
-
-@pytest.fixture(params=[sqlite_in])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
-    opened: SQLiteDatabase = request.param(tmp_path)
-    await opened.open()
-    try:
+@pytest.fixture(params=BOTH)
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    async with database_of(request, tmp_path, clock=lambda: NOW) as opened:
         yield opened
-    finally:
-        await opened.close()
 
 
 @pytest.fixture
-async def ledger(database: SQLiteDatabase) -> AsyncIterator[Ledger]:
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
     made = Ledger(database, POLICIES, Metrics(), max_waiting=100)
     yield made
     await made.close()
@@ -71,7 +64,7 @@ def row(account: str) -> JournalRow:
 
 
 async def test_a_callback_of_several_accounts_is_a_sign_of_life_of_each(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     several = row("@meta")
     await ledger.submit(RecordCallback("shop", NOW, b"{}", (), several))
@@ -84,7 +77,7 @@ async def test_a_callback_of_several_accounts_is_a_sign_of_life_of_each(
 
 
 async def test_a_callback_of_no_account_is_a_sign_of_life_of_none(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await ledger.submit(RecordCallback("@meta", NOW, b"{}", (), row("@meta")))
     assert await database.read(account_rows) == {}
@@ -94,7 +87,7 @@ async def take(ledger: Ledger, *events: Event) -> None:
     await ledger.submit(RecordCallback("shop", NOW, b"{}", events))
 
 
-async def find(database: SQLiteDatabase, alias: str) -> User | None:
+async def find(database: Database, alias: str) -> User | None:
     return await database.read(partial(find_user, account="shop", alias=alias))
 
 
@@ -103,13 +96,13 @@ async def decide(ledger: Ledger, alias: str, hash_: str | None) -> None:
     await ledger.submit(TakeDecision("shop", alias, decision))
 
 
-async def count(database: SQLiteDatabase, table: object) -> int:
+async def count(database: Database, table: object) -> int:
     query = select(func.count()).select_from(table)  # type: ignore[arg-type]  any table
     return await database.read(lambda connection: connection.execute(query).scalar() or 0)
 
 
 async def test_a_user_is_found_by_each_name_and_knows_them(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, AliasesSeen(ID, WA_ID, PARENT, at(1)), IdentitySeen(ID, "A", at(1)))
     for alias in (ID, WA_ID, PARENT):
@@ -120,7 +113,7 @@ async def test_a_user_is_found_by_each_name_and_knows_them(
     assert await count(database, aliases) == 3
 
 
-async def test_a_user_may_have_a_user_id_alone(ledger: Ledger, database: SQLiteDatabase) -> None:
+async def test_a_user_may_have_a_user_id_alone(ledger: Ledger, database: Database) -> None:
     await take(ledger, IdentitySeen(ID, "A", at(1)), UserWrote(ID, at(1)))
     await take(ledger, IdentitySeen(ID, "B", at(5)))
     known = await find(database, ID)
@@ -131,7 +124,7 @@ async def test_a_user_may_have_a_user_id_alone(ledger: Ledger, database: SQLiteD
 
 
 async def test_a_wa_id_that_gets_a_user_id_stays_the_same_user(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
     await take(ledger, AliasesSeen(ID, WA_ID, None, at(2)), IdentitySeen(ID, "B", at(2)))
@@ -147,7 +140,7 @@ def in_status(user_id: str, wa_id: str, second: int) -> AliasesSeen:
 
 
 async def test_a_status_links_the_names_of_who_was_known_by_one(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
     await take(ledger, in_status(ID, WA_ID, 2))
@@ -156,15 +149,13 @@ async def test_a_status_links_the_names_of_who_was_known_by_one(
     assert (known.user_id, known.wa_id, known.hash) == (ID, WA_ID, "A")
 
 
-async def test_a_status_of_a_stranger_keeps_nobody(
-    ledger: Ledger, database: SQLiteDatabase
-) -> None:
+async def test_a_status_of_a_stranger_keeps_nobody(ledger: Ledger, database: Database) -> None:
     await take(ledger, in_status(ID, WA_ID, 2))
     assert await count(database, users) == await count(database, aliases) == 0
 
 
 async def test_a_status_that_says_nothing_new_leaves_its_user_alone(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     before = await find(database, ID)
@@ -174,7 +165,7 @@ async def test_a_status_that_says_nothing_new_leaves_its_user_alone(
 
 
 async def test_names_in_statuses_are_heeded_in_the_batch_that_tells_more_of_their_users(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     """The number goes from one to another, and back by the word of a status alone."""
     await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
@@ -190,7 +181,7 @@ async def test_names_in_statuses_are_heeded_in_the_batch_that_tells_more_of_thei
 
 
 async def test_one_status_that_says_something_has_the_others_of_its_batch_heeded(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     await take(ledger, in_status(ID, "16505550000", 5), in_status(ID, WA_ID, 9))
@@ -201,7 +192,7 @@ async def test_one_status_that_says_something_has_the_others_of_its_batch_heeded
 
 
 async def test_a_number_that_changes_hands_leads_to_who_has_it_now(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, AliasesSeen(ID, WA_ID, None, at(1)), IdentitySeen(ID, "A", at(1)))
     await take(
@@ -216,7 +207,7 @@ async def test_a_number_that_changes_hands_leads_to_who_has_it_now(
 
 
 async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
     await take(ledger, IdentitySeen(WA_ID, "B", at(2)))
@@ -239,7 +230,7 @@ async def test_two_who_turn_out_to_be_one_keep_history_audit_trail_and_block(
 
 
 async def test_both_may_be_new_in_the_callback_that_tells_that_they_are_one(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(
         ledger,
@@ -254,7 +245,7 @@ async def test_both_may_be_new_in_the_callback_that_tells_that_they_are_one(
 
 
 async def test_an_identity_whose_hash_is_not_known_is_kept_until_it_is_told(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
     await take(ledger, HashRefused(WA_ID, at(2_000), "wamid.1"))
@@ -274,7 +265,7 @@ async def test_an_identity_whose_hash_is_not_known_is_kept_until_it_is_told(
 
 
 async def test_a_hash_that_becomes_known_takes_the_place_of_the_unknown_one(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, IdentitySeen(WA_ID, "A", at(1)))
     await take(ledger, HashRefused(WA_ID, at(2_000), None))
@@ -287,7 +278,7 @@ async def test_a_hash_that_becomes_known_takes_the_place_of_the_unknown_one(
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_a_refused_message_is_known_by_its_id_alone(
-    ledger: Ledger, database: SQLiteDatabase, *, together: bool
+    ledger: Ledger, database: Database, *, together: bool
 ) -> None:
     await take(ledger, IdentitySeen(ID, "A", at(1)))
     sent = MessageSent(ID, "wamid.1", at(1_999))
@@ -303,7 +294,7 @@ async def test_a_refused_message_is_known_by_its_id_alone(
 
 
 async def test_a_refused_message_is_known_by_its_id_where_its_name_leads_to_nobody(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, IdentitySeen(ID, "A", at(1)), MessageSent(ID, "wamid.1", at(1_999)))
     await take(ledger, HashRefused("16509999999", at(2_000), "wamid.1"))
@@ -313,13 +304,13 @@ async def test_a_refused_message_is_known_by_its_id_where_its_name_leads_to_nobo
 
 
 async def test_a_refused_message_that_nobody_knows_keeps_nobody(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, HashRefused(None, at(1), "wamid.1"), HashRefused(ID, at(1), None))
     assert await count(database, users) == 0
 
 
-async def test_a_link_leads_to_the_new_user_id(ledger: Ledger, database: SQLiteDatabase) -> None:
+async def test_a_link_leads_to_the_new_user_id(ledger: Ledger, database: Database) -> None:
     await take(ledger, IdentitySeen(ID, "A", at(1)))
     await take(ledger, NumberChanged(ID, OTHER_ID, at(5)))
     old, new = await find(database, ID), await find(database, OTHER_ID)
@@ -330,7 +321,7 @@ async def test_a_link_leads_to_the_new_user_id(ledger: Ledger, database: SQLiteD
 
 
 async def test_notes_of_whom_messages_were_for_are_forgotten_when_old(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, *(MessageSent(ID, f"wamid.{n}", at(1)) for n in range(5)))
     assert not await database.read(partial(has_old_recipients, before=NOW))
@@ -341,7 +332,7 @@ async def test_notes_of_whom_messages_were_for_are_forgotten_when_old(
 
 
 async def test_a_check_that_is_open_when_its_account_moves_is_given_up(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     def row(account: str, input_: str, status: str, due_at: int | None) -> dict[str, object]:
         return {
@@ -375,7 +366,7 @@ async def test_a_check_that_is_open_when_its_account_moves_is_given_up(
 
 
 async def test_a_hash_of_a_stranger_that_can_not_be_read_keeps_nobody(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, HashUnreadable(WA_ID, None, "wamid.1"))
     assert await find(database, WA_ID) is None
@@ -383,7 +374,7 @@ async def test_a_hash_of_a_stranger_that_can_not_be_read_keeps_nobody(
 
 
 async def test_an_unknown_number_is_dismissed_up_to_the_newest_callback(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     async def come(*reasons: str) -> None:
         for reason in reasons:
@@ -424,7 +415,7 @@ STORY: list[list[Event]] = [
 
 @pytest.mark.parametrize("order", list(permutations(range(len(STORY))))[::7])
 async def test_what_is_kept_between_callbacks_makes_no_difference_to_who_is_who(
-    ledger: Ledger, database: SQLiteDatabase, tmp_path: Path, order: tuple[int, ...]
+    ledger: Ledger, database: Database, tmp_path: Path, order: tuple[int, ...]
 ) -> None:
     """Told in one callback everything is in memory, told in several it is read again each time."""
 
@@ -441,7 +432,7 @@ async def test_what_is_kept_between_callbacks_makes_no_difference_to_who_is_who(
         await other.close()
 
 
-async def everybody(database: SQLiteDatabase) -> list[object]:
+async def everybody(database: Database) -> list[object]:
     """Give whom each name leads to, and what the gate goes by of that user."""
     names = (ID, OTHER_ID, "US.3", WA_ID, "16505550000")
     found = [await find(database, alias) for alias in names]
@@ -463,7 +454,7 @@ async def everybody(database: SQLiteDatabase) -> list[object]:
 
 
 async def test_who_turns_out_to_be_somebody_who_turns_out_to_be_a_third_is_the_third(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     for number in range(1, 5):
         await take(ledger, IdentitySeen(f"US.{number}", "A", at(number)))
@@ -481,7 +472,7 @@ async def test_who_turns_out_to_be_somebody_who_turns_out_to_be_a_third_is_the_t
 
 
 async def test_it_is_kept_since_when_it_is_known_who_has_a_number(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await take(ledger, NumberChanged(WA_ID, "16505550000", at(1)))
     await take(ledger, IdentitySeen(WA_ID, "B", at(9)))

@@ -39,11 +39,13 @@ from service.store.contacts import (
     open_checks,
     usage,
 )
-from service.store.database import Transaction
+from service.store.database import Database, Transaction
+from service.store.postgres import PostgresDatabase
 from service.store.schema import contacts
 from service.store.sqlite import SQLiteDatabase
 from service.store.sqlite_files import connect, prepare_file
-from tests.storing import within
+from tests.querying import BOTH, database_of, looked_at
+from tests.storing import opening, within
 
 NOW = 1_600_000_000_000
 SOON = NOW - FRESH_MS + 1000
@@ -51,15 +53,13 @@ SOON = NOW - FRESH_MS + 1000
 Do = Callable[[Callable[[Connection], Any]], Any]
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SQLiteDatabase]:
-    opened = SQLiteDatabase(tmp_path / "ackgate.db")
-    await opened.open()
-    yield opened
-    await opened.close()
+@pytest.fixture(params=BOTH)
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    async with database_of(request, tmp_path) as opened:
+        yield opened
 
 
-async def do(database: SQLiteDatabase, work: Callable[[Connection], Any]) -> Any:
+async def do(database: Database, work: Callable[[Connection], Any]) -> Any:
     return await database.write(work)
 
 
@@ -69,12 +69,12 @@ def contact(number: int, status: str = "valid", checked_at: int = NOW, **more: A
     return Contact("main", f"+{wa_id}", status, wa_id, checked_at, **fields)
 
 
-async def save(database: SQLiteDatabase, *saved: Contact) -> None:
+async def save(database: Database, *saved: Contact) -> None:
     await within(database, lambda transaction: transaction.save_contacts(saved))
 
 
 async def test_a_contact_comes_back_with_its_open_check_and_its_opt_in(
-    database: SQLiteDatabase,
+    database: Database,
 ) -> None:
     one = contact(1, check=Check(NOW, NOW + 5, 2, forced=True), opt_in=OptIn(NOW - 9, "shop"))
     other = contact(2, "processing", canonical=None)
@@ -86,7 +86,7 @@ async def test_a_contact_comes_back_with_its_open_check_and_its_opt_in(
     assert found == {one.input: one, other.input: other}
 
 
-async def test_what_is_due_is_found_the_longest_due_first(database: SQLiteDatabase) -> None:
+async def test_what_is_due_is_found_the_longest_due_first(database: Database) -> None:
     at = [contact(n, check=Check(NOW, NOW + n)) for n in (3, 1, 2)]
     await save(database, contact(9), *at)
     assert await do(database, lambda c: due_inputs(c, "main", NOW + 2, 10)) == [
@@ -103,7 +103,7 @@ async def test_what_is_due_is_found_the_longest_due_first(database: SQLiteDataba
     }
 
 
-async def test_a_number_is_known_in_any_spelling_by_its_form(database: SQLiteDatabase) -> None:
+async def test_a_number_is_known_in_any_spelling_by_its_form(database: Database) -> None:
     opt_in = OptIn(NOW, "shop")
     await save(
         database,
@@ -127,7 +127,7 @@ async def add_writer(transaction: Transaction, wa_id: str, wrote_at: int) -> Non
     await transaction.save_users([user])
 
 
-async def expire(database: SQLiteDatabase, limit: int = 10, **more: Any) -> Expiring:
+async def expire(database: Database, limit: int = 10, **more: Any) -> Expiring:
     wanted: dict[str, Any] = {"opted_in": False, "limit": limit} | more
     after, since = wanted.pop("after", Place(SOON - DAY_MS)), NOW - 7 * DAY_MS
     found = await do(database, lambda c: expiring(c, "main", after, SOON + 1, since, **wanted))
@@ -136,7 +136,7 @@ async def expire(database: SQLiteDatabase, limit: int = 10, **more: Any) -> Expi
 
 
 async def test_of_what_expires_only_the_newest_valid_result_of_a_number_in_use_is_wanted(
-    database: SQLiteDatabase,
+    database: Database,
 ) -> None:
     wrote, quiet, fresh, invalid, open_, told, old = (contact(n, checked_at=SOON) for n in range(7))
     await save(
@@ -157,7 +157,7 @@ async def test_of_what_expires_only_the_newest_valid_result_of_a_number_in_use_i
     assert (await expire(database, opted_in=True)).inputs == []
 
 
-async def test_a_walk_sees_each_contact_once(database: SQLiteDatabase) -> None:
+async def test_a_walk_sees_each_contact_once(database: Database) -> None:
     await save(database, *(contact(n, checked_at=SOON - n // 2) for n in range(7)))
     await do(database, lambda c: note_written(c, "main", [f"1631555{n:04}" for n in range(7)], NOW))
     seen: list[str] = []
@@ -169,7 +169,7 @@ async def test_a_walk_sees_each_contact_once(database: SQLiteDatabase) -> None:
 
 
 async def test_that_the_business_wrote_is_noted_once_in_some_hours(
-    database: SQLiteDatabase,
+    database: Database,
 ) -> None:
     await save(database, contact(1))
 
@@ -186,7 +186,7 @@ async def test_that_the_business_wrote_is_noted_once_in_some_hours(
     assert await noted(NOW + 5) == NOW + WRITTEN_STEP_MS + 1
 
 
-async def test_usage_is_summed_up_over_the_days_of_the_window(database: SQLiteDatabase) -> None:
+async def test_usage_is_summed_up_over_the_days_of_the_window(database: Database) -> None:
     for day, added in (
         (7, Usage(100)),
         (8, Usage(1, 1)),
@@ -199,7 +199,7 @@ async def test_usage_is_summed_up_over_the_days_of_the_window(database: SQLiteDa
     assert await do(database, lambda c: usage(c, "nobody", 8)) == Usage()
 
 
-async def test_a_request_is_known_by_its_key_until_it_is_too_old(database: SQLiteDatabase) -> None:
+async def test_a_request_is_known_by_its_key_until_it_is_too_old(database: Database) -> None:
     async def found(caller: str = "crm", since: int = NOW) -> Any:
         return await do(database, lambda c: find_request(c, "main", caller, "k", since))
 
@@ -219,7 +219,7 @@ async def test_a_request_is_known_by_its_key_until_it_is_too_old(database: SQLit
 
 
 async def test_inputs_without_a_form_are_found_until_they_have_one(
-    database: SQLiteDatabase,
+    database: Database,
 ) -> None:
     await save(database, contact(1), contact(2, canonical=None), contact(3, canonical=None))
     inputs = await do(database, lambda c: not_formed(c, "main", 10))
@@ -245,7 +245,7 @@ async def test_inputs_without_a_form_are_found_until_they_have_one(
     ],
 )
 async def test_no_query_looks_at_every_contact(
-    database: SQLiteDatabase, index: str, work: Callable[[Connection], Any]
+    tmp_path: Path, index: str, work: Callable[[Connection], Any]
 ) -> None:
     def explain(connection: Connection) -> str:
         plans: list[str] = []
@@ -262,9 +262,42 @@ async def test_no_query_looks_at_every_contact(
         event.remove(connection, "before_cursor_execute", listen)
         return "\n".join(plans)
 
-    plan = await do(database, explain)
+    async with opening(SQLiteDatabase(tmp_path / "ackgate.db")) as database:
+        plan = await do(database, explain)
     assert index in plan
     assert "SCAN contacts\n" not in f"{plan}\n"
+
+
+MANY = 5_000
+
+
+@pytest.mark.postgres
+async def test_no_query_looks_at_every_contact_on_postgresql(postgres_url: str) -> None:
+    async with opening(PostgresDatabase(postgres_url)) as database:
+        await save(database, *(contact(n, checked_at=n + 2) for n in range(MANY)))
+        for query in (
+            lambda c: due_inputs(c, "main", NOW, 10),
+            lambda c: next_due_check(c, "main"),
+            open_checks,
+            lambda c: not_formed(c, "main", 10),
+            lambda c: known_numbers(c, "main", ["16315550001"], NOW),
+            lambda c: expiring(c, "main", Place(1), MANY, 3, opted_in=False, limit=9),
+        ):
+            _, looked, _ = await looked_at(database, query)
+            assert looked < 50
+
+
+@pytest.mark.postgres
+async def test_a_contact_that_another_works_on_is_not_waited_for(postgres_url: str) -> None:
+    async with opening(PostgresDatabase(postgres_url)) as database:
+        await save(database, contact(1), contact(2))
+        async with database.transaction() as transaction:
+            await transaction.load_contacts([("main", contact(1).input)])
+            both = [contact(n).wa_id or "" for n in (1, 2)]
+            await do(database, lambda c: note_written(c, "main", both, NOW))
+        noted = contacts.select().order_by(contacts.c.input)
+        rows = await do(database, lambda c: c.execute(noted).all())
+        assert [row.written_at for row in rows] == [None, NOW]
 
 
 async def test_contacts_of_the_release_before_are_brought_along(tmp_path: Path) -> None:

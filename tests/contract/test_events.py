@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from service.model.timeline import Moment
 from service.model.users import by_key
 from service.observability.metrics import Metrics
 from service.store import upgrades
-from service.store.database import ChangeSet, Transaction
+from service.store.database import ChangeSet, Database, Transaction
 from service.store.events import (
     EventRow,
     delete_events,
@@ -31,23 +31,23 @@ from service.store.events import (
 from service.store.retention import Limits
 from service.store.sqlite import SQLiteDatabase
 from service.store.users import find_user
+from tests.querying import BOTH, database_of
 from tests.storing import opening, within
 
 NOW = 1_600_000_000_000
 WA_ID = "16315550001"
-DATABASES: dict[str, Callable[[Path], SQLiteDatabase]] = {
-    "sqlite": lambda folder: SQLiteDatabase(folder / "ackgate.db"),
-}
+Make = Callable[[], AbstractAsyncContextManager[Database]]
 
 
-@pytest.fixture(params=DATABASES)
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], SQLiteDatabase]:
-    return lambda: DATABASES[request.param](tmp_path)
+@pytest.fixture(params=BOTH)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Give a way to open the same database, again and again."""
+    return partial(database_of, request, tmp_path)
 
 
 @pytest.fixture
-async def database(make: Callable[[], SQLiteDatabase]) -> AsyncIterator[SQLiteDatabase]:
-    async with opening(make()) as opened:
+async def database(make: Make) -> AsyncIterator[Database]:
+    async with make() as opened:
         yield opened
 
 
@@ -55,16 +55,16 @@ def event(at: int = NOW, account: str = "main") -> LoggedEvent:
     return LoggedEvent(at, account, EventType.PENDING, (WA_ID,), {"hash": "A"})
 
 
-async def append(database: SQLiteDatabase, *told: LoggedEvent) -> None:
+async def append(database: Database, *told: LoggedEvent) -> None:
     await within(database, lambda transaction: transaction.add_events(told))
 
 
-async def kept(database: SQLiteDatabase, after: int = 0, limit: int = 100) -> list[EventRow]:
+async def kept(database: Database, after: int = 0, limit: int = 100) -> list[EventRow]:
     return await database.read(partial(read_events, after=after, limit=limit))
 
 
 async def test_events_are_read_as_they_were_appended_after_any_position(
-    database: SQLiteDatabase,
+    database: Database,
 ) -> None:
     await append(database, event(), event(NOW + 1, "shop"))
     await append(database, event(NOW + 2))
@@ -77,9 +77,9 @@ async def test_events_are_read_as_they_were_appended_after_any_position(
 
 
 async def test_ids_grow_over_transactions_that_fail_and_over_a_restart(
-    make: Callable[[], SQLiteDatabase],
+    make: Make,
 ) -> None:
-    async with opening(make()) as database:
+    async with make() as database:
         await append(database, event())
 
         async def fail(transaction: Transaction) -> None:
@@ -90,7 +90,7 @@ async def test_ids_grow_over_transactions_that_fail_and_over_a_restart(
             await within(database, fail)
         await append(database, event())
         before = await kept(database)
-    async with opening(make()) as database:
+    async with make() as database:
         await append(database, event())
         [*same, last] = await kept(database)
         assert same == before
@@ -98,11 +98,11 @@ async def test_ids_grow_over_transactions_that_fail_and_over_a_restart(
 
 
 async def test_the_epoch_stays_over_a_restart_and_is_another_one_in_another_database(
-    make: Callable[[], SQLiteDatabase], tmp_path: Path
+    make: Make, tmp_path: Path
 ) -> None:
-    async with opening(make()) as database:
+    async with make() as database:
         first = await database.read(span_of)
-    async with opening(make()) as database:
+    async with make() as database:
         assert await database.read(span_of) == first
     async with opening(SQLiteDatabase(tmp_path / "another.db")) as other:
         assert (await other.read(span_of)).epoch != first.epoch
@@ -114,7 +114,7 @@ async def test_the_epoch_stays_over_a_restart_and_is_another_one_in_another_data
 
 
 @pytest.fixture
-async def ledger(database: SQLiteDatabase) -> AsyncIterator[Ledger]:
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
     policies = {"main": Policies((), Policy("default"))}
     made = Ledger(database, policies, Metrics(), max_waiting=100)
     yield made
@@ -126,7 +126,7 @@ async def take(ledger: Ledger, *read: Event) -> None:
 
 
 async def test_a_batch_tells_what_its_commands_set_in_their_order(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     heard: list[ChangeSet] = []
     ledger.listeners.append(heard.append)
@@ -146,7 +146,7 @@ async def test_a_batch_tells_what_its_commands_set_in_their_order(
 
 
 async def test_a_block_of_one_of_two_is_told_of_the_person_that_they_turn_out_to_be(
-    ledger: Ledger, database: SQLiteDatabase
+    ledger: Ledger, database: Database
 ) -> None:
     await ledger.submit(BlockUser("main", WA_ID, "asked", by_key("desk")))
     await take(ledger, IdentitySeen("US.1349", "A", Moment(NOW)))
@@ -156,7 +156,7 @@ async def test_a_block_of_one_of_two_is_told_of_the_person_that_they_turn_out_to
     assert told == [("recipient.blocked", f'["{WA_ID}","US.1349"]')]
 
 
-async def test_an_ordinary_message_tells_nothing(ledger: Ledger, database: SQLiteDatabase) -> None:
+async def test_an_ordinary_message_tells_nothing(ledger: Ledger, database: Database) -> None:
     heard: list[ChangeSet] = []
     await take(ledger, IdentitySeen(WA_ID, "A", Moment(NOW)))
     ledger.listeners.append(heard.append)
@@ -166,7 +166,7 @@ async def test_an_ordinary_message_tells_nothing(ledger: Ledger, database: SQLit
 
 
 async def test_what_a_failed_transaction_would_have_told_is_not_told(
-    ledger: Ledger, database: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
         raise RuntimeError("a fault")
@@ -187,14 +187,14 @@ def limits(before: int, now: int = NOW + 100) -> Limits:
     return Limits(now, before, before)
 
 
-async def delete_old(database: SQLiteDatabase, before: int) -> None:
+async def delete_old(database: Database, before: int) -> None:
     chunk = await database.read(lambda c: next_events(c, limits(before), 0, 100, 0))
     if chunk.ids:
         await database.write(lambda c: delete_events(c, chunk.ids, limits(before)))
 
 
 async def test_old_events_are_deleted_and_it_is_known_up_to_which(
-    database: SQLiteDatabase,
+    database: Database,
 ) -> None:
     await append(database, *(event(NOW + second) for second in range(4)))
     rows = await kept(database)
@@ -204,20 +204,20 @@ async def test_old_events_are_deleted_and_it_is_known_up_to_which(
 
 
 async def test_the_newest_event_stays_so_that_its_id_is_given_once(
-    make: Callable[[], SQLiteDatabase],
+    make: Make,
 ) -> None:
-    async with opening(make()) as database:
+    async with make() as database:
         await append(database, event(), event())
         newest = (await kept(database))[-1]
         await delete_old(database, NOW + 50)
         assert await kept(database) == [newest]
-    async with opening(make()) as database:
+    async with make() as database:
         await append(database, event())
         assert (await kept(database))[-1].id > newest.id
 
 
 async def test_an_event_of_a_clock_that_ran_ahead_does_not_keep_older_ones(
-    database: SQLiteDatabase,
+    database: Database,
 ) -> None:
     await append(database, event(NOW + 9000), event(NOW), event(NOW + 50))
     ahead, _, last = await kept(database)

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, insert
 from service.model.contacts import INVALID, VALID
 from service.model.users import State
 from service.store.contacts import ContactFilter, list_contacts
+from service.store.database import Database
 from service.store.journal import list_journal
 from service.store.schema import audit, contacts, journal, users
 from service.store.users import IdentityFilter, list_audit, list_identities, oldest_pending
-from tests.querying import BOTH, Queries, looked_at, queries_of
+from tests.querying import BOTH, database_of, looked_at
 
 T = TypeVar("T")
 
@@ -23,12 +24,12 @@ MANY = 20_000
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Queries]:
-    async with queries_of(request, tmp_path) as opened:
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    async with database_of(request, tmp_path) as opened:
         yield opened
 
 
-async def shown(database: Queries, query: Callable[[Connection], list[T]]) -> list[T]:
+async def shown(database: Database, query: Callable[[Connection], list[T]]) -> list[T]:
     """Give a page, which took no more than ten rows looked at for each that it may show."""
     rows, looked, _ = await looked_at(database, query)
     assert looked < 10 * LIMIT
@@ -43,7 +44,7 @@ def contact(number: int, **other: Any) -> dict[str, Any]:
 
 class TestContacts:
     @pytest.fixture
-    async def filled(self, database: Queries) -> Queries:
+    async def filled(self, database: Database) -> Database:
         """Many contacts of one account; last some of another, and many numbers of one wa_id."""
         rows = [contact(number) for number in range(MANY)]
         rows += [contact(number, account="shop") for number in range(3)]
@@ -52,17 +53,17 @@ class TestContacts:
         await database.write(lambda c: c.execute(insert(contacts), rows))
         return database
 
-    async def inputs(self, database: Queries, wanted: ContactFilter, after: int = 0) -> list[str]:
+    async def inputs(self, database: Database, wanted: ContactFilter, after: int = 0) -> list[str]:
         rows = await shown(database, lambda c: list_contacts(c, wanted, after, LIMIT))
         assert rows == sorted(rows, key=lambda row: row[0])
         return [row[1].input for row in rows]
 
-    async def test_of_an_account_with_few_among_many(self, filled: Queries) -> None:
+    async def test_of_an_account_with_few_among_many(self, filled: Database) -> None:
         assert await self.inputs(filled, ContactFilter("shop")) == [
             contact(number)["input"] for number in range(3)
         ]
 
-    async def test_by_wa_id_and_by_input(self, filled: Queries) -> None:
+    async def test_by_wa_id_and_by_input(self, filled: Database) -> None:
         late, later = contact(MANY - 2), contact(MANY - 1)
         by_wa_id = ContactFilter("main", wa_ids=[late["wa_id"]])
         assert await self.inputs(filled, by_wa_id) == [late["input"]]
@@ -71,7 +72,7 @@ class TestContacts:
         same = ContactFilter("main", inputs=[late["input"]], wa_ids=[late["wa_id"]])
         assert await self.inputs(filled, same) == [late["input"]]
 
-    async def test_by_a_wa_id_of_many_numbers_page_by_page(self, filled: Queries) -> None:
+    async def test_by_a_wa_id_of_many_numbers_page_by_page(self, filled: Database) -> None:
         wanted = ContactFilter("main", wa_ids=["16319999999"])
         first = await self.inputs(filled, wanted)
         assert first == [f"{number} spelled" for number in range(LIMIT)]
@@ -80,7 +81,7 @@ class TestContacts:
         assert second == [f"{number} spelled" for number in range(LIMIT, 2 * LIMIT)]
 
     async def test_by_more_wa_ids_and_inputs_than_one_statement_takes(
-        self, filled: Queries
+        self, filled: Database
     ) -> None:
         some = [contact(number) for number in range(1200)]
         wanted = ContactFilter(
@@ -111,7 +112,7 @@ def user(number: int, **other: Any) -> dict[str, Any]:
 
 class TestIdentities:
     @pytest.fixture
-    async def filled(self, database: Queries) -> Queries:
+    async def filled(self, database: Database) -> Database:
         """Many acknowledged users of one account; then some pending ones, and of another."""
         rows = [user(number) for number in range(MANY)]
         rows += [user(MANY + number, state="pending") for number in range(3)]
@@ -120,7 +121,7 @@ class TestIdentities:
         return database
 
     async def times(
-        self, database: Queries, after: tuple[int, int] | None = None, **wanted: Any
+        self, database: Database, after: tuple[int, int] | None = None, **wanted: Any
     ) -> list[int]:
         """Give the times of the changes on a page, less those of the many."""
         filter_ = IdentityFilter(**wanted)
@@ -142,21 +143,21 @@ class TestIdentities:
     )
     async def test_by_account_state_and_time(
         self,
-        filled: Queries,
+        filled: Database,
         since: int | None,
         wanted: dict[str, Any],
         expected: list[int],
     ) -> None:
         assert await self.times(filled, updated_since=since, **wanted) == expected
 
-    async def test_of_all_page_by_page(self, filled: Queries) -> None:
+    async def test_of_all_page_by_page(self, filled: Database) -> None:
         assert await self.times(filled) == [number - MANY for number in range(LIMIT)]
         after = (MANY - 3, MANY - 2)
         assert await self.times(filled, after) == [-2, -1, 0, 1, 2, 7, 8, 9]
         assert await self.times(filled, updated_since=MANY + 2) == [2, 7, 8, 9]
         assert await self.times(filled, after, updated_since=0) == [-2, -1, 0, 1, 2, 7, 8, 9]
 
-    async def test_the_oldest_pending_one(self, filled: Queries) -> None:
+    async def test_the_oldest_pending_one(self, filled: Database) -> None:
         oldest, looked, _ = await looked_at(filled, oldest_pending)
         assert (oldest, looked < LIMIT) == (MANY, True)
 
@@ -176,7 +177,7 @@ class TestManyAccounts:
     )
 
     @pytest.fixture
-    async def filled(self, database: Queries) -> Queries:
+    async def filled(self, database: Database) -> Database:
         await database.write(lambda c: c.execute(insert(users), self.ROWS))
         return database
 
@@ -195,7 +196,7 @@ class TestManyAccounts:
     )
     @pytest.mark.parametrize("after", [None, (1_500, 1_501)])
     async def test_a_page_takes_few_statements_and_few_rows(
-        self, filled: Queries, wanted: IdentityFilter, after: tuple[int, int] | None
+        self, filled: Database, wanted: IdentityFilter, after: tuple[int, int] | None
     ) -> None:
         found, looked, statements = await looked_at(
             filled, lambda c: list_identities(c, wanted, after, self.LIMIT)
@@ -212,7 +213,7 @@ class TestManyAccounts:
         assert statements <= STATEMENTS
         assert looked < 10 * self.LIMIT
 
-    async def test_the_oldest_pending_one(self, filled: Queries) -> None:
+    async def test_the_oldest_pending_one(self, filled: Database) -> None:
         oldest, _, statements = await looked_at(filled, oldest_pending)
         assert (oldest, statements <= STATEMENTS) == (0, True)
         names = {row["account"] for row in self.ROWS[1:] if row["state"] == "pending"}
@@ -246,7 +247,7 @@ class TestJournal:
     )
     async def test_by_account_and_state(
         self,
-        database: Queries,
+        database: Database,
         state: str | None,
         account: str | None,
         expected: list[int],
@@ -272,7 +273,7 @@ class TestAudit:
         ],
     )
     async def test_by_account_and_event(
-        self, database: Queries, account: str | None, event: str | None, expected: list[int]
+        self, database: Database, account: str | None, event: str | None, expected: list[int]
     ) -> None:
         rows = [{"account": "main", "at": 0, "event": "changed"}] * MANY
         some = (("shop", "held"), ("shop", "changed"), ("main", "held"), (None, "held"))

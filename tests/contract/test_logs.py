@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+import asyncpg
 import pytest
 from sqlalchemy import Connection, Table, func, insert, select, text, update
 
@@ -31,13 +32,14 @@ from service.store.logs import (
     newest_settled,
     next_ids,
 )
+from service.store.postgres import PostgresDatabase
 from service.store.relays import arrived_at, find_rows, newest_of, read_log
 from service.store.schema import audit, events, installation, journal, users
 from service.store.sqlite import SQLiteDatabase
 from service.store.users import IdentityFilter, list_audit, list_identities
 from service.workers.relay_log import Log
 from service.workers.relay_reader import LogReader
-from tests.querying import BOTH, PostgresQueries, Queries, queries_of
+from tests.querying import BOTH, database_of
 from tests.storing import opening
 
 T = TypeVar("T")
@@ -47,16 +49,34 @@ Run = Callable[..., Awaitable[Any]]
 """Runs queries in a transaction that is open."""
 
 
+class Watched(PostgresDatabase):
+    """Says when it was read."""
+
+    reads = 0
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        answer = await super().read(query)
+        self.reads += 1
+        return answer
+
+    async def is_read(self, times: int) -> None:
+        """Wait until it was read so many times more."""
+        goal = self.reads + times
+        async with asyncio.timeout(20):
+            while self.reads < goal:
+                await asyncio.sleep(0.005)
+
+
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Queries]:
-    async with queries_of(request, tmp_path) as opened:
-        yield opened
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    async with database_of(request, tmp_path) as made:
+        yield made
 
 
-@pytest.fixture(params=BOTH[1:])
-async def postgres(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
-    async with queries_of(request, tmp_path) as opened:
-        yield opened
+@pytest.fixture
+async def postgres(postgres_url: str) -> AsyncIterator["Watched"]:
+    async with opening(Watched(postgres_url)) as made:
+        yield made
 
 
 def row_of(log: Table, at: int = NOW, **other: Any) -> dict[str, Any]:
@@ -77,19 +97,19 @@ def adding(log: Table, *ats: int, **other: Any) -> Callable[[Connection], None]:
 class Open:
     """Transactions that are open, each of which ends when it is told to."""
 
-    def __init__(self, database: PostgresQueries, stack: AsyncExitStack) -> None:
+    def __init__(self, database: Database, stack: AsyncExitStack) -> None:
         self._database = database
         self._stack = stack
 
     async def begin(self) -> tuple[Run, Callable[[], Awaitable[None]]]:
         """Begin one; give what runs queries in it, and what commits it."""
         mine = await self._stack.enter_async_context(AsyncExitStack())
-        run = await mine.enter_async_context(self._database.begun())
-        return run, mine.aclose
+        transaction = await mine.enter_async_context(self._database.transaction())
+        return transaction.run, mine.aclose
 
 
 @pytest.fixture
-async def opened(postgres: PostgresQueries) -> AsyncIterator[Open]:
+async def opened(postgres: Watched) -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
         yield Open(postgres, stack)
 
@@ -116,7 +136,7 @@ READERS: dict[str, tuple[Table, Page]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 async def test_a_reader_by_position_skips_nothing_that_is_committed_late(
-    postgres: PostgresQueries, opened: Open, reader: str
+    postgres: Watched, opened: Open, reader: str
 ) -> None:
     log, page = READERS[reader]
     position, seen = 0, []
@@ -147,7 +167,7 @@ def _at(row: Any) -> int:
     return int(row.received_at if hasattr(row, "received_at") else row.at)
 
 
-async def test_what_the_newest_is_waits_too(postgres: PostgresQueries, opened: Open) -> None:
+async def test_what_the_newest_is_waits_too(postgres: Watched, opened: Open) -> None:
     for log in (events, journal):
         await postgres.write(adding(log, NOW))
     slow, commit = await opened.begin()
@@ -172,7 +192,7 @@ async def test_what_the_newest_is_waits_too(postgres: PostgresQueries, opened: O
     assert await postgres.read(lambda c: count_rows(c, journal.c.id, 0)) == 2
 
 
-async def test_what_is_dismissed_is_what_was_shown(postgres: PostgresQueries, opened: Open) -> None:
+async def test_what_is_dismissed_is_what_was_shown(postgres: Watched, opened: Open) -> None:
     unknown = {"account": "@meta", "reason": "no account has the number 123"}
 
     async def shown() -> list[int]:
@@ -192,7 +212,7 @@ async def test_what_is_dismissed_is_what_was_shown(postgres: PostgresQueries, op
 
 class TestUpdatedSince:
     @pytest.fixture
-    async def known(self, postgres: PostgresQueries) -> PostgresQueries:
+    async def known(self, postgres: Watched) -> Watched:
         """Two pending identities, updated long ago."""
         zeros = dict.fromkeys(("attempts", "history_count", "version", "changed_precision"), 0)
         flags = dict.fromkeys(("after_hold", "disputed", "has_work", "has_ask"), False)
@@ -202,14 +222,14 @@ class TestUpdatedSince:
         await postgres.write(lambda c: c.execute(insert(users), rows))
         return postgres
 
-    async def since(self, database: PostgresQueries, since: int) -> list[str | None]:
+    async def since(self, database: Watched, since: int) -> list[str | None]:
         before = await database.read(dated_before)
         wanted = IdentityFilter(updated_since=since, updated_before=before)
         found = await database.read(lambda c: list_identities(c, wanted, None, 10))
         return [user.wa_id for user in found]
 
     async def test_what_is_committed_late_is_not_skipped(
-        self, known: PostgresQueries, opened: Open
+        self, known: Watched, opened: Open
     ) -> None:
         slow, commit = await opened.begin()
         began = await slow(updating(1))
@@ -222,22 +242,22 @@ class TestUpdatedSince:
         assert await self.since(known, later) == ["2"]
 
     async def test_one_who_only_reads_holds_nothing_up(
-        self, known: PostgresQueries, opened: Open
+        self, known: Watched, postgres_url: str
     ) -> None:
-        slow, _ = await opened.begin()
-        await slow(lambda c: c.execute(select(users.c.id)).all())
-        began = await known.write(updating(2))
-        assert await self.since(known, began) == ["2"]
+        reader = await asyncpg.connect(postgres_url)
+        async with reader.transaction():
+            await reader.fetch("SELECT id FROM users")
+            began = await known.write(updating(2))
+            assert await self.since(known, began) == ["2"]
+        await reader.close()
 
 
 def updating(user_id: int) -> Callable[[Connection], int]:
-    """Update an identity, dated as a transaction dates it: by when it began to write."""
+    """Update an identity now, and give the time."""
 
     def work(connection: Connection) -> int:
-        now = text(
-            "SELECT pg_current_xact_id(), (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-        )
-        at = int(connection.execute(now).one()[1])
+        now = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        at = int(connection.execute(now).scalar_one())
         mine = update(users).where(users.c.id == user_id)
         connection.execute(mine.values(updated_at=at))
         return at
@@ -253,7 +273,7 @@ async def test_on_sqlite_nothing_waits(tmp_path: Path) -> None:
 
 class TestIds:
     async def test_they_grow_within_a_transaction_and_over_transactions(
-        self, database: Queries
+        self, database: Database
     ) -> None:
         def twice(connection: Connection) -> list[int]:
             first = next_ids(connection, events.c.id, 2)
@@ -265,7 +285,7 @@ class TestIds:
         ids = [*await database.write(twice), *await database.write(twice)]
         assert ids == sorted(set(ids))
 
-    async def test_none_are_asked_for(self, database: Queries) -> None:
+    async def test_none_are_asked_for(self, database: Database) -> None:
         assert list(await database.write(lambda c: next_ids(c, audit.c.id, 0))) == []
 
     async def test_on_sqlite_they_count(self, tmp_path: Path) -> None:
@@ -274,7 +294,7 @@ class TestIds:
             assert list(await sqlite.write(lambda c: next_ids(c, audit.c.id, 2))) == [3, 4]
 
     async def test_on_postgresql_they_are_of_the_transaction_and_moved_by_an_offset(
-        self, postgres: PostgresQueries
+        self, postgres: Watched
     ) -> None:
         def given(connection: Connection) -> tuple[int, int]:
             own = connection.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one()
@@ -290,9 +310,7 @@ class TestIds:
         await postgres.write(adding(events, NOW))
         assert len(await postgres.read(lambda c: read_events(c, 0, 9))) == 1, "settled with it"
 
-    async def test_a_transaction_has_no_more_of_them_than_fit(
-        self, postgres: PostgresQueries
-    ) -> None:
+    async def test_a_transaction_has_no_more_of_them_than_fit(self, postgres: Watched) -> None:
         def too_many(connection: Connection) -> None:
             left = PLACES - PLACES_OF_BATCHES
             append(connection, audit, [row_of(audit)])
@@ -303,7 +321,7 @@ class TestIds:
             await postgres.write(too_many)
 
 
-async def test_rows_after_a_position_are_counted(database: Queries) -> None:
+async def test_rows_after_a_position_are_counted(database: Database) -> None:
     for number in range(3):
         await database.write(adding(events, NOW + number, NOW + number))
     ids = await database.read(lambda c: [row.id for row in read_events(c, 0, 9)])
@@ -318,7 +336,7 @@ async def test_rows_after_a_position_are_counted(database: Queries) -> None:
 
 
 async def test_the_newest_callbacks_are_looked_for_among_so_many(
-    database: Queries, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_queries, "LOOKED_AT", 3)
     for at, account in enumerate(("main", "shop", "main", "other", "main"), NOW):
@@ -335,37 +353,14 @@ async def test_the_newest_callbacks_are_looked_for_among_so_many(
     assert await newest("shop") == [NOW + 1]
 
 
-class Watched(PostgresQueries):
-    """Says when it was read."""
-
-    reads = 0
-
-    def as_database(self) -> Database:
-        """Let it stand for the database, of which only its queries are used."""
-        return cast(Database, self)
-
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        answer = await super().read(query)
-        self.reads += 1
-        return answer
-
-    async def is_read(self, times: int) -> None:
-        """Wait until it was read so many times more."""
-        goal = self.reads + times
-        async with asyncio.timeout(20):
-            while self.reads < goal:
-                await asyncio.sleep(0.005)
-
-
 class TestReaders:
     """What reads on at every commit, and must not miss what is settled after the last of them."""
 
     async def test_the_hub_looks_again_until_it_is_settled(
-        self, postgres: PostgresQueries, opened: Open
+        self, postgres: Watched, opened: Open
     ) -> None:
-        watched = Watched(postgres.engine)
         span = await postgres.read(span_of)
-        hub = EventHub(span.epoch, watched.as_database(), Metrics())
+        hub = EventHub(span.epoch, postgres, Metrics())
         running = asyncio.create_task(hub.run())
         reader = Reader(EventFilter(), lambda: None, lambda: True)
         sent: list[bytes] = []
@@ -379,7 +374,7 @@ class TestReaders:
         await postgres.write(adding(events, NOW + 2, account="fast"))
         last = await postgres.read(lambda c: c.execute(select(func.max(events.c.id))).scalar())
         hub.notify(ChangeSet(told=[EventType.HELD], event_id=last or 0))
-        await watched.is_read(3)
+        await postgres.is_read(3)
         assert b"data:" not in b"".join(sent)
         await commit()
         async with asyncio.timeout(20):
@@ -392,11 +387,10 @@ class TestReaders:
         running.cancel()
 
     async def test_a_relay_reads_on_once_it_is_settled(
-        self, postgres: PostgresQueries, opened: Open
+        self, postgres: Watched, opened: Open
     ) -> None:
         await postgres.write(adding(journal, NOW))
-        watched = Watched(postgres.engine)
-        log = Log("callbacks", watched.as_database(), lambda _: NOBODY, lambda *_: {}, "")
+        log = Log("callbacks", postgres, lambda _: NOBODY, lambda *_: {}, "")
         await log.open()
         schedule, news = Schedule(log.newest, 3600.0), asyncio.Event()
         settings = RelaySettings.model_validate({"url": "https://example.com"})
@@ -409,7 +403,7 @@ class TestReaders:
         log.note(ChangeSet(journal=[COMMITTED._replace(id=max(rows))]))
         assert log.has_after(schedule.read_up_to)
         reader.note_commit()
-        await watched.is_read(3)
+        await postgres.is_read(3)
         assert not schedule.entries
         await commit()
         async with asyncio.timeout(20):
