@@ -178,8 +178,8 @@ class PostgresDatabase:
             raise UnavailableError("another service may work on the database")
         with self.conflicts.translated():
             async with self._connected(self._writers) as (connection, driver):
-                await driver.execute("BEGIN")
                 try:
+                    await driver.execute("BEGIN")
                     now, xid = await driver.fetchrow(_BEGUN) or (0, 0)
                     if len(self._user_ids) < MIN_USER_IDS:
                         first = await driver.fetchval("SELECT nextval('user_ids')")
@@ -236,8 +236,8 @@ class PostgresDatabase:
     @asynccontextmanager
     async def _snapshot(self, engine: AsyncEngine) -> AsyncIterator["Connected"]:
         async with self._connected(engine) as (connection, driver):
-            await driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
+                await driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield connection, driver
             finally:
                 await _roll_back(connection, driver)

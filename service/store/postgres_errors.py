@@ -17,7 +17,14 @@ UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK = "23505", "40001", "40P01"
 AGAIN = frozenset({UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK})
 """Another transaction was first: what was read is out of date, and the same may succeed."""
 
-FAILURES = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (
+    DBAPIError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # so it says where the server has just ended the connection
+    OSError,
+    TimeoutError,
+)
 """What the driver, SQLAlchemy or the system raise where something of the database fails."""
 
 NO_ROOM = frozenset({"53100"})

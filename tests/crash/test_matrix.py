@@ -20,6 +20,7 @@ import asyncio
 import json
 import random
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,12 +193,14 @@ async def test_a_kill_under_load(load: Load, start: Start, crm: Sink, name: str)
 
 @pytest.mark.parametrize("name", STARTING)
 async def test_a_kill_while_it_starts(load: Load, start: Start, crm: Sink, name: str) -> None:
+    if load.command.postgres_url is not None and name.endswith("leases_cleared"):
+        pytest.skip("on PostgreSQL leases end by themselves: a holder may be alive elsewhere")
     await killed(load, start, name)
     await killed(load, start, "acknowledge.before_put", 20)
     await killed(load, start, name)
     assert load.accepted
-    ((leased,),) = load.command.left_behind("SELECT count(*) FROM outbox WHERE holder NOT NULL")
-    assert (leased == 0) is (name == "start.after_leases_cleared")
+    ((leased,),) = load.command.left_behind("SELECT count(*) FROM outbox WHERE holder IS NOT NULL")
+    assert (leased == 0) is name.endswith("after_leases_cleared")
     await assert_nothing_lost(load, start, crm)
 
 
@@ -211,6 +214,12 @@ async def test_a_kill_while_it_stops(load: Load, start: Start, crm: Sink, name: 
         assert await send(load, process) == -signal.SIGKILL
     assert load.accepted
     await assert_nothing_lost(load, start, crm)
+
+
+def told(load: Load) -> Counter[tuple[str, str, str | None]]:
+    """Count the events by type, account, and the code of an issue."""
+    rows = load.command.rows("SELECT type, account, data FROM events")
+    return Counter((type_, account, json.loads(data).get("code")) for type_, account, data in rows)
 
 
 @pytest.mark.parametrize("name", NOTICING)
@@ -231,14 +240,11 @@ async def test_a_kill_while_it_tells_what_it_has_noticed(
 
     process = await start()
     assert await load.command.ready(process)
-    query = (
-        "SELECT type, account, json_extract(data, '$.code'), count(*) FROM events GROUP BY 1, 2, 3"
-    )
     async with asyncio.timeout(20):
-        while not expected <= {type_ for type_, *_ in load.command.rows(query)}:
+        while not expected <= {type_ for type_, *_ in told(load)}:
             await asyncio.sleep(0.05)
     await asyncio.sleep(2 * EVERY_SECONDS)  # it looks again
-    assert {count for *_, count in load.command.rows(query)} == {1}
+    assert set(told(load).values()) == {1}
     process.send_signal(signal.SIGTERM)
     assert await process.wait() == 0, load.command.log.read_text()
 
