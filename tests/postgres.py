@@ -6,6 +6,7 @@ folder, with the programs that Debian's package `postgresql` installs, and stops
 """
 
 import asyncio
+import fcntl
 import os
 import pwd
 import secrets
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,11 +163,31 @@ def _free_port() -> int:
 
 
 @contextmanager
+def _new_folder() -> Iterator[Path]:
+    """Make a folder that is deleted at the end, or by a later run where this one is killed.
+
+    It is not below pytest's own: these are closed to the server's user, and too long for a socket.
+    """
+    for left in Path("/tmp").glob(f"{_PREFIX}*/lock"):
+        with suppress(OSError), left.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir="/tmp") as name:
+        folder = Path(name)
+        with (folder / "new").open("x") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "new").rename(folder / "lock")
+            yield folder
+
+
+_PREFIX = "ackgate-pg-"
+
+
+@contextmanager
 def local_server(*, durable: bool = False) -> Iterator[LocalServer]:
     """Run a server of the caller's own; it may be stopped and started again."""
-    # Not below pytest's folders: these are closed to the server's user, and too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="ackgate-pg-", dir="/tmp") as folder:
-        server = LocalServer(Path(folder), durable=durable)
+    with _new_folder() as folder:
+        server = LocalServer(folder, durable=durable)
         server.create()
         try:
             yield server

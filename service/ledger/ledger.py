@@ -35,7 +35,7 @@ MAX_WEIGHT = 1500
 BUSY_ENTRIES, BUSY_SECONDS = 16, 0.1
 """So many commands in one batch say that there is more to do than can be done at once."""
 
-MAX_TRIES = 3
+MAX_TRIES = 8
 """So often a batch is tried at most whose rows another writer stored first."""
 
 log = structlog.get_logger(__name__)

@@ -52,7 +52,7 @@ SETTINGS = {
     "application_name": "ackgate",
     "statement_timeout": "9000",
     "lock_timeout": "5000",
-    "idle_in_transaction_session_timeout": "10000",
+    "idle_in_transaction_session_timeout": "30000",
     "tcp_user_timeout": "15000",
     "jit": "off",
     # A fresh database has no statistics, and would read whole tables once they have grown.
@@ -194,7 +194,7 @@ class PostgresDatabase:
                         self.conflicts,
                     )
                     yield transaction
-                    await transaction.flush()
+                    await transaction.finish()
                     failpoints.reached("store.before_commit")
                     await driver.execute("COMMIT")
                     failpoints.reached("store.after_commit")

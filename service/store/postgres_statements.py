@@ -126,13 +126,17 @@ ORDER BY o.due_at LIMIT $4 FOR NO KEY UPDATE OF u SKIP LOCKED
 """
 
 UPSERT_USERS = _Insert(schema.users, USER_COLUMNS, ("id",))
-UPSERT_ALIASES = _Insert(
+MOVE_ALIASES = """
+UPDATE aliases a SET user_id = t.user_id
+FROM unnest({0}::text[], {1}::text[], {2}::bigint[]) AS t(account, alias, user_id)
+WHERE a.account = t.account AND a.alias = t.alias AND a.user_id = ANY({3}::bigint[]) RETURNING 1
+"""
+"""Only from users that are locked here: else another transaction gave it away meanwhile."""
+INSERT_ALIASES = _Insert(
     schema.aliases,
     ("account", "alias", "user_id"),
-    ("account", "alias"),
-    more=" WHERE aliases.user_id = ANY({3}::bigint[]) RETURNING 1",
+    more=" ORDER BY account, alias ON CONFLICT DO NOTHING RETURNING 1",
 )
-"""Only from a user that is locked here: else another transaction has given it away meanwhile."""
 INSERT_CHANGES = _Insert(schema.changes, CHANGE_COLUMNS)
 UPSERT_CHANGES = _Insert(schema.changes, ("id", *CHANGE_COLUMNS), ("id",))
 INSERT_AUDIT = _Insert(schema.audit, ("id", *AUDIT_COLUMNS))
@@ -158,6 +162,8 @@ DELETE_CHANGES = "DELETE FROM changes WHERE id = ANY({0}::bigint[])"
 DELETE_WORK = (
     "DELETE FROM outbox WHERE (user_id, kind) IN (SELECT * FROM unnest({0}::bigint[], {1}::text[]))"
 )
+
+LOCK_MERGED = "SELECT id FROM users WHERE merged_into = ANY($1::bigint[]) FOR NO KEY UPDATE NOWAIT"
 
 MERGE = (
     "UPDATE changes SET user_id = $1 WHERE user_id = $2",
@@ -239,13 +245,10 @@ class PostgresTransaction:
         """
         wanted, ids = [*aliases], [*ids]
         accounts, names = [a for a, _ in wanted], [n for _, n in wanted]
-        sql = f"{LOCK_USERS} NOWAIT" if self._locked else LOCK_USERS
-        try:
-            rows = await self._driver.fetch(sql, accounts, names, ids)
-        except asyncpg.LockNotAvailableError:
-            if not self._locked:
-                raise
-            raise self._conflicts.conflict(LOCKED) from None
+        if self._locked:
+            rows = await self._lock_free(f"{LOCK_USERS} NOWAIT", accounts, names, ids)
+        else:
+            rows = await self._driver.fetch(LOCK_USERS, accounts, names, ids)
         users: dict[int, User] = {}
         new: dict[int, User] = {}
         for row in rows:
@@ -267,6 +270,13 @@ class PostgresTransaction:
         for user in users.values():
             found[user.account, user.alias] = user
         return found
+
+    async def _lock_free(self, sql: str, *bound: Any) -> "list[asyncpg.Record]":
+        """Lock rows that nobody else has locked; where somebody has, the transaction runs again."""
+        try:
+            return await self._driver.fetch(sql, *bound)
+        except asyncpg.LockNotAvailableError:
+            raise self._conflicts.conflict(LOCKED) from None
 
     def load_users_through(
         self, connection: Connection, aliases: Iterable[Alias]
@@ -342,6 +352,7 @@ class PostgresTransaction:
         if not merged:
             return
         await self.flush()
+        await self._lock_free(LOCK_MERGED, [gone for gone, _ in merged])
         for statement in MERGE:
             await self._driver.executemany(statement, [(into, gone) for gone, into in merged])
         await self._driver.executemany(COUNT_HISTORY, [(id_,) for pair in merged for id_ in pair])
@@ -394,28 +405,36 @@ class PostgresTransaction:
 
     async def flush(self) -> None:
         """Send what was gathered, all of it in one statement."""
-        noted = {n: at for n, at in self._called_back.items() if self._may_note(n)}
-        self._called_back = {}
-        self.noted |= noted.keys()
-        self._add(NOTE_CALLBACKS, [(name, *at) for name, at in noted.items()])
-        arrays: list[list[Any]] = []
-        # In one order, so that two transactions never wait for each other.
-        statements = [
-            _numbered(sql, arrays, _columns(rows)) for sql, rows in sorted(self._parts.items())
-        ]
-        if self._aliases:
-            rows = [(*alias, user_id) for alias, user_id in self._aliases.items()]
-            more = [*_columns(rows), [*self._locked]]
-            statements.append(_numbered(UPSERT_ALIASES.sql, arrays, more))
-        if not statements:
+        if not self._parts and not self._aliases:
             return
-        *parts, last = statements
-        named = ", ".join(f"p{number} AS ({part})" for number, part in enumerate(parts))
-        stored = await self._driver.fetch(f"WITH {named} {last}" if parts else last, *arrays)
-        is_lost = self._aliases and len(stored) != len(self._aliases)
+        arrays: list[list[Any]] = []
+        parts: dict[str, str] = {}
+        if self._aliases:
+            columns = _columns([(*alias, user_id) for alias, user_id in self._aliases.items()])
+            parts["moved"] = _numbered(MOVE_ALIASES, arrays, [*columns, [*self._locked]])
+            parts["added"] = _numbered(INSERT_ALIASES.sql, arrays, columns)
+        # In one order, so that two transactions never wait for each other.
+        for number, (sql, rows) in enumerate(sorted(self._parts.items())):
+            parts[f"part{number}"] = _numbered(sql, arrays, _columns(rows))
+        stored = "(SELECT count(*) FROM moved) + (SELECT count(*) FROM added)"
+        counted = stored if self._aliases else "0"
+        named = ", ".join(f"{name} AS ({sql})" for name, sql in parts.items())
+        found = await self._driver.fetchval(f"WITH {named} SELECT {counted}", *arrays)
+        is_lost = found != len(self._aliases)
         self._parts, self._aliases = {}, {}
         if is_lost:
             raise self._conflicts.conflict(LOST_ALIAS)
+
+    async def finish(self) -> None:
+        """Send what is left, before the commit.
+
+        The time of an account's last callback comes last of all: everybody waits for its row.
+        """
+        noted = {n: at for n, at in self._called_back.items() if self._may_note(n)}
+        self.noted |= noted.keys()
+        await self.flush()
+        self._add(NOTE_CALLBACKS, [(name, *at) for name, at in noted.items()])
+        await self.flush()
 
 
 def _columns(rows: Sequence[Row]) -> list[list[Any]]:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain
@@ -72,10 +72,21 @@ def seen(user: str, hash_: str, at: int) -> IdentitySeen:
     return IdentitySeen(user, hash_, Moment(BEGAN + at))
 
 
+async def spread(
+    replicas: Sequence[Replica], count: int, work: Callable[[Replica, int], Awaitable[None]]
+) -> None:
+    """Do work for each number, at each replica some of it at once: so transactions are many."""
+    numbers = iter(range(count))
+
+    async def go_on(replica: Replica) -> None:
+        for number in numbers:
+            await work(replica, number)
+
+    await asyncio.gather(*(go_on(replica) for replica in [*replicas] * 2))
+
+
 def conflicts(replicas: Sequence[Replica]) -> Counter[str]:
-    return Counter(
-        dict(chain.from_iterable(one.database.conflicts.counts.items() for one in replicas))
-    )
+    return sum((one.database.conflicts.counts for one in replicas), Counter())
 
 
 async def test_of_two_first_callbacks_of_a_new_user_both_are_in_effect_and_there_is_one_user(
@@ -118,7 +129,7 @@ async def test_callbacks_about_the_same_users_in_any_order_wait_and_never_for_ea
             delivered[name].append(f"hash {number:03}")
         await replica.take(*(seen(name, f"hash {number:03}", number * 60_000) for name in chosen))
 
-    await asyncio.gather(*(deliver(replicas[number % 3], number) for number in range(300)))
+    await spread(replicas, 300, deliver)
     assert conflicts(replicas)[DEADLOCK] == 0
     for name in names:
         found = await replicas[0].find(name)
@@ -144,7 +155,7 @@ async def test_users_who_turn_out_to_be_linked_at_several_at_once_make_no_deadlo
             )
         await replica.take(event)
 
-    await asyncio.gather(*(deliver(replicas[number % 3], number) for number in range(150)))
+    await spread(replicas, 150, deliver)
     assert conflicts(replicas)[DEADLOCK] == 0
     assert await replicas[0].count(aliases) == 20
 
