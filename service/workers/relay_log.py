@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import dropwhile, islice
 from typing import NamedTuple
@@ -29,8 +30,6 @@ READ_ROWS, READ_BYTES = 200, 1_048_576
 """What is read at once."""
 ROWS_A_TURN = 20
 """Rows that are routed before others have their turn on the event loop."""
-LOOK_SECONDS = 60.0
-"""How long a reader waits at most where nothing is due, so that a clock that was set is noticed."""
 ELSEWHERE_SECONDS, SETTLING_SECONDS = 1.0, 0.02
 """How often the table is looked at where others write too, and where a commit is not settled."""
 
@@ -50,8 +49,8 @@ class Log:
 
     `headers` are what a row is sent with besides, and `ids` begins the ids of deliveries. Relays
     that keep up are handed callbacks as they are committed, each routed once for all; events are
-    few, and read from the database. So are callbacks where commits are not in the order of ids, or
-    others write them too: then `newest` is what `look` found to be settled.
+    few, and read from the database. So are callbacks where commits are not in the order of ids
+    (`is_in_order`), or others write them too: then `newest` is what `look` found to be settled.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Log:
         self.ids = ids
         self.newest = 0
         self.readers = 0
-        self._is_in_order = True
+        self.is_in_order = True
         self._committed = 0
         self._looked_at = 0.0
         self._database = database
@@ -74,13 +73,13 @@ class Log:
 
     async def open(self) -> None:
         """Find out where the log ends."""
-        self._is_in_order = await self._database.read(is_in_order)
+        self.is_in_order = await self._database.read(is_in_order)
         self.newest = await self._database.read(partial(newest_of, source=self.source))
-        self._tail_after = self.newest if self._is_in_order else MAX_ID
+        self._tail_after = self.newest if self.is_in_order else MAX_ID
 
     def note(self, commit: ChangeSet) -> None:
         """Take the rows that a commit has appended."""
-        if not self._is_in_order:
+        if not self.is_in_order:
             ids = [row.id or 0 for row in commit.journal]
             last = commit.event_id if self.source == "events" else max(ids, default=0)
             self._committed = max(self._committed, last)
@@ -112,7 +111,7 @@ class Log:
     async def look(self) -> None:
         """Find out where the log ends by now, unless commits have told. Raises UnavailableError."""
         now = time.monotonic()
-        if self._is_in_order or now < self._looked_at + SETTLING_SECONDS:
+        if self.is_in_order or now < self._looked_at + SETTLING_SECONDS:
             return
         self._looked_at = now
         self.newest = await self._database.read(partial(newest_of, source=self.source))
@@ -121,12 +120,15 @@ class Log:
         """Return whether the log is known to go on after an id, if only once that is settled."""
         return id_ < max(self.newest, self._committed)
 
-    @property
-    def look_seconds(self) -> float:
-        """How long a reader may wait before it looks again by itself."""
-        if self._is_in_order:
-            return LOOK_SECONDS
-        return SETTLING_SECONDS if self._committed > self.newest else ELSEWHERE_SECONDS
+    async def wait(self, woken: asyncio.Event) -> None:
+        """Wait until a reader is woken up, or has to look again by itself: commits don't tell all.
+
+        Only where they are not in order.
+        """
+        is_settling = self._committed > self.newest
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLING_SECONDS if is_settling else ELSEWHERE_SECONDS):
+                await woken.wait()
 
     async def read(self, after: int, until: int | None = None) -> Sequence[Routed]:
         """Return the next rows after an id, at most up to another. Raises UnavailableError."""

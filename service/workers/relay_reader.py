@@ -9,12 +9,14 @@ from service.model.relays import Entry, Schedule
 from service.settings import RelaySettings
 from service.store.database import SYNTHETIC
 from service.store.relays import RelayRow, ReplayRow
-from service.workers.relay_log import LOOK_SECONDS, Log, Routed
+from service.workers.relay_log import Log, Routed
 
 ROWS, BYTES = 1000, 4_194_304
 """What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
 REPLAY_ROWS = 200
 """Rows of a replay that are under way at once."""
+LOOK_SECONDS = 60.0
+"""How long a relay waits at most where nothing is due, so that a clock that was set is noticed."""
 
 
 class LogReader:
@@ -60,9 +62,10 @@ class LogReader:
             self._room.clear()
             if not self.is_paused and (await self._read_on() or await self._read_replay()):
                 self._on_news()
+            elif self.is_paused or self._source.is_in_order:
+                await wait(self._room, LOOK_SECONDS)
             else:
-                seconds = LOOK_SECONDS if self.is_paused else self._source.look_seconds
-                await wait(self._room, seconds)
+                await self._source.wait(self._room)
 
     async def _read_on(self) -> bool:
         """Read the next rows of the log; return whether there were any."""

@@ -28,8 +28,8 @@ from service.store.relays import (
     replay_rows,
 )
 from service.workers.destinations import Answer, Destination
-from service.workers.relay_log import LOOK_SECONDS, Log
-from service.workers.relay_reader import LogReader, wait
+from service.workers.relay_log import Log
+from service.workers.relay_reader import LOOK_SECONDS, LogReader, wait
 from service.workers.relay_rows import entry_of, row_of
 
 STATES = ("running", "backing_off", "paused")
