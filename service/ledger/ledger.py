@@ -5,7 +5,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from contextvars import Context
 from random import random
 from typing import Any, NamedTuple, TypeVar
@@ -180,10 +179,15 @@ class Ledger:
     async def _transact(self, commands: list[Command[Any]]) -> tuple[list[Any], ChangeSet]:
         """Write a batch, and once more where another writer was first with a row of it."""
         missed: set[Alias] = set()
-        for _ in range(MAX_TRIES - 1):
-            with suppress(ConflictError):
+        tries = 0
+        while True:
+            try:
                 return await self._commit(commands, missed)
-        return await self._commit(commands, missed)
+            except ConflictError as error:
+                self._metrics.conflicts.labels(error.why).inc()
+                tries += 1
+                if tries == MAX_TRIES:
+                    raise
 
     async def _commit(
         self, commands: list[Command[Any]], missed: set[Alias]

@@ -220,6 +220,11 @@ class Metrics:
         self.commit_failures = self._counter(
             "ackgate_commit_failures_total", "Transactions that the database refused"
         )
+        self.conflicts = self._counter(
+            "ackgate_conflicts_total",
+            "Transactions that were run again because another was first, by why",
+            ("why",),
+        )
         self.rule_failures = self._counter(
             "ackgate_rule_failures_total",
             "Callbacks quarantined because the rules failed on them: an internal error",

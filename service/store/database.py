@@ -58,11 +58,20 @@ class UnavailableError(StoreError):
     """The database did not do what was asked, and nothing of it is in effect."""
 
 
+UNIQUE_VIOLATION = "23505"
+"""The SQLSTATE of a row whose key is taken."""
+
+
 class ConflictError(UnavailableError):
     """Another writer stored a row with the same key first: what was read is out of date.
 
-    Nothing is in effect, and the same work, done again on what is stored now, may succeed.
+    Nothing is in effect, and the same work, done again on what is stored now, may succeed. `why` is
+    an SQLSTATE, or a word of the store's own.
     """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"another transaction was first ({why})")
+        self.why = why
 
 
 class NoRoomError(UnavailableError):

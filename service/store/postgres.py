@@ -29,7 +29,8 @@ from service.store.database import (
     wall_clock,
 )
 from service.store.gate import Gate, Reads
-from service.store.postgres_errors import FAILURES, Conflicts, cause_of, described
+from service.store.logs import SHIFT
+from service.store.postgres_errors import FAILURES, cause_of, described, translated
 from service.store.postgres_lock import ServiceLock
 from service.store.postgres_statements import PostgresReads, PostgresTransaction
 from service.store.postgres_upgrades import bring_up
@@ -74,14 +75,13 @@ USER_IDS, MIN_USER_IDS = 10_000, 4_000
 NOTE_MS = 1_000
 """How often the time of an account's last callback is written: all who write wait for its row."""
 
-ID_SHIFT = 14
-
 DIALECT = "postgresql+asyncpg://"
 """All that SQLAlchemy is told: asyncpg reads the configured URL itself, with its `sslmode`."""
 
 _BEGUN = """
-SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, pg_current_xact_id()::text::bigint
+SELECT pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 """
+"""In this order: what is dated by a transaction is dated after others can see that it writes."""
 _OFFSET = "SELECT value::bigint FROM installation WHERE key = 'log_offset'"
 
 log = structlog.get_logger(__name__)
@@ -97,7 +97,6 @@ class PostgresDatabase:
     def __init__(self, url: str, *, clock: Clock = wall_clock, alone: bool = True) -> None:
         self.clock = clock
         self._alone = alone
-        self.conflicts = Conflicts()
         self._url = url
         self._writers = self._engine(WRITERS)
         self._readers = self._engine(READERS)
@@ -176,11 +175,11 @@ class PostgresDatabase:
         """Begin a transaction; see `Database.transaction`."""
         if self._alone and not self._lock.is_held:
             raise UnavailableError("another service may work on the database")
-        with self.conflicts.translated():
+        with translated():
             async with self._connected(self._writers) as (connection, driver):
                 try:
                     await driver.execute("BEGIN")
-                    now, xid = await driver.fetchrow(_BEGUN) or (0, 0)
+                    xid, now = await driver.fetchrow(_BEGUN) or (0, 0)
                     if len(self._user_ids) < MIN_USER_IDS:
                         first = await driver.fetchval("SELECT nextval('user_ids')")
                         self._user_ids = range(first, first + USER_IDS)
@@ -188,10 +187,9 @@ class PostgresDatabase:
                         connection,
                         driver,
                         now if self.clock is wall_clock else self.clock(),
-                        (xid << ID_SHIFT) + self._log_offset,
+                        (xid << SHIFT) + self._log_offset,
                         self._take_user_id,
                         self._may_note,
-                        self.conflicts,
                     )
                     yield transaction
                     await transaction.finish()
@@ -218,7 +216,7 @@ class PostgresDatabase:
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot; see `Database.read`."""
-        with self.conflicts.translated():
+        with translated():
             async with self._snapshot(self._readers) as (connection, _):
                 return await connection.run_sync(query)
 
@@ -229,7 +227,7 @@ class PostgresDatabase:
     @asynccontextmanager
     async def _gate_snapshot(self) -> AsyncIterator[Reads]:
         """Open a snapshot for the gate's statements."""
-        with self.conflicts.translated():
+        with translated():
             async with self._snapshot(self._gate_readers) as (_, driver):
                 yield PostgresReads(driver)
 

@@ -3,7 +3,6 @@
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,9 +10,9 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from service.store.database import ConflictError, NoRoomError, UnavailableError
+from service.store.database import UNIQUE_VIOLATION, ConflictError, NoRoomError, UnavailableError
 
-UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK = "23505", "40001", "40P01"
+SERIALIZATION_FAILURE, DEADLOCK = "40001", "40P01"
 AGAIN = frozenset({UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK})
 """Another transaction was first: what was read is out of date, and the same may succeed."""
 
@@ -34,40 +33,29 @@ _FAULTS_OF_THE_WORK = (DATA_EXCEPTION, INTEGRITY_VIOLATION)
 
 LOST_ALIAS = "lost alias"
 LOCKED = "locked"
-"""What else makes a transaction run again; beside the SQLSTATEs in the counts."""
+"""What else makes a transaction run again."""
 
 
-class Conflicts:
-    """Counts by SQLSTATE why transactions have to run again."""
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver or the system raises into the store's own errors.
 
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-
-    def conflict(self, why: str) -> ConflictError:
-        """Count a conflict, and return the error to be raised."""
-        self.counts[why] += 1
-        return ConflictError(f"another transaction was first ({why})")
-
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turn what the driver or the system raises into the store's own errors.
-
-        The text of the driver may hold what was to be written: only names of errors are told.
-        """
-        try:
-            yield
-        except PoolTimeoutError:
-            raise UnavailableError("too many queries wait for the database") from None
-        except FAILURES as error:
-            cause = cause_of(error)
-            state = sqlstate(cause)
-            if state in AGAIN:
-                raise self.conflict(state) from None
-            # The driver tells by a ValueError what it can't write at all.
-            if state[:2] in _FAULTS_OF_THE_WORK or isinstance(cause, ValueError):
-                raise ValueError(f"PostgreSQL refuses what was to be stored ({state})") from None
-            kind = NoRoomError if state in NO_ROOM else UnavailableError
-            raise kind(described(cause)) from None
+    The text of the driver may hold what was to be written: only names of errors are told.
+    """
+    try:
+        yield
+    except PoolTimeoutError:
+        raise UnavailableError("too many queries wait for the database") from None
+    except FAILURES as error:
+        cause = cause_of(error)
+        state = sqlstate(cause)
+        if state in AGAIN:
+            raise ConflictError(state) from None
+        # The driver tells by a ValueError what it can't write at all.
+        if state[:2] in _FAULTS_OF_THE_WORK or isinstance(cause, ValueError):
+            raise ValueError(f"PostgreSQL refuses what was to be stored ({state})") from None
+        kind = NoRoomError if state in NO_ROOM else UnavailableError
+        raise kind(described(cause)) from None
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -17,8 +17,9 @@ from service.model.event_log import LoggedEvent
 from service.model.recipients import LatestCheck, Recipient
 from service.model.users import AuditEntry, Kind, User
 from service.store import schema
-from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
+from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, ConflictError, JournalRow
 from service.store.loaded import LoadedUsers, Row
+from service.store.logs import PLACES_OF_BATCHES
 from service.store.mapping import (
     AUDIT_COLUMNS,
     CHANGE_COLUMNS,
@@ -33,7 +34,7 @@ from service.store.mapping import (
     event_row,
     recipient_of,
 )
-from service.store.postgres_errors import LOCKED, LOST_ALIAS, Conflicts
+from service.store.postgres_errors import LOCKED, LOST_ALIAS
 
 T = TypeVar("T")
 
@@ -178,16 +179,12 @@ COUNT_HISTORY = (
 )
 
 
-PLACES = 1 << 13
-"""Ids of a log that a transaction gives here; the other half is for queries of `run`."""
-
-
 class LogIds:
     """Gives the ids of one log within a transaction; see `service.store.logs`."""
 
     def __init__(self, first: int) -> None:
         self._next = first
-        self._end = first + PLACES
+        self._end = first + PLACES_OF_BATCHES
 
     def take(self) -> int:
         """Return the next."""
@@ -212,7 +209,6 @@ class PostgresTransaction:
         first_id: int,
         take_user_id: Callable[[], int],
         may_note: Callable[[str], bool],
-        conflicts: Conflicts,
     ) -> None:
         self.now = now
         self.new_user_id = take_user_id
@@ -220,7 +216,6 @@ class PostgresTransaction:
         self._connection = connection
         self._driver = driver
         self._may_note = may_note
-        self._conflicts = conflicts
         self._loaded = LoadedUsers()
         self._locked: set[int] = set()
         self._parts: dict[str, list[Row]] = {}
@@ -263,7 +258,7 @@ class PostgresTransaction:
             for account, alias, user_id in await self._driver.fetch(ALIASES, accounts, names):
                 owner = self._loaded.get(user_id)
                 if owner is None:
-                    raise self._conflicts.conflict(LOST_ALIAS)
+                    raise ConflictError(LOST_ALIAS)
                 found[account, alias] = users[user_id] = owner
         await self._load_history(new)
         await self._load_work(new)
@@ -276,7 +271,7 @@ class PostgresTransaction:
         try:
             return await self._driver.fetch(sql, *bound)
         except asyncpg.LockNotAvailableError:
-            raise self._conflicts.conflict(LOCKED) from None
+            raise ConflictError(LOCKED) from None
 
     def load_users_through(
         self, connection: Connection, aliases: Iterable[Alias]
@@ -423,7 +418,7 @@ class PostgresTransaction:
         is_lost = found != len(self._aliases)
         self._parts, self._aliases = {}, {}
         if is_lost:
-            raise self._conflicts.conflict(LOST_ALIAS)
+            raise ConflictError(LOST_ALIAS)
 
     async def finish(self) -> None:
         """Send what is left, before the commit.

@@ -29,6 +29,7 @@ from service.model.recipients import RecipientData
 from service.observability import failpoints
 from service.store import upgrades
 from service.store.database import (
+    UNIQUE_VIOLATION,
     Clock,
     ConflictError,
     FaultError,
@@ -254,7 +255,7 @@ class SQLiteDatabase:
         except (sqlite3.Error, DBAPIError, OSError) as error:
             cause = _cause(error)
             if getattr(cause, "sqlite_errorcode", None) in _TAKEN:
-                raise ConflictError(str(cause)) from None
+                raise ConflictError(UNIQUE_VIOLATION) from None
             if isinstance(cause, _FAULTS_OF_THE_WORK):
                 raise
             self._faults.note(cause)

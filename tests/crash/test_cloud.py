@@ -16,7 +16,7 @@ from tools import webhooks
 USERS = 900
 """Of each account: each has three events, so that each account has three slices."""
 STATES = "SELECT account, hash, state, count(*) FROM users GROUP BY 1, 2, 3"
-EVENTS = "SELECT account, event, count(*) FROM audit WHERE user_id NOT NULL GROUP BY 1, 2"
+EVENTS = "SELECT account, event, count(*) FROM audit WHERE user_id IS NOT NULL GROUP BY 1, 2"
 
 
 def large() -> Callback:
@@ -51,11 +51,11 @@ async def test_a_webhook_that_was_cut_off_between_its_slices_is_in_effect_once_i
     await load.deliver_again()
     load.assert_in_effect()
     rows = load.command.rows
-    assert rows(STATES) == [
+    assert sorted(rows(STATES)) == [
         ("outlet", "aHash=", "acknowledged", USERS),
         ("shop", "aHash=", "acknowledged", USERS),
     ]
-    assert rows(EVENTS) == [
+    assert sorted(rows(EVENTS)) == [
         ("outlet", "first_use", USERS),
         ("shop", "first_use", USERS),
     ]

@@ -130,6 +130,8 @@ STOPPING = points_where(lambda name: name.startswith("stop."))
 def points_of_the_code() -> Iterator[str]:
     """Find every call of `failpoints.reached` in the service, and the names that it stands for."""
     for file in Path(service.__file__).parent.rglob("*.py"):
+        if file.name == "postgres.py":
+            continue  # it has those of sqlite.py, in the place of which it stands
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoints.reached":
                 assert isinstance(node.args[0], ast.Constant), f"{file}: not a literal name"
@@ -276,6 +278,6 @@ async def test_a_kill_between_two_slices_of_a_large_callback(load: Load, start: 
     await load.deliver_again()
     load.assert_in_effect()
     rows = load.command.rows
-    assert rows("SELECT state, count(*) FROM users") == [("pending", len(users))]
+    assert rows("SELECT state, count(*) FROM users GROUP BY 1") == [("pending", len(users))]
     assert rows("SELECT count(*) FROM audit WHERE event = 'changed'") == [(len(users),)]
     assert rows("SELECT count(*) FROM journal") == [(2,)]

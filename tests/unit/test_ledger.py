@@ -25,7 +25,7 @@ from service.ledger.callbacks import (
 )
 from service.ledger.identities import RecordAnswer, TakeDecision
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
-from service.ledger.ledger import MAX_ENTRIES, FullError, Ledger
+from service.ledger.ledger import MAX_TRIES, MAX_ENTRIES, FullError, Ledger
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
@@ -44,6 +44,7 @@ from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.contacts import find_contacts
 from service.store.database import (
+    UNIQUE_VIOLATION,
     ChangeSet,
     Clock,
     ConflictError,
@@ -101,7 +102,7 @@ class Gated:
                 raise sqlite3.OperationalError("disk I/O error")
             if self.conflicts:
                 self.conflicts -= 1
-                raise ConflictError("UNIQUE constraint failed: aliases.account, aliases.alias")
+                raise ConflictError(UNIQUE_VIOLATION)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return await self.database.read(work)
@@ -195,6 +196,9 @@ class Own:
 
     async def required(self, _: Transaction) -> Required:
         return Required()
+
+    async def claim(self, _: Transaction) -> Sequence[int]:
+        return ()
 
     def apply(self, _: UnitOfWork) -> Any:
         if self.error is not None:
@@ -400,19 +404,19 @@ class TestAnotherWriter:
         assert (await count(database, users), await count(database, journal)) == (5, 5)
         assert {state for state, _ in await journal_states(database)} == {APPLIED}
 
-    async def test_after_three_times_the_database_is_to_blame_and_nothing_is_quarantined(
+    async def test_after_too_many_times_the_database_is_to_blame_and_nothing_is_quarantined(
         self, ledger: Ledger, database: Gated
     ) -> None:
-        database.conflicts = 3
+        database.conflicts = MAX_TRIES
         with pytest.raises(UnavailableError):
             await ledger.submit(callback(seen()))
-        assert database.writes == 3
+        assert database.writes == MAX_TRIES
         assert await count(database, journal) == 0
 
     async def test_one_that_always_conflicts_harms_no_neighbour(
         self, ledger: Ledger, database: Gated
     ) -> None:
-        database.conflicts = 3 + 3
+        database.conflicts = 2 * MAX_TRIES
         results = await submit_all(ledger, [callback(seen(f"1{n}")) for n in range(5)])
         assert [type(result) for result in results] == [ConflictError, *[type(None)] * 4]
         assert await count(database, journal) == 4
