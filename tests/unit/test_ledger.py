@@ -25,7 +25,7 @@ from service.ledger.callbacks import (
 )
 from service.ledger.identities import RecordAnswer, TakeDecision
 from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
-from service.ledger.ledger import MAX_TRIES, MAX_ENTRIES, FullError, Ledger
+from service.ledger.ledger import MAX_ENTRIES, MAX_TRIES, FullError, Ledger
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Decision, Result, Verb
 from service.model.events import (
