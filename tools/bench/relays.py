@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +32,20 @@ CONNECTIONS = 64
 IN_FLIGHT = 16
 """What a relay has in flight, and the bare client that it is measured by."""
 IDLE_RATE = 20
+BESIDE_RATE = 200
+FAILS = 0.2
+"""How often one of the destinations fails beside which another is to be well."""
 GOAL_SHARE, GOAL_BEHIND_SECONDS, GOAL_IDLE_MS, GOAL_DRAIN = 0.5, 1.0, 10.0, 0.25
+GOAL_BESIDE, GOAL_BESIDE_MS = 2.0, 50.0
+"""Beside others that fail: so many times as late as alone, or so late, whichever is more."""
 
 
 @contextmanager
-def destination() -> Iterator[int]:
-    """Run a destination on the core of the load; its port."""
+def destination(fails: float = 0.0) -> Iterator[int]:
+    """Run a destination on the core of the load, which fails so often; its port."""
     port = free_port()
-    process = Process(python("tools.bench.sink", str(port)), name="destination", core=LOAD_CORE)
+    command = python("tools.bench.sink", str(port), str(fails))
+    process = Process(command, name="destination", core=LOAD_CORE)
     try:
         process.wait_for(f"http://127.0.0.1:{port}/r0")
         yield port
@@ -47,12 +53,12 @@ def destination() -> Iterator[int]:
         process.end()
 
 
+def _table(name: str, port: int) -> str:
+    return f'[relays.{name}]\nurl = "http://127.0.0.1:{port}/{name}"\nsecret = "{SECRET}"\n'
+
+
 def _tables(port: int, count: int = RELAYS) -> str:
-    tables = (
-        f'[relays.r{n}]\nurl = "http://127.0.0.1:{port}/r{n}"\nsecret = "{SECRET}"\n'
-        for n in range(count)
-    )
-    return "".join(tables)
+    return "".join(_table(f"r{n}", port) for n in range(count))
 
 
 def _get(url: str) -> Any:
@@ -69,10 +75,10 @@ def _relays(server: Server) -> list[dict[str, Any]]:
     return list(_get(f"{server.url}/api/v1/relays")["items"])
 
 
-def _catch_up(server: Server) -> float:
-    """Wait until nothing is behind; return the seconds that took."""
+def _catch_up(server: Server, but: Collection[str] = ()) -> float:
+    """Wait until nothing is behind, but for some that fail; return the seconds that took."""
     began = time.perf_counter()
-    while any(relay["behind"] for relay in _relays(server)):
+    while any(relay["behind"] for relay in _relays(server) if relay["name"] not in but):
         time.sleep(0.1)
     return time.perf_counter() - began
 
@@ -96,11 +102,16 @@ def measure(effort: Effort) -> Section:
             _saturate(section, effort, without, server)
             _pace(section, effort, server, port)
             _idle(section, effort, server, port)
+    _beside(section, effort)
     _drain(section, effort)
     section.notes += [
         "accepting: the rate with relays by that without, in the same round, 64 connections",
         f"behind: the age of the oldest callback not delivered, at {PACE:,} callbacks a second",
         "idle: from the arrival to the delivery, the commit and the 200 between them",
+        (
+            f"beside others: one relay at {BESIDE_RATE} callbacks a second, alone and beside one "
+            f"whose destination fails for {FAILS:.0%} of them and one whose destination is down"
+        ),
         f"draining: one relay by a bare aiohttp client, {IN_FLIGHT} in flight, same destination",
     ]
     return section
@@ -160,6 +171,35 @@ def _idle(section: Section, effort: Effort, server: Server, port: int) -> None:
     late = _came(port)["late_ms"]
     section.rows.append(("idle: from arrival to delivery, p50 ms", late[0], _quantiles(late)))
     section.goals.append(Goal("idle, p50 ms", late[0], GOAL_IDLE_MS, at_least=False))
+
+
+def _beside(section: Section, effort: Effort) -> None:
+    """Measure how late a relay is by itself, and beside relays to destinations that fail."""
+    with destination() as port, destination(FAILS) as failing:
+        bad = f"{_table('failing', failing)}timeout_seconds = 1\n{_table('down', free_port())}"
+        alone = _late(effort, port, "")
+        beside = _late(effort, port, bad, but=("failing", "down"))
+    section.rows += [
+        ("alone: from arrival to delivery, p99 ms", alone[1], _quantiles(alone)),
+        ("beside others that fail: the same, p99 ms", beside[1], _quantiles(beside)),
+    ]
+    bound = max(GOAL_BESIDE * alone[1], GOAL_BESIDE_MS)
+    goal = Goal("beside others that fail, p99 ms", beside[1], bound, at_least=False)
+    section.goals.append(goal)
+
+
+def _late(effort: Effort, port: int, others: str, but: Collection[str] = ()) -> list[float]:
+    """Return the quantiles (ms) of how late one relay is, beside others if there are any."""
+    sys.stderr.write(f"one relay, {'beside others that fail' if others else 'alone'}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder), more=_tables(port, 1) + others)
+        seed(installation, USERS)
+        with ackgate(installation) as server:
+            _came(port)
+            paced = plan(server, "everyday", CONNECTIONS, 4 * effort.seconds)
+            measured(server, replace(paced, rate=BESIDE_RATE))
+            _catch_up(server, but)
+            return list(_came(port)["late_ms"])
 
 
 def _quantiles(late: list[float]) -> str:
