@@ -93,6 +93,11 @@ class Installation:
         """The file of the database."""
         return self.folder / "ackgate.db"
 
+    @property
+    def config(self) -> Path:
+        """The file of the configuration, once a command was asked for."""
+        return self.folder / "ackgate.toml"
+
     def command(self, port: int) -> list[str]:
         """Write the configuration, and return the command that serves on a port."""
         return python("service", "serve", "--config", str(self._configure(port)))
@@ -119,6 +124,5 @@ class Installation:
         )
         if self.cloud:
             text += _APP + "".join(account.config for account in self.cloud)
-        file = self.folder / "ackgate.toml"
-        file.write_text(text + self.more)
-        return file
+        self.config.write_text(text + self.more)
+        return self.config

@@ -17,7 +17,8 @@ from service.api.auth import Resource
 from service.api.kinds import KINDS, type_of
 from service.api.params import MAX_ID, Query
 from service.api.problems import MEDIA_TYPE
-from service.api.schemas import Problem
+from service.api.schemas import Problem, Reason
+from service.api.wire import Refusal, Shape
 from service.settings import Role
 
 Json = dict[str, Any]
@@ -172,9 +173,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """The errors of a route that has none as problems: their type, and what each status means."""
+    """The errors of a route that has none as problems: type, shape, and what each status means."""
 
     type: Any
+    shape: Shape
     meanings: Mapping[int, str]
 
 
@@ -425,12 +427,18 @@ def _responses(route: Route, types: _Types) -> Json:
 
 
 def _errors(errors: Errors, types: _Types) -> Json:
-    content = types.content(errors.type, "serialization")
+    content = types.content(errors.type, "serialization")[JSON]
+    closed = [types.example(types.schemas[Reason.__name__])]
+
+    def example(status: int, meaning: str) -> Any:
+        reasons = closed if status == HTTPStatus.CONFLICT else ()
+        return errors.shape(Refusal(status, meaning.lower(), reasons), "order-4711")
+
     return {
         str(status): {
             "description": meaning,
             "headers": _headers(*filter(None, [_ON_STATUS.get(status)])),
-            "content": content,
+            "content": {JSON: content | {"example": example(status, meaning)}},
         }
         for status, meaning in errors.meanings.items()
     }

@@ -145,7 +145,7 @@ async def _retried(request: web.Request, relay: Relay, count: int) -> web.Respon
 async def replay(request: web.Request) -> web.Response:
     """Send once more what arrived between two times, beside what is new, with new ids.
 
-    `count` is how many callbacks arrived then; the relay's filters hold for them too.
+    `count` is how many callbacks, or events, arrived then; the relay's filters hold for them too.
     """
     relay, body = _need_relay(request), await read_body(request, RangeBody)
     if body.end < body.begin:

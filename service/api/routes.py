@@ -38,6 +38,7 @@ from service.api.openapi import (
 )
 from service.api.params import Query, WaitQuery
 from service.api.problems import ProblemError
+from service.api.wire import graph_error, onprem_error
 from service.dialects.sends import CloudMessage, OnPremisesMessage, ReadMark
 from service.webhooks.handler import WebhookHandler, expect
 
@@ -326,8 +327,8 @@ _MEANINGS = {
     503: "Nothing was sent; it can be tried again",
     504: "There was no answer in time; it is not known whether it was sent",
 }
-_GRAPH = Errors(s.GraphFailure, _MEANINGS)
-_ONPREM = Errors(s.OnPremisesFailure, _MEANINGS)
+_GRAPH = Errors(s.GraphFailure, graph_error, _MEANINGS)
+_ONPREM = Errors(s.OnPremisesFailure, onprem_error, _MEANINGS)
 
 SENDING: tuple[Route, ...] = (
     Route(

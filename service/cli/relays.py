@@ -177,7 +177,7 @@ def replay(
 
     server = server_at(url, key_file, ca_file)
     answer = talk(server, act, as_json=as_json)
-    show(answer, f"callbacks that arrived then: {answer.get('count')}", as_json=as_json)
+    show(answer, f"arrived then: {answer.get('count')}", as_json=as_json)
 
 
 async def _until_through(api: Api, relay: str, count: int, *, as_json: bool) -> None:

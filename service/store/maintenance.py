@@ -12,6 +12,7 @@ from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from service.observability import failpoints
 from service.store import upgrades
 from service.store.database import StoreError
 from service.store.restore import mark
@@ -145,11 +146,16 @@ def restore(path: Path, backup: Path, now: datetime, progress: Progress) -> Path
             raise StoreError(f"{backup}: is the database itself; name a backup")
         with _locked(path) as lock, beside(path) as fresh:
             _take_over(backup, fresh, progress)
+            failpoints.reached("restore.after_copy")
             database_id = _mark(fresh, now)
+            failpoints.reached("restore.before_aside")
             kept = _set_aside(path, now)
+            failpoints.reached("restore.after_aside")
             fresh.rename(path)
             sync(path.parent)
+            failpoints.reached("restore.before_id")
             lock.note_id(database_id)
+            failpoints.reached("restore.after_id")
             return kept
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from service.model.relays import Entry, Schedule
 from service.settings import RelaySettings
@@ -15,8 +14,6 @@ ROWS, BYTES = 1000, 4_194_304
 """What a relay has read and not yet delivered, at most: rows, and bytes of their bodies."""
 REPLAY_ROWS = 200
 """Rows of a replay that are under way at once."""
-LOOK_SECONDS = 60.0
-"""How long a relay waits at most where nothing is due, so that a clock that was set is noticed."""
 
 
 class LogReader:
@@ -63,7 +60,7 @@ class LogReader:
             if not self.is_paused and (await self._read_on() or await self._read_replay()):
                 self._on_news()
             elif self.is_paused or self._source.is_in_order:
-                await wait(self._room, LOOK_SECONDS)
+                await self._room.wait()
             else:
                 await self._source.wait(self._room)
 
@@ -139,10 +136,3 @@ class LogReader:
 def _entry(routed: Routed, now: float, replay: int = 0) -> Entry:
     row, routing = routed
     return Entry(row.id, routing.kinds, routing.names, routing.is_of_one, replay=replay, due_at=now)
-
-
-async def wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, for so long at most."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -29,7 +29,7 @@ from service.store.relays import (
 )
 from service.workers.destinations import Answer, Destination
 from service.workers.relay_log import Log
-from service.workers.relay_reader import LOOK_SECONDS, LogReader, wait
+from service.workers.relay_reader import LogReader
 from service.workers.relay_rows import entry_of, row_of
 
 STATES = ("running", "backing_off", "paused")
@@ -39,6 +39,8 @@ GONE, TOO_MANY_ROWS = "gone", "too_many_rows"
 BUSY_PER_SECOND = 1200
 """Deliveries of all relays together while the ledger is busy: callbacks go first."""
 SAVE_SECONDS = 1.0
+LOOK_SECONDS = 60.0
+"""How often a relay looks at everything, whether it was woken up or not."""
 DATABASE_PAUSE_SECONDS = 1.0
 FINISH_SECONDS = 2.0
 """How long open deliveries may take once the service stops."""
@@ -107,7 +109,7 @@ class Relay:
     def start(self) -> None:
         """Begin to read and to send."""
         self._ledger.listeners.append(self._on_commit)
-        for loop in (self._reader.run, self._send, self._save):
+        for loop in (self._reader.run, self._send, self._save, self._look_again):
             self._loops.append(asyncio.create_task(self._kept_up(loop)))
 
     async def _kept_up(self, loop: Callable[[], Awaitable[None]]) -> None:
@@ -129,6 +131,13 @@ class Relay:
         self._news.set()
         self._dirty.set()
 
+    async def _look_again(self) -> None:
+        """Look from time to time, whatever should have been noticed before."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._reader.wake()
+            self._look()
+
     # Sending.
 
     async def _send(self) -> None:
@@ -139,7 +148,11 @@ class Relay:
                 task = asyncio.create_task(self._work(entry))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            await wait(self._news, min(LOOK_SECONDS, self._look_at - time.monotonic()))
+            # Without a timer where no time is waited for: it costs as much as the waiting.
+            seconds = None if self._look_at == math.inf else self._look_at - time.monotonic()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
 
     def _next(self) -> Entry | None:
         """Return what may be sent now, and count it as open.
@@ -184,11 +197,13 @@ class Relay:
             finally:
                 self._open -= 1
                 self._dirty.set()
-            # This task goes on with one; where more may begin beside it, others are started.
-            if self._pace.may_begin(self._open + 1, time.monotonic()):
-                self._news.set()
+            has_room = self._pace.may_begin(self._open + 1, time.monotonic())
             entry = self._next()
-        self._news.set()
+            # This task goes on with one. Where more may begin beside it, now or when it is due,
+            # others are started; where nothing waits, nobody is woken up.
+            has_more = has_room and self._schedule.next_at() is not None
+            if has_more or self._look_at < math.inf:
+                self._news.set()
 
     def _put_back(self, entry: Entry) -> None:
         entry.due_at = time.monotonic() + DATABASE_PAUSE_SECONDS

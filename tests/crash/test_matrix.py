@@ -9,6 +9,7 @@ from this range; three of them for the ledger, whose batches are of many kinds. 
 | `stop.*` | test_a_kill_while_it_stops |
 | `notice.*` | test_a_kill_while_it_tells_what_it_has_noticed |
 | `check.*`, `recheck.*`, `messages.*` | those of `test_contact_checks.py` |
+| `restore.*` | test_a_kill_while_a_backup_is_restored, of `test_restore.py` |
 | all others | test_a_kill_under_load |
 | `ledger.after_commit` | test_a_kill_between_two_slices_of_a_large_callback, too |
 | `ledger.after_commit` | those of `test_cloud.py`, which cut a webhook for two accounts |
@@ -94,11 +95,16 @@ MATRIX = {
     "notice.after_issues": (),
     "relay.before_save": FEW,
     "relay.after_save": FEW,
+    "restore.after_copy": (),
+    "restore.before_aside": (),
+    "restore.after_aside": (),
+    "restore.before_id": (),
+    "restore.after_id": (),
     "stop.before_close": (),
     "stop.after_close": (),
 }
-CONTACTS = ("check.", "recheck.", "messages.")
-"""Points of contact checks, which `test_contact_checks.py` comes to."""
+ELSEWHERE = ("check.", "recheck.", "messages.", "restore.")
+"""Points that the tests of other files come to."""
 BROAD = {
     "start.after_leases_cleared",
     "stop.after_close",
@@ -107,6 +113,7 @@ BROAD = {
     "check.after_answer",
     "messages.after_write",
     "notice.after_blocks",
+    "restore.before_id",
 }
 """Points that `make test` comes to; the others are left to `make test-all`."""
 
@@ -120,7 +127,7 @@ def points_where(chosen: Callable[[str], bool]) -> list[Any]:
 
 
 UNDER_LOAD = points_where(
-    lambda name: not name.startswith(("start.", "stop.", "notice.", *CONTACTS))
+    lambda name: not name.startswith(("start.", "stop.", "notice.", *ELSEWHERE))
 )
 NOTICING = points_where(lambda name: name.startswith("notice."))
 STARTING = points_where(lambda name: name.startswith("start."))

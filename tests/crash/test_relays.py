@@ -193,6 +193,7 @@ async def test_a_destination_down_for_days_costs_no_memory_and_no_rows_and_gets_
         assert (found["position"], found["retrying"]) == (0, 0)
         assert found["behind"] == CALLBACKS
         assert found["behind_seconds"] > 2.9 * 86_400
+        print(f"{before:.0f} MB, while it is down {rss_megabytes(service.process):.0f} MB")  # noqa: T201
         assert rss_megabytes(service.process) < before + 30
         began = time.monotonic()
         await crm.open(port)
@@ -200,4 +201,5 @@ async def test_a_destination_down_for_days_costs_no_memory_and_no_rows_and_gets_
         print(f"drained {CALLBACKS / (time.monotonic() - began):,.0f} a second")  # noqa: T201
         assert len(crm.taken) == CALLBACKS
         assert_all_and_in_order(crm, set(range(CALLBACKS)), ordered=True)
+        print(f"drained: {rss_megabytes(service.process):.0f} MB")  # noqa: T201
         assert rss_megabytes(service.process) < before + 60

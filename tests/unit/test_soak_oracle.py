@@ -15,6 +15,7 @@ from tools.soak.evidence import (
     Identity,
     JournalRow,
     Put,
+    Restored,
     Work,
 )
 from tools.soak.oracle import judge
@@ -43,6 +44,7 @@ def record() -> Record:
         number_changes={PERSON: NumberChange(NEW, 4)},
         checks={CHECKED: "invalid"},
         relayed={"steady": dict(enumerate(sorted(BODIES, reverse=True), 1))},
+        relayed_again={"steady": {2: b"second", 3: b"new"}},
         lives=[Life("shop", steps=[seen("A", "W", "U"), seen("B", "W", "U")])],
     )
 
@@ -100,6 +102,7 @@ def evidence(**over: Any) -> Evidence:
             LATER: ClientIdentity("L", acknowledged=False),
         },
         puts=[put(AUTO, "B"), put(PERSON, "P")],
+        restored=Restored({1: b"first", 2: b"second", 3: b"new"}, {"steady": frozenset({2, 3})}),
         **cloud(),
     )
     return replace(found, **over)
@@ -130,6 +133,27 @@ def test_a_callback_that_was_not_relayed_is_named() -> None:
     assert verdict(evidence(), told) == {"a callback was not relayed to the steady sink"}
     told.relayed["steady"][9] = b"made up"
     assert "the steady sink got what nobody sent" in verdict(evidence(), told)
+
+
+@pytest.mark.parametrize(
+    ("again", "what"),
+    [
+        ({2: b"second"}, "a restored relay did not deliver to the steady sink"),
+        (
+            {1: b"first", 2: b"second", 3: b"new"},
+            "the steady sink got again what the backup knew as delivered",
+        ),
+        ({2: b"second", 3: b"other"}, "a restored relay delivered something else to steady"),
+        ({3: b"new", 2: b"second"}, None),
+        ({3: b"second", 2: b"first"}, "the steady sink got a user's changes out of order"),
+    ],
+)
+def test_what_a_restored_relay_did_wrong_is_named(
+    again: dict[int, bytes], what: str | None
+) -> None:
+    told = record()
+    told.relayed_again = {"steady": again}
+    assert (what in verdict(evidence(), told)) if what else not verdict(evidence(), told)
 
 
 def test_changes_of_a_user_that_were_relayed_in_another_order_are_named() -> None:

@@ -12,6 +12,7 @@ from typing import Self
 
 from tools.bench.load import Outcome, Plan, run
 from tools.bench.servers import Server
+from tools.processes import Process
 
 EXTRA_ROUNDS = 3
 """As many more rounds are run while other programs use the machine."""
@@ -127,27 +128,34 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{min(values):,.{digits}f} to {max(values):,.{digits}f}" if values else "-"
 
 
-def measured(server: Server, plan: Plan) -> tuple[Outcome, float]:
+def measured(server: Server, plan: Plan, beside: Sequence[Process] = ()) -> tuple[Outcome, float]:
     """Load a server; return the outcome, and the cores that others used meanwhile.
 
     The CPU time of a request is all that the server used, divided by the requests that were sent.
+    What processes `beside` it use is part of the measurement, and not of others.
     """
     others, before = Others(), server.process.cpu_seconds()
+    before_beside = sum(process.cpu_seconds() for process in beside)
     outcome = run(plan)
     used = server.process.cpu_seconds() - before
+    used_beside = sum(process.cpu_seconds() for process in beside) - before_beside
     outcome = replace(outcome, cpu_us=1e6 * used / max(1, outcome.sent))
-    return outcome, others.cores(used + outcome.load_cpu_seconds)
+    return outcome, others.cores(used + used_beside + outcome.load_cpu_seconds)
 
 
 def interleaved(
-    servers: Sequence[Server], plan: Callable[[Server], Plan], *, rounds: int
+    servers: Sequence[Server],
+    plan: Callable[[Server], Plan],
+    *,
+    rounds: int,
+    beside: Sequence[Process] = (),
 ) -> Series:
     """Run rounds until enough of them were quiet; where too few are, the quietest count."""
     found: list[Round] = []
     for number in range(rounds + EXTRA_ROUNDS):
         outcomes, others = {}, 0.0
         for server in servers if number % 2 else reversed(servers):
-            outcomes[server.name], used = measured(server, plan(server))
+            outcomes[server.name], used = measured(server, plan(server), beside)
             others = max(others, used)
         found.append(Round(outcomes, others))
         _report(number, found[-1])

@@ -97,6 +97,20 @@ class Put(NamedTuple):
     faulty: bool
 
 
+class Restored(NamedTuple):
+    """What a restored database has in the end.
+
+    `journal` is by id; `undelivered` are, by relay, the ids that it had not delivered at the backup
+    and those that have arrived since.
+    """
+
+    journal: Mapping[int, bytes]
+    undelivered: Mapping[str, frozenset[int]]
+
+
+NOTHING_RESTORED = Restored({}, {})
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that was found, and when (Unix ms)."""
@@ -125,6 +139,7 @@ class Evidence:
     """When the client was last asked about a user, in Unix seconds."""
     log_errors: Sequence[str] = ()
     """Lines of the log that report an internal error."""
+    restored: Restored = NOTHING_RESTORED
 
 
 class GateAnswers(NamedTuple):
@@ -173,6 +188,19 @@ def gather(database: Path, log: Path, seen: dict[str, Any], gate: GateAnswers) -
             line for line in log.read_text(errors="replace").splitlines() if _is_error(line)
         ],
     )
+
+
+def gather_restored(backup: Path, database: Path) -> Restored:
+    """Gather what a backup says of its relays, and what its database has in the end."""
+    journal = dict(rows(database, "SELECT id, body FROM journal"))
+    rest = {id_ for id_, *_ in rows(backup, "SELECT id FROM journal")}
+    new = journal.keys() - rest
+    undelivered = {}
+    for name, read_up_to, undone in rows(backup, "SELECT name, read_up_to, undone FROM relays"):
+        left = rows(backup, f"SELECT log_id FROM deliveries WHERE relay = '{name}'")
+        ids = {*json.loads(undone), *(id_ for (id_,) in left)}
+        undelivered[name] = frozenset(new | ids | {id_ for id_ in rest if id_ > read_up_to})
+    return Restored(journal, undelivered)
 
 
 def _is_error(line: str) -> bool:

@@ -14,6 +14,7 @@ from tools.soak.states import Case, cases, states
 EFFECTIVE = {"acknowledged", "already"}
 NEEDED = (
     "bodies", "users", "PUTs", "gate answers", "users of the Cloud API", "relayed callbacks",
+    "callbacks that were still to be relayed at the backup",
 )  # fmt: skip
 ONCE = {"changed", "acknowledged", "superseded"}
 """Events of the audit trail that a change of a user has once."""
@@ -66,13 +67,35 @@ def everything_was_relayed(record: Record, evidence: Evidence) -> Iterator[Viola
             yield Violation(f"a callback was not relayed to the {name} sink", f"{missing} {body!r}")
         for body in came.keys() - record.sent:
             yield Violation(f"the {name} sink got what nobody sent", repr(body))
-        newest: dict[str, int] = {}
-        for number, body in taken.items():
-            change = record.sightings.get(body)
-            if change is not None and number < newest.get(change.wa_id, 0):
-                yield Violation(f"the {name} sink got a user's changes out of order", str(change))
-            if change is not None:
-                newest[change.wa_id] = number
+        yield from _out_of_order(record, name, taken)
+
+
+def relays_go_on_after_a_restore(record: Record, evidence: Evidence) -> Iterator[Violation]:
+    """Demand at each sink what was not delivered at the backup, and what came since; no more."""
+    journal, undelivered = evidence.restored
+    for name, ids in undelivered.items():
+        taken = record.relayed_again.get(name, {})
+        for id_ in ids - taken.keys():
+            said = f"{id_} {journal[id_]!r}"
+            yield Violation(f"a restored relay did not deliver to the {name} sink", said)
+        for id_ in taken.keys() - ids:
+            said = f"{id_} {taken[id_]!r}"
+            yield Violation(f"the {name} sink got again what the backup knew as delivered", said)
+        for id_ in ids & taken.keys():
+            if taken[id_] != journal[id_]:
+                said = f"{id_} {taken[id_]!r} {journal[id_]!r}"
+                yield Violation(f"a restored relay delivered something else to {name}", said)
+        yield from _out_of_order(record, name, taken)
+
+
+def _out_of_order(record: Record, name: str, taken: Mapping[int, bytes]) -> Iterator[Violation]:
+    newest: dict[str, int] = {}
+    for number, body in taken.items():
+        change = record.sightings.get(body)
+        if change is not None and number < newest.get(change.wa_id, 0):
+            yield Violation(f"the {name} sink got a user's changes out of order", str(change))
+        if change is not None:
+            newest[change.wa_id] = number
 
 
 def every_change_is_known_once(record: Record, evidence: Evidence) -> Iterator[Violation]:
@@ -299,6 +322,9 @@ def coverage(record: Record, evidence: Evidence) -> dict[str, int]:
         "gate answers": len(evidence.gate),
         "users of the Cloud API": len({one.id for one in evidence.cloud.values()}),
         "relayed callbacks": sum(map(len, record.relayed.values())),
+        "callbacks that were still to be relayed at the backup": sum(
+            map(len, evidence.restored.undelivered.values())
+        ),
         "steps on the Cloud API": sum(len(life.steps) for life in record.lives),
     }
 
@@ -308,6 +334,7 @@ CHECKS: tuple[Callable[[Record, Evidence], Iterator[Violation]], ...] = (
     the_database_is_sound,
     nothing_accepted_is_lost,
     everything_was_relayed,
+    relays_go_on_after_a_restore,
     every_change_is_known_once,
     the_latest_is_the_latest,
     every_state_is_right,

@@ -90,6 +90,8 @@ class Record:
     """Accepted results of contact checks: the status by the literal input."""
     relayed: dict[str, dict[int, bytes]] = field(default_factory=dict)
     """What each sink took first, in order: the body by the id in the journal."""
+    relayed_again: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    """The same of the database that was restored in the end."""
     lives: list[Life] = field(default_factory=list)
     """What was accepted about users of the Cloud API."""
     violations: list[Violation] = field(default_factory=list)

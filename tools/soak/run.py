@@ -1,4 +1,4 @@
-"""One soak: load and faults together, then quiet, then the verdict."""
+"""One soak: load and faults together, then quiet, then a restore, then the verdict."""
 
 import asyncio
 import random
@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools.processes import RunError
@@ -14,7 +14,7 @@ from tools.simulator import simulator
 from tools.soak.api import Api
 from tools.soak.cloud_model import ACCOUNTS
 from tools.soak.delivery import Delivery
-from tools.soak.evidence import GateAnswers, Put, gather, outbox
+from tools.soak.evidence import GateAnswers, Put, gather, gather_restored, outbox
 from tools.soak.faults import (
     CLIENT_FAULTS,
     SERVICE_FAULTS,
@@ -35,6 +35,12 @@ LONGEST_PAUSE_SECONDS = 300.0
 """What is promised of the pause between two tries."""
 POLL_SECONDS = 0.1
 MANY = 1_000_000
+DOWN_SECONDS = 2.0
+"""How long a sink is down when the backup is made, so that there is something left to deliver."""
+AFTER_RESTORE = 50
+"""Callbacks that come after the restore; the first of them get numbers that others had before."""
+RESTORE_SECONDS = 1.0
+"""A restore that is killed is killed within this time."""
 
 
 @dataclass(slots=True)
@@ -47,6 +53,11 @@ class Soak:
     record: Record = field(default_factory=Record)
     coverage: dict[str, int] = field(default_factory=dict)
     puts: Sequence[Put] = ()
+
+    @property
+    def backup(self) -> Path:
+        """The backup that is made half way, and restored in the end."""
+        return self.folder / "backup.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,8 @@ async def _load(stage: Stage) -> None:
     again = asyncio.create_task(stage.delivery.deliver_again())
     sending = asyncio.create_task(load.send(seed, stop))
     failing = asyncio.create_task(_fail(stage, stop))
-    tasks = (again, sending, failing)
+    backing_up = asyncio.create_task(_back_up(stage))
+    tasks = (again, sending, failing, backing_up)
     try:
         done, _ = await asyncio.wait(
             tasks, timeout=stage.run.seconds, return_when=asyncio.FIRST_EXCEPTION
@@ -105,12 +117,21 @@ async def _load(stage: Stage) -> None:
         for task in done:
             task.result()
         stop.set()
-        await failing
+        await asyncio.gather(failing, backing_up)
         await _come_to_rest(stage, sending)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _back_up(stage: Stage) -> None:
+    """Make a backup half way, while one sink takes nothing."""
+    await asyncio.sleep(stage.run.seconds / 2)
+    stage.sinks.is_down = True
+    await asyncio.sleep(DOWN_SECONDS)
+    await stage.service.back_up(stage.run.backup)
+    stage.sinks.is_down = False
 
 
 async def _fail(stage: Stage, stop: asyncio.Event) -> None:
@@ -144,7 +165,7 @@ async def _come_to_rest(stage: Stage, sending: asyncio.Task[None]) -> None:
 
 
 async def _verdict(stage: Stage) -> list[Violation]:
-    """Ask the gate about everybody, stop the service, gather the evidence, and judge."""
+    """Ask the gate about everybody, stop the service, gather the evidence, restore, and judge."""
     run, service = stage.run, stage.service
     names = [person.wa_id for person in stage.world.people]
     new_numbers = [change.wa_id for change in run.record.number_changes.values()]
@@ -160,9 +181,33 @@ async def _verdict(stage: Stage) -> list[Violation]:
     seen = await stage.client.do("seen")
     gate = GateAnswers(reasons, cloud)
     evidence = await asyncio.to_thread(gather, service.database, service.log, seen, gate)
+    await _restore(stage)
+    restored = await asyncio.to_thread(gather_restored, run.backup, service.database)
+    evidence = replace(evidence, restored=restored)
     run.puts, run.coverage = evidence.puts, coverage(run.record, evidence)
     run.record.counts |= Counter({"kills": service.kills, "starts": service.starts})
     return judge(run.record, evidence)
+
+
+async def _restore(stage: Stage) -> None:
+    """Restore the backup, at the second attempt, and let the relays deliver what is left."""
+    run, service = stage.run, stage.service
+    chance = random.Random(f"{run.seed} restore")
+    stage.sinks.begin_anew()
+    await service.restore(run.backup, kill_after=chance.uniform(0, RESTORE_SECONDS))
+    await asyncio.sleep(1)  # what is replaced is named by the second
+    await service.restore(run.backup)
+    await service.start()
+    # By themselves: the evidence of all that came before is gathered already.
+    later = Record()
+    async with aclosing(Delivery(service, later, chance)) as delivery:
+        for _ in range(AFTER_RESTORE):
+            await delivery.deliver(stage.world.status(chance))
+        if delivery.undelivered:
+            later.add_violation("a callback was not accepted after a restore", "")
+    run.record.violations += later.violations
+    await stage.sinks.come_to_rest(stage.api, SETTLE_SECONDS)
+    await service.stop()
 
 
 def _cloud_names(record: Record, account: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.installation import CLOUD_WEBHOOK, WEBHOOK, CloudAccount, Installation
-from tools.processes import Process, RunError, free_port
+from tools.processes import Process, RunError, free_port, python
 from tools.simulator import SimulatorProcess
 from tools.soak.record import MAX_CHANGES, PREFIXES, Handling
 
@@ -90,6 +90,7 @@ class Service:
         self.database, self.log = installation.database, folder / "ackgate.log"
         self.starts = self.kills = 0
         self._command = installation.command(self.port)
+        self._config = installation.config
         self._running: Process | None = None
 
     @property
@@ -120,6 +121,26 @@ class Service:
         code = await asyncio.to_thread(process.wait)
         if code not in expected:
             raise RunError(f"the service stopped with {code}")
+
+    async def back_up(self, file: Path) -> None:
+        """Back its database up, whether it runs or not; RunError where that fails."""
+        await self._care("backup", file)
+
+    async def restore(self, file: Path, kill_after: float | None = None) -> None:
+        """Restore a backup, while it does not run; or kill the command after so many seconds."""
+        await self._care("restore", file, "--yes", kill_after=kill_after)
+
+    async def _care(
+        self, command: str, file: Path, *options: str, kill_after: float | None = None
+    ) -> None:
+        """Run a command of `ackgate db`."""
+        arguments = ("service", "db", command, str(file), *options, "--config", str(self._config))
+        process = Process(python(*arguments), name=f"ackgate db {command}")
+        if kill_after is not None:
+            await asyncio.sleep(kill_after)
+            await asyncio.to_thread(process.kill)
+        elif await asyncio.to_thread(process.wait):
+            raise RunError(f"{process.name} failed: {process.printed()}")
 
     async def aclose(self) -> None:
         """End it, whatever happened."""

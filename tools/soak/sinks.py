@@ -21,13 +21,15 @@ POLL_SECONDS = 0.2
 
 
 class Sinks:
-    """Takes what is relayed, and notes what came first, in order."""
+    """Takes what is relayed, and notes what came first, in order. `is_down` is the unsteady one."""
 
     def __init__(self, record: Record, chance: random.Random) -> None:
         self._record = record
         self._chance = chance
         self._runner: web.AppRunner | None = None
-        self._is_calm = False
+        self._is_calm = self.is_down = False
+        self._epoch, self._past = "", ""
+        self._taken = record.relayed
         self.url = ""
 
     async def start(self) -> None:
@@ -38,7 +40,16 @@ class Sinks:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self._record.relayed |= {STEADY: {}, UNSTEADY: {}}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._taken |= {STEADY: {}, UNSTEADY: {}}
+
+    def begin_anew(self) -> None:
+        """Note what comes from now on by itself: its ids have another beginning."""
+        self._past, self._epoch = self._epoch, ""
+        self._taken = self._record.relayed_again
+        self._begin()
 
     async def aclose(self) -> None:
         """Listen no more."""
@@ -55,11 +66,15 @@ class Sinks:
 
     async def _take(self, request: web.Request) -> web.Response:
         name, body = request.match_info["name"], await request.read()
-        if name == UNSTEADY and not self._is_calm and self._chance.random() < FAILS:
+        fails = self.is_down or self._chance.random() < FAILS
+        if name == UNSTEADY and not self._is_calm and fails:
             self._record.counts["deliveries that failed"] += 1
             return await self._fail(request)
-        number = int(request.headers["webhook-id"].partition(".")[2])
-        first = self._record.relayed[name].setdefault(number, body)
+        epoch, _, number = request.headers["webhook-id"].partition(".")
+        self._epoch = self._epoch or epoch
+        if epoch != self._epoch or epoch == self._past:
+            self._record.add_violation("an id of a delivery has a wrong beginning", epoch)
+        first = self._taken[name].setdefault(int(number), body)
         if first != body:
             self._record.add_violation("two deliveries of a callback differ", repr((first, body)))
         self._record.counts["deliveries taken"] += 1

@@ -30,7 +30,7 @@ class Event(TypedDict):
     user: Annotated[
         str | None, Field(description="What the user is called.", examples=["16315567001"])
     ]
-    data: BlockedIdentity | Identity | Contact | Issue | None
+    data: Identity | BlockedIdentity | Contact | Issue | None
 
 
 class EventList(TypedDict):

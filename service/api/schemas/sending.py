@@ -2,11 +2,18 @@
 
 from typing import Annotated, NotRequired
 
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict
 
 from service.api.schemas.fields import Text, UserId, WaId
 from service.api.schemas.recipients import Reason
+
+MESSAGE_ID = "wamid.HBgLMTYzMTU1NjcwMDEVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA"
+SENT: JsonValue = {
+    "messaging_product": "whatsapp",
+    "contacts": [{"input": "+1 631-556-7001", "wa_id": "16315567001"}],
+    "messages": [{"id": MESSAGE_ID, "message_status": "accepted"}],
+}
 
 
 class GraphRecipient(TypedDict):
@@ -20,14 +27,14 @@ class GraphRecipient(TypedDict):
 class GraphMessage(TypedDict):
     """A message that was taken; its status callbacks name the id."""
 
-    id: Annotated[
-        str, Field(examples=["wamid.HBgLMTYzMTU1NjcwMDEVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA"])
-    ]
+    id: Annotated[str, Field(examples=[MESSAGE_ID])]
     message_status: NotRequired[Annotated[str, Field(examples=["accepted"])]]
 
 
 class GraphSent(TypedDict):
     """The Cloud API's answer to a message; to a read mark it is `success` alone."""
+
+    __pydantic_config__ = ConfigDict(json_schema_extra={"examples": [SENT]})  # type: ignore[misc]
 
     messaging_product: NotRequired[Annotated[str, Field(examples=["whatsapp"])]]
     contacts: NotRequired[list[GraphRecipient]]
