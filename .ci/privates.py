@@ -42,6 +42,7 @@ KNOWN: frozenset[str] = frozenset()
 SUBMODULES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("abc", "typedefs", "web"),
     "aiosqlite": (),
+    "asyncpg": (),
     "alembic": ("config", "op", "operations", "runtime.migration", "script"),
     "apprise": (),
     "collections": ("abc",),
