@@ -14,8 +14,9 @@ from service.store.database import Database, JournalRow, StoreError, Unavailable
 from service.store.opening import open_database
 from service.store.postgres import PostgresDatabase
 from service.store.schema import accounts, journal
-from tests.postgres import LocalServer, execute, local_server, with_database
+from tests.postgres import execute, with_database
 from tests.storing import opening, within
+from tools.postgres import LocalServer, local_server
 
 pytestmark = pytest.mark.postgres
 
