@@ -166,6 +166,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
+def need_programs() -> None:
+    """Fail a test where no server can be started."""
+    if programs() is None:
+        pytest.fail(f"no PostgreSQL, and `make test-all` needs it: {which_server()}")
+
+
 @pytest.fixture(scope="session")
 def postgres_databases() -> Iterator[Databases]:
     """Databases on the server of the tests, which is started for the first test that needs it."""
@@ -174,6 +180,7 @@ def postgres_databases() -> Iterator[Databases]:
         yield databases
         databases.close()
         return
+    need_programs()
     with local_server() as server:
         yield Databases(server.url)
 

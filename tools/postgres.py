@@ -68,11 +68,18 @@ class LocalServer:
         if made.returncode:
             raise RunError(f"initdb failed: {made.stderr}")
         self.start()
-        user = f"CREATE USER {USER} CREATEDB PASSWORD '{PASSWORD}'"
+        self._execute(f"CREATE USER {USER} CREATEDB PASSWORD '{PASSWORD}'")
+
+    def create_database(self, name: str) -> str:
+        """Make a database without tables that is the user's own; return its URL."""
+        self._execute(f"CREATE DATABASE {name} OWNER {USER}")
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def _execute(self, statement: str) -> None:
         address = ["-h", str(self.folder), "-p", str(self.port)]
-        made = self._run(["psql", *address, "-U", SUPERUSER, "-qc", user, "postgres"])
-        if made.returncode:
-            raise RunError(f"the server is of no use: {made.stderr}")
+        done = self._run(["psql", *address, "-U", SUPERUSER, "-qc", statement, "postgres"])
+        if done.returncode:
+            raise RunError(f"psql failed: {done.stderr}")
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""

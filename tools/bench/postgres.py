@@ -31,7 +31,7 @@ def measure(effort: Effort) -> Section:
         server = stack.enter_context(local_server(durable=True))
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
         on_file = Installation(folders[0])
-        on_server = Installation(folders[1], database_url=server.url)
+        on_server = Installation(folders[1], database_url=server.create_database("bench"))
         services = (
             stack.enter_context(ackgate(on_file)),
             stack.enter_context(ackgate(on_server, name=ON_POSTGRES)),
