@@ -56,10 +56,17 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "30000",
     "tcp_user_timeout": "15000",
     "jit": "off",
-    # A fresh database has no statistics, and would read whole tables once they have grown.
-    "enable_seqscan": "off",
 }
 """Times in milliseconds. A lock that nobody lets go of ends with its holder's transaction."""
+
+HOT_SETTINGS = SETTINGS | dict.fromkeys(
+    ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off"
+)
+"""Of the connections of hot statements, each of which looks rows up by an index.
+
+Without statistics, which a fresh database lacks, the server would read whole tables or indexes,
+long after they have grown.
+"""
 
 LOCK_SETTINGS = {
     "application_name": "ackgate lock",
@@ -98,9 +105,9 @@ class PostgresDatabase:
         self.clock = clock
         self._alone = alone
         self._url = url
-        self._writers = self._engine(WRITERS)
-        self._readers = self._engine(READERS)
-        self._gate_readers = self._engine(GATE_READERS)
+        self._writers = self._engine(WRITERS, HOT_SETTINGS)
+        self._readers = self._engine(READERS, SETTINGS)
+        self._gate_readers = self._engine(GATE_READERS, HOT_SETTINGS)
         self._gate = Gate(self._gate_snapshot)
         self._lock = ServiceLock(self._connect)
         self._log_offset = 0
@@ -117,7 +124,7 @@ class PostgresDatabase:
             server_settings=LOCK_SETTINGS,
         )
 
-    def _engine(self, connections: int) -> AsyncEngine:
+    def _engine(self, connections: int, settings: dict[str, str]) -> AsyncEngine:
         return create_async_engine(
             DIALECT,
             isolation_level="AUTOCOMMIT",
@@ -129,7 +136,7 @@ class PostgresDatabase:
                 "dsn": self._url,
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": COMMAND_SECONDS,
-                "server_settings": SETTINGS,
+                "server_settings": settings,
             },
         )
 
