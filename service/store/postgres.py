@@ -7,7 +7,7 @@ other queries are SQLAlchemy's, over the same connection.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
@@ -20,6 +20,7 @@ from service.model.recipients import RecipientData
 from service.observability import failpoints
 from service.store.database import (
     Clock,
+    ConflictError,
     FaultError,
     Files,
     RecipientQuery,
@@ -78,6 +79,9 @@ LOCK_SETTINGS = {
 
 USER_IDS, MIN_USER_IDS = 10_000, 4_000
 """Ids of users that are taken at once, as the sequence counts; and what a batch may need."""
+
+MAX_TRIES = 3
+"""So often queries of their own are run at most."""
 
 NOTE_MS = 1_000
 """How often the time of an account's last callback is written: all who write wait for its row."""
@@ -217,7 +221,13 @@ class PostgresDatabase:
         return abs(self.clock() - self._noted_at.get(account, 0)) >= NOTE_MS
 
     async def write(self, query: Callable[[Connection], T]) -> T:
-        """Run queries in a transaction of their own; see `Database.write`."""
+        """Run queries in a transaction of their own, which runs again where another was first."""
+        for _ in range(MAX_TRIES - 1):
+            with suppress(ConflictError):
+                return await self._write(query)
+        return await self._write(query)
+
+    async def _write(self, query: Callable[[Connection], T]) -> T:
         async with self.transaction() as transaction:
             return await transaction.run(query)
 
