@@ -22,8 +22,8 @@ from service.store.restore import HALF_MARKED, UNMARKED, count_unverified
 from service.store.schema import audit, journal
 from service.store.users import count_states
 from tests.acceptance.commands import parsed, refused, run
-from tests.postgres import PASSWORD, USER, execute, fetch, with_database
-from tests.storing import opening, within
+from tests.postgres import execute, fetch, with_database
+from tools.postgres import PASSWORD, USER, execute, fetch, with_database
 
 pytestmark = pytest.mark.postgres
 
