@@ -23,7 +23,7 @@ from service.store.schema import audit, journal
 from service.store.users import count_states
 from tests.acceptance.commands import parsed, refused, run
 from tests.postgres import execute, fetch, with_database
-from tools.postgres import PASSWORD, USER, execute, fetch, with_database
+from tools.postgres import PASSWORD, USER
 
 pytestmark = pytest.mark.postgres
 
