@@ -23,6 +23,7 @@ from service.store.schema import audit, journal
 from service.store.users import count_states
 from tests.acceptance.commands import parsed, refused, run
 from tests.postgres import execute, fetch, with_database
+from tests.storing import opening, within
 from tools.postgres import PASSWORD, USER
 
 pytestmark = pytest.mark.postgres
