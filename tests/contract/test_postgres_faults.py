@@ -23,6 +23,12 @@ pytestmark = pytest.mark.postgres
 ROW = JournalRow("main", 1_700_000_000_000, "applied", "application/json", "", "[]", b"{}")
 
 
+END_CONNECTIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = 'faults' AND application_name = 'ackgate'"
+)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalServer]:
     """A server of these tests' own, which they may kill; what it has committed is on disk."""
@@ -228,11 +234,7 @@ async def test_a_server_that_takes_no_more_connections_is_unavailable_until_it_d
     await database.open()
     await execute(server.superuser_url, "ALTER DATABASE faults CONNECTION LIMIT 1")
     try:
-        await execute(
-            server.superuser_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = 'faults' AND application_name = 'ackgate'",
-        )
+        await execute(server.superuser_url, END_CONNECTIONS)
         with suppress(UnavailableError):
             await store(database, 1)  # on a connection that has just ended
         with pytest.raises(UnavailableError, match="too many connections"):
@@ -249,11 +251,7 @@ async def test_a_server_that_only_reads_is_unavailable_until_it_writes(
 ) -> None:
     async with opening(PostgresDatabase(url)) as database:
         await execute(url, "ALTER DATABASE faults SET default_transaction_read_only = on")
-        await execute(
-            server.superuser_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = 'faults' AND application_name = 'ackgate'",
-        )
+        await execute(server.superuser_url, END_CONNECTIONS)
         with suppress(UnavailableError):
             await store(database, 1)  # on a connection that has just ended
         with pytest.raises(UnavailableError, match="read-only transaction"):
@@ -261,11 +259,7 @@ async def test_a_server_that_only_reads_is_unavailable_until_it_writes(
         await execute(
             server.superuser_url, "ALTER DATABASE faults RESET default_transaction_read_only"
         )
-        await execute(
-            server.superuser_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = 'faults' AND application_name = 'ackgate'",
-        )
+        await execute(server.superuser_url, END_CONNECTIONS)
         await once_available(lambda: store(database, 2))
         assert await stored(database) == [2]
 
