@@ -1,6 +1,7 @@
 """What an operator does with a PostgreSQL database: each command, and what it refuses."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.store.database import JournalRow, StoreError, Transaction
 from service.store.events import span_of
 from service.store.journal import newest_entry
 from service.store.maintenance import Finding
+from service.store.opening import NO_DRIVER
 from service.store.postgres import PostgresDatabase
 from service.store.postgres_maintenance import OperatedPostgres
 from service.store.restore import HALF_MARKED, UNMARKED, count_unverified
@@ -282,6 +284,14 @@ class TestADatabaseFromAnotherCluster:
         await run(*command(known, "db", "restored", "--yes"))
         async with opening(PostgresDatabase(known)) as database:
             assert await database.read(count_unverified) == {"main": SCHEDULED}
+
+
+@pytest.mark.parametrize("words", [["db", "check"], ["db", "restored", "--yes"]], ids=" ".join)
+async def test_without_its_driver_the_extra_is_named(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "service.store.postgres_maintenance", None)
+    assert await refused(*command("postgresql://me@db/ackgate", *words)) == NO_DRIVER
 
 
 async def test_a_database_that_is_not_there_is_told(postgres_url: str, command: Command) -> None:
