@@ -8,9 +8,10 @@ folder, with the programs that Debian's package `postgresql` installs, and stops
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from io import BytesIO
 from typing import Any, TypeVar
 
 import asyncpg
@@ -138,6 +139,35 @@ async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
     connection = await asyncpg.connect(url)
     try:
         return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+async def copy_of(url: str) -> dict[str, bytes]:
+    """Return the rows of all tables, as they stand at one moment, as a dump has them."""
+    connection = await asyncpg.connect(url)
+    rows = {}
+    try:
+        async with connection.transaction(isolation="repeatable_read"):
+            for table in metadata.tables:
+                output = BytesIO()
+                await connection.copy_from_table(table, output=output, format="binary")
+                rows[table] = output.getvalue()
+    finally:
+        await connection.close()
+    return rows
+
+
+async def put_back(url: str, rows: Mapping[str, bytes]) -> None:
+    """Let a database have these rows and no others, as where a dump is restored."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            for table in reversed(metadata.sorted_tables):
+                await connection.execute(f"DELETE FROM {table.name}")
+            for table in metadata.sorted_tables:
+                source = BytesIO(rows[table.name])
+                await connection.copy_to_table(table.name, source=source, format="binary")
     finally:
         await connection.close()
 
