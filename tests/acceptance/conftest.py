@@ -53,6 +53,9 @@ SHEENA, USER_ID = "16505551234", "US.13491208655302741918"
 APP_SECRET, ACCESS_TOKEN = "0123456789abcdef" * 2, "EAAG-a-token"
 APP_ENDPOINT = "/webhooks/meta"
 
+LOGS = ("/journal", "/audit", "/events", "/identities", "/api/v1/journal", "/api/v1/audit")
+"""What is listed as far as it is settled."""
+
 Json = dict[str, Any]
 Answer = tuple[int, Any]
 Backup = Path | Mapping[str, bytes]
@@ -200,6 +203,8 @@ class Caller:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any, Mapping[str, str]]:
+        if method == "GET" and path.startswith(LOGS):
+            await self.settled()
         whole = (
             path if path.startswith(("/api", "/health", "/openapi", "/metrics", "/docs")) else None
         )
@@ -215,6 +220,9 @@ class Caller:
             answers.check(method, url.raw_path, response.status, response.content_type, raw)
             is_json = response.content_type.endswith("json")
             return response.status, json.loads(raw) if is_json else raw.decode(), response.headers
+
+    async def settled(self) -> None:
+        """Wait until lists show all that is stored by now: on PostgreSQL a moment later."""
 
     async def post(
         self,
@@ -332,6 +340,21 @@ async def rows_of(url: str, query: str, **values: Any) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in await connection.execute(text(query), values)]
 
 
+async def settled(url: str) -> None:
+    """Wait until every transaction that has begun by now has ended."""
+    if not url.startswith("postgresql"):
+        return
+    snapshot = text(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, "
+        "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    )
+    async with opened_beside(url) as connection:
+        oldest, end = (await connection.execute(snapshot)).one()
+        while oldest < end:
+            await asyncio.sleep(0.01)
+            oldest, _ = (await connection.execute(snapshot)).one()
+
+
 @dataclass
 class Installation(Caller):
     """A service in this event loop, with its simulated client."""
@@ -351,6 +374,9 @@ class Installation(Caller):
     @property
     def database_url(self) -> str:
         return str(self.tree["database"]["url"])
+
+    async def settled(self) -> None:
+        await settled(self.database_url)
 
     @property
     def is_on_a_file(self) -> bool:
@@ -541,6 +567,9 @@ class Child(Caller):
     process: asyncio.subprocess.Process | None = None
     lines: list[str] = field(default_factory=list)
     _reader: asyncio.Task[None] | None = None
+
+    async def settled(self) -> None:
+        await settled(self.database_url)
 
     def write(self, tree: Json) -> None:
         """Write the configuration file; the database stays the same one."""

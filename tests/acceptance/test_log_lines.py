@@ -176,8 +176,12 @@ async def send_some(child: Child) -> list[Json]:
     for number, (body, others) in enumerate(sent, 1):
         id_ = f"callback-{number}"
         assert await child.post(body, headers={"X-Request-ID": id_}) == 200
-        lines.append(line(id_, number, "debug", **others))
-    return lines
+        lines.append((id_, others))
+    kept = await child.journal()
+    return [
+        line(id_, entry["id"], "debug", **others)
+        for (id_, others), entry in zip(lines, kept, strict=True)
+    ]
 
 
 async def test_every_callback_leaves_a_line_at_debug_and_what_is_news_one_at_info(
@@ -228,13 +232,14 @@ async def test_every_decision_and_every_put_leaves_a_line_with_the_id_of_its_req
         f"/accounts/main/identities/{WA_ID}",
         f"/accounts/main/recipients/{WA_ID}/block",
     )
+    [entry] = await child.journal()
     steps = [
         ("POST", f"{identity}/acknowledge", {"hash": HASH_B}, 409),
         ("POST", f"{identity}/hold", {"hash": HASH_A}, 200),
         ("PUT", block, {"reason": "asked us to stop"}, 200),
         ("DELETE", block, None, 200),
         ("POST", f"{identity}/acknowledge?wait=10", {"hash": HASH_A}, None),
-        ("POST", f"{await child.entry()}/replay", None, 200),
+        ("POST", f"/journal/{entry['id']}/replay", None, 200),
     ]
     for number, (method, path, body, status) in enumerate(steps, 1):
         answer = await child.api(method, path, body, headers={"X-Request-ID": f"step-{number}"})
@@ -250,7 +255,7 @@ async def test_every_decision_and_every_put_leaves_a_line_with_the_id_of_its_req
                 {"decision": "block"},
                 {"decision": "unblock"},
                 {"decision": "acknowledge", "result": "taken", "state": "acknowledging"},
-                {"decision": "replay", "journal_id": 1, "state": "applied"},
+                {"decision": "replay", "journal_id": entry["id"], "state": "applied"},
             ],
             1,
         )
