@@ -1,8 +1,9 @@
 """Checks of `ackgate doctor` of accounts: the login, the settings, the callbacks that came."""
 
+import asyncio
 import ssl
 import time
-from collections.abc import Iterator
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -16,11 +17,10 @@ from service.model.account_checks import (
     wrong_settings,
 )
 from service.settings import Settings
-from service.store import maintenance
 from service.store.accounts import account_rows
 from service.store.database import StoreError
 from service.store.journal import newest_callbacks
-from service.store.sqlite_files import path_of
+from service.store.operating import operated
 from service.webhooks.incoming import in_journal, reader_of
 from service.whatsapp.http import CallError, ForbiddenError, LoginRefusedError, NotThereError
 from service.whatsapp.onprem import Client
@@ -129,18 +129,30 @@ async def check_number(name: str, settings: Settings) -> list[Check]:
     return [accepted, *(wrong or [right])]
 
 
-def check_callbacks(settings: Settings) -> Iterator[Check]:
-    """Check when each account had its last callback, and whether identity hashes come."""
+def check_callbacks(settings: Settings) -> list[Check]:
+    """Check when each account had its last callback, and whether identity hashes come.
+
+    Nothing is said where the database can't be read, which another check tells.
+    """
+    query = partial(_check_callbacks, settings)
     try:
-        with maintenance.reading(path_of(settings.database.url)) as connection:
-            rows = account_rows(connection)
-            for name in settings.accounts:
-                at = rows[name].last_callback_at if name in rows else None
-                yield _check_last_callback(name, at)
-            for name in settings.cloud_accounts:
-                yield _check_hashes(name, _newest_hashes(settings, name, connection))
+        return asyncio.run(operated(settings.database.full_url).look(query))
     except StoreError:
-        return
+        return []
+
+
+def _check_callbacks(settings: Settings, connection: Connection) -> list[Check]:
+    rows = account_rows(connection)
+    last = {
+        name: rows[name].last_callback_at if name in rows else None for name in settings.accounts
+    }
+    return [
+        *(_check_last_callback(name, at) for name, at in last.items()),
+        *(
+            _check_hashes(name, _newest_hashes(settings, name, connection))
+            for name in settings.cloud_accounts
+        ),
+    ]
 
 
 def _check_last_callback(account: str, at: int | None) -> Check:

@@ -16,7 +16,7 @@ from service.cli.output import confirm, fail, note, print_json, print_pairs, sho
 from service.cli.units import size
 from service.store import maintenance
 from service.store.database import StoreError
-from service.store.sqlite_files import path_of
+from service.store.operating import Operated, file_of, operated
 
 app = typer.Typer(
     name="db",
@@ -40,52 +40,64 @@ def _one_line_errors() -> Iterator[None]:
 def create(config: Config = None, as_json: AsJson = False) -> None:
     """Make a new, empty database: the first one, or one in the place of one that is gone for good.
 
+    On PostgreSQL: make the tables in a database that has none.
+
     The service makes the first one itself, unless `database.create` is "never". It never makes one
     where there was one before. Nobody is known to a new database, so nobody is held or blocked.
     """
-    path = path_of(loaded(config).database.url)
+    url = loaded(config).database.full_url
     with _one_line_errors():
-        maintenance.create(path)
-    show({"file": str(path)}, f"{path}: made", as_json=as_json)
+        database = operated(url)
+        database.create()
+    show(database.place, f"{_name(database)}: made", as_json=as_json)
 
 
 @app.command()
 def upgrade(config: Config = None, as_json: AsJson = False) -> None:
     """Bring the database to this release, after a backup beside it; create it where there is none.
 
+    On PostgreSQL it is one transaction, and there is no backup.
+
     Not while the service runs. The service does the same when it starts, unless told --no-migrate.
     """
-    database = loaded(config).database
-    path = path_of(database.url)
+    settings = loaded(config).database
     with _one_line_errors():
-        opened = maintenance.upgrade(path, create=database.may_create)
+        database = operated(settings.full_url)
+        opened = database.upgrade(create=settings.may_create)
     before, after = opened.before, opened.after
     if before == after:
-        line = f"{path}: nothing to do, the schema is at {after}"
+        line = f"{_name(database)}: nothing to do, the schema is at {after}"
     else:
-        line = f"{path}: the schema went from {before or 'nothing'} to {after}"
-    done = {"file": str(path), "before": before, "after": after}
-    show(done, line, as_json=as_json)
+        line = f"{_name(database)}: the schema went from {before or 'nothing'} to {after}"
+    show({**database.place, "before": before, "after": after}, line, as_json=as_json)
 
 
 @app.command()
 def check(config: Config = None, as_json: AsJson = False) -> None:
     """Check the database: every page, every reference, and the version of its schema.
 
+    On PostgreSQL: whether every table and index is there, and every rule in force.
+
     The service may run meanwhile. Exit 1: something is wrong with it.
     """
-    path = path_of(loaded(config).database.url)
+    url = loaded(config).database.full_url
     with _one_line_errors(), Console(stderr=True).status("checking"):
-        report = maintenance.check(path)
-    _print_report(path, report, {}, as_json=as_json)
+        database = operated(url)
+        report, contents = database.check()
+    _print_report(database.place, report, _held(contents) if contents else {}, as_json=as_json)
+
+
+def _name(database: Operated) -> str:
+    """Return what a database is called for people."""
+    return next(iter(database.place.values()))
 
 
 def _print_report(
-    file: Path, report: maintenance.Report, contents: dict[str, Any], *, as_json: bool
+    place: dict[str, str], report: maintenance.Report, contents: dict[str, Any], *, as_json: bool
 ) -> None:
-    """Print what a file is and holds; end with an error where it has a fault."""
+    """Print what a database is and holds; end with an error where it has a fault."""
     document = {
-        "file": str(file),
+        **place,
         "bytes": report.size,
         "schema": report.schema,
         "latest_schema": report.latest,
@@ -97,7 +109,7 @@ def _print_report(
     else:
         print_pairs(document | {"faults": list(report.faults) or "none"})
     if report.faults:
-        fail(f"{file}: {report.faults[0]}")
+        fail(f"{next(iter(place.values()))}: {report.faults[0]}")
 
 
 @app.command()
@@ -126,7 +138,8 @@ def backup(
     if verify:
         _verify(file, as_json=as_json)
         return
-    path = path_of(loaded(config).database.url)
+    with _one_line_errors():
+        path = file_of(loaded(config).database.url)
     with _one_line_errors(), _bar("backing up") as progress:
         maintenance.back_up(path, file, progress, verify=not no_verify)
     count = file.stat().st_size
@@ -136,11 +149,13 @@ def backup(
 def _verify(file: Path, *, as_json: bool) -> None:
     with _one_line_errors(), Console(stderr=True).status("verifying"):
         report, contents = maintenance.verify(file)
-    held = {
-        "last_callback_at": _written(contents.last_callback_at) if contents else None,
-        "rows": dict(contents.rows) if contents else None,
-    }
-    _print_report(file, report, held, as_json=as_json)
+    held = _held(contents) if contents else {"last_callback_at": None, "rows": None}
+    _print_report({"file": str(file)}, report, held, as_json=as_json)
+
+
+def _held(contents: maintenance.Contents) -> dict[str, Any]:
+    at = _written(contents.last_callback_at)
+    return {"last_callback_at": at, "rows": dict(contents.rows)}
 
 
 def _written(at: int | None) -> str | None:
@@ -162,7 +177,8 @@ def restore(
     backup is not in it, so every user of a WhatsApp client is unverified, and blocked at the gate,
     until the service has asked that client. The Cloud API can't be asked.
     """
-    path = path_of(loaded(config).database.url)
+    with _one_line_errors():
+        path = file_of(loaded(config).database.url)
     if not yes:
         confirm(f"Put {file} in the place of {path}?")
     with _one_line_errors(), _bar("restoring") as progress:
@@ -170,7 +186,34 @@ def restore(
     show({"file": str(path), "kept": kept and str(kept)}, f"{path}: restored", as_json=as_json)
     if kept:
         note(f"the database as it was: {kept}")
-    note("users of a WhatsApp client are unverified until the service has asked it about each")
+    note(UNVERIFIED)
+
+
+@app.command()
+def restored(
+    config: Config = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell Ackgate that other programs have restored the database, or moved it to another server.
+
+    Not while the service runs. What came in since the backup is not in it. So that happens which
+    `ackgate db restore` does after it has put a backup in its place: every user of a WhatsApp
+    client is unverified, and blocked at the gate, until the service has asked that client. The
+    Cloud API can't be asked. A PostgreSQL database is brought to this release first.
+    """
+    url = loaded(config).database.full_url
+    with _one_line_errors():
+        database = operated(url)
+    if not yes:
+        confirm(f"Make all users in {_name(database)} unverified?")
+    with _one_line_errors(), Console(stderr=True).status("marking"):
+        database.mark_restored(datetime.now(UTC))
+    show(database.place, f"{_name(database)}: marked as restored", as_json=as_json)
+    note(UNVERIFIED)
+
+
+UNVERIFIED = "users of a WhatsApp client are unverified until the service has asked it about each"
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 """`ackgate doctor`: everything that can be wrong with an installation, on one page."""
 
 import asyncio
-import shutil
 from collections.abc import Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -16,16 +14,13 @@ from service.cli.options import AsJson, Config, loaded
 from service.cli.output import fail, print_json, print_table, printable
 from service.cli.setup import quiet_logs
 from service.settings import Settings
-from service.store import maintenance
 from service.store.database import StoreError
-from service.store.sqlite_faults import CURE
-from service.store.sqlite_files import has_known_id, path_of
+from service.store.operating import operated
 from service.workers.retention import LOW_DISK_BYTES
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 ORDER = tuple(STYLES)
-MEBIBYTE = 1_048_576
 
 
 @app.command()
@@ -41,7 +36,7 @@ def doctor(config: Config = None, as_json: AsJson = False) -> None:
     """
     settings = loaded(config)
     with quiet_logs(), Console(stderr=True).status("examining"):
-        checks = [*_check_database(path_of(settings.database.url))]
+        checks = [*_check_database(settings.database.full_url)]
         checks += asyncio.run(_check_accounts(settings))
     checks += check_callbacks(settings)
     failed = sum(check.status == "fail" for check in checks)
@@ -64,39 +59,15 @@ async def _check_accounts(settings: Settings) -> list[Check]:
     return [check for found in await asyncio.gather(*running) for check in found]
 
 
-def _check_database(path: Path) -> Iterator[Check]:
-    """Check the file, its schema, and the disk that it is on."""
-    yield _check_file(path)
+def _check_database(url: str) -> Iterator[Check]:
+    """Check the database, its schema, and the disk that its file is on."""
     try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        yield Check("disk", None, "fail", f"{path.parent}: {error.strerror}", "make the folder")
+        found = operated(url).examine(LOW_DISK_BYTES)
+    except StoreError as error:  # its driver is missing
+        yield Check("database", None, "fail", str(error), "install it")
         return
-    low = free < LOW_DISK_BYTES
-    cure = "make room; soon callbacks can't be stored" if low else None
-    yield Check("disk", None, "fail" if low else "pass", f"{free // MEBIBYTE} MiB are free", cure)
-
-
-def _check_file(path: Path) -> Check:
-    try:
-        report = maintenance.check(path, quick=True)
-    except StoreError as error:
-        return Check("database", None, "fail", str(error), _cure_of(error, path))
-    if report.faults:
-        is_damaged = report.faults[0].startswith("damaged")
-        cure = CURE if is_damaged else "see 'ackgate db check'"
-        return Check("database", None, "fail", report.faults[0], cure)
-    size = report.size // MEBIBYTE
-    return Check("database", None, "pass", f"whole, {size} MiB, its schema at {report.schema}")
-
-
-def _cure_of(error: StoreError, path: Path) -> str:
-    """Return what to do about a file that can't be read."""
-    if isinstance(error, maintenance.DamagedError):
-        return CURE
-    if has_known_id(path) and not path.exists():
-        return "put it back, or see 'ackgate db restore' and 'ackgate db create'"
-    return "start the service, which makes it; or run this with its configuration, and as its user"
+    for name, is_good, detail, cure in found:
+        yield Check(name, None, "pass" if is_good else "fail", detail, cure)
 
 
 def _document(check: Check) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -20,10 +20,9 @@ from service.model.account_checks import CURES
 from service.model.webhook_urls import origin
 from service.settings import Settings
 from service.settings.types import host_of, is_loopback
-from service.store import maintenance
 from service.store.database import StoreError
 from service.store.journal import is_kept, newest_entry
-from service.store.sqlite_files import path_of
+from service.store.operating import operated
 from service.webhooks.incoming import in_journal
 from service.webhooks.signatures import signed
 
@@ -201,12 +200,11 @@ async def _deliver(
         known_as, app = in_journal(cloud.app), settings.apps[cloud.app]
         if app.auth == "signature":
             headers |= signed(app.secrets[0], body, app.signature_header)
-    path = path_of(settings.database.url)
-    before = _newest(path)
+    before = await _newest(settings)
     answer = await _post(settings.webhook_url(account, at), body, tls, headers)
     if answer.status != HTTPStatus.OK:
         return "fail", f"{origin(at)} {_refusal(answer)}"
-    came = _came(path, known_as, body, before)
+    came = await _came(settings, known_as, body, before)
     if came is None:
         return "pass", f"{origin(at)} answered 200; the database can't be read here"
     if came:
@@ -229,21 +227,20 @@ async def _post(
         return ProbeResult(problem=_why(error))
 
 
-def _newest(path: Path) -> int | None:
+async def _newest(settings: Settings) -> int | None:
     try:
-        with maintenance.reading(path) as connection:
-            return newest_entry(connection)
+        return await operated(settings.database.full_url).look(newest_entry)
     except StoreError:
         return None
 
 
-def _came(path: Path, account: str, body: bytes, before: int | None) -> bool | None:
+async def _came(settings: Settings, account: str, body: bytes, before: int | None) -> bool | None:
     """Return whether a callback came into the database; None where that can't be read."""
     if before is None:
         return None
     try:
-        with maintenance.reading(path) as connection:
-            return is_kept(connection, account, body, before)
+        query = partial(is_kept, account=account, body=body, after=before)
+        return await operated(settings.database.full_url).look(query)
     except StoreError:
         return None
 

@@ -1,11 +1,12 @@
 """`ackgate policy`: what the configuration would do."""
 
+import asyncio
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import time
 from typing import Any
 
 import typer
+from sqlalchemy import Connection
 
 from service.cli.options import Account, AsJson, Config, User, loaded, need_account
 from service.cli.output import fail, note, print_json, print_pairs
@@ -14,8 +15,7 @@ from service.model.timeline import Change, Moment, count_within
 from service.model.users import State, is_user_id, usable_alias
 from service.model.users import User as KnownUser
 from service.store.database import StoreError
-from service.store.maintenance import reading
-from service.store.sqlite_files import path_of
+from service.store.operating import operated
 from service.store.users import find_user, history_of
 
 TRUSTED = "trusted at once"
@@ -52,7 +52,7 @@ def explain(account: Account, user: User, config: Config = None, as_json: AsJson
             "USER must be a wa_id or a user id, as WhatsApp gives it: "
             "without plus sign, spaces and slashes"
         )
-    past, problem = _past(path_of(settings.database.url), account, user)
+    past, problem = _past(settings.database.full_url, account, user)
     policy = policies.of(past.user.alias if past and past.user else user)
     document = {
         "account": account,
@@ -81,12 +81,15 @@ def _names(known: KnownUser | None, asked: str, *, cloud: bool) -> dict[str, str
     return {"wa_id": None if by_id else asked, "user_id": asked if by_id else None}
 
 
-def _past(path: Path, account: str, user: str) -> tuple[_Past | None, str]:
+def _past(url: str, account: str, user: str) -> tuple[_Past | None, str]:
     """Return what the database knows of a user, or why it can't be read."""
+
+    def find(connection: Connection) -> _Past:
+        known = find_user(connection, account, user)
+        return _Past(known, history_of(connection, known.id) if known else [])
+
     try:
-        with reading(path) as connection:
-            known = find_user(connection, account, user)
-            return _Past(known, history_of(connection, known.id) if known else []), ""
+        return asyncio.run(operated(url).look(find)), ""
     except StoreError as error:
         return None, str(error)
 

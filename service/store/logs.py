@@ -26,9 +26,10 @@ from sqlalchemy import (
     select,
     text,
     true,
+    update,
 )
 
-from service.store.schema import installation
+from service.store.schema import audit, events, installation, journal
 
 SHIFT = 14
 PLACES = 1 << SHIFT
@@ -116,6 +117,40 @@ def next_ids(connection: Connection, id_: ColumnElement[int], count: int) -> ran
     if begin + count > end:
         raise OverflowError(f"one transaction appends {end - first:,} rows to a log at most")
     return range(begin, begin + count)
+
+
+def would_repeat(connection: Connection) -> bool:
+    """Return whether a log has ids that may be given again, or higher ones.
+
+    So it is where a database was moved to another cluster, whose transactions have lower ids.
+    """
+    if is_in_order(connection):
+        return False
+    newest = _newest_of_all(connection)  # first: its transaction has ended before the next begins
+    next_one = func.pg_snapshot_xmax(func.pg_current_snapshot())
+    return newest >= int(connection.execute(select(_first_id(next_one))).scalar_one())
+
+
+def go_beyond(connection: Connection) -> None:
+    """Let the ids that are given from this transaction on be higher than all that a log has."""
+    if is_in_order(connection):
+        return
+    newest = _newest_of_all(connection)
+    first = connection.execute(select(_first_id(func.pg_current_xact_id()))).scalar_one()
+    if newest >= first:
+        more = ((newest - first) // PLACES + 1) * PLACES
+        of_offset = installation.c.key == OFFSET_KEY
+        before = connection.execute(select(installation.c.value).where(of_offset)).scalar_one()
+        offset = {"value": str(int(before) + more)}
+        connection.execute(update(installation).where(of_offset).values(offset))
+
+
+def _newest_of_all(connection: Connection) -> int:
+    newest = [connection.execute(select(func.max(log.c.id))).scalar() for log in LOGS]
+    return max(one or 0 for one in newest)
+
+
+LOGS = (journal, audit, events)
 
 
 def append(connection: Connection, log: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,12 +1,14 @@
 """What an operator does with a SQLite file: upgrade, check, back up, restore, look into it."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +26,7 @@ from service.store.sqlite_files import (
     beside,
     connect,
     copy_to,
+    has_known_id,
     need_folder,
     note_backup,
     sync,
@@ -32,6 +35,7 @@ from service.store.sqlite_files import (
 COUNTED = (users, changes, audit, contacts, journal, outbox)
 
 MAX_FAULTS = 20
+MEBIBYTE = 1_048_576
 
 
 class DamagedError(StoreError):
@@ -54,6 +58,15 @@ class Contents:
 
     rows: Mapping[str, int]
     last_callback_at: int | None
+
+
+class Finding(NamedTuple):
+    """What `ackgate doctor` is told, of the database or of its disk; and what to do about it."""
+
+    name: str
+    is_good: bool
+    detail: str
+    cure: str | None = None
 
 
 def create(path: Path) -> None:
@@ -87,6 +100,43 @@ def check(path: Path, *, quick: bool = False) -> Report:
                 f"the schema is at {found}, this release needs {latest}: run 'ackgate db upgrade'"
             )
         return Report(path.stat().st_size, found, latest, tuple(faults))
+
+
+def examine(path: Path, low_disk_bytes: int) -> Iterator[Finding]:
+    """Look at a file, quickly, and at the disk that it is on."""
+    yield _examine_file(path)
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        detail = f"{path.parent}: {error.strerror}"
+        yield Finding("disk", is_good=False, detail=detail, cure="make the folder")
+        return
+    low = free < low_disk_bytes
+    cure = "make room; soon callbacks can't be stored" if low else None
+    yield Finding("disk", not low, f"{free // MEBIBYTE} MiB are free", cure)
+
+
+def _examine_file(path: Path) -> Finding:
+    try:
+        report = check(path, quick=True)
+    except StoreError as error:
+        return Finding("database", is_good=False, detail=str(error), cure=_cure_of(error, path))
+    if report.faults:
+        is_damaged = report.faults[0].startswith("damaged")
+        cure = CURE if is_damaged else "see 'ackgate db check'"
+        return Finding("database", is_good=False, detail=report.faults[0], cure=cure)
+    size = report.size // MEBIBYTE
+    detail = f"whole, {size} MiB, its schema at {report.schema}"
+    return Finding("database", is_good=True, detail=detail)
+
+
+def _cure_of(error: StoreError, path: Path) -> str:
+    """Return what to do about a file that can't be read."""
+    if isinstance(error, DamagedError):
+        return CURE
+    if has_known_id(path) and not path.exists():
+        return "put it back, or see 'ackgate db restore' and 'ackgate db create'"
+    return "start the service, which makes it; or run this with its configuration, and as its user"
 
 
 def verify(backup: Path) -> tuple[Report, Contents | None]:
@@ -157,6 +207,16 @@ def restore(path: Path, backup: Path, now: datetime, progress: Progress) -> Path
             lock.note_id(database_id)
             failpoints.reached("restore.after_id")
             return kept
+
+
+def mark_restored(path: Path, now: datetime) -> None:
+    """Mark a backup that something else has put in the place of a file, as a restore does."""
+    with _explained(path), _locked(path) as lock:
+        with closing(_open(path)) as raw:
+            faults = [*_damage(raw), *_unfit(raw)]
+        if faults:
+            raise StoreError(f"{path}: {faults[0]}")
+        lock.note_id(_mark(path, now))
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import asyncpg
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
 
 from service.model.recipients import RecipientData
 from service.observability import failpoints
@@ -31,9 +30,10 @@ from service.store.database import (
 from service.store.gate import Gate, Reads
 from service.store.logs import SHIFT
 from service.store.postgres_errors import FAILURES, cause_of, described, translated
-from service.store.postgres_lock import ServiceLock
+from service.store.postgres_lock import COMMAND_SECONDS, CONNECT_SECONDS, ServiceLock
 from service.store.postgres_statements import PostgresReads, PostgresTransaction
-from service.store.postgres_upgrades import bring_up
+from service.store.postgres_upgrades import DIALECT, bring_up, engine_without_limits
+from service.store.restore import refuse_unmarked
 from service.store.upgrades import Opened
 
 if TYPE_CHECKING:
@@ -44,10 +44,6 @@ T = TypeVar("T")
 
 WRITERS, READERS, GATE_READERS = 3, 3, 1
 """Connections; what comes beyond waits for one of them."""
-
-CONNECT_SECONDS = 5.0
-COMMAND_SECONDS = 10.0
-"""How long an answer is waited for: a connection that was cut without a word says nothing."""
 
 SETTINGS = {
     "application_name": "ackgate",
@@ -61,22 +57,11 @@ SETTINGS = {
 }
 """Times in milliseconds. A lock that nobody lets go of ends with its holder's transaction."""
 
-LOCK_SETTINGS = {
-    "application_name": "ackgate lock",
-    "tcp_keepalives_idle": "3",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-}
-"""A service whose machine died has no lock any more after some ten seconds."""
-
 USER_IDS, MIN_USER_IDS = 10_000, 4_000
 """Ids of users that are taken at once, as the sequence counts; and what a batch may need."""
 
 NOTE_MS = 1_000
 """How often the time of an account's last callback is written: all who write wait for its row."""
-
-DIALECT = "postgresql+asyncpg://"
-"""All that SQLAlchemy is told: asyncpg reads the configured URL itself, with its `sslmode`."""
 
 _BEGUN = """
 SELECT pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
@@ -102,20 +87,12 @@ class PostgresDatabase:
         self._readers = self._engine(READERS)
         self._gate_readers = self._engine(GATE_READERS)
         self._gate = Gate(self._gate_snapshot)
-        self._lock = ServiceLock(self._connect)
+        self._lock = ServiceLock(url)
         self._log_offset = 0
         self._user_ids = range(0)
         self._noted_at: dict[str, int] = {}
         self._taken = 0
         self._all_back = asyncio.Event()
-
-    async def _connect(self) -> "Driver":
-        return await asyncpg.connect(
-            self._url,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            server_settings=LOCK_SETTINGS,
-        )
 
     def _engine(self, connections: int) -> AsyncEngine:
         return create_async_engine(
@@ -149,7 +126,8 @@ class PostgresDatabase:
             elif opened.before != opened.after:
                 fields = {"from": opened.before, "to": opened.after}
                 log.info("migrated the database", **fields, seconds=round(opened.seconds, 3))
-            async with self._connected(self._writers) as (_, driver):
+            async with self._connected(self._writers) as (connection, driver):
+                await connection.run_sync(refuse_unmarked)
                 self._log_offset = await driver.fetchval(_OFFSET) or 0
         except StoreError:
             await self.close()
@@ -160,15 +138,8 @@ class PostgresDatabase:
 
     async def _bring_up(self, *, migrate: bool, create: bool) -> Opened:
         """Migrate, for as long as that takes."""
-        engine = create_async_engine(
-            DIALECT,
-            poolclass=NullPool,
-            connect_args={"dsn": self._url, "timeout": CONNECT_SECONDS},
-        )
-        try:
+        async with engine_without_limits(self._url) as engine:
             return await bring_up(engine, migrate=migrate, create=create, created_at=self.clock())
-        finally:
-            await engine.dispose()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -74,6 +74,6 @@ def described(error: BaseException) -> str:
     """Say what an error is, in one line. The server's details may hold what was to be stored."""
     if isinstance(error, asyncpg.PostgresError):
         return f"PostgreSQL: {error.args[0] if error.args else type(error).__name__}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"PostgreSQL: {error.strerror}"
+    if isinstance(error, OSError) and (said := error.strerror or str(error)):
+        return f"PostgreSQL: {said}"
     return f"PostgreSQL: no answer ({type(error).__name__})"

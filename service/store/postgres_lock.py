@@ -6,12 +6,12 @@ https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
+from sqlalchemy import Connection, text
 
 from service.store.database import StoreError
 from service.store.postgres_errors import FAILURES
@@ -22,13 +22,36 @@ if TYPE_CHECKING:
 KEY = 0x41636B67617465 + 1
 """Of the advisory lock."""
 
+CONNECT_SECONDS = 5.0
+COMMAND_SECONDS = 10.0
+"""How long an answer is waited for: a connection that was cut without a word says nothing."""
+
+SETTINGS = {
+    "application_name": "ackgate lock",
+    "tcp_keepalives_idle": "3",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+"""A service whose machine died has no lock any more after some ten seconds."""
+
 WAIT_SECONDS = 15.0
 """How long a start waits for a service that has just ended, or died."""
 AGAIN_SECONDS = 0.5
 
 TAKEN = "database.url: another service works on this database"
 
+_IS_TAKEN = text(
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = :key)"
+)
+
 log = structlog.get_logger(__name__)
+
+
+def is_taken(connection: Connection) -> bool:
+    """Return whether a service works on the database, or a command that none may run beside."""
+    return bool(connection.execute(_IS_TAKEN, {"key": KEY}).scalar_one())
 
 
 class ServiceLock:
@@ -38,8 +61,8 @@ class ServiceLock:
     another service may have it.
     """
 
-    def __init__(self, connect: Callable[[], "Awaitable[Driver]"]) -> None:
-        self._connect = connect
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._connection: Driver | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -48,17 +71,22 @@ class ServiceLock:
         """Whether no other service works on the database."""
         return self._connection is not None and not self._connection.is_closed()
 
-    async def take(self) -> None:
+    async def take(self, wait_seconds: float = WAIT_SECONDS) -> None:
         """Take it. Raises StoreError where another service keeps it, and what the driver raises."""
-        ends_at = time.monotonic() + WAIT_SECONDS
+        ends_at = time.monotonic() + wait_seconds
         while not await self._try():
-            if time.monotonic() > ends_at:
+            if time.monotonic() >= ends_at:
                 raise StoreError(TAKEN)
             await asyncio.sleep(AGAIN_SECONDS)
         self._keeping = asyncio.create_task(self._keep())
 
     async def _try(self) -> bool:
-        connection = await self._connect()
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            server_settings=SETTINGS,
+        )
         if await connection.fetchval("SELECT pg_try_advisory_lock($1)", KEY):
             self._connection = connection
             return True

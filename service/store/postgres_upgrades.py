@@ -4,21 +4,28 @@ Several replicas may start at once: one of them migrates, and the others wait un
 """
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from service.store import upgrades
 from service.store.database import NoRoomError, StoreError
 from service.store.postgres_errors import NO_ROOM, cause_of, sqlstate
+from service.store.postgres_lock import CONNECT_SECONDS
 from service.store.schema import installation
 from service.store.upgrades import FOREIGN, OLDEST_KEY, Opened
 
 TURN = 0x41636B67617465
 """The advisory lock of whoever looks at the schema, and perhaps migrates it: "Ackgate"."""
+
+DIALECT = "postgresql+asyncpg://"
+"""All that SQLAlchemy is told: asyncpg reads the configured URL itself, with its `sslmode`."""
 
 OLDEST_SERVER = 14
 """The oldest version that the PostgreSQL project still mended when this was written."""
@@ -27,6 +34,21 @@ _EMPTY = (
     'no database, and database.create is "never": restore a backup, '
     "or begin anew with 'ackgate db create'"
 )
+
+
+@asynccontextmanager
+async def engine_without_limits(url: str) -> AsyncIterator[AsyncEngine]:
+    """Make an engine for what takes as long as it takes: a migration, or an operator's command."""
+    engine = create_async_engine(
+        DIALECT,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"dsn": url, "timeout": CONNECT_SECONDS},
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
 
 
 async def bring_up(
@@ -61,12 +83,9 @@ def _bring_up(
     connection: Connection, *, may_migrate: bool, create: bool, created_at: int | None
 ) -> tuple[str | None, str]:
     """Do that within a transaction, at whose end the next replica has its turn."""
-    server = _server(connection)
-    where = f"database.url: {server.database}"
-    if (why_not := _unfit(server)) is not None:
-        raise StoreError(f"{where}: {why_not}")
+    where = need_fit_server(connection)
     _take_turn(connection)
-    found, head = _current(connection, where), upgrades.latest()
+    found, head = current(connection, where), upgrades.latest()
     if found is None and not create:
         raise StoreError(f"{where}: {_EMPTY}")
     if found is not None and found >= head:
@@ -79,6 +98,15 @@ def _bring_up(
         rows = [{"key": key, "value": value} for key, value in notes.items()]
         connection.execute(insert(installation), rows)
     return found, head
+
+
+def need_fit_server(connection: Connection) -> str:
+    """Return how messages name the database. Raises StoreError where no release could use it."""
+    server = _server(connection)
+    where = f"database.url: {server.database}"
+    if (why_not := _unfit(server)) is not None:
+        raise StoreError(f"{where}: {why_not}")
+    return where
 
 
 class _Server(NamedTuple):
@@ -124,7 +152,7 @@ def _take_turn(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": TURN})
 
 
-def _current(connection: Connection, where: str) -> str | None:
+def current(connection: Connection, where: str) -> str | None:
     """Return the migration that the schema is at; None where it has no tables.
 
     Raises StoreError where the tables are another program's, or need a newer release.

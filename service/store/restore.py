@@ -23,11 +23,15 @@ from service.model.event_log import LoggedEvent
 from service.model.policy import Policies, Policy
 from service.model.telling import tell_state
 from service.model.users import AuditEntry, Context, Kind, State
+from service.store.database import StoreError
 from service.store.events import append_events, begin_epoch
-from service.store.logs import append
+from service.store.logs import append, go_beyond, would_repeat
 from service.store.mapping import USER_COLUMNS, user_of
 from service.store.schema import accounts, audit, installation, outbox, unverified, users
 from service.store.upgrades import CREATED_KEY
+
+RESTORING_KEY = "restoring"
+"""Key of the table `installation` while a restored database is marked in several transactions."""
 
 CHUNK = 500
 UNSCHEDULED = 4_000
@@ -36,6 +40,40 @@ UNSCHEDULED = 4_000
 RESTORED = "restored from a backup; what came in since is unknown"
 NOBODY_TO_ASK = "the Cloud API can't be asked, and refuses messages with an outdated hash"
 VERIFIED = "the client was asked about every user since the restore"
+
+
+def begin_marking(connection: Connection) -> None:
+    """Let no service work on a database until it is marked as a whole.
+
+    Where it came from another PostgreSQL cluster, no id of a log is given again from now on.
+    """
+    go_beyond(connection)
+    if not is_half_marked(connection):
+        connection.execute(insert(installation).values(key=RESTORING_KEY, value=""))
+
+
+def end_marking(connection: Connection, now: int) -> None:
+    """Mark a database, which services may use from then on."""
+    mark(connection, now)
+    connection.execute(delete(installation).where(installation.c.key == RESTORING_KEY))
+
+
+def is_half_marked(connection: Connection) -> bool:
+    """Return whether the marking of a restored database was begun, and not ended."""
+    query = select(exists().where(installation.c.key == RESTORING_KEY))
+    return bool(connection.execute(query).scalar_one())
+
+
+def refuse_unmarked(connection: Connection) -> None:
+    """Raise StoreError where a database was plainly restored, and is not marked."""
+    if is_half_marked(connection):
+        raise StoreError(f"database.url: {HALF_MARKED}")
+    if would_repeat(connection):
+        raise StoreError(f"database.url: {UNMARKED}")
+
+
+HALF_MARKED = "'ackgate db restored' was cut short: run it again"
+UNMARKED = "the database was restored or moved here, which 'ackgate db restored' has to be told"
 
 
 def mark(connection: Connection, now: int) -> None:

@@ -147,6 +147,7 @@ class TestTheWhole:
             ("db", "check"),
             ("db", "backup", "x"),
             ("db", "restore", "x", "--yes"),
+            ("db", "restored", "--yes"),
             ("policy", "explain", "main", WA_ID),
         ],
         ids=" ".join,
@@ -264,6 +265,14 @@ class TestDatabase:
         done = parsed(run("db", "restore", "copy", "--yes", "--json"))
         assert done == {"file": "var/ackgate.db", "kept": None}
 
+    @pytest.mark.usefixtures("path")
+    def test_a_database_that_others_restored_is_marked(self) -> None:
+        assert "give --yes" in run("db", "restored", typed="", expect=1).stderr
+        result = run("db", "restored", typed="y\n")
+        assert "var/ackgate.db: marked as restored" in result.stdout
+        assert "unverified" in result.stderr
+        assert parsed(run("db", "restored", "--yes", "--json")) == {"file": "var/ackgate.db"}
+
     def test_no_backup_is_made_of_a_damaged_database_unless_it_is_not_to_be_verified(
         self, path: Path
     ) -> None:
@@ -307,7 +316,10 @@ class TestDatabase:
         lock = FileLock(Path("var/ackgate.db"))
         Path("var").mkdir()
         lock.take()
-        for words in (("upgrade",), ("restore", "config/ackgate.toml", "--yes")):
+        for words in (
+            ("upgrade",),
+            ("restore", "config/ackgate.toml", "--yes"),
+        ):
             assert "in use by another process" in refused("db", *words)
         lock.release()
         assert "not a database" in refused("db", "restore", "config/ackgate.toml", "--yes")

@@ -519,6 +519,27 @@ class TestRestore:
         assert (event_id, type_, names) == (8, "identity.pending", '["2"]')
         assert json.loads(data)["state"] == "pending"
 
+    def test_does_the_same_to_a_backup_that_is_in_its_place_already(self, path: Path) -> None:
+        with closing(connect(path)) as raw:
+            known(raw, "16315550001")
+        maintenance.mark_restored(path, NOW)
+        with maintenance.reading(path) as connection:
+            assert count_unverified(connection) == {"main": 1}
+            assert [entry.event for entry in list_audit(connection, None, None, 0, 10)] == [
+                "restored"
+            ]
+        assert maintenance.upgrade(path).before == upgrades.latest(), "it belongs here"
+
+    def test_marks_nothing_that_is_damaged_or_in_use(self, path: Path) -> None:
+        lock = FileLock(path)
+        lock.take()
+        with pytest.raises(StoreError, match="in use by another process"):
+            maintenance.mark_restored(path, NOW)
+        lock.release()
+        spoil_page_of(path, "ix_audit_user_id")
+        with pytest.raises(StoreError, match="malformed"):
+            maintenance.mark_restored(path, NOW)
+
     def test_takes_a_backup_from_before_there_was_an_event_log(
         self, path: Path, tmp_path: Path
     ) -> None:
