@@ -1,5 +1,10 @@
 """A SQLite file is copied to PostgreSQL: all of it, in as many runs as it takes."""
 
+import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +21,31 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     create_engine,
+    delete,
+    func,
     insert,
+    make_url,
     select,
+    text,
+    update,
 )
 
 from service.store import maintenance
-from service.store.database import StoreError
-from service.store.postgres_copy import OWN_KEYS, Outcome, copy
+from service.store.database import JournalRow, StoreError, Transaction
+from service.store.events import read_events, span_of
+from service.store.logs import append
+from service.store.postgres import PostgresDatabase
+from service.store.postgres_copy import CHUNK_ROWS, OWN_KEYS, Outcome, copy
+from service.store.postgres_lock import TAKEN, ServiceLock
 from service.store.postgres_maintenance import OperatedPostgres
-from service.store.schema import installation, metadata
+from service.store.postgres_upgrades import UNFINISHED
+from service.store.restore import unverified_accounts
+from service.store.schema import events, installation, journal, metadata, outbox, users
 from service.store.sqlite_files import FileLock
-from tests.postgres import Databases, engine_of, fetch, run
+from tests.acceptance.commands import parsed, refused
+from tests.acceptance.commands import run as command
+from tests.postgres import Databases, engine_of, execute, fetch, run
+from tests.storing import opening, within
 
 pytestmark = pytest.mark.postgres
 
@@ -126,11 +145,6 @@ def rows_of(url: str) -> Rows:
     return run(read())
 
 
-def note_of(url: str, key: str) -> Any:
-    found = run(fetch(url, f"SELECT value FROM installation WHERE key = '{key}'"))
-    return found[0][0] if found else None
-
-
 def no_progress(done: int, total: int) -> None:
     assert 0 <= done <= total
 
@@ -176,7 +190,7 @@ class TestAFinalCopy:
         report, _ = OperatedPostgres(empty_postgres_url).check()
         assert report.faults == ()
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(odd=odd_values)
     def test_has_every_value_as_it_was(
         self, tmp_path_factory: pytest.TempPathFactory, postgres_databases: Databases, odd: Odd
@@ -198,3 +212,224 @@ class TestAFinalCopy:
 
 def without_nul(value: Any) -> Any:
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+
+
+class TestARunThatWasCut:
+    @pytest.mark.parametrize(
+        "point", ["copy.after_chunk:2", "copy.after_chunk:9", "copy.before_final"]
+    )
+    def test_is_run_again_and_goes_on(
+        self, path: Path, empty_postgres_url: str, point: str
+    ) -> None:
+        write(path, more_entries)
+        code = ended_at(point, path, empty_postgres_url)
+        assert code == -signal.SIGKILL
+        assert refused_by_the_service(empty_postgres_url) == f"database.url: {UNFINISHED}"
+        before = writers_of(empty_postgres_url)
+        assert len(before) >= CHUNK_ROWS
+        assert copied(path, empty_postgres_url).is_final
+        assert rows_of(empty_postgres_url) == rows_of_file(path)
+        after = writers_of(empty_postgres_url)
+        assert before.items() <= after.items(), "what was there is not copied again"
+
+
+def more_entries(connection: Connection) -> None:
+    rows = [row_of(journal, number) for number in range(ROWS + 1, 2 * CHUNK_ROWS + 9)]
+    connection.execute(insert(journal), rows)
+
+
+def ended_at(point: str, path: Path, url: str) -> int:
+    """Kill the command at a point."""
+    bare, password = without_password(url)
+    words = ["db", "copy", "--yes", "--from", f"sqlite:///{path}", "--to", bare]
+    process = subprocess.run(
+        [sys.executable, "-m", "service", *words],
+        env={**os.environ, "ACKGATE_KILL_AT": point, "ACKGATE_DATABASE__PASSWORD": password},
+        capture_output=True,
+        check=False,
+    )
+    return process.returncode
+
+
+def without_password(url: str) -> tuple[str, str]:
+    password = str(make_url(url).password)
+    return url.replace(f":{password}@", "@"), password
+
+
+def writers_of(url: str) -> dict[int, str]:
+    """Give which transaction wrote each entry of the journal."""
+    return dict(run(fetch(url, "SELECT id, xmin::text FROM journal")))
+
+
+def refused_by_the_service(url: str) -> str:
+    with pytest.raises(StoreError) as caught:
+        run(PostgresDatabase(url).open())
+    return str(caught.value)
+
+
+class TestBesideAService:
+    def test_a_copy_is_not_final_and_no_service_starts_on_it(
+        self, path: Path, in_use: FileLock, empty_postgres_url: str
+    ) -> None:
+        assert not copied(path, empty_postgres_url).is_final
+        assert rows_of(empty_postgres_url)["journal"] == rows_of_file(path)["journal"]
+        assert refused_by_the_service(empty_postgres_url) == f"database.url: {UNFINISHED}"
+        report, _ = OperatedPostgres(empty_postgres_url).check()
+        assert report.faults == (UNFINISHED,)
+        in_use.release()
+        assert copied(path, empty_postgres_url).is_final
+        report, _ = OperatedPostgres(empty_postgres_url).check()
+        assert report.faults == ()
+
+    def test_what_changes_until_it_stops_is_copied_then(
+        self, path: Path, in_use: FileLock, empty_postgres_url: str
+    ) -> None:
+        write(path, more_entries)
+        copied(path, empty_postgres_url)
+        before = writers_of(empty_postgres_url)
+        write(path, changing)
+        in_use.release()
+        assert copied(path, empty_postgres_url).is_final
+        assert rows_of(empty_postgres_url) == rows_of_file(path)
+        after = writers_of(empty_postgres_url)
+        kept = {id_ for id_, writer in before.items() if after.get(id_) == writer}
+        assert kept == {*range(CHUNK_ROWS + 1, 2 * CHUNK_ROWS + 1)}, "the chunk without a change"
+
+
+def changing(connection: Connection) -> None:
+    """Let every kind of change happen to the file."""
+    read = update(journal).where(journal.c.id == 2).values(state="applied", replayed_at=9)
+    connection.execute(read)
+    connection.execute(insert(journal).values(row_of(journal, 1 << 20)))
+    connection.execute(delete(events).where(events.c.id.in_((1, ROWS))))
+    connection.execute(insert(events), [row_of(events, number) for number in (99, 100)])
+    for table in (table for table in tables() if table.foreign_keys):
+        connection.execute(delete(table).where(table.c.user_id == ROWS))
+    connection.execute(delete(users).where(users.c.id == ROWS))
+    # Its key was another row's before.
+    again = {**row_of(outbox, 1), "id": 2}
+    connection.execute(delete(outbox).where(outbox.c.id.in_((1, 2))))
+    connection.execute(insert(outbox).values(again))
+
+
+class TestWhatIsRefused:
+    @pytest.mark.usefixtures("in_use")
+    def test_an_unfinished_copy_of_another_file(
+        self, path: Path, empty_postgres_url: str, tmp_path: Path
+    ) -> None:
+        copied(path, empty_postgres_url)
+        other = tmp_path / "other.db"
+        maintenance.create(other)
+        assert "an unfinished copy of another database" in refusal(other, empty_postgres_url)
+
+    def test_a_database_that_has_rows(self, path: Path, empty_postgres_url: str) -> None:
+        assert copied(path, empty_postgres_url).is_final
+        before = rows_of(empty_postgres_url)
+        assert "has rows, and is no unfinished copy" in refusal(path, empty_postgres_url)
+        assert rows_of(empty_postgres_url) == before
+
+    def test_another_programs_database(self, path: Path, empty_postgres_url: str) -> None:
+        run(execute(empty_postgres_url, "CREATE TABLE mine (id int)"))
+        assert "not a database of Ackgate" in refusal(path, empty_postgres_url)
+
+    async def test_a_database_that_a_service_works_on(self, path: Path, postgres_url: str) -> None:
+        lock = ServiceLock(postgres_url)
+        await lock.take()
+        try:
+            assert await asyncio.to_thread(refusal, path, postgres_url) == TAKEN
+        finally:
+            await lock.release()
+
+    def test_a_file_of_another_release(self, path: Path, empty_postgres_url: str) -> None:
+        older = text("UPDATE alembic_version SET version_num = '0016'")
+        write(path, lambda connection: connection.execute(older))
+        assert "run 'ackgate db upgrade'" in refusal(path, empty_postgres_url)
+
+    def test_no_file(self, tmp_path: Path, empty_postgres_url: str) -> None:
+        assert "no such file" in refusal(tmp_path / "none.db", empty_postgres_url)
+
+
+def test_text_that_postgresql_can_not_keep_is_replaced_and_told(
+    path: Path, empty_postgres_url: str
+) -> None:
+    broken = text("UPDATE journal SET reason = CAST(x'61ff00' AS TEXT) WHERE id = 3")
+    write(path, lambda connection: connection.execute(broken))
+    outcome = copied(path, empty_postgres_url)
+    assert outcome.replaced == ["journal 3"]
+    query = "SELECT reason FROM journal WHERE id = 3"
+    assert run(fetch(empty_postgres_url, query)) == [("a\ufffd\ufffd",)]
+
+
+class TestAServiceGoesOn:
+    async def test_with_higher_ids_and_another_epoch(
+        self, path: Path, empty_postgres_url: str
+    ) -> None:
+        high = 1 << 50  # as a busy journal of another cluster has them
+        write(path, lambda connection: connection.execute(insert(journal), row_of(journal, high)))
+        await asyncio.to_thread(copied, path, empty_postgres_url)
+        with maintenance.reading(path) as connection:
+            before = span_of(connection)
+        async with opening(PostgresDatabase(empty_postgres_url)) as database:
+            after = await database.read(span_of)
+            assert after.newest == before.newest
+            assert after.epoch != before.epoch
+            told = [{"account": "", "at": 9, "type": "t", "names": "[]", "data": "{}"}]
+            await database.write(lambda c: append(c, events, told))
+            [new] = await database.read(lambda c: read_events(c, before.newest, 9))
+            assert new.id > high
+            entry = JournalRow("main", 9, "applied", "", "", "[]", b"")
+            await within(database, lambda t: t.add_journal([entry]))
+            newest = select(func.max(journal.c.id))
+            assert (await database.read(lambda c: c.execute(newest).scalar()) or 0) > high
+            assert await within(database, user_id) > ROWS
+            free = {**row_of(outbox, 1), "kind": "free"}
+            del free["id"]
+            await database.write(lambda c: c.execute(insert(outbox).values(free)))
+            of_work = select(func.max(outbox.c.id))
+            assert await database.read(lambda c: c.execute(of_work).scalar()) == ROWS + 1
+
+    async def test_and_nobody_is_unverified(self, tmp_path: Path, empty_postgres_url: str) -> None:
+        path = tmp_path / "ackgate.db"
+        maintenance.create(path)
+        write(path, lambda c: c.execute(insert(users).values(row_of(users, 1))))
+        await asyncio.to_thread(copied, path, empty_postgres_url)
+        async with opening(PostgresDatabase(empty_postgres_url)) as database:
+            assert await database.read(unverified_accounts) == {}
+
+
+async def user_id(transaction: Transaction) -> int:
+    return transaction.new_user_id()
+
+
+class TestTheCommand:
+    async def test_tells_what_it_has_copied(
+        self, path: Path, empty_postgres_url: str, tmp_path: Path
+    ) -> None:
+        bare, password = without_password(empty_postgres_url)
+        file = tmp_path / "password"
+        file.write_text(f"{password}\n")
+        words = ["db", "copy", "--from", f"sqlite:///{path}", "--to", bare]
+        given = ["--password-file", str(file), "--json"]
+        unasked = await command(*words, *given, expect=1)
+        assert "nothing was changed" in unasked.stderr
+        document = parsed(await command(*words, *given, "--yes"))
+        assert document["final"] is True
+        assert document["database"] == bare
+        assert document["rows"]["journal"] == ROWS
+        assert set(document["rows"]) == set(document["checksums"])
+
+    @pytest.mark.parametrize(
+        ("source", "target", "said"),
+        [
+            ("postgresql://u@h/d", "postgresql://u@h/d", "--from must be sqlite:///PATH"),
+            ("sqlite:///a.db", "sqlite:///b.db", "--to must be postgresql://USER@HOST/DATABASE"),
+            ("sqlite:///a.db", "postgresql://u:pass@h/d", "the URL may hold no password"),
+            ("sqlite:///", "postgresql://u@h/d", "--from: "),
+            ("sqlite:///a.db", "postgresql://u@h", "--to: "),
+        ],
+    )
+    async def test_refuses_what_it_can_not_copy(self, source: str, target: str, said: str) -> None:
+        words = ["db", "copy", "--from", source, "--to", target, "--yes"]
+        line = await refused(*words, expect=2)
+        assert said in line
+        assert "pass@" not in line
