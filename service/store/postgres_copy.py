@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 from sqlalchemy import Connection, Select, Table, delete, exists, func, insert, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.observability import failpoints
@@ -114,10 +115,17 @@ def copy(path: Path, url: str, progress: Progress) -> Outcome:
             is_final = True
         except InUseError:
             is_final = False
+        counts = (select(func.count()).select_from(table) for table in COPIED)
+        total = sum(source.execute(count).scalar_one() for count in counts)
         try:
-            return asyncio.run(_copy(source, url, database_id, progress, is_final=is_final))
+            told = partial(_tell, progress, total)
+            return asyncio.run(_copy(source, url, database_id, told, is_final=is_final))
         finally:
             lock.release()
+
+
+def _tell(progress: Progress, total: int, done: int) -> None:
+    progress(done, max(done, total))  # more may come while the service runs
 
 
 def _look_at(source: Connection, path: Path) -> str:
@@ -139,7 +147,7 @@ def _look_at(source: Connection, path: Path) -> str:
 
 
 async def _copy(
-    source: Connection, url: str, database_id: str, progress: Progress, *, is_final: bool
+    source: Connection, url: str, database_id: str, told: Callable[[int], None], *, is_final: bool
 ) -> Outcome:
     async with alone(url) as engine:
         async with engine.connect() as looking:
@@ -150,7 +158,7 @@ async def _copy(
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
                 await connection.run_sync(partial(_begin, database_id=database_id))
-            copying = _Copying(source, connection, progress, Outcome(is_final))
+            copying = _Copying(source, connection, told, Outcome(is_final))
             for log in LOGS:
                 await copying.copy_log(log)
             for table in OTHERS:
@@ -228,14 +236,16 @@ class _Copying:
     """One run over the tables."""
 
     def __init__(
-        self, source: Connection, target: AsyncConnection, progress: Progress, outcome: Outcome
+        self,
+        source: Connection,
+        target: AsyncConnection,
+        told: Callable[[int], None],
+        outcome: Outcome,
     ) -> None:
         self.outcome = outcome
         self._source = source
         self._target = target
-        self._progress = progress
-        counts = (select(func.count()).select_from(table) for table in COPIED)
-        self._total = sum(source.execute(count).scalar_one() for count in counts)
+        self._told = told
         self._done = 0
 
     async def copy_log(self, log: Table) -> None:
@@ -289,12 +299,15 @@ class _Copying:
 
     def _read(self, table: Table, query: Select[Any]) -> Generator[Row, None, None]:
         """Yield rows of the file as PostgreSQL can keep them."""
-        with closing(self._source.execute(query, execution_options=_STREAMING)) as found:
-            for row in found:
-                yield self._kept(table, tuple(row))
-                self._done += 1
-                if not self._done % STREAMED:
-                    self._progress(self._done, max(self._done, self._total))
+        try:
+            with closing(self._source.execute(query, execution_options=_STREAMING)) as found:
+                for row in found:
+                    yield self._kept(table, tuple(row))
+                    self._done += 1
+                    if not self._done % STREAMED:
+                        self._told(self._done)
+        except DBAPIError as error:  # else it would be taken for one of PostgreSQL's
+            raise StoreError(f"the table {table.name} can't be read: {error.orig}") from None
 
     def _kept(self, table: Table, row: Row) -> Row:
         if not any(isinstance(value, str) and _UNKEPT.search(value) for value in row):

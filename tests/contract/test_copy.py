@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -344,6 +346,19 @@ class TestWhatIsRefused:
         older = text("UPDATE alembic_version SET version_num = '0016'")
         write(path, lambda connection: connection.execute(older))
         assert "run 'ackgate db upgrade'" in refusal(path, empty_postgres_url)
+
+    def test_a_damaged_file(self, path: Path, empty_postgres_url: str) -> None:
+        with closing(sqlite3.connect(path)) as raw:
+            query = "SELECT rootpage FROM sqlite_master WHERE name = 'contacts'"
+            ((page,),) = raw.execute(query).fetchall()
+            ((size,),) = raw.execute("PRAGMA page_size").fetchall()
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with path.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+        line = refusal(path, empty_postgres_url)
+        assert line == "the table contacts can't be read: database disk image is malformed"
+        assert refused_by_the_service(empty_postgres_url) == f"database.url: {UNFINISHED}"
 
     def test_no_file(self, tmp_path: Path, empty_postgres_url: str) -> None:
         assert "no such file" in refusal(tmp_path / "none.db", empty_postgres_url)
