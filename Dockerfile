@@ -1,5 +1,6 @@
 # Ackgate in a container: docker run --read-only --stop-timeout 15 -v ackgate:/var/lib/ackgate …
-# Without the extra `ackgate[simulator]`: a simulator in it serves with --no-tls alone.
+# With the extra `ackgate[postgres]`, and without `ackgate[simulator]`: a simulator in it serves with
+# --no-tls alone.
 # The stop time-out covers drain_seconds and shutdown_seconds. Everything comes from the locks, as
 # they are. Python 3.13 is the newest that .ci/run tries; it has security fixes until October 2029,
 # Debian trixie until August 2028.
@@ -15,7 +16,7 @@ COPY service service
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM python:3.13-slim-trixie AS packages
-COPY requirements/runtime.txt /requirements.txt
+COPY requirements/postgres.txt /requirements.txt
 RUN python -m venv /opt/ackgate \
     && /opt/ackgate/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps \
     --require-hashes --requirement /requirements.txt

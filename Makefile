@@ -9,7 +9,7 @@ SEED ?=
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all tools coverage soak pythons wheel bench lint format openapi requirements \
+.PHONY: help install run test test-all test-postgres tools coverage soak pythons wheel bench lint format openapi requirements \
 	clean
 
 help: ## this list
@@ -38,6 +38,10 @@ run: install ## the simulator, a receiver and the service, on SQLite under var/
 # where the longest are, is shared among those who have done theirs.
 test: install ## the tests, without what is slow or needs programs of the system's, or PostgreSQL
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not tools and not postgres"
+
+# The installations of these tests then run on PostgreSQL. CI does not run it.
+test-postgres: install ## the acceptance tests once more, on PostgreSQL
+	$(BIN)/pytest -n 4 --dist worksteal --database postgresql -m "not slow and not tools" tests/acceptance
 
 test-all: install tools ## every test; one fails where a program that it needs is missing
 	$(BIN)/pytest -n 4 --dist worksteal --hypothesis-profile=deep

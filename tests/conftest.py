@@ -27,6 +27,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("database") != "sqlite":
+        of_a_file = pytest.mark.skip(reason="is about the file of SQLite")
+        for item in items:
+            if item.get_closest_marker("sqlite"):
+                item.add_marker(of_a_file)
+
+
 def pytest_report_header() -> str:
     """Say which PostgreSQL the tests use."""
     return f"postgres: {which_server()}"

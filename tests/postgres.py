@@ -6,21 +6,12 @@ folder, with the programs that Debian's package `postgresql` installs, and stops
 """
 
 import asyncio
-import fcntl
 import os
-import pwd
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import cached_property
-from pathlib import Path
+from contextlib import asynccontextmanager, contextmanager
+from io import BytesIO
 from typing import Any, TypeVar
 
 import asyncpg
@@ -32,20 +23,11 @@ from sqlalchemy.pool import NullPool
 from service.store import upgrades
 from service.store.postgres_upgrades import bring_up
 from service.store.schema import metadata
+from tools.postgres import local_server, programs
 
 T = TypeVar("T")
 
 VARIABLE = "ACKGATE_TEST_POSTGRES"
-USER, PASSWORD = "ackgate", "a-password-that-only-tests-know"
-SUPERUSER = "postgres"
-
-
-def programs() -> Path | None:
-    """Return the folder of PostgreSQL's programs, the newest of Debian's; None without any."""
-    folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    newest = max(folders, key=lambda found: int(found.parts[-3]), default=None)
-    found = newest or shutil.which("initdb")
-    return Path(found).resolve().parent if found else None
 
 
 def which_server() -> str:
@@ -55,144 +37,6 @@ def which_server() -> str:
     if folder := programs():
         return f"a server of its own for each process of the tests, {folder}"
     return f"none: install the package postgresql, or name a server in {VARIABLE}"
-
-
-class LocalServer:
-    """A server of this process's own, reached by its socket in `folder` and on the loopback.
-
-    `durable` leaves fsync on; without, its files are good until the machine fails. `settings` are
-    those of the next start.
-    """
-
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        bin_folder = programs()
-        if bin_folder is None:
-            pytest.fail(f"no PostgreSQL, and `make test-all` needs it: {which_server()}")
-        self._programs = bin_folder
-        self._durable = durable
-        self._process: subprocess.Popen[bytes] | None = None
-        self.folder = folder
-        self.port = _free_port()
-        self.url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
-        self.superuser_url = f"postgresql://{SUPERUSER}@/postgres?host={folder}&port={self.port}"
-        self.settings = {
-            "port": str(self.port),
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": str(folder),
-            "shared_buffers": "32MB",
-        }
-        if not durable:
-            self.settings |= dict.fromkeys(["fsync", "full_page_writes", "autovacuum"], "off")
-
-    def create(self) -> None:
-        """Make the files of the server, with a user who may create databases."""
-        if self._owner is not None:
-            shutil.chown(self.folder, self._owner, self._owner)
-        command = ["initdb", "-D", "data", "-U", SUPERUSER, "--locale=C.UTF-8", "--encoding=UTF8"]
-        access = ["--auth-local=trust", "--auth-host=scram-sha-256"]
-        no_sync = [] if self._durable else ["--no-sync"]
-        made = self._run([*command, *access, *no_sync])
-        if made.returncode:
-            pytest.fail(f"initdb failed: {made.stderr}")
-        self.start()
-        user = f"CREATE USER {USER} CREATEDB PASSWORD '{PASSWORD}'"
-        run(execute(self.superuser_url, user))
-
-    def start(self) -> None:
-        """Start the server, and wait until it takes connections."""
-        options = [f"--{name}={value}" for name, value in self.settings.items()]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command(["postgres", "-D", "data", *options], dies_with_us=True),
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-            )
-        deadline = time.monotonic() + 60
-        ready = ["pg_isready", "-q", "-h", str(self.folder), "-p", str(self.port)]
-        while self._run(ready).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                log_text = (self.folder / "log").read_text(errors="replace")
-                pytest.fail(f"PostgreSQL does not start: {log_text[-2000:]}")
-            time.sleep(0.02)
-
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop the server: SIGINT ends it in order; after SIGQUIT it has to recover."""
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(60)
-            self._process = None
-
-    def put(self, name: str, content: bytes) -> Path:
-        """Make a file that the server's user alone can read."""
-        file = self.folder / name
-        file.touch(mode=0o600)
-        file.write_bytes(content)
-        if self._owner is not None:
-            shutil.chown(file, self._owner, self._owner)
-        return file
-
-    @cached_property
-    def _owner(self) -> str | None:
-        """The user whom the server runs as, for it refuses to run as root; None: as we do."""
-        if os.geteuid() != 0:
-            return None
-        names = {entry.pw_name for entry in pwd.getpwall()}
-        return SUPERUSER if SUPERUSER in names else "nobody"
-
-    def _run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            self._command(command), cwd=self.folder, capture_output=True, text=True, check=False
-        )
-
-    def _command(self, command: list[str], *, dies_with_us: bool = False) -> list[str]:
-        program, *arguments = command
-        setpriv = ["setpriv", "--pdeathsig", "QUIT"] if dies_with_us else ["setpriv"]
-        if self._owner is not None:
-            owner = pwd.getpwnam(self._owner)
-            ids = ["--reuid", str(owner.pw_uid), "--regid", str(owner.pw_gid), "--clear-groups"]
-            setpriv += ids
-        prefix = setpriv if shutil.which("setpriv") else []
-        return [*prefix, str(self._programs / program), *arguments]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _new_folder() -> Iterator[Path]:
-    """Make a folder that is deleted at the end, or by a later run where this one is killed.
-
-    It is not below pytest's own: these are closed to the server's user, and too long for a socket.
-    """
-    for left in Path("/tmp").glob(f"{_PREFIX}*/lock"):
-        with suppress(OSError), left.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir="/tmp") as name:
-        folder = Path(name)
-        with (folder / "new").open("x") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            (folder / "new").rename(folder / "lock")
-            yield folder
-
-
-_PREFIX = "ackgate-pg-"
-
-
-@contextmanager
-def local_server(*, durable: bool = False) -> Iterator[LocalServer]:
-    """Run a server of the caller's own; it may be stopped and started again."""
-    with _new_folder() as folder:
-        server = LocalServer(folder, durable=durable)
-        server.create()
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 class Databases:
@@ -299,6 +143,35 @@ async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
         await connection.close()
 
 
+async def copy_of(url: str) -> dict[str, bytes]:
+    """Return the rows of all tables, as they stand at one moment, as a dump has them."""
+    connection = await asyncpg.connect(url)
+    rows = {}
+    try:
+        async with connection.transaction(isolation="repeatable_read"):
+            for table in metadata.tables:
+                output = BytesIO()
+                await connection.copy_from_table(table, output=output, format="binary")
+                rows[table] = output.getvalue()
+    finally:
+        await connection.close()
+    return rows
+
+
+async def put_back(url: str, rows: Mapping[str, bytes]) -> None:
+    """Let a database have these rows and no others, as where a dump is restored."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            for table in reversed(metadata.sorted_tables):
+                await connection.execute(f"DELETE FROM {table.name}")
+            for table in metadata.sorted_tables:
+                source = BytesIO(rows[table.name])
+                await connection.copy_to_table(table.name, source=source, format="binary")
+    finally:
+        await connection.close()
+
+
 @asynccontextmanager
 async def engine_of(url: str) -> AsyncIterator[AsyncEngine]:
     """Make an engine over a database, in autocommit like that of the service."""
@@ -323,6 +196,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, work).result()
 
 
+def need_programs() -> None:
+    """Fail a test where no server can be started."""
+    if programs() is None:
+        pytest.fail(f"no PostgreSQL, and `make test-all` needs it: {which_server()}")
+
+
 @pytest.fixture(scope="session")
 def postgres_databases() -> Iterator[Databases]:
     """Databases on the server of the tests, which is started for the first test that needs it."""
@@ -331,6 +210,7 @@ def postgres_databases() -> Iterator[Databases]:
         yield databases
         databases.close()
         return
+    need_programs()
     with local_server() as server:
         yield Databases(server.url)
 

@@ -22,7 +22,7 @@ port = {port}
 drain_seconds = {drain_seconds}
 {server}
 [database]
-url = "sqlite:///{database}"
+url = "{database}"
 [log]
 level = "warning"
 format = "json"
@@ -75,7 +75,8 @@ class Installation:
     """A folder with an On-Premises account `main`, a key of the API, and further Cloud accounts.
 
     `server`, `account` and `policy` are further lines of TOML for the server, for `main` and for
-    its policy; `more` are further tables.
+    its policy; `more` are further tables. The database is a file in the folder, unless
+    `database_url` says where it is.
     """
 
     folder: Path
@@ -86,6 +87,7 @@ class Installation:
     account: str = ""
     policy: str = 'mode = "manual"'
     more: str = ""
+    database_url: str | None = None
     cloud: Sequence[CloudAccount] = ()
 
     @property
@@ -115,7 +117,7 @@ class Installation:
             port=port,
             drain_seconds=self.drain_seconds,
             server=self.server,
-            database=self.database,
+            database=self.database_url or f"sqlite:///{self.database}",
             base_url=self.base_url,
             token=TOKEN,
             account=ca_file + self.account,

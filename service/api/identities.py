@@ -21,6 +21,7 @@ from service.api.gate import (
     alias_to_show,
 )
 from service.api.params import (
+    FilterText,
     FreeText,
     Names,
     PageQuery,
@@ -106,7 +107,7 @@ class IdentitiesQuery(PageQuery):
             examples=[["pending"]],
         ),
     ]
-    account: Annotated[str | None, Field(description="Only this account.")] = None
+    account: Annotated[FilterText | None, Field(description="Only this account.")] = None
     updated_since: Annotated[
         QueryTime | None,
         Field(description="Only those updated since, in the order of their updates."),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from service.api.auth import CALLER, visible
 from service.api.context import AppContext, app_context
-from service.api.params import Query, listed, query_of
+from service.api.params import FilterText, Query, listed, query_of
 from service.api.problems import ProblemError
 from service.api.serializers import issue as serialized
 from service.ledger.identities import DismissIssue
@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 class DismissalQuery(Query):
     """Which of the issues with a code to dismiss; an empty text stands for null."""
 
-    account: Annotated[str | None, Field(description="Only of this account.")] = None
-    subject: Annotated[str | None, Field(description="Only with this subject.")] = None
+    account: Annotated[FilterText | None, Field(description="Only of this account.")] = None
+    subject: Annotated[FilterText | None, Field(description="Only with this subject.")] = None
 
 
 async def list_(request: web.Request) -> web.Response:

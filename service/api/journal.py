@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from service.api import schemas
 from service.api.auth import CALLER, CALLER_ROLE, visible
 from service.api.context import app_context, sees
-from service.api.params import MAX_ID, Names, PageQuery, page, query_of
+from service.api.params import MAX_ID, FilterText, Names, PageQuery, page, query_of
 from service.api.problems import ProblemError
 from service.api.serializers import audit_entry
 from service.ledger.callbacks import Replay, state_of
@@ -44,14 +44,14 @@ class JournalQuery(PageQuery):
             examples=[["quarantined"]],
         ),
     ]
-    account: Annotated[str | None, Field(description="Only of this account.")] = None
+    account: Annotated[FilterText | None, Field(description="Only of this account.")] = None
 
 
 class TrailQuery(PageQuery):
     """Which entries of the audit trail to list."""
 
-    account: Annotated[str | None, Field(description="Only of this account.")] = None
-    event: Annotated[str | None, Field(description="Only of this event.")] = None
+    account: Annotated[FilterText | None, Field(description="Only of this account.")] = None
+    event: Annotated[FilterText | None, Field(description="Only of this event.")] = None
 
 
 async def list_(request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_origin
 
 from aiohttp import web
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -24,6 +25,7 @@ from pydantic import (
 
 from service.api.context import BODIES, RESERVATION, app_context, sees
 from service.api.problems import ProblemError, field_problem, from_validation
+from service.model.users import storable
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -145,6 +147,15 @@ Limit = Annotated[
     BeforeValidator(_whole),
 ]
 Names = BeforeValidator(_parts)
+
+
+def _searchable(text: str) -> str:
+    """Return what a database can be asked for: what none can hold matches nothing."""
+    return text if storable(text) else "\N{REPLACEMENT CHARACTER}"
+
+
+FilterText = Annotated[str, AfterValidator(_searchable)]
+"""What the rows of a list have to have."""
 
 
 class Query(BaseModel):

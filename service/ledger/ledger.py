@@ -31,7 +31,7 @@ MAX_ENTRIES = 256
 MAX_WEIGHT = 1500
 """What one transaction takes at most: commands, and events in them."""
 
-BUSY_ENTRIES, BUSY_SECONDS = 16, 0.1
+BUSY_ENTRIES, BUSY_SECONDS = 32, 0.1
 """So many commands in one batch say that there is more to do than can be done at once."""
 
 MAX_TRIES = 8

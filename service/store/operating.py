@@ -36,13 +36,13 @@ class Operated(Protocol):
         """Bring it to this release, or make it where there is none and `create` says so."""
 
     def check(self) -> tuple[Report, Contents | None]:
-        """Look at all of it; what it holds is told where that is not to be had otherwise."""
+        """Look at all of it; return what it holds, too, but of a file, whose backups tell that."""
 
     def examine(self, low_disk_bytes: int) -> list[Finding]:
         """Look at what can be wrong with it, quickly."""
 
     def mark_restored(self, now: datetime) -> None:
-        """Note that something else has restored it: what came in since is unknown."""
+        """Make every user unverified: other programs have restored it, or moved it here."""
 
     async def look(self, query: Callable[[Connection], T]) -> T:
         """Run queries that only read; a service may run on it."""

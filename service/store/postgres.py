@@ -7,7 +7,7 @@ other queries are SQLAlchemy's, over the same connection.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
@@ -19,6 +19,7 @@ from service.model.recipients import RecipientData
 from service.observability import failpoints
 from service.store.database import (
     Clock,
+    ConflictError,
     FaultError,
     Files,
     RecipientQuery,
@@ -57,13 +58,19 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "30000",
     "tcp_user_timeout": "15000",
     "jit": "off",
-    # A fresh database has no statistics, and would read whole tables once they have grown.
+    # A fresh database has no statistics, and would read whole tables long after they have grown.
     "enable_seqscan": "off",
 }
 """Times in milliseconds. A lock that nobody lets go of ends with its holder's transaction."""
 
+HOT_SETTINGS = SETTINGS | {"enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""Of the connections of hot statements: each looks rows up by an index, and reads no whole one."""
+
 USER_IDS, MIN_USER_IDS = 10_000, 4_000
 """Ids of users that are taken at once, as the sequence counts; and what a batch may need."""
+
+MAX_TRIES = 3
+"""So often queries of their own are run at most."""
 
 NOTE_MS = 1_000
 """How often the time of an account's last callback is written: all who write wait for its row."""
@@ -88,9 +95,9 @@ class PostgresDatabase:
         self.clock = clock
         self._alone = alone
         self._url = url
-        self._writers = self._engine(WRITERS)
-        self._readers = self._engine(READERS)
-        self._gate_readers = self._engine(GATE_READERS)
+        self._writers = self._engine(WRITERS, HOT_SETTINGS)
+        self._readers = self._engine(READERS, SETTINGS)
+        self._gate_readers = self._engine(GATE_READERS, HOT_SETTINGS)
         self._gate = Gate(self._gate_snapshot)
         self._lock = ServiceLock(url)
         self._log_offset = 0
@@ -99,7 +106,7 @@ class PostgresDatabase:
         self._taken = 0
         self._all_back = asyncio.Event()
 
-    def _engine(self, connections: int) -> AsyncEngine:
+    def _engine(self, connections: int, settings: dict[str, str]) -> AsyncEngine:
         return create_async_engine(
             DIALECT,
             isolation_level="AUTOCOMMIT",
@@ -111,7 +118,7 @@ class PostgresDatabase:
                 "dsn": self._url,
                 "timeout": CONNECT_SECONDS,
                 "command_timeout": COMMAND_SECONDS,
-                "server_settings": SETTINGS,
+                "server_settings": settings,
             },
         )
 
@@ -187,7 +194,13 @@ class PostgresDatabase:
         return abs(self.clock() - self._noted_at.get(account, 0)) >= NOTE_MS
 
     async def write(self, query: Callable[[Connection], T]) -> T:
-        """Run queries in a transaction of their own; see `Database.write`."""
+        """Run queries in a transaction of their own, which runs again where another was first."""
+        for _ in range(MAX_TRIES - 1):
+            with suppress(ConflictError):
+                return await self._write(query)
+        return await self._write(query)
+
+    async def _write(self, query: Callable[[Connection], T]) -> T:
         async with self.transaction() as transaction:
             return await transaction.run(query)
 

@@ -110,13 +110,13 @@ def copy(path: Path, url: str, progress: Progress) -> Outcome:
     lock = FileLock(path)
     with maintenance.reading(path) as source:
         database_id = _look_at(source, path)
+        counts = (select(func.count()).select_from(table) for table in COPIED)
+        total = sum(source.execute(count).scalar_one() for count in counts)
         try:
             lock.take()
             is_final = True
         except InUseError:
             is_final = False
-        counts = (select(func.count()).select_from(table) for table in COPIED)
-        total = sum(source.execute(count).scalar_one() for count in counts)
         try:
             told = partial(_tell, progress, total)
             return asyncio.run(_copy(source, url, database_id, told, is_final=is_final))

@@ -217,6 +217,7 @@ class PostgresTransaction:
         self._driver = driver
         self._may_note = may_note
         self._loaded = LoadedUsers()
+        self._has_waited = False
         self._locked: set[int] = set()
         self._parts: dict[str, list[Row]] = {}
         self._aliases: dict[Alias, int] = {}
@@ -235,14 +236,15 @@ class PostgresTransaction:
     async def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
         """Lock and load users, each under every alias asked for and what it is called now.
 
-        Those who are waited for are locked once in a transaction, all together: whoever is locked
-        later must be free, or the transaction runs again.
+        Users are waited for once in a transaction, at its beginning, all together: whoever is
+        locked later must be free, or the transaction runs again.
         """
         wanted, ids = [*aliases], [*ids]
         accounts, names = [a for a, _ in wanted], [n for _, n in wanted]
-        if self._locked:
+        if self._has_waited:
             rows = await self._lock_free(f"{LOCK_USERS} NOWAIT", accounts, names, ids)
         else:
+            self._has_waited = True
             rows = await self._driver.fetch(LOCK_USERS, accounts, names, ids)
         users: dict[int, User] = {}
         new: dict[int, User] = {}
@@ -299,6 +301,7 @@ class PostgresTransaction:
     async def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Lock and load contacts by account and literal input."""
         wanted = [*inputs]
+        self._has_waited = True
         rows = await self._driver.fetch(
             LOCK_CONTACTS, [account for account, _ in wanted], [input_ for _, input_ in wanted]
         )
@@ -318,6 +321,7 @@ class PostgresTransaction:
 
         Users whom another transaction has locked are passed over.
         """
+        self._has_waited = True
         rows = await self._driver.fetch(DUE, account, kind.value, self.now, limit)
         found = [row[0] for row in rows]
         self._locked.update(found)

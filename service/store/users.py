@@ -16,7 +16,7 @@ from sqlalchemy import (
 
 from service.model.decisions import Block
 from service.model.timeline import Change
-from service.model.users import AuditEntry, State, User
+from service.model.users import AuditEntry, State, User, storable
 from service.store.mapping import (
     CHANGE_COLUMNS,
     USER_COLUMNS,
@@ -44,6 +44,7 @@ def find_user(connection: Connection, account: str, alias: str) -> User | None:
 def find_users(connection: Connection, account: str, names: Sequence[str]) -> dict[str, User]:
     """Return users by what they are called, without history and work."""
     found = {}
+    names = [name for name in names if storable(name)]
     for start in range(0, len(names), CHUNK):
         query = (
             select(aliases.c.alias, *_USER)

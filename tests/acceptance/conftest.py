@@ -1,4 +1,4 @@
-"""A whole installation on real sockets: the service, its SQLite file, and a simulated client."""
+"""A whole installation on real sockets: the service, its database, and a simulated client."""
 
 import asyncio
 import base64
@@ -9,8 +9,9 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,9 @@ from typing import Any, Self
 
 import aiohttp
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 from yarl import URL
 
 from service.app import Service, running
@@ -31,8 +35,11 @@ from service.simulator.options import Number
 from service.simulator.users import User
 from service.store import maintenance
 from service.store.database import ChangeSet, wall_clock
-from service.store.sqlite_files import path_of
+from service.store.operating import operated
+from service.store.schema import metadata
 from tests import answers
+from tests.postgres import copy_of, put_back
+from tests.storing import restore_once_unread
 
 TOKEN = "a-token-that-only-tests-know"
 WA_ID = "16315553601"
@@ -48,6 +55,7 @@ APP_ENDPOINT = "/webhooks/meta"
 
 Json = dict[str, Any]
 Answer = tuple[int, Any]
+Backup = Path | Mapping[str, bytes]
 
 
 HOUR_AGO = (int(time.time()) - 3600) * 1000
@@ -287,10 +295,41 @@ class Caller:
     async def refresh(self, wa_id: str = WA_ID) -> Answer:
         return await self.api("POST", f"/accounts/{self.account}/identities/{wa_id}/refresh")
 
+    async def journal(self) -> list[Json]:
+        status, listed = await self.api("GET", "/journal?limit=1000")
+        assert status == 200, listed
+        return list(listed["items"])
+
+    async def entry(self, number: int = 0) -> str:
+        """Give the path of a callback in the journal; the first one has the number 0."""
+        return f"/journal/{(await self.journal())[number]['id']}"
+
     async def quarantined(self) -> list[Json]:
         status, listed = await self.api("GET", "/journal?state=quarantined&limit=1000")
         assert status == 200, listed
         return list(listed["items"])
+
+
+@asynccontextmanager
+async def opened_beside(url: str) -> AsyncIterator[AsyncConnection]:
+    """Open a database beside a service; each statement is a transaction of its own."""
+    options: Json = {"isolation_level": "AUTOCOMMIT", "poolclass": NullPool}
+    if url.startswith("postgresql"):
+        engine = create_async_engine("postgresql+asyncpg://", connect_args={"dsn": url}, **options)
+    else:
+        file = url.replace("sqlite:", "sqlite+aiosqlite:", 1)
+        engine = create_async_engine(file, connect_args={"timeout": 30}, **options)
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+async def rows_of(url: str, query: str, **values: Any) -> list[tuple[Any, ...]]:
+    """Give the rows of a query, whatever a service does meanwhile."""
+    async with opened_beside(url) as connection:
+        return [tuple(row) for row in await connection.execute(text(query), values)]
 
 
 @dataclass
@@ -306,7 +345,59 @@ class Installation(Caller):
 
     @property
     def database(self) -> Path:
+        """The file of SQLite, for tests with the mark `sqlite`."""
         return self.folder / "ackgate.db"
+
+    @property
+    def database_url(self) -> str:
+        return str(self.tree["database"]["url"])
+
+    @property
+    def is_on_a_file(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    async def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Give the rows of a query, whatever the service does meanwhile."""
+        return await rows_of(self.database_url, query, **values)
+
+    async def write(self, statement: str, **values: Any) -> int:
+        """Change rows beside the service; give how many."""
+        async with opened_beside(self.database_url) as connection:
+            return int((await connection.execute(text(statement), values)).rowcount)
+
+    async def back_up(self) -> Backup:
+        """Make a backup, as is done with such a database."""
+        if not self.is_on_a_file:
+            return await copy_of(self.database_url)
+        file = self.folder / f"backup-{time.monotonic_ns()}"
+        maintenance.back_up(self.database, file, lambda *_: None)
+        return file
+
+    async def restore(self, backup: Backup) -> None:
+        """Restore a backup, as is done with such a database, and start again."""
+        await self.stop()
+        if isinstance(backup, Path):
+            times = len(list(self.folder.glob("*.replaced-*")))
+            now = datetime.now(UTC) - timedelta(minutes=times)  # each has a name of its own
+            await restore_once_unread(self.database, backup, now)
+        else:
+            await put_back(self.database_url, backup)
+            database = operated(self.database_url)
+            await asyncio.to_thread(database.mark_restored, datetime.now(UTC))
+        await self.start()
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Let nobody else write to the database, once each transaction that does so has ended."""
+        async with opened_beside(self.database_url) as connection:
+            if connection.dialect.name == "sqlite":
+                begin = ["BEGIN IMMEDIATE"]
+            else:
+                begin = ["BEGIN", f"LOCK TABLE {', '.join(metadata.tables)} IN EXCLUSIVE MODE"]
+            for statement in begin:
+                await connection.exec_driver_sql(statement)
+            yield
+            await connection.exec_driver_sql("COMMIT")
 
     def written(self) -> Path:
         """Write the configuration file; with a public URL it needs a key, where it has none yet."""
@@ -445,10 +536,15 @@ class Child(Caller):
     """The real command in a process of its own."""
 
     config: Path = field(kw_only=True)
+    database_url: str = field(kw_only=True)
     env: Mapping[str, str] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     lines: list[str] = field(default_factory=list)
     _reader: asyncio.Task[None] | None = None
+
+    def write(self, tree: Json) -> None:
+        """Write the configuration file; the database stays the same one."""
+        self.config.write_text(toml(merge(tree, {"database": {"url": self.database_url}})))
 
     async def start(self) -> None:
         """Start the command, and wait until it listens."""
@@ -549,11 +645,15 @@ def simulate(stack: AsyncExitStack, certificates: Path) -> Start:
     return start
 
 
+def tree_of_database(folder: Path) -> Json:
+    return {"url": f"sqlite:///{folder / 'ackgate.db'}"}
+
+
 def tree_for(sim: Simulator, folder: Path) -> Json:
     """Give a configuration: one account with the simulated client, everything by hand."""
     return {
         "server": {"port": 0, "drain_seconds": 0, "shutdown_seconds": 5},
-        "database": {"url": f"sqlite:///{folder / 'ackgate.db'}"},
+        "database": tree_of_database(folder),
         "log": {"format": "json"},
         "accounts": {
             "main": {
@@ -568,6 +668,14 @@ def tree_for(sim: Simulator, folder: Path) -> Json:
     }
 
 
+async def with_new_database(tree: Json, request: pytest.FixtureRequest) -> Json:
+    """Make the database of a configuration, as a deployment does; give the configuration."""
+    if request.config.getoption("database") == "postgresql":
+        return merge(tree, {"database": {"url": request.getfixturevalue("postgres_url")}})
+    await asyncio.to_thread(operated(tree["database"]["url"]).create)
+    return tree
+
+
 @pytest.fixture
 def prepare(
     request: pytest.FixtureRequest,
@@ -578,16 +686,13 @@ def prepare(
 ) -> Install:
     """Set up an installation without starting the service; tables go over the configuration.
 
-    Its database is made as a deployment makes it, so that no issue tells of a new one.
+    Its database is there already, so no issue tells of a new one.
     """
 
     async def set_up(*, sim_options: Json | None = None, **over: Any) -> Installation:
         sim = await simulate(**(sim_options or {}))
         tree = merge(tree_for(sim, tmp_path), over)
-        if request.config.getoption("database") == "postgresql":
-            tree = merge(tree, {"database": {"url": request.getfixturevalue("postgres_url")}})
-        else:
-            maintenance.create(path_of(tree["database"]["url"]))
+        tree = await with_new_database(tree, request)
         made = Installation(http, sim=sim, tree=tree, folder=tmp_path)
         stack.push_async_callback(made.stop)
         return made
@@ -651,7 +756,11 @@ def app_tree() -> Json:
 
 @pytest.fixture
 def prepare_shop(
-    stack: AsyncExitStack, simulate: Start, http: aiohttp.ClientSession, tmp_path: Path
+    request: pytest.FixtureRequest,
+    stack: AsyncExitStack,
+    simulate: Start,
+    http: aiohttp.ClientSession,
+    tmp_path: Path,
 ) -> OpenShop:
     """Set up two accounts of the Cloud API beside the one with a client, without starting."""
 
@@ -660,7 +769,7 @@ def prepare_shop(
         shops = {"shop": cloud_account(sim), "outlet": cloud_account(sim, OTHER_NUMBER)}
         tree = merge(tree_for(sim, tmp_path), {"apps": app_tree(), "accounts": shops})
         tree = merge(tree, over)
-        maintenance.create(path_of(tree["database"]["url"]))
+        tree = await with_new_database(tree, request)
         made = CloudInstallation(http, sim=sim, tree=tree, folder=tmp_path)
         stack.push_async_callback(made.stop)
         return made
@@ -687,16 +796,26 @@ async def shop(open_shop: OpenShop) -> CloudInstallation:
 
 
 @pytest.fixture
-def spawn(stack: AsyncExitStack, http: aiohttp.ClientSession, tmp_path: Path) -> Spawn:
+def spawn(
+    request: pytest.FixtureRequest,
+    stack: AsyncExitStack,
+    http: aiohttp.ClientSession,
+    tmp_path: Path,
+) -> Spawn:
     """Make the real command ready, with a configuration; `env` goes on top."""
     count = 0
+    of_sqlite = tree_of_database(tmp_path)
+    on_postgres = request.config.getoption("database") == "postgresql"
 
     async def make(tree: Json, *, start: bool = True, env: Json | None = None) -> Child:
         nonlocal count
         count += 1
+        url = tree["database"]["url"]
+        if on_postgres and url == of_sqlite["url"]:
+            url = request.getfixturevalue("postgres_url")
         file = tmp_path / f"command{count}.toml"
-        file.write_text(toml(tree))
-        child = Child(http, config=file, env=env or {})
+        child = Child(http, config=file, env=env or {}, database_url=url)
+        child.write(tree)
         stack.push_async_callback(child.kill)
         if start:
             await child.start()

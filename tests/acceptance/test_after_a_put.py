@@ -552,7 +552,7 @@ async def test_no_more_calls_are_under_way_than_allowed(install: Install) -> Non
         policy={"mode": "auto"},
         accounts={"main": {"max_in_flight": 3}},
     )
-    made.sim.fault("identity_put", latency=0.05)
+    made.sim.fault("identity_put", latency=0.2)
     for number in range(20):
         await made.change(f"16315554{number:03}")
     await until(lambda: len([c for c in made.sim.puts if c.outcome == "acknowledged"]) == 20)

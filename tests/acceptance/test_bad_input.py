@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.ledger.ledger import Ledger
-from service.store import sqlite
+from service.store import postgres, sqlite
 from service.webhooks import listener
 from tests.acceptance.conftest import (
     HASH_A,
@@ -27,7 +27,6 @@ from tests.acceptance.conftest import (
     until,
     wrote,
 )
-from tests.storing import locked
 
 ENDPOINT = f"/webhooks/main/{TOKEN}"
 KEYS = {role: {"role": role, "sha256": digest_of(f"key of {role}")} for role in ("reader", "admin")}
@@ -545,7 +544,7 @@ async def test_a_full_queue_is_503_with_retry_after_and_what_waited_is_stored(
     install: Install,
 ) -> None:
     made = await install(server={"max_queue": 3})
-    async with locked(made.database):
+    async with made.locked():
         first = []
         while not _ledger(made).full:
             first.append(asyncio.create_task(made.post(GOOD)))
@@ -572,9 +571,10 @@ async def test_while_the_database_can_not_be_written_a_callback_is_503_and_ready
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "100")
     made = await install()
     await made.change(OTHER_ID)
-    async with locked(made.database):
+    async with made.locked():
         async with made.http.post(made.base + ENDPOINT, json=GOOD) as response:
             assert response.status == 503
             assert int(response.headers["Retry-After"]) > 0

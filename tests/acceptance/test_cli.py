@@ -324,6 +324,7 @@ async def test_serve_runs_until_it_is_told_to_end_and_exits_with_0(
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite
 async def test_serve_says_in_one_line_why_it_can_not_start(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -350,6 +351,7 @@ async def test_serve_says_in_one_line_why_it_can_not_start(
     )
 
 
+@pytest.mark.sqlite
 async def test_an_operator_can_back_up_and_check_while_the_service_runs(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:

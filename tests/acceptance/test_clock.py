@@ -3,7 +3,6 @@
 import time
 
 from tests.acceptance.conftest import WA_ID, Installation, blocked, until
-from tests.storing import locked
 
 DAY = 86_400
 
@@ -11,9 +10,8 @@ DAY = 86_400
 async def hold(made: Installation) -> None:
     """Let the one piece of work be leased by somebody whose clock was a day ahead."""
     ends = time.time_ns() // 1_000_000 + DAY * 1000 + 10_000
-    async with locked(made.database) as database:
-        leased = "UPDATE outbox SET holder = 'nobody any more', lease_until = ?"
-        assert database.execute(leased, (ends,)).rowcount == 1
+    leased = "UPDATE outbox SET holder = 'nobody any more', lease_until = :ends"
+    assert await made.write(leased, ends=ends) == 1
 
 
 async def pass_leases(made: Installation, closed_by: str) -> None:

@@ -20,7 +20,6 @@ from tests.acceptance.conftest import (
 )
 from tests.acceptance.webhooks import envelope, value
 from tests.docs.conftest import blocks
-from tests.storing import locked
 
 VERIFY_TOKEN = "the-bots-verify-token"
 
@@ -65,7 +64,7 @@ async def test_while_ackgate_answers_503_the_bot_does_too_and_meta_delivers_agai
     shop: CloudInstallation, bot: Bot
 ) -> None:
     answers = shop.meta.webhooks.delivery.answers
-    async with locked(shop.database):
+    async with shop.locked():
         user = shop.meta.write(SHEENA, "Hello")
         await until(lambda: answers["503"] > 0, 30)
         assert bot.handled == []

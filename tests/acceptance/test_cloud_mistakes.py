@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.store import sqlite as store
+from service.store import postgres, sqlite
 from tests.acceptance.conftest import (
     APP_ENDPOINT,
     HASH_A,
@@ -32,7 +32,6 @@ from tests.acceptance.webhooks import (
     value,
     wrote,
 )
-from tests.storing import locked
 
 COUNT = 50
 
@@ -48,7 +47,8 @@ def raw_of(webhook: Json) -> bytes:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the service give up soon on a database that is locked."""
-    monkeypatch.setattr(store, "BUSY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "100")
 
 
 async def events_of(shop: CloudInstallation, user: str = SHEENA) -> list[str]:
@@ -235,7 +235,7 @@ async def test_what_got_no_200_because_of_a_kill_is_sent_again_and_counts_once(
 async def test_what_can_not_be_stored_gets_503_so_that_meta_sends_it_again(
     shop: CloudInstallation,
 ) -> None:
-    async with locked(shop.database):
+    async with shop.locked():
         user = shop.meta.write(SHEENA, "Hello")
         await until(lambda: shop.meta.webhooks.delivery.answers["503"] >= 2)
         assert shop.meta.webhooks.delivery.answers["200"] == 0
@@ -250,7 +250,7 @@ async def test_what_can_not_be_stored_gets_503_so_that_meta_sends_it_again(
 async def test_the_503_says_when_to_come_again(shop: CloudInstallation) -> None:
     raw = raw_of(wrote(HASH_A))
     async with (
-        locked(shop.database),
+        shop.locked(),
         shop.http.post(shop.base + APP_ENDPOINT, data=raw, headers=signed(raw)) as response,
     ):
         assert response.status == 503
@@ -305,13 +305,13 @@ async def test_messages_and_statuses_of_the_same_hash_at_once_are_one_change(
 @pytest.mark.usefixtures("impatient")
 async def test_what_was_not_stored_is_new_when_it_comes_again(shop: CloudInstallation) -> None:
     raw = raw_of(wrote(HASH_A))
-    async with locked(shop.database):
+    async with shop.locked():
         assert await shop.deliver_signed(raw) == 503
         assert await shop.identity(SHEENA) == {}
     assert await shop.deliver_signed(raw) == 200
     assert await shop.state(SHEENA) == "acknowledged"
     raw = raw_of(told(mismatch(recipient_id=SHEENA)))
-    async with locked(shop.database):
+    async with shop.locked():
         assert await shop.deliver_signed(raw) == 503
     assert await shop.state(SHEENA) == "acknowledged"
     assert await shop.deliver_signed(raw) == 200

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,6 +9,7 @@ from sqlalchemy import func, select
 
 from service.store import upgrades
 from service.store.database import StoreError
+from service.store.opening import open_database
 from service.store.schema import outbox
 from service.store.upgrades import OLDEST_KEY
 from tests.acceptance.conftest import (
@@ -261,7 +260,7 @@ async def test_the_journal_keeps_what_the_client_delivered(made: CloudInstallati
     _, before = await made.api("GET", "/journal?account=main")
     await move(made)
     assert await made.api("GET", "/journal?account=main") == (200, before)
-    _, kept = await made.api("GET", "/journal/1")
+    _, kept = await made.api("GET", await made.entry())
     assert json.loads(kept["body"]) == notice(PENDING, HASH_C, hour_ago(-60))
 
 
@@ -271,9 +270,9 @@ async def test_a_callback_of_the_client_that_is_replayed_after_the_move_is_not_l
     """It can't be read as a webhook of the Cloud API: hence it is to be replayed before."""
     before = await made.identity(PENDING)
     await move(made)
-    status, entry = await made.api("POST", "/journal/1/replay")
+    status, entry = await made.api("POST", f"{await made.entry()}/replay")
     assert (status, entry["state"]) == (200, "quarantined")
-    _, kept = await made.api("GET", "/journal/1")
+    _, kept = await made.api("GET", await made.entry())
     assert json.loads(kept["body"]) == notice(PENDING, HASH_C, hour_ago(-60))
     assert await made.identity(PENDING) == before
 
@@ -296,22 +295,21 @@ async def test_results_of_contact_checks_stay_and_a_check_that_is_open_ends(
     assert (await made.gate(CHECKED))["known"] is True
 
 
-def oldest(made: CloudInstallation) -> str:
-    with closing(sqlite3.connect(made.folder / "ackgate.db")) as raw:
-        query = "SELECT value FROM installation WHERE key = ?"
-        return str(raw.execute(query, (OLDEST_KEY,)).fetchone()[0])
+async def oldest(made: CloudInstallation) -> str:
+    [(value,)] = await made.rows("SELECT value FROM installation WHERE key = :key", key=OLDEST_KEY)
+    return str(value)
 
 
 async def test_an_older_release_runs_on_the_database_until_there_is_an_account_of_the_cloud_api(
     prepare_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await before_the_move(prepare_shop)
-    assert oldest(made) == "0001"
+    assert await oldest(made) == "0001"
     await move(made)
     await made.stop()
     monkeypatch.setattr(upgrades, "latest", lambda: "0004")
-    with closing(sqlite3.connect(made.folder / "ackgate.db")) as raw:
-        assert "newer database" in str(upgrades.unfit(raw))
+    with pytest.raises(StoreError, match="newer database"):
+        await open_database(made.database_url)
 
 
 async def test_the_oldest_release_that_can_run_on_the_database_never_becomes_older(
@@ -319,11 +317,9 @@ async def test_the_oldest_release_that_can_run_on_the_database_never_becomes_old
 ) -> None:
     made = await before_the_move(prepare_shop)
     await made.stop()
-    with closing(sqlite3.connect(made.folder / "ackgate.db")) as raw:
-        raw.execute("UPDATE installation SET value = '0009' WHERE key = ?", (OLDEST_KEY,))
-        raw.commit()
+    await made.write("UPDATE installation SET value = '0009' WHERE key = :key", key=OLDEST_KEY)
     await move(made)
-    assert oldest(made) == "0009"
+    assert await oldest(made) == "0009"
 
 
 @pytest.mark.parametrize("known_as", ["a user id", "a hash nobody knows", "an awaited hash"])

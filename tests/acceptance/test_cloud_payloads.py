@@ -32,7 +32,7 @@ async def test_every_payload_is_taken_and_all_of_it_is_understood(
     _, listed = await shop.api("GET", "/journal")
     [entry] = listed["items"]
     assert (entry["account"], entry["state"]) == ("shop", "applied")
-    _, kept = await shop.api("GET", "/journal/1")
+    _, kept = await shop.api("GET", await shop.entry())
     assert kept["body"].encode() == raw
 
 

@@ -21,6 +21,8 @@ from tests.acceptance.test_lost_database import assert_not_taken
 from tests.storing import restore_once_unread
 from tests.unit.test_cli_maintenance import spoil_page_of
 
+pytestmark = pytest.mark.sqlite
+
 Touch = Callable[[Installation], Awaitable[object]]
 
 

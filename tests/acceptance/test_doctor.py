@@ -2,10 +2,9 @@
 
 import asyncio
 import json
+import re
 import socket
-import sqlite3
 import ssl
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from typer.testing import Result
 
 from service.simulator import certificate
+from service.store.operating import operated
 from tests.acceptance.commands import invoke
 from tests.acceptance.conftest import (
     HASH_A,
@@ -26,7 +26,6 @@ from tests.acceptance.conftest import (
     notice,
     until,
 )
-from tests.storing import locked
 
 Json = dict[str, Any]
 Found = dict[tuple[str, str | None], Json]
@@ -91,7 +90,7 @@ async def test_a_sound_installation_is_told_sound_in_every_point(whole: Installa
     assert {key: check["status"] for key, check in found.items()} == dict.fromkeys(
         [
             ("database", None),
-            ("disk", None),
+            *([("disk", None)] if whole.is_on_a_file else []),
             ("webhook", "main"),
             ("webhook certificate", "main"),
             ("client certificate", "main"),
@@ -143,7 +142,7 @@ async def test_wrong_settings_are_red_lines_with_their_cure(whole: Installation)
     assert check["status"] == "fail"
     assert "ackgate accounts setup main" in check["cure"]
     result = await doctor(whole, expect=1)
-    assert result.stderr.endswith("ackgate: 1 of 10 checks failed\n")
+    assert re.search(r"ackgate: 1 of \d+ checks failed\n$", result.stderr)
 
 
 async def test_settings_that_may_not_be_read_are_told_and_are_no_failure(
@@ -214,12 +213,13 @@ async def test_a_token_that_is_another_is_told(whole: Installation) -> None:
 
 
 async def test_an_endpoint_of_another_installation_is_not_taken_for_ours(
-    whole: Installation, tmp_path: Path
+    whole: Installation, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    copy = tmp_path / "copy.db"
-    with closing(sqlite3.connect(whole.database)) as raw:
-        raw.execute("VACUUM INTO ?", (str(copy),))
-    whole.tree = merge(whole.tree, {"database": {"url": f"sqlite:///{copy}"}})
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    if not whole.is_on_a_file:
+        url = request.getfixturevalue("empty_postgres_url")
+    await asyncio.to_thread(operated(url).create)
+    whole.tree = merge(whole.tree, {"database": {"url": url}})
     webhook = (await examine(whole, expect=1))["webhook", "main"]
     assert "another installation" in webhook["detail"]
 
@@ -265,6 +265,7 @@ async def test_a_clock_that_is_wrong_is_told(
     assert found["settings", "main"]["status"] == "pass"
 
 
+@pytest.mark.sqlite
 async def test_a_database_that_is_not_there_or_damaged_is_told(
     whole: Installation, tmp_path: Path
 ) -> None:
@@ -279,6 +280,7 @@ async def test_a_database_that_is_not_there_or_damaged_is_told(
     assert "ackgate db restore" in database["cure"]
 
 
+@pytest.mark.sqlite
 async def test_a_database_that_is_gone_is_not_to_be_made_anew_by_a_start(
     whole: Installation,
 ) -> None:
@@ -287,6 +289,7 @@ async def test_a_database_that_is_gone_is_not_to_be_made_anew_by_a_start(
     assert "ackgate db restore" in (await examine(whole, expect=1))["database", None]["cure"]
 
 
+@pytest.mark.sqlite
 async def test_a_disk_that_is_nearly_full_is_told(
     whole: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,8 +298,7 @@ async def test_a_disk_that_is_nearly_full_is_told(
 
 
 async def test_a_client_that_has_been_silent_for_long_is_told(whole: Installation) -> None:
-    async with locked(whole.database) as raw:
-        raw.execute("UPDATE accounts SET last_callback_at = last_callback_at - 172800000")
+    await whole.write("UPDATE accounts SET last_callback_at = last_callback_at - 172800000")
     silent = (await examine(whole))["last callback", "main"]
     assert silent["status"] == "warn"
     assert silent["detail"] == "48 hours ago"

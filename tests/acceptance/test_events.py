@@ -3,15 +3,12 @@
 import asyncio
 import re
 import socket
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from service.api import event_hub
-from service.store import maintenance
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -27,7 +24,6 @@ from tests.acceptance.conftest import (
 )
 from tests.acceptance.streams import following
 from tests.acceptance.test_issues import OFTEN
-from tests.storing import restore_once_unread
 
 Json = dict[str, Any]
 JSON = {"Accept": "application/json"}
@@ -221,12 +217,9 @@ async def test_an_id_of_another_epoch_is_told_so_and_begins_at_the_first_event_k
 async def test_after_a_restore_a_reader_is_told_so(manual: Installation) -> None:
     await manual.change(WA_ID)
     last_id = (await listed(manual))["next_cursor"]
-    backup = manual.folder / "backup"
-    maintenance.back_up(manual.database, backup, lambda *_: None)
+    backup = await manual.back_up()
     await manual.change(OTHER_ID)
-    await manual.stop()
-    await restore_once_unread(manual.database, backup, datetime.now(UTC))
-    await manual.start()
+    await manual.restore(backup)
     async with following(manual, IDENTITIES, last_id) as stream:
         reset, first = await stream.some(2)
     assert (reset.type, first.data["user"]) == ("reset", WA_ID)
@@ -235,10 +228,9 @@ async def test_after_a_restore_a_reader_is_told_so(manual: Installation) -> None
 
 async def forget(made: Installation, up_to: int) -> None:
     await made.stop()
-    with closing(sqlite3.connect(made.database)) as raw:
-        raw.execute("DELETE FROM events WHERE id <= ?", (up_to,))
-        raw.execute("INSERT INTO installation VALUES ('events_deleted', ?)", (str(up_to),))
-        raw.commit()
+    await made.write("DELETE FROM events WHERE id <= :up_to", up_to=up_to)
+    note = "INSERT INTO installation VALUES ('events_deleted', :up_to)"
+    await made.write(note, up_to=str(up_to))
     await made.start()
 
 

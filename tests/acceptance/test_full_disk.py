@@ -23,6 +23,8 @@ from tests.acceptance.conftest import (
     until,
 )
 
+pytestmark = pytest.mark.sqlite
+
 Limits = tuple[int, int]
 Make = Callable[[Path], Awaitable[Child]]
 

@@ -1,10 +1,8 @@
 """The gate closes with the 200 of a callback, opens with the acknowledgement, and catches up."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing
 from typing import Any
 
 import aiohttp
@@ -221,12 +219,11 @@ async def test_an_account_may_refuse_whom_nobody_ever_heard_of(install: Install)
 # After a downtime
 
 
-def was_alive(made: Installation, seconds_ago: float) -> None:
+async def was_alive(made: Installation, seconds_ago: float) -> None:
     """Let the service have died so long ago."""
-    at = round(1000 * (time.time() - seconds_ago))
-    with closing(sqlite3.connect(made.database)) as raw, raw:
-        changed = raw.execute("UPDATE installation SET value = ? WHERE key = 'alive_at'", (at,))
-        assert changed.rowcount == 1
+    at = str(round(1000 * (time.time() - seconds_ago)))
+    alive = "UPDATE installation SET value = :at WHERE key = 'alive_at'"
+    assert await made.write(alive, at=at) == 1
 
 
 async def test_a_first_start_has_nothing_to_catch_up_with(manual: Installation) -> None:
@@ -242,7 +239,7 @@ async def test_after_a_downtime_the_gate_warns_until_the_client_s_retries_have_c
 ) -> None:
     await manual.acknowledged()
     await manual.stop()
-    was_alive(manual, down)
+    await was_alive(manual, down)
     await manual.start()
     answer = await manual.gate()
     assert (answer["sendable"], codes(answer)) == (True, ["catching_up"])
@@ -258,7 +255,7 @@ async def test_an_account_may_rather_wait_until_it_has_caught_up(install: Instal
     made = await install(accounts={"main": {"gate": {"block": ["catching_up"]}}})
     await made.acknowledged()
     await made.stop()
-    was_alive(made, 3600)
+    await was_alive(made, 3600)
     await made.start()
     assert await made.reasons() == ["catching_up"]
     _, answer = await made.api("GET", f"/accounts/main/recipients/{WA_ID}?wait=0.05")

@@ -3,9 +3,7 @@
 import asyncio
 import gc
 import signal
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from service.ledger.leases import RecordOutcome
 from service.ledger.unit_of_work import UnitOfWork
 from service.model.outcomes import Accepted
-from service.store import sqlite
+from service.store import postgres, sqlite
 from service.workers import worker
 from tests.acceptance.conftest import (
     HASH_A,
@@ -32,7 +30,6 @@ from tests.acceptance.conftest import (
     tree_for,
     until,
 )
-from tests.storing import locked
 
 AUTO = {"mode": "auto", "max_changes": 100}
 ONE = {"main": {"max_in_flight": 1}}
@@ -40,11 +37,14 @@ THIRD_ID = "16315554001"
 HOUR = 3600
 
 
-def leased(made: Installation) -> int:
+async def leased(made: Installation) -> int:
     """Count the work that somebody holds."""
-    with closing(sqlite3.connect(made.database)) as database:
-        row = database.execute("SELECT count(*) FROM outbox WHERE holder NOT NULL").fetchone()
-    return int(row[0])
+    [(count,)] = await made.rows("SELECT count(*) FROM outbox WHERE holder IS NOT NULL")
+    return int(count)
+
+
+async def nothing_leased(made: Installation) -> bool:
+    return await leased(made) == 0
 
 
 async def behind_another(install: Install, seconds: float = 1, **over: Any) -> Installation:
@@ -55,7 +55,7 @@ async def behind_another(install: Install, seconds: float = 1, **over: Any) -> I
     await made.put_under_way()
     await made.change(OTHER_ID, HASH_A, hour_ago())
     assert await made.state(OTHER_ID) == "acknowledging"
-    assert leased(made) == 1
+    assert await leased(made) == 1
     return made
 
 
@@ -198,7 +198,7 @@ async def test_work_given_back_untried_is_done_though_the_clock_was_set_back_mea
     made.sim.fault("login", status=401, times=1)
     await made.change()
     await made.becomes("acknowledging")
-    await until(lambda: leased(made) == 0)
+    await until(lambda: nothing_leased(made))
     made.pass_time(-HOUR)
     await made.becomes("acknowledged")
 
@@ -207,6 +207,7 @@ async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "50")
     monkeypatch.setattr(worker, "DATABASE_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(worker, "RENEW_EVERY_SECONDS", 0.05)
     made = await install(policy=AUTO, accounts={"main": {"max_in_flight": 4}})
@@ -215,7 +216,7 @@ async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_
     for wa_id in people:
         await made.change(wa_id)
     await made.put_under_way(4)
-    async with locked(made.database):
+    async with made.locked():
         made.pass_time(15)
         await until(lambda: made.sim.calls.in_flight["identity_put"] == 0)
         await asyncio.sleep(0.2)

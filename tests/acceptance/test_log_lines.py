@@ -234,7 +234,7 @@ async def test_every_decision_and_every_put_leaves_a_line_with_the_id_of_its_req
         ("PUT", block, {"reason": "asked us to stop"}, 200),
         ("DELETE", block, None, 200),
         ("POST", f"{identity}/acknowledge?wait=10", {"hash": HASH_A}, None),
-        ("POST", "/journal/1/replay", None, 200),
+        ("POST", f"{await child.entry()}/replay", None, 200),
     ]
     for number, (method, path, body, status) in enumerate(steps, 1):
         answer = await child.api(method, path, body, headers={"X-Request-ID": f"step-{number}"})

@@ -22,6 +22,8 @@ from tests.acceptance.conftest import (
     notice,
 )
 
+pytestmark = pytest.mark.sqlite
+
 Loss = Callable[[Path], None]
 
 

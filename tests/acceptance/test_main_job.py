@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sqlite3
 import stat
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.acceptance.conftest import (
     Spawn,
     Start,
     notice,
+    rows_of,
     tree_for,
     until,
     wrote,
@@ -298,10 +298,6 @@ async def test_all_payloads_in_one_body_are_in_effect_together(manual: Installat
 # The real command
 
 
-def database_files(folder: Path) -> list[Path]:
-    return list(folder.glob("ackgate.db*"))
-
-
 async def test_the_command_does_the_main_job_and_keeps_it_over_a_restart(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -318,8 +314,13 @@ async def test_the_command_does_the_main_job_and_keeps_it_over_a_restart(
     assert await child.identity() == shown
     assert (await child.gate(OTHER_ID))["known"] is True
     assert [call.outcome for call in sim.puts if call.wa_id == WA_ID] == ["acknowledged"]
-    modes = {stat.S_IMODE(file.stat().st_mode) for file in database_files(tmp_path)}
+
+
+@pytest.mark.sqlite
+async def test_the_files_of_the_command_s_database_are_its_user_s_alone(
+    simulate: Start, spawn: Spawn, tmp_path: Path
+) -> None:
+    child = await spawn(tree_for(await simulate(), tmp_path))
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("ackgate.db*")}
     assert modes == {0o600}
-    database = sqlite3.connect(tmp_path / "ackgate.db")
-    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    database.close()
+    assert await rows_of(child.database_url, "PRAGMA journal_mode") == [("wal",)]

@@ -28,12 +28,21 @@ async def issues(made: Installation) -> list[Json]:
     return [issue for issue in answer["items"] if issue["code"] == ISSUE]
 
 
+async def without_database(made: Installation) -> None:
+    """Take away the database that the installation was prepared with."""
+    if made.is_on_a_file:
+        for file in made.folder.glob("ackgate.db*"):
+            file.unlink()
+    else:
+        await made.write("DROP SCHEMA public CASCADE")
+        await made.write("CREATE SCHEMA public")
+
+
 async def test_a_start_that_makes_one_says_so_until_a_person_dismisses_it(
     prepare: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = await prepare()
-    for file in made.folder.glob("ackgate.db*"):
-        file.unlink()
+    await without_database(made)
     await made.start()
     for _ in range(2):
         [issue] = await issues(made)
@@ -62,6 +71,7 @@ async def test_one_that_a_person_made_is_no_issue(install: Install) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite
 async def test_a_database_that_is_gone_stops_the_start_and_names_the_cure(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -88,6 +98,7 @@ async def test_a_database_that_is_gone_stops_the_start_and_names_the_cure(
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite
 async def test_none_is_made_where_the_configuration_says_never(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:

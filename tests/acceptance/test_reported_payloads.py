@@ -168,7 +168,7 @@ async def test_who_has_the_conversation_is_kept_and_changes_nothing(
     raw = raw_of("messaging-handovers")
     await shop.come(raw)
     assert await shop.quarantined() == []
-    _, kept = await shop.api("GET", "/journal/1")
+    _, kept = await shop.api("GET", await shop.entry())
     assert (kept["state"], kept["body"].encode()) == ("applied", raw)
     assert (await shop.gate(SHEENA))["known"] is False
 
@@ -222,7 +222,7 @@ async def test_the_sample_of_the_dashboard_is_kept_and_raises_no_issue(
     shop = await open_shop(inspector={"every_seconds": 0.05})
     raw = raw_of("dashboard-sample")
     await shop.come(raw)
-    _, kept = await shop.api("GET", "/journal/1")
+    _, kept = await shop.api("GET", await shop.entry())
     assert (kept["state"], kept["body"].encode()) == ("applied", raw)
     looked = shop.meta.calls.counts["number"]
     await until(lambda: shop.meta.calls.counts["number"] > looked + 2)

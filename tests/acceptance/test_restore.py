@@ -1,13 +1,10 @@
 """After a restore nobody knows what changed since: the client is asked, and the gate says so."""
 
 import time
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.store import maintenance
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -21,28 +18,8 @@ from tests.acceptance.conftest import (
     until,
     wrote,
 )
-from tests.storing import restore_once_unread
 
 STRANGER = "4917012345"
-
-
-def silent(_done: int, _total: int) -> None:
-    """Show no progress."""
-
-
-async def back_up(made: Installation) -> Path:
-    file = made.folder / f"backup-{time.monotonic_ns()}"
-    maintenance.back_up(made.database, file, silent)
-    return file
-
-
-async def restore(made: Installation, backup: Path) -> None:
-    """Put a backup in the place of the database, and start again."""
-    await made.stop()
-    times = len(list(made.folder.glob("*.replaced-*")))
-    now = datetime.now(UTC) - timedelta(minutes=times)  # each has a name of its own
-    await restore_once_unread(made.database, backup, now)
-    await made.start()
 
 
 async def account(made: Installation) -> Json:
@@ -77,9 +54,9 @@ async def restored(install: Install, **over: Any) -> Installation:
     """Restore a database with one acknowledged user, while the client answers no GET."""
     made = await install(**over)
     await made.acknowledged(hash_=HASH_A)
-    backup = await back_up(made)
+    backup = await made.back_up()
     made.sim.fault("identity_get", status=500)
-    await restore(made, backup)
+    await made.restore(backup)
     return made
 
 
@@ -124,9 +101,9 @@ async def test_a_user_never_heard_of_may_be_written_to_with_a_warning(install: I
 
 async def test_a_change_that_came_in_after_the_backup_is_found(manual: Installation) -> None:
     await manual.acknowledged(hash_=HASH_A)
-    backup = await back_up(manual)
+    backup = await manual.back_up()
     await manual.change(hash_=HASH_B)
-    await restore(manual, backup)
+    await manual.restore(backup)
     await verified(manual)
     assert (await manual.identity())["hash"] == HASH_B
     assert await manual.reasons() == ["identity_pending"]
@@ -134,9 +111,9 @@ async def test_a_change_that_came_in_after_the_backup_is_found(manual: Installat
 
 async def test_an_acknowledgement_made_after_the_backup_is_found(manual: Installation) -> None:
     hash_ = await manual.change()
-    backup = await back_up(manual)
+    backup = await manual.back_up()
     await manual.acknowledge(hash_, query="?wait=10")
-    await restore(manual, backup)
+    await manual.restore(backup)
     await verified(manual)
     assert (await manual.state(), await manual.reasons()) == ("acknowledged", [])
     assert len(manual.puts()) == 1
@@ -144,8 +121,8 @@ async def test_an_acknowledgement_made_after_the_backup_is_found(manual: Install
 
 async def test_whom_the_client_does_not_know_is_verified_too(manual: Installation) -> None:
     await manual.deliver(notice(STRANGER, HASH_A, hour_ago()))
-    backup = await back_up(manual)
-    await restore(manual, backup)
+    backup = await manual.back_up()
+    await manual.restore(backup)
     await verified(manual)
     assert await manual.reasons(STRANGER) == ["identity_pending"]
 
@@ -155,9 +132,9 @@ async def test_users_in_demand_are_asked_about_first(install: Install) -> None:
     names = [f"1631555{n:04}" for n in range(40)]
     for name in names:
         await made.change(name)
-    backup = await back_up(made)
+    backup = await made.back_up()
     before = made.sim.calls["identity_get"]
-    await restore(made, backup)
+    await made.restore(backup)
     wanted = names[-2]
     assert "unverified" in await made.reasons(wanted)
 
@@ -177,9 +154,9 @@ async def test_one_whom_the_client_does_not_answer_about_holds_up_nobody(
     for n in range(20):
         await made.change(f"1631555{n:04}")
     await made.change()
-    backup = await back_up(made)
+    backup = await made.back_up()
     made.sim.fault("identity_get", status=500, wa_id=WA_ID)
-    await restore(made, backup)
+    await made.restore(backup)
 
     async def only_one_is_left() -> bool:
         assert "unverified" in await made.reasons()
@@ -194,9 +171,9 @@ async def test_the_client_is_asked_no_faster_than_configured(install: Install) -
     made = await install(reconciler={"verify_per_second": 10})
     for n in range(10):
         await made.change(f"1631555{n:04}")
-    backup = await back_up(made)
+    backup = await made.back_up()
     started = time.monotonic()
-    await restore(made, backup)
+    await made.restore(backup)
     await verified(made)
     assert time.monotonic() - started > 0.8
 
@@ -205,7 +182,7 @@ async def test_a_restart_forgets_nobody(install: Install) -> None:
     made = await install(reconciler={"verify_per_second": 1})
     for n in range(3):
         await made.change(f"1631555{n:04}")
-    await restore(made, await back_up(made))
+    await made.restore(await made.back_up())
     since = (await account(made))["unverified"]["since"]
     await made.stop()
     await made.start(reconciler={"verify_per_second": 100})
@@ -239,12 +216,12 @@ async def test_a_decision_from_before_the_backup_asks_before_it_puts(manual: Ins
     manual.sim.fault("identity_put", status=503)
     await manual.acknowledge(hash_)
     await until(manual.puts)
-    backup = await back_up(manual)
+    backup = await manual.back_up()
     manual.sim.clear_faults()
     await manual.becomes("acknowledged")
     manual.sim.change_identity(WA_ID, HASH_B, notify=False)
     puts = manual.puts()
-    await restore(manual, backup)
+    await manual.restore(backup)
     await verified(manual)
     assert await manual.reasons() == ["identity_pending"]
     assert (await manual.identity())["hash"] == HASH_B
@@ -254,9 +231,9 @@ async def test_a_decision_from_before_the_backup_asks_before_it_puts(manual: Ins
 async def test_what_policy_had_only_scheduled_waits_for_a_person(install: Install) -> None:
     made = await install(policy={"mode": "auto", "delay_seconds": 600})
     hash_ = await made.change()
-    backup = await back_up(made)
+    backup = await made.back_up()
     await made.hold(hash_)
-    await restore(made, backup)
+    await made.restore(backup)
     await verified(made)
     shown = await made.identity()
     assert (shown["state"], shown["due_at"]) == ("pending", None)
@@ -269,22 +246,22 @@ async def test_what_policy_had_only_scheduled_waits_for_a_person(install: Instal
 async def test_a_second_restore_begins_anew(manual: Installation) -> None:
     await manual.change()
     await manual.change(OTHER_ID)
-    backup = await back_up(manual)
+    backup = await manual.back_up()
     for _ in range(2):
-        await restore(manual, backup)
+        await manual.restore(backup)
         await verified(manual)
         assert await manual.reasons(OTHER_ID) == ["identity_pending"]
     assert (await events(manual)).count("restored") == 1, "the first restore is not in the backup"
-    await restore(manual, await back_up(manual))
+    await manual.restore(await manual.back_up())
     await verified(manual)
     assert (await events(manual)).count("restored") == 2
 
 
 async def test_while_the_client_is_down_its_users_stay_unverified(manual: Installation) -> None:
     await manual.acknowledged(hash_=HASH_A)
-    backup = await back_up(manual)
+    backup = await manual.back_up()
     manual.sim.fault("any", drop="before")
-    await restore(manual, backup)
+    await manual.restore(backup)
     await until(lambda: manual.sim.calls["identity_get"] > 0 or manual.sim.calls["login"] > 1)
     assert await manual.reasons() == ["unverified"]
     manual.sim.clear_faults()
@@ -299,10 +276,10 @@ async def test_while_one_is_left_to_be_asked_about_the_account_stays_unverified(
     made = await install(reconciler={"verify_per_second": 100})
     await made.acknowledged(OTHER_ID)
     await made.acknowledged(hash_=HASH_A)
-    backup = await back_up(made)
+    backup = await made.back_up()
     made.sim.fault("identity_get", status=500, wa_id=WA_ID)
     asked = made.gets()
-    await restore(made, backup)
+    await made.restore(backup)
     await until(lambda: made.gets() >= asked + 3, what="who is left is asked about again and again")
     assert (await account(made))["unverified"]["remaining"] == 1
     assert await made.reasons() == ["unverified"]

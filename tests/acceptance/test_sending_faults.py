@@ -334,6 +334,7 @@ async def test_a_stop_waits_for_the_answer_to_a_message_and_refusals_are_in_effe
     assert await account.reasons(to) != []
 
 
+@pytest.mark.sqlite
 async def test_a_refusal_that_can_not_be_written_down_is_503_in_the_apis_own_shape(
     open_shop: OpenShop,
 ) -> None:

@@ -28,6 +28,7 @@ from tests.acceptance.conftest import (
     hour_ago,
     merge,
     notice,
+    rows_of,
     tree_for,
     until,
 )
@@ -119,6 +120,7 @@ async def test_a_taken_internal_port_leaves_the_endpoint_closed_too(
     assert len(sim.calls) == 0
 
 
+@pytest.mark.sqlite
 async def test_a_file_in_use_is_one_line_that_names_it_and_harms_nobody(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -137,6 +139,7 @@ async def test_a_file_in_use_is_one_line_that_names_it_and_harms_nobody(
 
 
 @pytest.mark.slow
+@pytest.mark.sqlite
 async def test_a_newer_database_is_one_line_that_names_it_and_is_left_as_it_was(
     simulate: Start, spawn: Spawn, tmp_path: Path
 ) -> None:
@@ -162,6 +165,7 @@ async def test_a_newer_database_is_one_line_that_names_it_and_is_left_as_it_was(
     await child.start()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("content", [b"this is no database, but some other file\n" * 100, None])
 async def test_a_file_that_is_no_database_is_one_line_that_names_it(
     simulate: Start, spawn: Spawn, tmp_path: Path, content: bytes | None
@@ -301,9 +305,7 @@ async def test_a_sigterm_under_load_loses_nothing_that_got_a_200(
     assert await child.ended() == 0
     assert time.monotonic() - began < 0.3 + 4 + 1
     await asyncio.wait_for(asyncio.gather(*senders), 10)
-    database = sqlite3.connect(tmp_path / "ackgate.db")
-    stored = dict(database.execute("SELECT wa_id, hash FROM users").fetchall())
-    database.close()
+    stored = dict(await rows_of(child.database_url, "SELECT wa_id, hash FROM users"))
     assert {wa_id: stored.get(wa_id) for wa_id in taken} == taken
 
 

@@ -37,7 +37,6 @@ from tests.acceptance.webhooks import (
     value,
     wrote,
 )
-from tests.storing import locked
 
 UNREADABLE: list[Any] = ["x" * 1025, "Rc/eg9\nRl0JA=", ["Rc/eg9Rl0JA="], {"hash": 7}, 7]
 SHAPES = ["1,025 characters", "a line feed", "a list", "an object", "a number"]
@@ -47,10 +46,9 @@ FAR = 30
 
 async def make_readable(made: Installation, before: Any, after: str) -> None:
     """Stand in for a dialect that has learned to read a hash: let its text be one that it reads."""
-    async with locked(made.database) as raw:
-        for id_, body in raw.execute("SELECT id, body FROM journal").fetchall():
-            readable = bytes(body).replace(json.dumps(before).encode(), json.dumps(after).encode())
-            raw.execute("UPDATE journal SET body = ? WHERE id = ?", (readable, id_))
+    for id_, body in await made.rows("SELECT id, body FROM journal"):
+        readable = bytes(body).replace(json.dumps(before).encode(), json.dumps(after).encode())
+        await made.write("UPDATE journal SET body = :body WHERE id = :id", body=readable, id=id_)
 
 
 async def only_quarantined(made: Installation, where: str) -> Json:

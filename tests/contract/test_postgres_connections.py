@@ -10,7 +10,8 @@ import trustme
 
 from service.store.database import StoreError
 from service.store.opening import NO_DRIVER, open_database
-from tests.postgres import PASSWORD, SUPERUSER, USER, LocalServer, execute, local_server, run
+from tests.postgres import execute, run
+from tools.postgres import PASSWORD, SUPERUSER, USER, LocalServer, local_server
 
 
 class Encrypted(NamedTuple):

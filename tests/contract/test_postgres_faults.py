@@ -14,12 +14,19 @@ from service.store.database import Database, JournalRow, StoreError, Unavailable
 from service.store.opening import open_database
 from service.store.postgres import PostgresDatabase
 from service.store.schema import accounts, journal
-from tests.postgres import LocalServer, execute, local_server, with_database
+from tests.postgres import execute, with_database
 from tests.storing import opening, within
+from tools.postgres import LocalServer, local_server
 
 pytestmark = pytest.mark.postgres
 
 ROW = JournalRow("main", 1_700_000_000_000, "applied", "application/json", "", "[]", b"{}")
+
+
+END_CONNECTIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = 'faults' AND application_name = 'ackgate'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -227,11 +234,7 @@ async def test_a_server_that_takes_no_more_connections_is_unavailable_until_it_d
     await database.open()
     await execute(server.superuser_url, "ALTER DATABASE faults CONNECTION LIMIT 1")
     try:
-        await execute(
-            server.superuser_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = 'faults' AND application_name = 'ackgate'",
-        )
+        await execute(server.superuser_url, END_CONNECTIONS)
         with suppress(UnavailableError):
             await store(database, 1)  # on a connection that has just ended
         with pytest.raises(UnavailableError, match="too many connections"):
@@ -248,11 +251,7 @@ async def test_a_server_that_only_reads_is_unavailable_until_it_writes(
 ) -> None:
     async with opening(PostgresDatabase(url)) as database:
         await execute(url, "ALTER DATABASE faults SET default_transaction_read_only = on")
-        await execute(
-            server.superuser_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = 'faults' AND application_name = 'ackgate'",
-        )
+        await execute(server.superuser_url, END_CONNECTIONS)
         with suppress(UnavailableError):
             await store(database, 1)  # on a connection that has just ended
         with pytest.raises(UnavailableError, match="read-only transaction"):
@@ -260,11 +259,7 @@ async def test_a_server_that_only_reads_is_unavailable_until_it_writes(
         await execute(
             server.superuser_url, "ALTER DATABASE faults RESET default_transaction_read_only"
         )
-        await execute(
-            server.superuser_url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = 'faults' AND application_name = 'ackgate'",
-        )
+        await execute(server.superuser_url, END_CONNECTIONS)
         await once_available(lambda: store(database, 2))
         assert await stored(database) == [2]
 

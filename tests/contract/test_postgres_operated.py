@@ -1,6 +1,8 @@
 """What an operator does with a PostgreSQL database: each command, and what it refuses."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +18,16 @@ from service.store.database import JournalRow, StoreError, Transaction
 from service.store.events import span_of
 from service.store.journal import newest_entry
 from service.store.maintenance import Finding
+from service.store.opening import NO_DRIVER
 from service.store.postgres import PostgresDatabase
 from service.store.postgres_maintenance import OperatedPostgres
 from service.store.restore import HALF_MARKED, UNMARKED, count_unverified
 from service.store.schema import audit, journal
 from service.store.users import count_states
 from tests.acceptance.commands import parsed, refused, run
-from tests.postgres import PASSWORD, USER, execute, fetch, with_database
+from tests.postgres import execute, fetch, with_database
 from tests.storing import opening, within
+from tools.postgres import PASSWORD, USER, local_server, programs
 
 pytestmark = pytest.mark.postgres
 
@@ -36,6 +40,12 @@ MOVED = (
     "UPDATE journal SET id = id + (1::bigint << 50)",
     "UPDATE installation SET value = '16384' WHERE key = 'log_offset'",
 )
+
+TRANSACTIONS = """
+DO $$ BEGIN
+    FOR number IN 1..9999 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP;
+END $$
+"""
 
 Command = Callable[..., list[str]]
 
@@ -82,6 +92,14 @@ async def known(postgres_url: str) -> str:
 
 def callback() -> JournalRow:
     return JournalRow("main", AT - 9, "applied", "application/json", "", "[]", b"{}")
+
+
+def pg(program: str, url: str, *options: str, given: bytes = b"") -> bytes:
+    """Run a program of PostgreSQL's on a database; give what it prints."""
+    folder = programs()
+    assert folder is not None
+    command = [folder / program, "--no-password", f"--dbname={url}", *options]
+    return subprocess.run(command, input=given, check=True, capture_output=True).stdout
 
 
 async def refusal(url: str) -> str:
@@ -267,6 +285,26 @@ class TestADatabaseFromAnotherCluster:
         )
         assert again == offset, "its ids are beyond the others already"
 
+    @pytest.mark.slow
+    async def test_is_refused_and_then_whole_where_a_dump_was_restored(
+        self, known: str, command: Command
+    ) -> None:
+        await execute(known, TRANSACTIONS)
+        async with opening(PostgresDatabase(known)) as database:
+            await within(database, lambda t: t.add_journal([callback()]))
+        dump = await asyncio.to_thread(pg, "pg_dump", known)
+        with local_server() as other:
+            await execute(other.url, "CREATE DATABASE moved TEMPLATE template0")
+            url = with_database(other.url, "moved")
+            await asyncio.to_thread(pg, "psql", url, "--set=ON_ERROR_STOP=1", given=dump)
+            assert await refusal(url) == f"database.url: {UNMARKED}"
+            assert UNMARKED in (await run(*command(url, "db", "check"), expect=1)).stderr
+            await run(*command(url, "db", "restored", "--yes"))
+            found = parsed(await run(*command(url, "db", "check", "--json")))
+            assert (found["rows"]["users"], found["rows"]["journal"]) == (SCHEDULED, 2)
+            async with opening(PostgresDatabase(url)) as database:
+                assert await database.read(count_unverified) == {"main": SCHEDULED}
+
     async def test_is_refused_where_the_marking_was_cut_short(
         self, known: str, command: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -282,6 +320,14 @@ class TestADatabaseFromAnotherCluster:
         await run(*command(known, "db", "restored", "--yes"))
         async with opening(PostgresDatabase(known)) as database:
             assert await database.read(count_unverified) == {"main": SCHEDULED}
+
+
+@pytest.mark.parametrize("words", [["db", "check"], ["db", "restored", "--yes"]], ids=" ".join)
+async def test_without_its_driver_the_extra_is_named(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "service.store.postgres_maintenance", None)
+    assert await refused(*command("postgresql://me@db/ackgate", *words)) == NO_DRIVER
 
 
 async def test_a_database_that_is_not_there_is_told(postgres_url: str, command: Command) -> None:

@@ -15,7 +15,8 @@ from service.store.database import NoRoomError, StoreError
 from service.store.postgres_upgrades import TURN, bring_up
 from service.store.schema import metadata
 from service.store.upgrades import Opened
-from tests.postgres import PASSWORD, Databases, engine_of, execute, fetch, with_database
+from tests.postgres import Databases, engine_of, execute, fetch, with_database
+from tools.postgres import PASSWORD
 
 pytestmark = pytest.mark.postgres
 

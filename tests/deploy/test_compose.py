@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
+from service.settings.database import DatabaseSettings
 from service.settings.sources import is_known
 from tests.docs.conftest import ROOT, read
 from tests.docs.test_dockerfile import last
@@ -72,3 +73,40 @@ def test_a_stop_may_take_as_long_as_the_service_takes(service: dict[str, Any]) -
     server = Settings.model_fields["server"].get_default(call_default_factory=True)
     allowed = float(service["stop_grace_period"].removesuffix("s"))
     assert allowed > server.drain_seconds + server.shutdown_seconds
+
+
+@pytest.fixture
+def on_postgres() -> dict[str, Any]:
+    """What goes over it for a PostgreSQL server beside the service."""
+    file = FILE.with_name("compose.postgres.yml")
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def test_the_one_for_postgresql_adds_a_server_that_the_service_waits_for(
+    on_postgres: dict[str, Any], service: dict[str, Any]
+) -> None:
+    assert on_postgres.keys() == {"services", "secrets", "volumes"}
+    over, server = (on_postgres["services"][name] for name in ("ackgate", "postgres"))
+    assert over.keys() == {"environment", "secrets", "depends_on"}
+    assert not over["environment"].keys() & service["environment"].keys()
+    assert over["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert server["healthcheck"]["test"][1] == "pg_isready"
+    assert "ports" not in server
+    assert {one.partition(":")[0] for one in server["volumes"]} == on_postgres["volumes"].keys()
+
+
+def test_the_one_for_postgresql_names_the_database_that_its_server_makes(
+    on_postgres: dict[str, Any],
+) -> None:
+    over, server = (on_postgres["services"][name] for name in ("ackgate", "postgres"))
+    for name in over["environment"]:
+        path = name.removeprefix("ACKGATE_").lower().split("__")
+        assert is_known([*path[:-1], path[-1].removesuffix("_file")])
+    made = server["environment"]
+    url = DatabaseSettings(url=over["environment"]["ACKGATE_DATABASE__URL"]).url
+    assert url == f"postgresql://{made['POSTGRES_USER']}@postgres/{made['POSTGRES_DB']}"
+    (secret,) = on_postgres["secrets"]
+    assert over["secrets"] == server["secrets"] == [secret]
+    file = f"/run/secrets/{secret}"
+    assert over["environment"]["ACKGATE_DATABASE__PASSWORD_FILE"] == file
+    assert made["POSTGRES_PASSWORD_FILE"] == file

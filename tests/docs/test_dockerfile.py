@@ -49,7 +49,7 @@ def test_all_that_is_installed_comes_from_the_locks_with_hashes() -> None:
         assert from_lock or own_wheel
         assert "--no-deps" in command
     copied = {rest.split()[0] for stage in stages() for name, rest in stage if name == "COPY"}
-    assert "requirements/runtime.txt" in copied
+    assert "requirements/postgres.txt" in copied
 
 
 def test_the_python_of_the_image_is_one_that_is_supported() -> None:

@@ -40,12 +40,12 @@ def test_a_program_that_is_missing_fails_its_test_and_is_named() -> None:
 
 
 def test_a_postgresql_that_is_missing_fails_its_test_and_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(postgres.VARIABLE, raising=False)
     monkeypatch.setattr(postgres, "programs", lambda: None)
     with pytest.raises(pytest.fail.Exception, match="install the package postgresql, or name"):
-        postgres.LocalServer(tmp_path)
+        postgres.need_programs()
     assert "missing+=(postgresql)" in read(".ci/run")
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from tools.bench import accept, cloud, end_to_end, gate, growth, peers, relays
+from tools.bench import accept, cloud, end_to_end, gate, growth, peers, postgres, relays
 from tools.bench.measure import Effort
 from tools.bench.report import Section, keep, show
 from tools.processes import RunError
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Effort], Section]] = {
     "clearing": gate.measure_clearing,
     "growth": growth.measure,
     "relays": relays.measure,
+    "postgres": postgres.measure,
     "idle": accept.measure_idle,
 }
 
