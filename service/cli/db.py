@@ -1,4 +1,4 @@
-"""`ackgate db`: make, upgrade, check, back up and restore the database."""
+"""`ackgate db`: make, upgrade, check, back up, restore and copy the database."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -14,13 +14,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from service.cli.options import AsJson, Config, loaded
 from service.cli.output import confirm, fail, note, print_json, print_pairs, show
 from service.cli.units import size
-from service.store import maintenance
+from service.settings import SettingsError, database_at
+from service.store import maintenance, operating
 from service.store.database import StoreError
 from service.store.operating import Operated, file_of, operated
 
 app = typer.Typer(
     name="db",
-    help="Make, upgrade, check, back up and restore the database.\n\n"
+    help="Make, upgrade, check, back up, restore and copy the database.\n\n"
     "Run these as the user that the service runs as.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -211,6 +212,72 @@ def restored(
         database.mark_restored(datetime.now(UTC))
     show(database.place, f"{_name(database)}: marked as restored", as_json=as_json)
     note(UNVERIFIED)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Option("--from", metavar="URL", help="The file: sqlite:///PATH.")],
+    target: Annotated[
+        str, typer.Option("--to", metavar="URL", help="postgresql://USER@HOST/DATABASE.")
+    ],
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Holds the password of --to. Default: as the environment has database.password.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a SQLite file to a PostgreSQL database: beside the service first, then without it.
+
+    The first run copies everything while the service goes on. Then stop the service, and run it
+    again: it copies what has changed since, compares every table by number and checksum of its
+    rows, and makes the copy final. No service starts on a copy before that. A run that was cut
+    short is run again.
+    """
+    path, url = _copied(source), _copied_to(target, password_file)
+    name = next(iter(operated(url).place.values()))
+    if not yes:
+        confirm(f"Copy {path} to {name}?")
+    with _one_line_errors(), _bar("copying") as progress:
+        outcome = operating.copy(path, url, progress)
+    rows = {table: tally.rows for table, tally in outcome.tallies.items()}
+    document = {
+        "file": str(path),
+        "database": name,
+        "final": outcome.is_final,
+        "rows": rows,
+        "checksums": {table: f"{tally.checksum:032x}" for table, tally in outcome.tallies.items()},
+        "replaced": outcome.replaced,
+    }
+    said = "final, equal by checksum" if outcome.is_final else "not final"
+    show(document, f"{name}: {sum(rows.values()):,} rows, {said}", as_json=as_json)
+    for place in outcome.replaced:
+        note(f"a character that PostgreSQL can't keep is U+FFFD now: {place}")
+    if not outcome.is_final:
+        note("a service works on the file: stop it, and run this again")
+
+
+def _copied(url: str) -> Path:
+    try:
+        database = database_at(url)
+    except SettingsError as error:
+        fail(f"--from: {error}", status=2)
+    if database.is_postgres:
+        fail("--from must be sqlite:///PATH", status=2)
+    return file_of(database.url)
+
+
+def _copied_to(url: str, password_file: Path | None) -> str:
+    try:
+        database = database_at(url, password_file)
+    except SettingsError as error:
+        fail(f"--to: {error}", status=2)
+    if not database.is_postgres:
+        fail("--to must be postgresql://USER@HOST/DATABASE", status=2)
+    return database.full_url
 
 
 UNVERIFIED = "users of a WhatsApp client are unverified until the service has asked it about each"

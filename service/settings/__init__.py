@@ -12,7 +12,7 @@ from service.settings.accounts import (
 )
 from service.settings.alerts import AlertSettings, AlertUrl
 from service.settings.changes import needing_restart
-from service.settings.load import load
+from service.settings.load import database_at, load
 from service.settings.relays import RelaySettings
 from service.settings.sources import SettingsError, keys
 from service.settings.tree import (
@@ -37,6 +37,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "database_at",
     "keys",
     "load",
     "needing_restart",

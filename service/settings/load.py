@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from service.settings.accounts import ACCOUNT_KINDS
 from service.settings.checks import missing, problems
+from service.settings.database import DatabaseSettings
 from service.settings.sources import (
     KEYS,
     EnvironmentSource,
@@ -51,6 +52,30 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     places = {name: place for source in sources for name, place in source.places.items()}
     within = (places[name] for name in places if key == name or key.startswith(f"{name}["))
     raise SettingsError(key, problem, next(within, str(file)))
+
+
+def database_at(
+    url: str, password_file: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> DatabaseSettings:
+    """Check a database that the configuration doesn't name.
+
+    Its password is in the file, else where the environment has `database.password`. It can't be in
+    the URL, which other users of the machine may see. Whatever is wrong is a SettingsError.
+    """
+    given = {name: value for name, value in environ.items() if name in _PASSWORDS}
+    if password_file is not None:
+        given = {_PASSWORDS[1]: str(password_file)}
+    values = EnvironmentSource(given)().get("database", {}) if url.startswith("postgres") else {}
+    try:
+        database = DatabaseSettings.model_validate({"url": url})
+        if database.password is not None:
+            raise SettingsError("", "the URL may hold no password: name a file of it", "command")
+        return DatabaseSettings.model_validate({"url": url, **values})
+    except ValidationError as error:
+        raise SettingsError(*_problem(error), "command") from None
+
+
+_PASSWORDS = ("ACKGATE_DATABASE__PASSWORD", "ACKGATE_DATABASE__PASSWORD_FILE")
 
 
 def _problem(error: ValidationError) -> tuple[str, str]:

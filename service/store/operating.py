@@ -6,7 +6,7 @@ Everything raises StoreError, one line, where it can't be done.
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -14,8 +14,11 @@ from service.store import maintenance
 from service.store.database import StoreError
 from service.store.maintenance import Contents, Finding, Report
 from service.store.opening import is_postgres, needing_driver
-from service.store.sqlite_files import path_of
+from service.store.sqlite_files import Progress, path_of
 from service.store.upgrades import Opened
+
+if TYPE_CHECKING:
+    from service.store.postgres_copy import Outcome
 
 T = TypeVar("T")
 
@@ -68,6 +71,13 @@ NO_FILE = (
     "database.url: PostgreSQL's own programs back up and restore its databases, such as pg_dump "
     "and pg_restore; after a restore run 'ackgate db restored'"
 )
+
+
+def copy(path: Path, url: str, progress: Progress) -> "Outcome":
+    """Bring a PostgreSQL database to what a SQLite file holds; see `store/postgres_copy.py`."""
+    with needing_driver():
+        from service.store import postgres_copy  # noqa: PLC0415
+    return postgres_copy.copy(path, url, progress)
 
 
 class _File:

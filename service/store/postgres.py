@@ -33,7 +33,12 @@ from service.store.logs import SHIFT
 from service.store.postgres_errors import FAILURES, cause_of, described, translated
 from service.store.postgres_lock import COMMAND_SECONDS, CONNECT_SECONDS, ServiceLock
 from service.store.postgres_statements import PostgresReads, PostgresTransaction
-from service.store.postgres_upgrades import DIALECT, bring_up, engine_without_limits
+from service.store.postgres_upgrades import (
+    DIALECT,
+    bring_up,
+    engine_without_limits,
+    refuse_unfinished,
+)
 from service.store.restore import refuse_unmarked
 from service.store.upgrades import Opened
 
@@ -134,6 +139,7 @@ class PostgresDatabase:
                 fields = {"from": opened.before, "to": opened.after}
                 log.info("migrated the database", **fields, seconds=round(opened.seconds, 3))
             async with self._connected(self._writers) as (connection, driver):
+                await connection.run_sync(refuse_unfinished)
                 await connection.run_sync(refuse_unmarked)
                 self._log_offset = await driver.fetchval(_OFFSET) or 0
         except StoreError:

@@ -20,7 +20,9 @@ from service.store.maintenance import COUNTED, Contents, Finding, Report
 from service.store.postgres_errors import FAILURES, cause_of, described
 from service.store.postgres_lock import ServiceLock, is_taken
 from service.store.postgres_upgrades import (
+    UNFINISHED,
     bring_up,
+    copied_from,
     current,
     engine_without_limits,
     need_fit_server,
@@ -53,7 +55,7 @@ class OperatedPostgres:
         asyncio.run(self._create())
 
     async def _create(self) -> None:
-        async with _alone(self._url) as engine:
+        async with alone(self._url) as engine:
             found = await _run(engine, _schema_of)
             if found is not None:
                 raise StoreError(f"database.url: has Ackgate's tables already, at {found}")
@@ -64,7 +66,7 @@ class OperatedPostgres:
         return asyncio.run(self._upgrade(create=create))
 
     async def _upgrade(self, *, create: bool) -> upgrades.Opened:
-        async with _alone(self._url) as engine:
+        async with alone(self._url) as engine:
             return await bring_up(engine, migrate=True, create=create)
 
     def check(self) -> tuple[Report, Contents | None]:
@@ -87,7 +89,7 @@ class OperatedPostgres:
         asyncio.run(self._mark_restored(round(now.timestamp() * 1000)))
 
     async def _mark_restored(self, now: int) -> None:
-        async with _alone(self._url) as engine:
+        async with alone(self._url) as engine:
             await bring_up(engine, migrate=True, create=False)
             await _write(engine, begin_marking)
             # One transaction has places in a log for some thousands of users.
@@ -112,7 +114,7 @@ def _examine(connection: Connection) -> Finding:
 
 
 @asynccontextmanager
-async def _alone(url: str) -> AsyncIterator[AsyncEngine]:
+async def alone(url: str) -> AsyncIterator[AsyncEngine]:
     """Let no service work on a database meanwhile; raise StoreError where one does."""
     lock = ServiceLock(url)
     with _explained():
@@ -165,7 +167,8 @@ def _report(connection: Connection) -> Report:
     elif found < latest:
         faults = [upgrades.outdated(found)]
     else:
-        faults = [*_damage(connection)]
+        unfinished = copied_from(connection) is not None
+        faults = [UNFINISHED] if unfinished else [*_damage(connection)]
         if not faults:
             faults = [*_repeated_ids(connection)]
     return Report(size, found, latest, tuple(faults))

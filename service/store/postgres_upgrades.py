@@ -27,6 +27,11 @@ TURN = 0x41636B67617465
 DIALECT = "postgresql+asyncpg://"
 """All that SQLAlchemy is told: asyncpg reads the configured URL itself, with its `sslmode`."""
 
+COPY_KEY = "copying"
+"""Key of the table `installation` while a copy is unfinished: the id of the database it is of."""
+
+UNFINISHED = "an unfinished copy: stop the service that is copied, and run 'ackgate db copy' again"
+
 OLDEST_SERVER = 14
 """The oldest version that the PostgreSQL project still mended when this was written."""
 
@@ -171,3 +176,15 @@ def current(connection: Connection, where: str) -> str | None:
     if why_not is not None:
         raise StoreError(f"{where}: {why_not}")
     return str(found)
+
+
+def copied_from(connection: Connection) -> str | None:
+    """Return the id of the database that this one is an unfinished copy of; None if it is none."""
+    query = select(installation.c.value).where(installation.c.key == COPY_KEY)
+    return connection.execute(query).scalar()
+
+
+def refuse_unfinished(connection: Connection) -> None:
+    """Raise StoreError where a database is a copy that is not final."""
+    if copied_from(connection) is not None:
+        raise StoreError(f"database.url: {UNFINISHED}")

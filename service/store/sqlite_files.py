@@ -58,6 +58,10 @@ def has_known_id(path: Path) -> bool:
         return False
 
 
+class InUseError(StoreError):
+    """Another process has the lock of a file."""
+
+
 class FileLock:
     """The lock that keeps a second process from the same file; it ends with the process.
 
@@ -70,7 +74,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Take the lock; StoreError where another process has it."""
+        """Take the lock; InUseError where another process has it."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -79,7 +83,7 @@ class FileLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
-            raise StoreError(
+            raise InUseError(
                 f"{self._path.with_suffix('')}: in use by another process; "
                 "one process only may run on a SQLite file"
             ) from None
@@ -193,7 +197,7 @@ def _backup_note(path: Path) -> Path:
 PAGES_A_STEP = 1000
 
 Progress = Callable[[int, int], None]
-"""Told how many pages are copied, and how many there are in all."""
+"""Told how many pages, or rows, are copied, and how many there are in all."""
 
 
 @contextmanager
