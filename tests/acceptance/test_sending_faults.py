@@ -273,7 +273,7 @@ async def test_of_a_flood_each_message_is_sent_once_or_said_not_to_have_been(
         else:
             assert taken[text] == (answer.status == 200)
     ids = [answer.body["messages"][0]["id"] for answer in answers if answer.status == 200]
-    assert len(ids) == len(set(ids)) > 100
+    assert len(ids) == len(set(ids)) > (300 if shop.is_on_a_file else 100)
     assert api.calls["messages"] <= 600
     assert api.calls.most_in_flight["messages"] <= 8
 
