@@ -537,6 +537,7 @@ async def test_identities_are_listed_by_state_and_account(install: Install) -> N
         "acknowledged": 1,
     }
     assert counted["oldest_pending_seconds"] > 3000
+    assert counted["leader"] is True
 
 
 async def test_what_was_updated_since_is_listed_by_its_update(manual: Installation) -> None:

@@ -10,11 +10,15 @@ from service.model.users import State
 
 
 class Status(TypedDict):
-    """Counts of identities by state, and the age of the oldest pending one."""
+    """Counts of identities by state, and the age of the oldest pending one.
+
+    `leader` says whether this service runs the background work: one alone on its database does.
+    """
 
     counts: Annotated[dict[str, int], Field(examples=[dict.fromkeys(map(str, State), 0)])]
     oldest_pending_at: Time | None
     oldest_pending_seconds: Seconds | None
+    leader: bool
     as_of: Time
 
 
