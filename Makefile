@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 TOOLS := .venv-tools/.installed
 MINUTES ?= 2
 SEED ?=
+TESTS ?= tests/acceptance
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-postgres tools coverage soak pythons wheel bench lint format openapi requirements \
-	clean
+.PHONY: help install run test test-all test-postgres tools coverage soak pythons wheel bench lint \
+	format openapi requirements clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -40,8 +41,8 @@ test: install ## the tests, without what is slow or needs programs of the system
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not tools and not postgres"
 
 # The installations of these tests then run on PostgreSQL. CI does not run it.
-test-postgres: install ## the acceptance tests once more, on PostgreSQL
-	$(BIN)/pytest -n 4 --dist worksteal --database postgresql -m "not slow and not tools" tests/acceptance
+test-postgres: install ## the acceptance tests once more, on PostgreSQL; TESTS="tests/… …" for some
+	$(BIN)/pytest -n 4 --dist worksteal --database postgresql -m "not slow and not tools" $(TESTS)
 
 test-all: install tools ## every test; one fails where a program that it needs is missing
 	$(BIN)/pytest -n 4 --dist worksteal --hypothesis-profile=deep

@@ -260,7 +260,7 @@ class _Copying:
                 async with self._target.begin():
                     await self._target.execute(delete(log).where(*within))
                     await self._write(log, rows)
-                failpoints.reached("copy.after_chunk")
+                failpoints.reached("copy.after_part_of_log")
                 await self._need_equal(log, query, wanted)
             whole = whole.and_all(wanted)
             if not rows:
@@ -293,7 +293,7 @@ class _Copying:
         async with self._target.begin():
             await self._target.exec_driver_sql(f"TRUNCATE {table.name}")
             await self._write(table, rows())
-        failpoints.reached("copy.after_chunk")
+        failpoints.reached("copy.after_table")
         await self._need_equal(table, select(*table.c), wanted)
         self.outcome.tallies[table.name] = wanted
 

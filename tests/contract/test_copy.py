@@ -218,7 +218,7 @@ def without_nul(value: Any) -> Any:
 
 class TestARunThatWasCut:
     @pytest.mark.parametrize(
-        "point", ["copy.after_chunk:2", "copy.after_chunk:9", "copy.before_final"]
+        "point", ["copy.after_part_of_log:2", "copy.after_table:6", "copy.before_final"]
     )
     def test_is_run_again_and_goes_on(
         self, path: Path, empty_postgres_url: str, point: str

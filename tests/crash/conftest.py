@@ -165,7 +165,7 @@ def launcher() -> Iterator[Launcher]:
 class Command:
     """The service, started again and again on the same database."""
 
-    def __init__(self, folder: Path, simulator: Simulator, postgres_url: str | None) -> None:
+    def __init__(self, folder: Path, simulator: Simulator, postgres_url: str | None = None) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

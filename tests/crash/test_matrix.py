@@ -10,6 +10,7 @@ from this range; three of them for the ledger, whose batches are of many kinds. 
 | `notice.*` | test_a_kill_while_it_tells_what_it_has_noticed |
 | `check.*`, `recheck.*`, `messages.*` | those of `test_contact_checks.py` |
 | `restore.*` | test_a_kill_while_a_backup_is_restored, of `test_restore.py` |
+| `copy.*` | those of `tests/contract/test_copy.py` |
 | all others | test_a_kill_under_load |
 | `ledger.after_commit` | test_a_kill_between_two_slices_of_a_large_callback, too |
 | `ledger.after_commit` | those of `test_cloud.py`, which cut a webhook for two accounts |
@@ -95,6 +96,9 @@ MATRIX = {
     "notice.after_issues": (),
     "relay.before_save": FEW,
     "relay.after_save": FEW,
+    "copy.after_part_of_log": (),
+    "copy.after_table": (),
+    "copy.before_final": (),
     "restore.after_copy": (),
     "restore.before_aside": (),
     "restore.after_aside": (),
@@ -103,7 +107,7 @@ MATRIX = {
     "stop.before_close": (),
     "stop.after_close": (),
 }
-ELSEWHERE = ("check.", "recheck.", "messages.", "restore.")
+ELSEWHERE = ("check.", "recheck.", "messages.", "copy.", "restore.")
 """Points that the tests of other files come to."""
 BROAD = {
     "start.after_leases_cleared",
