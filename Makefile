@@ -40,7 +40,7 @@ run: install ## the simulator, a receiver and the service, on SQLite under var/
 test: install ## the tests, without what is slow or needs programs of the system's, or PostgreSQL
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not tools and not postgres"
 
-# The installations of these tests then run on PostgreSQL. CI does not run it.
+# The installations of these tests then run on PostgreSQL. CI runs a part of them.
 test-postgres: install ## the acceptance tests once more, on PostgreSQL; TESTS="tests/… …" for some
 	$(BIN)/pytest -n 4 --dist worksteal --database postgresql -m "not slow and not tools" $(TESTS)
 

@@ -79,10 +79,10 @@ class UnitOfWork:
         transaction: Transaction,
         policies: Mapping[str, Policies],
         chance: float,
-        missed: set[Alias] | None = None,
+        missed: set[Alias],
     ) -> None:
         self.now = transaction.now
-        self._missed = set() if missed is None else missed
+        self._missed = missed
         self.checks: set[str] = set()
         self._transaction = transaction
         self._policies = policies

@@ -6,7 +6,7 @@ its row differs from the one that was loaded.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.model.timeline import Change
 from service.model.users import Kind, User
@@ -21,6 +21,12 @@ from service.store.mapping import (
     work_of,
     work_row,
 )
+
+MAX_HISTORY = 1000
+"""Entries of one user's history that the rules look at: the newest."""
+
+MAX_HISTORY_OF_ALL = 20_000
+"""Entries that are loaded for all users of a batch."""
 
 Row = tuple[Any, ...]
 
@@ -44,6 +50,14 @@ class Differences:
     work: list[Row] = field(default_factory=list)
     deleted_work: list[Row] = field(default_factory=list)
     news: ChangeSet = field(default_factory=ChangeSet)
+
+
+class Histories(NamedTuple):
+    """The users of whom all of it is loaded, those of whom the newest entries are, and how many."""
+
+    short: list[int]
+    long: list[int]
+    limit: int
 
 
 class LoadedUsers:
@@ -85,6 +99,13 @@ class LoadedUsers:
         """Return how many entries of a user's history are stored; none of a new one's."""
         row = self._user_rows.get(user_id)
         return 0 if row is None else int(row[_HISTORY_COUNT])
+
+    def histories(self, ids: Iterable[int]) -> "Histories":
+        """Return how to load the histories of these users, those who have one."""
+        counts = {id_: count for id_ in ids if (count := self.history_count(id_))}
+        limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(counts))))
+        short = [id_ for id_, count in counts.items() if count <= limit]
+        return Histories(short, [id_ for id_ in counts if counts[id_] > limit], limit)
 
     def has_work(self, user_id: int) -> bool:
         """Return whether work is stored for a user."""

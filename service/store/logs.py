@@ -50,6 +50,12 @@ def is_in_order(connection: Connection) -> bool:
     return connection.dialect.name == "sqlite"
 
 
+def offset_of(connection: Connection) -> int:
+    """Return what is added to every id."""
+    query = select(installation.c.value).where(installation.c.key == OFFSET_KEY)
+    return int(connection.execute(query).scalar() or 0)
+
+
 def settled(connection: Connection, id_: ColumnElement[int]) -> ColumnElement[bool]:
     """Return the condition that no row can appear any more before the one with this id."""
     bound = settled_below(connection)
@@ -139,10 +145,9 @@ def go_beyond(connection: Connection) -> None:
     first = connection.execute(select(_first_id(func.pg_current_xact_id()))).scalar_one()
     if newest >= first:
         more = ((newest - first) // PLACES + 1) * PLACES
-        of_offset = installation.c.key == OFFSET_KEY
-        before = connection.execute(select(installation.c.value).where(of_offset)).scalar_one()
-        offset = {"value": str(int(before) + more)}
-        connection.execute(update(installation).where(of_offset).values(offset))
+        offset = {"value": str(offset_of(connection) + more)}
+        ours = installation.c.key == OFFSET_KEY
+        connection.execute(update(installation).where(ours).values(offset))
 
 
 def _newest_of_all(connection: Connection) -> int:

@@ -29,7 +29,7 @@ from service.store.database import (
     wall_clock,
 )
 from service.store.gate import Gate, Reads
-from service.store.logs import SHIFT
+from service.store.logs import SHIFT, offset_of
 from service.store.postgres_errors import FAILURES, cause_of, described, translated
 from service.store.postgres_lock import COMMAND_SECONDS, CONNECT_SECONDS, ServiceLock
 from service.store.postgres_statements import PostgresReads, PostgresTransaction
@@ -79,7 +79,6 @@ _BEGUN = """
 SELECT pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 """
 """In this order: what is dated by a transaction is dated after others can see that it writes."""
-_OFFSET = "SELECT value::bigint FROM installation WHERE key = 'log_offset'"
 
 log = structlog.get_logger(__name__)
 
@@ -138,10 +137,10 @@ class PostgresDatabase:
             elif opened.before != opened.after:
                 fields = {"from": opened.before, "to": opened.after}
                 log.info("migrated the database", **fields, seconds=round(opened.seconds, 3))
-            async with self._connected(self._writers) as (connection, driver):
+            async with self._connected(self._writers) as (connection, _):
                 await connection.run_sync(refuse_unfinished)
                 await connection.run_sync(refuse_unmarked)
-                self._log_offset = await driver.fetchval(_OFFSET) or 0
+                self._log_offset = await connection.run_sync(offset_of)
         except StoreError:
             await self.close()
             raise
@@ -236,10 +235,10 @@ class PostgresDatabase:
         self._taken += 1
         try:
             async with engine.connect() as connection:
-                driver = await _driver_of(connection)
+                driver = await driver_of(connection)
                 while driver.is_closed():  # the server has ended it meanwhile
                     await connection.invalidate()
-                    driver = await _driver_of(connection)
+                    driver = await driver_of(connection)
                 yield connection, driver
         finally:
             self._taken -= 1
@@ -270,7 +269,8 @@ class PostgresDatabase:
         failpoints.reached("stop.after_close")
 
 
-async def _driver_of(connection: AsyncConnection) -> "Driver":
+async def driver_of(connection: AsyncConnection) -> "Driver":
+    """Return the driver's connection that is under SQLAlchemy's."""
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
     if not isinstance(driver, asyncpg.Connection):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial, reduce
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 from sqlalchemy import Connection, Select, Table, delete, exists, func, insert, select
@@ -29,6 +29,7 @@ from service.store import maintenance, upgrades
 from service.store.database import StoreError
 from service.store.events import EPOCH_KEY
 from service.store.logs import LOGS, OFFSET_KEY, go_beyond
+from service.store.postgres import driver_of
 from service.store.postgres_maintenance import alone
 from service.store.postgres_upgrades import (
     COPY_KEY,
@@ -48,9 +49,6 @@ CHUNK_ROWS, CHUNK_BYTES = 2_000, 4_194_304
 """What of a log is compared, and copied in one transaction."""
 STREAMED = 500
 """Rows that are fetched at once."""
-
-if TYPE_CHECKING:
-    Driver = asyncpg.Connection[asyncpg.Record]
 
 COPIED = tuple(table for table in metadata.sorted_tables if table is not installation)
 OTHERS = tuple(table for table in COPIED if table not in LOGS)
@@ -320,7 +318,8 @@ class _Copying:
 
     async def _write(self, table: Table, rows: Iterable[Row]) -> None:
         names = [column.name for column in table.c]
-        driver = await self._driver()
+        # The driver's own way, here and below: rows through SQLAlchemy take ten times as long.
+        driver = await driver_of(self._target)
         try:
             await driver.copy_records_to_table(table.name, records=rows, columns=names)
         except (ValueError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
@@ -332,19 +331,11 @@ class _Copying:
         options = {"literal_binds": True}
         written = query.compile(dialect=self._target.dialect, compile_kwargs=options)
         found = Tally()
-        driver = await self._driver()
+        driver = await driver_of(self._target)
         async with driver.transaction():
             async for row in driver.cursor(str(written), prefetch=STREAMED):
                 found = found.and_row(tuple(row))
         return found
-
-    async def _driver(self) -> "Driver":
-        """Return the driver's connection: rows through SQLAlchemy take ten times as long."""
-        raw = await self._target.get_raw_connection()
-        driver = raw.driver_connection
-        if not isinstance(driver, asyncpg.Connection):
-            raise TypeError("the engine is not asyncpg's")
-        return driver
 
     async def _need_equal(self, table: Table, query: Select[Any], wanted: Tally) -> None:
         """Raise StoreError where rows are not as they were written; the last run alone looks."""

@@ -40,7 +40,7 @@ LOCKED = "locked"
 def translated() -> Iterator[None]:
     """Turn what the driver or the system raises into the store's own errors.
 
-    The text of the driver may hold what was to be written: only names of errors are told.
+    What they say in detail is left out: it may hold what was to be stored.
     """
     try:
         yield

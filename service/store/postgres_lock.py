@@ -19,8 +19,9 @@ from service.store.postgres_errors import FAILURES
 if TYPE_CHECKING:
     Driver = asyncpg.Connection[asyncpg.Record]
 
-KEY = 0x41636B67617465 + 1
-"""Of the advisory lock."""
+MIGRATION_KEY = 0x41636B67617465
+SERVICE_KEY = MIGRATION_KEY + 1
+"""Of the advisory locks of whoever migrates the schema, "Ackgate" in bytes, and of the service."""
 
 CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 10.0
@@ -51,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 def is_taken(connection: Connection) -> bool:
     """Return whether a service works on the database, or a command that none may run beside."""
-    return bool(connection.execute(_IS_TAKEN, {"key": KEY}).scalar_one())
+    return bool(connection.execute(_IS_TAKEN, {"key": SERVICE_KEY}).scalar_one())
 
 
 class ServiceLock:
@@ -87,7 +88,7 @@ class ServiceLock:
             command_timeout=COMMAND_SECONDS,
             server_settings=SETTINGS,
         )
-        if await connection.fetchval("SELECT pg_try_advisory_lock($1)", KEY):
+        if await connection.fetchval("SELECT pg_try_advisory_lock($1)", SERVICE_KEY):
             self._connection = connection
             return True
         await connection.close()

@@ -38,12 +38,6 @@ from service.store.postgres_errors import LOCKED, LOST_ALIAS
 
 T = TypeVar("T")
 
-MAX_HISTORY = 1000
-"""Entries of one user's history that the rules look at: the newest."""
-
-MAX_HISTORY_OF_ALL = 20_000
-"""Entries that are loaded for all users of a batch."""
-
 _TYPES = {
     BigInteger: "bigint",
     Integer: "integer",
@@ -53,34 +47,27 @@ _TYPES = {
 }
 
 
-def _types(table: Table, columns: Sequence[str]) -> list[str]:
-    return [next(n for t, n in _TYPES.items() if type(table.c[c].type) is t) for c in columns]
+def _insert(table: Table, columns: Sequence[str], more: str = "") -> str:
+    """Write an INSERT of many rows, from one array for each column: `{0}`, `{1}` and so on."""
+    types = (_TYPES[type(table.c[column].type)] for column in columns)
+    arrays = ", ".join(f"{{{number}}}::{name}[]" for number, name in enumerate(types))
+    return (
+        f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608  names of ours only
+        f"SELECT * FROM unnest({arrays}) AS t({', '.join(columns)}){more}"
+    )
 
 
-class _Insert:
-    """An INSERT of many rows, from one array for each column; `{0}`, `{1}` … are the arrays."""
+def _upsert(
+    table: Table, columns: Sequence[str], key: Sequence[str], changes: str | None = None
+) -> str:
+    """Write an INSERT that updates the rows that are there, in the order of their keys.
 
-    def __init__(
-        self,
-        table: Table,
-        columns: Sequence[str],
-        key: Sequence[str] = (),
-        more: str = "",
-        *,
-        update: str | None = None,
-    ) -> None:
-        self.columns = columns
-        arrays = ", ".join(f"{{{n}}}::{t}[]" for n, t in enumerate(_types(table, columns)))
-        self.sql = (
-            f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608  names of ours only
-            f"SELECT * FROM unnest({arrays}) AS t({', '.join(columns)})"
-        )
-        if key:
-            # In one order, so that two transactions never wait for each other.
-            self.sql += f" ORDER BY {', '.join(key)} ON CONFLICT ({', '.join(key)})"
-            changed = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in key)
-            self.sql += f" DO UPDATE SET {update or changed}"
-        self.sql += more
+    So two transactions never wait for each other.
+    """
+    every = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
+    keys = ", ".join(key)
+    more = f" ORDER BY {keys} ON CONFLICT ({keys}) DO UPDATE SET {changes or every}"
+    return _insert(table, columns, more)
 
 
 _USERS = ", ".join(f"u.{column}" for column in USER_COLUMNS)
@@ -126,35 +113,35 @@ AND (o.lease_until IS NULL OR o.lease_until <= $3)
 ORDER BY o.due_at LIMIT $4 FOR NO KEY UPDATE OF u SKIP LOCKED
 """
 
-UPSERT_USERS = _Insert(schema.users, USER_COLUMNS, ("id",))
+UPSERT_USERS = _upsert(schema.users, USER_COLUMNS, ("id",))
 MOVE_ALIASES = """
 UPDATE aliases a SET user_id = t.user_id
 FROM unnest({0}::text[], {1}::text[], {2}::bigint[]) AS t(account, alias, user_id)
 WHERE a.account = t.account AND a.alias = t.alias AND a.user_id = ANY({3}::bigint[]) RETURNING 1
 """
 """Only from users that are locked here: else another transaction gave it away meanwhile."""
-INSERT_ALIASES = _Insert(
+INSERT_ALIASES = _insert(
     schema.aliases,
     ("account", "alias", "user_id"),
-    more=" ORDER BY account, alias ON CONFLICT DO NOTHING RETURNING 1",
+    " ORDER BY account, alias ON CONFLICT DO NOTHING RETURNING 1",
 )
-INSERT_CHANGES = _Insert(schema.changes, CHANGE_COLUMNS)
-UPSERT_CHANGES = _Insert(schema.changes, ("id", *CHANGE_COLUMNS), ("id",))
-INSERT_AUDIT = _Insert(schema.audit, ("id", *AUDIT_COLUMNS))
-UPSERT_WORK = _Insert(schema.outbox, OUTBOX_COLUMNS, ("user_id", "kind"))
-UPSERT_CONTACTS = _Insert(schema.contacts, CONTACT_COLUMNS, ("account", "input"))
-INSERT_JOURNAL = _Insert(schema.journal, JournalRow._fields)
-INSERT_EVENTS = _Insert(schema.events, EVENT_COLUMNS)
-INSERT_RECIPIENTS = _Insert(
+INSERT_CHANGES = _insert(schema.changes, CHANGE_COLUMNS)
+UPSERT_CHANGES = _upsert(schema.changes, ("id", *CHANGE_COLUMNS), ("id",))
+INSERT_AUDIT = _insert(schema.audit, ("id", *AUDIT_COLUMNS))
+UPSERT_WORK = _upsert(schema.outbox, OUTBOX_COLUMNS, ("user_id", "kind"))
+UPSERT_CONTACTS = _upsert(schema.contacts, CONTACT_COLUMNS, ("account", "input"))
+INSERT_JOURNAL = _insert(schema.journal, JournalRow._fields)
+INSERT_EVENTS = _insert(schema.events, EVENT_COLUMNS)
+INSERT_RECIPIENTS = _insert(
     schema.message_recipients,
     ("account", "message_id", "alias", "at"),
-    more=" ORDER BY account, message_id ON CONFLICT DO NOTHING",
+    " ORDER BY account, message_id ON CONFLICT DO NOTHING",
 )
-NOTE_CALLBACKS = _Insert(
+NOTE_CALLBACKS = _upsert(
     schema.accounts,
     ("name", "first_callback_at", "last_callback_at"),
     ("name",),
-    update=(
+    (
         "first_callback_at = coalesce(accounts.first_callback_at, excluded.first_callback_at), "
         "last_callback_at = greatest(accounts.last_callback_at, excluded.last_callback_at)"
     ),
@@ -284,12 +271,11 @@ class PostgresTransaction:
 
     async def _load_history(self, ids: Collection[int]) -> None:
         """Load the newest entries of each history, the oldest of them first."""
-        counts = {id_: count for id_ in ids if (count := self._loaded.history_count(id_))}
-        limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(counts))))
-        if some := [id_ for id_, count in counts.items() if count <= limit]:
-            for row in await self._driver.fetch(CHANGES_OF, some):
+        short, long, limit = self._loaded.histories(ids)
+        if short:
+            for row in await self._driver.fetch(CHANGES_OF, short):
                 self._loaded.add_change(tuple(row))
-        for id_ in [id_ for id_, count in counts.items() if count > limit]:
+        for id_ in long:
             for row in reversed(await self._driver.fetch(NEWEST_CHANGES, id_, limit)):
                 self._loaded.add_change(tuple(row))
 
@@ -334,11 +320,11 @@ class PostgresTransaction:
         self._add(UPSERT_USERS, differences.users)
         for account, alias, user_id in differences.aliases:
             self._aliases[account, alias] = user_id
-        self._gather(DELETE_CHANGES, differences.deleted_changes)
+        self._add(DELETE_CHANGES, differences.deleted_changes)
         self._add(INSERT_CHANGES, [row[1:] for row in differences.changes if row[0] is None])
         self._add(UPSERT_CHANGES, [row for row in differences.changes if row[0] is not None])
         self._add_audit(differences.audit)
-        self._gather(DELETE_WORK, differences.deleted_work)
+        self._add(DELETE_WORK, differences.deleted_work)
         self._add(UPSERT_WORK, differences.work)
         return differences.news
 
@@ -395,10 +381,7 @@ class PostgresTransaction:
         self._add(INSERT_EVENTS, rows)
         return int(rows[-1][0]) if rows else 0
 
-    def _add(self, insert: _Insert, rows: Sequence[Row]) -> None:
-        self._gather(insert.sql, rows)
-
-    def _gather(self, sql: str, rows: Sequence[Row]) -> None:
+    def _add(self, sql: str, rows: Sequence[Row]) -> None:
         if rows:
             self._parts.setdefault(sql, []).extend(rows)
 
@@ -411,7 +394,7 @@ class PostgresTransaction:
         if self._aliases:
             columns = _columns([(*alias, user_id) for alias, user_id in self._aliases.items()])
             parts["moved"] = _numbered(MOVE_ALIASES, arrays, [*columns, [*self._locked]])
-            parts["added"] = _numbered(INSERT_ALIASES.sql, arrays, columns)
+            parts["added"] = _numbered(INSERT_ALIASES, arrays, columns)
         # In one order, so that two transactions never wait for each other.
         for number, (sql, rows) in enumerate(sorted(self._parts.items())):
             parts[f"part{number}"] = _numbered(sql, arrays, _columns(rows))

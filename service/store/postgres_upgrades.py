@@ -1,6 +1,6 @@
 """Bringing a PostgreSQL database up to date, and refusing one that is not to be used.
 
-Several replicas may start at once: one of them migrates, and the others wait until it has done so.
+Several processes may do so at once: one of them migrates, and the others wait until it has.
 """
 
 import time
@@ -17,12 +17,9 @@ from sqlalchemy.pool import NullPool
 from service.store import upgrades
 from service.store.database import NoRoomError, StoreError
 from service.store.postgres_errors import NO_ROOM, cause_of, sqlstate
-from service.store.postgres_lock import CONNECT_SECONDS
+from service.store.postgres_lock import CONNECT_SECONDS, MIGRATION_KEY
 from service.store.schema import installation
 from service.store.upgrades import FOREIGN, OLDEST_KEY, Opened
-
-TURN = 0x41636B67617465
-"""The advisory lock of whoever looks at the schema, and perhaps migrates it: "Ackgate"."""
 
 DIALECT = "postgresql+asyncpg://"
 """All that SQLAlchemy is told: asyncpg reads the configured URL itself, with its `sslmode`."""
@@ -87,7 +84,7 @@ async def bring_up(
 def _bring_up(
     connection: Connection, *, may_migrate: bool, create: bool, created_at: int | None
 ) -> tuple[str | None, str]:
-    """Do that within a transaction, at whose end the next replica has its turn."""
+    """Do that within a transaction, at whose end the next process has its turn."""
     where = need_fit_server(connection)
     _take_turn(connection)
     found, head = current(connection, where), upgrades.latest()
@@ -150,11 +147,11 @@ def _unfit(server: _Server) -> str | None:
 
 
 def _take_turn(connection: Connection) -> None:
-    """Wait until no other replica migrates; none does then before this transaction has ended."""
+    """Wait until no other process migrates; none does then before this transaction has ended."""
     # Limits that are meant for the usual statements would break off the wait, or the migration.
     connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-    connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": TURN})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": MIGRATION_KEY})
 
 
 def current(connection: Connection, where: str) -> str | None:

@@ -34,12 +34,6 @@ T = TypeVar("T")
 CHUNK = 500
 """Keys of one list in a statement."""
 
-MAX_HISTORY = 1000
-"""Entries of one user's history that the rules look at: the newest."""
-
-MAX_HISTORY_OF_ALL = 20_000
-"""Entries that are loaded for all users of a batch."""
-
 
 def _marks(values: Collection[Any]) -> str:
     return ",".join("?" * len(values))
@@ -178,16 +172,15 @@ class SQLiteTransaction:
 
     async def _load_history(self, ids: Collection[int]) -> None:
         """Load the newest entries of each history, the oldest of them first."""
-        counts = {id_: count for id_ in ids if (count := self._loaded.history_count(id_))}
-        limit = max(64, min(MAX_HISTORY, MAX_HISTORY_OF_ALL // max(1, len(counts))))
-        for chunk in _chunks([id_ for id_, count in counts.items() if count <= limit]):
+        short, long, limit = self._loaded.histories(ids)
+        for chunk in _chunks(short):
             sql = (
                 f"SELECT {_CHANGES} FROM changes WHERE user_id IN ({_marks(chunk)}) "  # noqa: S608  names of ours only
                 "ORDER BY user_id, first_at, id"
             )
             for row in await self._fetch(sql, chunk):
                 self._loaded.add_change(row)
-        for id_ in [id_ for id_, count in counts.items() if count > limit]:
+        for id_ in long:
             sql = (
                 f"SELECT {_CHANGES} FROM changes WHERE user_id = ? "  # noqa: S608  names of ours only
                 "ORDER BY first_at DESC, id DESC LIMIT ?"

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, inspect
 
 from service.store import upgrades
 from service.store.database import NoRoomError, StoreError
-from service.store.postgres_upgrades import TURN, bring_up
+from service.store.postgres_lock import MIGRATION_KEY
+from service.store.postgres_upgrades import bring_up
 from service.store.schema import metadata
 from service.store.upgrades import Opened
 from tests.postgres import Databases, engine_of, execute, fetch, with_database
@@ -169,13 +170,13 @@ class TestReplicas:
         other = await asyncpg.connect(empty_postgres_url)
         url = f"{empty_postgres_url}?lock_timeout=1"
         try:
-            await other.execute(f"SELECT pg_advisory_lock({TURN})")
+            await other.execute(f"SELECT pg_advisory_lock({MIGRATION_KEY})")
             waiting = asyncio.create_task(open_one(url))
             held = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             async with asyncio.timeout(30):
                 while not await other.fetch(held):
                     assert not waiting.done()
-            await other.execute(f"SELECT pg_advisory_unlock({TURN})")
+            await other.execute(f"SELECT pg_advisory_unlock({MIGRATION_KEY})")
             assert (await waiting).before is None
         finally:
             await other.close()

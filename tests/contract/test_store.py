@@ -35,10 +35,10 @@ from service.store.database import (
     wall_clock,
 )
 from service.store.journal import is_kept, journal_entry, list_journal, newest_entry
+from service.store.loaded import MAX_HISTORY
 from service.store.postgres import PostgresDatabase
 from service.store.schema import accounts, aliases, contacts, metadata, users
 from service.store.sqlite import SQLiteDatabase
-from service.store.sqlite_statements import MAX_HISTORY
 from service.store.users import audit_of, find_user, history_of, list_audit
 from tests.storing import opening, within
 

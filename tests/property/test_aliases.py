@@ -47,7 +47,7 @@ class People:
     """The users of an account by what they are called, as the ledger keeps them."""
 
     def __init__(self, policies: Policies = MANUAL) -> None:
-        self.uow = UnitOfWork(cast(Any, Memory()), {"shop": policies}, 0.5)
+        self.uow = UnitOfWork(cast(Any, Memory()), {"shop": policies}, 0.5, set())
         self.uow.connection = cast(Any, None)
 
     def of(self, alias: str) -> User:
