@@ -109,6 +109,7 @@ async def _begin_anew(url: str, notes: list[tuple[Any, ...]]) -> None:
                 "SELECT setval(sequencename::regclass, 1, false) FROM pg_sequences"
             )
             await connection.executemany("INSERT INTO installation VALUES ($1, $2)", notes)
+            await connection.execute("INSERT INTO leadership VALUES (0, '', 0)")
             await connection.execute(
                 "UPDATE installation SET value = left(md5(random()::text), length(value)) "
                 "WHERE key IN ('epoch', 'database_id')"

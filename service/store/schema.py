@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -414,9 +415,13 @@ deliveries = Table(
     Column("last_status", Integer),
     Column("last_error", Text),
     Column("answer", Text),
+    Column("retry_asked", Boolean, nullable=False, server_default=false()),
     sqlite_with_rowid=False,
 )
-"""What a relay could not deliver while others passed; see `service.model.relays`."""
+"""What a relay could not deliver while others passed; see `service.model.relays`.
+
+`retry_asked` is what a person asks of the leader, which tries such a row again and notes that.
+"""
 
 relay_replays = Table(
     "relay_replays",
@@ -480,9 +485,34 @@ unverified = Table(
     metadata,
     Column("account", Text, primary_key=True),
     Column("user_id", Big, ForeignKey("users.id"), primary_key=True),
+    Column("wanted_at", Big),
     sqlite_with_rowid=False,
 )
-"""The users whom the client is still to be asked about, since the database was restored."""
+"""The users whom the client is still to be asked about, since the database was restored.
+
+`wanted_at` is when the gate was asked about one: they come first.
+"""
+
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("term", Big, primary_key=True, autoincrement=False),
+    Column("holder", Text, nullable=False),
+    Column("until", Big, nullable=False),
+)
+"""Its one row says which replica leads, until when (Unix ms) unless it stays; see `replicas.py`.
+
+A term is the time in which one replica leads; each new leader begins the next.
+"""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("seen_at", Big, nullable=False),
+    Column("report", Text, nullable=False),
+)
+"""The replicas that work on the database, with what each tells the others, a JSON document."""
 
 installation = Table(
     "installation",
