@@ -81,7 +81,9 @@ class Log:
         """Take the rows that a commit has appended."""
         if not self.is_in_order:
             ids = [row.id or 0 for row in commit.journal]
-            last = commit.event_id if self.source == "events" else max(ids, default=0)
+            last = (
+                commit.event_id if self.source == "events" else max(ids, default=commit.journal_id)
+            )
             self._committed = max(self._committed, last)
             return
         if self.source == "events":
