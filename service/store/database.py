@@ -242,9 +242,11 @@ class Database(Protocol):
     def transaction(self, *, led: bool = False) -> AbstractAsyncContextManager[Transaction]:
         """Begin a transaction; it is committed at the end, and rolled back where that raises.
 
-        One that is `led` is the leader's: none other begins to lead before it has ended. Raises
-        NotLeaderError where this replica does not lead, ConflictError where another writer was first, and UnavailableError where the database
-        fails; what the work itself raises passes through. In each case nothing is in effect.
+        One that is `led` is the leader's: no other replica begins to lead before it has ended.
+
+        Raises NotLeaderError where this one does not lead, ConflictError where another writer was
+        first, and UnavailableError where the database fails; what the work itself raises passes
+        through. In each case nothing is in effect.
         """
 
     async def read(self, query: Callable[[Connection], T]) -> T:

@@ -29,8 +29,8 @@ from service.model.recipients import RecipientData
 from service.observability import failpoints
 from service.store import upgrades
 from service.store.database import (
-    Alone,
     UNIQUE_VIOLATION,
+    Alone,
     Clock,
     ConflictError,
     FaultError,

@@ -141,7 +141,7 @@ async def test_a_lease_that_ends_later_than_any_can_is_taken(
 
 
 async def test_whoever_can_not_renew_its_lease_does_not_believe_in_it_for_as_long_as_it_lasts(
-    postgres_url: str, replicas: Sequence[PostgresDatabase]
+    replicas: Sequence[PostgresDatabase],
 ) -> None:
     one, other, _ = replicas
     assert await one.lead()
