@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 
 from service.ledger.callbacks import RecordCallback
 from service.ledger.identities import TakeDecision
-from service.ledger.leases import LeaseWork
+from service.ledger.leases import BeginPut, LeaseWork
 from service.ledger.ledger import Ledger
-from service.model.decisions import Decision, Verb
+from service.model.decisions import Decision, Result, Verb
 from service.model.events import AliasesSeen, Event, IdentitySeen, NumberChanged
 from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
@@ -181,6 +181,24 @@ async def test_a_piece_of_work_is_leased_once(replicas: Sequence[Replica]) -> No
             some = await asyncio.gather(*(lease(replicas[n % 3], n) for n in range(9)))
             leased += chain.from_iterable(some)
     assert len(set(leased)) == len(leased) == 60
+
+
+async def test_a_put_begins_at_one_or_is_held_at_another(replicas: Sequence[Replica]) -> None:
+    one, other, _ = replicas
+    one.ledger.policies = AT_ONCE
+    for number in range(60):
+        name = f"1631555{number:04}"
+        await one.take(seen(name, "A", 0))
+        (lease,) = await one.ledger.submit(LeaseWork(ACCOUNT, Kind.ACKNOWLEDGE, [name]))
+        hold = TakeDecision(ACCOUNT, name, Decision(Verb.HOLD, "A", by_key("other")))
+        begun, (result, _) = await asyncio.gather(
+            one.ledger.submit(BeginPut(lease)), other.ledger.submit(hold)
+        )
+        found = await one.find(name)
+        if begun:
+            assert (result, found.identity.state) == (Result.TOO_LATE, State.ACKNOWLEDGING)
+        else:
+            assert (result, found.identity.state) == (Result.TAKEN, State.HELD)
 
 
 async def test_of_two_decisions_at_once_both_are_taken_and_the_later_one_holds(
