@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import structlog
 
@@ -50,6 +51,7 @@ class Lease:
 class LeaseWork(Command[list[Lease]]):
     """Takes work of one account that is due: one piece for each holder named, at most."""
 
+    led: ClassVar[bool] = True
     account: str
     kind: Kind
     holders: list[str]
@@ -132,6 +134,7 @@ class BeginPut(Command[bool]):
     a PUT that has not begun.
     """
 
+    led: ClassVar[bool] = True
     lease: Lease
 
     async def required(self, _: Transaction, /) -> Required:
@@ -148,6 +151,7 @@ class BeginPut(Command[bool]):
 class RecordOutcome(Command[Settled]):
     """The outcome of a piece of leased work; it counts only while the lease lasts."""
 
+    led: ClassVar[bool] = True
     lease: Lease
     outcome: PutOutcome | GetOutcome
 
@@ -173,6 +177,7 @@ class RecordOutcome(Command[Settled]):
 class RenewLeases(Command[list[Lease]]):
     """Prolongs the leases that their holders still have; answered with those."""
 
+    led: ClassVar[bool] = True
     leases: tuple[Lease, ...]
 
     @property
@@ -205,6 +210,7 @@ class SweepIdentities(Command[int]):
     Answered with how many there were. `before` is Unix milliseconds.
     """
 
+    led: ClassVar[bool] = True
     account: str
     before: int
     limit: int

@@ -282,7 +282,7 @@ class Rechecks:
             latest = now + patience_after(patience, self._settings.max_attempts)
             account = self._account
             await self._database.write(
-                lambda connection: bring_checks_near(connection, account, now, latest)
+                lambda connection: bring_checks_near(connection, account, now, latest), led=True
             )
             self._look_at = min(self._look_at, now)
         self._seen_at = now
