@@ -288,6 +288,9 @@ class Alerter:
 
     def stop(self) -> None:
         """Send nothing more but what is under way."""
+        if self._is_started:
+            self._ledger.listeners.remove(self._on_commit)
+            self._is_started = False
         for follower, task in self._running.values():
             follower.is_stopping = True
             if not follower.is_busy:

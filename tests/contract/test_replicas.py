@@ -21,9 +21,11 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
+from service.store.accounts import note_policies
 from service.store.postgres import PostgresDatabase
 from service.store.postgres_errors import DEADLOCK
-from service.store.schema import aliases, changes, users
+from service.store.relays import ensure_relays, relay_rows
+from service.store.schema import aliases, audit, changes, users
 from service.store.users import audit_of, find_user, history_of
 from tests.storing import opening
 
@@ -228,3 +230,24 @@ async def test_of_two_decisions_at_once_both_are_taken_and_the_last_in_the_audit
         deciders = [entry.by["name"] for entry in told if entry.by is not None]
         assert sorted(deciders) == [*decided]
         assert found.identity.state is decided[deciders[-1]]
+
+
+async def test_a_policy_that_changed_is_noted_once_by_replicas_that_start_together(
+    replicas: Sequence[Replica],
+) -> None:
+    for policy in ("{}", '{"mode": "auto"}'):
+        note = partial(note_policies, policies=[(ACCOUNT, policy), ("other", policy)], now=NOW)
+        await asyncio.gather(*(replica.database.write(note) for replica in replicas))
+    query = select(audit.c.account).where(audit.c.event == "policy_changed")
+    noted = await replicas[0].database.read(lambda c: sorted(c.execute(query).scalars()))
+    assert noted == [ACCOUNT, "other"]
+
+
+async def test_relays_are_made_once_by_replicas_that_start_together(
+    replicas: Sequence[Replica],
+) -> None:
+    for source in ("callbacks", "events"):
+        ensure = partial(ensure_relays, sources={"crm": source, "bot": source})
+        await asyncio.gather(*(replica.database.write(ensure) for replica in replicas))
+        found = await replicas[0].database.read(relay_rows)
+        assert [(row.name, row.source) for row in found] == [("bot", source), ("crm", source)]

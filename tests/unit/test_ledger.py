@@ -99,11 +99,11 @@ class Gated:
         return self.database.clock
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, led: bool = False) -> AsyncIterator[Transaction]:
         self.writes += 1
         self.reached.set()
         await self.gate.wait()
-        async with self.database.transaction() as transaction:
+        async with self.database.transaction(led=led) as transaction:
             yield transaction
             if self.broken:
                 raise sqlite3.OperationalError("disk I/O error")
@@ -200,6 +200,7 @@ class Own:
     result: Any = None
     error: Exception | None = None
     weight: int = 1
+    led: bool = False
 
     async def required(self, _: Transaction) -> Required:
         return Required()
