@@ -1,6 +1,9 @@
 """A service whose PostgreSQL server dies: it says so, takes nothing, and goes on by itself."""
 
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from signal import SIGQUIT
 
 import pytest
@@ -17,7 +20,7 @@ from tests.acceptance.conftest import (
     notice,
     until,
 )
-from tests.postgres import fetch
+from tests.postgres import execute, fetch, with_database
 from tools.postgres import LocalServer, local_server
 
 pytestmark = pytest.mark.postgres
@@ -76,3 +79,68 @@ async def test_it_does_not_start_where_the_server_can_not_be_reached(
     (line,) = [line for line in service.lines if "database.url" in line]
     assert "Connect call failed" in line or "Connection refused" in line
     assert "password" not in line
+
+
+@pytest.fixture
+def small_disk(server: LocalServer) -> Iterator[Path]:
+    """A file system of 64 MiB for a database of the server, where this user may mount one."""
+    folder = server.folder / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("this user may mount no file system")
+    data = (server.folder / "data").stat()
+    os.chown(folder, data.st_uid, data.st_gid)
+    yield folder
+    server.stop(SIGQUIT)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Fill a file system to the last byte; give the file that does so."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65_536, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return filler
+
+
+@pytest.mark.slow
+async def test_it_answers_503_while_the_disk_of_the_server_is_full_and_200_once_there_is_room(
+    server: LocalServer, small_disk: Path, prepare: Install, spawn: Spawn
+) -> None:
+    await execute(server.superuser_url, f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+    await execute(server.superuser_url, "GRANT CREATE ON TABLESPACE small TO ackgate")
+    await execute(server.url, "CREATE DATABASE crash TABLESPACE small")
+    url = with_database(server.url, "crash")
+    made = await prepare()
+    service = await spawn(made.tree | {"database": {"url": url}})
+    assert await service.post(notice(WA_ID, HASH_A, hour_ago())) == 200
+    taken = [WA_ID]
+
+    filler = fill(small_disk)
+    for number in range(1_000):  # pages that were there before have room for a while
+        name = f"1631555{number:04}"
+        status = await service.post(notice(name, HASH_A, hour_ago()))
+        if status == 503:
+            break
+        taken.append(name)
+    assert status == 503
+    assert (await service.api("GET", "/health/ready"))[0] == 503
+    assert await gate(service) == (200, False), "what is read needs no room"
+
+    filler.unlink()
+
+    async def is_ready() -> bool:
+        return (await service.api("GET", "/health/ready"))[0] == 200
+
+    await until(is_ready, 30)
+    assert await service.post(notice(OTHER_ID, HASH_B, hour_ago())) == 200
+    users = await fetch(url, "SELECT wa_id FROM users ORDER BY id")
+    assert [wa_id for (wa_id,) in users] == [*taken, OTHER_ID]
+    service.signal(15)
+    assert await service.ended() == 0
