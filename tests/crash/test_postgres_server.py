@@ -1,5 +1,7 @@
 """A service whose PostgreSQL server dies: it says so, takes nothing, and goes on by itself."""
 
+import asyncio
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from tests.acceptance.conftest import (
     until,
 )
 from tests.postgres import execute, fetch, with_database
-from tools.postgres import LocalServer, local_server
+from tools.postgres import LocalServer, local_server, standby_of
 
 pytestmark = pytest.mark.postgres
 
@@ -144,3 +146,49 @@ async def test_it_answers_503_while_the_disk_of_the_server_is_full_and_200_once_
     assert [wa_id for (wa_id,) in users] == [*taken, OTHER_ID]
     service.signal(15)
     assert await service.ended() == 0
+
+
+@pytest.mark.slow
+async def test_nothing_that_was_answered_200_is_lost_where_a_synchronous_standby_takes_over(
+    server: LocalServer, prepare: Install, spawn: Spawn
+) -> None:
+    url = server.create_database("crash")
+    with standby_of(server, "second") as standby:
+        await execute(
+            server.superuser_url,
+            "ALTER SYSTEM SET synchronous_standby_names = 'second'",
+            "SELECT pg_reload_conf()",
+        )
+        made = await prepare()
+        service = await spawn(made.tree | {"database": {"url": url}})
+        assert await service.post(notice(WA_ID, HASH_A, hour_ago())) == 200
+        taken: list[str] = []
+        is_over = asyncio.Event()
+
+        async def send(first: int) -> None:
+            for number in itertools.count(first, 4):
+                if is_over.is_set():
+                    return
+                name = f"1631555{number:05}"
+                if await service.post(notice(name, HASH_A, hour_ago())) == 200:
+                    taken.append(name)
+
+        async def takes(more: int) -> None:
+            count = len(taken)
+
+            async def has_taken() -> bool:
+                return len(taken) >= count + more
+
+            await until(has_taken, 60)
+
+        sending = [asyncio.create_task(send(first)) for first in range(4)]
+        await takes(100)
+        server.stop(SIGQUIT)
+        standby.promote(server.port)
+        await takes(100)
+        is_over.set()
+        await asyncio.gather(*sending)
+        users = {name for (name,) in await fetch(url, "SELECT wa_id FROM users")}
+        assert {WA_ID, *taken} <= users
+        service.signal(15)
+        assert await service.ended() == 0
