@@ -32,7 +32,7 @@ async def status(request: web.Request) -> web.Response:
         "counts": {state.value: count for state, count in counts.items()},
         "oldest_pending_at": rfc3339(oldest),
         "oldest_pending_seconds": age,
-        "leader": True,  # one service at a time works on a database
+        "leader": context.leading is not None,
         "as_of": time_of(now),
     }
     return web.json_response(answer)
@@ -79,7 +79,7 @@ def _load(
 
 
 def _unverified(context: AppContext, name: str, remaining: int) -> schemas.Unverified | None:
-    verifier = context.verifiers.get(name)
+    verifier = context.verifier(name)
     if verifier is None:
         return None
     return {"since": rfc3339(verifier.since), "remaining": remaining}
@@ -92,7 +92,7 @@ def _backlog(backlog: Backlog | None) -> schemas.BacklogOfKind:
 
 
 def _settings(context: AppContext, name: str) -> schemas.ClientSettings | None:
-    inspector = context.inspectors.get(name)
+    inspector = None if context.leading is None else context.leading.inspectors.get(name)
     if inspector is None:
         return None
     return {

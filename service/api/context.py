@@ -1,7 +1,7 @@
 """What the resources work with: the parts of the running service, waiters, the storage probe."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +12,7 @@ from aiohttp import web
 from service.api.event_hub import EventHub
 from service.ledger.contacts import Messages
 from service.ledger.ledger import Ledger
-from service.model.account_checks import IdentityCheck, Issue
+from service.model.account_checks import ExpectedSettings, IdentityCheck, Issue
 from service.model.gate import Reason
 from service.model.signature_check import SignatureCheck
 from service.observability.metrics import Metrics
@@ -24,7 +24,7 @@ from service.store.events import IssueKey
 from service.webhooks.body import BodyReader, Reservation
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
-from service.workers.alerts import Alerter
+from service.workers.alerts import Alerter, Channel
 from service.workers.contacts import Checker
 from service.workers.monitoring import Inspector
 from service.workers.relays import Relay
@@ -47,6 +47,11 @@ class Changes:
         for user_id in commit.users & self._waiting.keys():
             for event in self._waiting[user_id]:
                 event.set()
+
+    @property
+    def watched(self) -> Collection[int]:
+        """The users whom requests wait for."""
+        return self._waiting.keys()
 
     def close(self) -> None:
         """Wake all of them, because the service stops."""
@@ -104,56 +109,18 @@ class StorageProbe:
 
 
 @dataclass(slots=True)
-class AppContext:
-    """The parts of one running service.
+class Leading:
+    """The parts of the leader that others work with.
 
-    `clients` and `checkers` hold one for each account of the On-Premises API, `graphs` and
-    `identity_checks` one for each of the Cloud API; `verifiers` one for each account that is
-    unverified since a restore; `inspectors` one for each account and, under its name in the
-    journal, one for each app, as `signature_checks` have, and those of relays, keys and what is
-    pending, whose names no account has. `catching_up` is set while the client may
-    still be delivering callbacks of the service's downtime; `stopping` from the signal to stop on.
-    `created_at` (Unix ms) is set where a start made the database, until a person dismisses that.
+    `inspectors` hold one for each account and, under its name in the journal, one for each app, and
+    those of relays, keys and what is pending, whose names no account has; `verifiers` one for each
+    account that is unverified since a restore.
     """
 
-    settings: Settings
-    database: Database
-    ledger: Ledger
-    clients: Mapping[str, Client]
-    metrics: Metrics
-    changes: Changes
-    storage: StorageProbe
-    messages: Messages
-    checkers: Mapping[str, Checker]
-    hub: EventHub
     alerter: Alerter
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     inspectors: dict[str, Inspector] = field(default_factory=dict)
-    graphs: dict[str, Graph] = field(default_factory=dict)
-    identity_checks: dict[str, IdentityCheck] = field(default_factory=dict)
-    refused_keys: Tally = field(
-        default_factory=lambda: Tally(log, "API requests without a valid key were refused")
-    )
-    signature_checks: dict[str, SignatureCheck] = field(default_factory=dict)
     relays: dict[str, Relay] = field(default_factory=dict)
-    catching_up: Reason | None = None
-    created_at: int | None = None
-    ready: bool = False
-    stopping: bool = False
-
-    def count_refused_key(self, *, is_given: bool) -> None:
-        """Count a request without an API key, or with one that is not known."""
-        reason = "unknown" if is_given else "missing"
-        self.metrics.keys_refused.labels(reason).inc()
-        self.refused_keys.count(reason)
-
-    def issues(self) -> Iterator[tuple[str, Issue]]:
-        """Yield all issues, each with the name of its account or app in the journal."""
-        if self.created_at is not None:
-            yield "", Issue(CREATED, None, self.created_at, CREATED_DETAIL)
-        for name, inspector in self.inspectors.items():
-            for issue in inspector.issues():
-                yield issue.account or name, issue
 
     def is_settled(self, key: IssueKey) -> bool:
         """Return whether an issue that is not there has passed: after a start nobody may know yet.
@@ -169,12 +136,69 @@ class AppContext:
         inspector = self.inspectors.get(name)
         return inspector is None or not inspector.wanted or inspector.read_at is not None
 
+
+@dataclass(slots=True)
+class AppContext:
+    """The parts of one running service.
+
+    `clients`, `checkers` and `expected`, the settings that a client must have, hold one for each
+    account of the On-Premises API, `graphs` and `identity_checks` one for each of the Cloud API;
+    `signature_checks` one for each app, by its name in the journal. `leading` is set where this
+    replica leads, and `channels` are where its alerts go then. `catching_up` is set while the
+    client may still be delivering callbacks of the service's downtime; `stopping` from the signal
+    to stop on. `created_at` (Unix ms) is set where a start made the database, until a person
+    dismisses that.
+    """
+
+    settings: Settings
+    database: Database
+    ledger: Ledger
+    clients: Mapping[str, Client]
+    metrics: Metrics
+    changes: Changes
+    storage: StorageProbe
+    messages: Messages
+    checkers: Mapping[str, Checker]
+    hub: EventHub
+    expected: Mapping[str, ExpectedSettings] = field(default_factory=dict)
+    channels: Sequence[Channel] = ()
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    identity_checks: dict[str, IdentityCheck] = field(default_factory=dict)
+    refused_keys: Tally = field(
+        default_factory=lambda: Tally(log, "API requests without a valid key were refused")
+    )
+    signature_checks: dict[str, SignatureCheck] = field(default_factory=dict)
+    leading: Leading | None = None
+    catching_up: Reason | None = None
+    created_at: int | None = None
+    ready: bool = False
+    stopping: bool = False
+
+    def count_refused_key(self, *, is_given: bool) -> None:
+        """Count a request without an API key, or with one that is not known."""
+        reason = "unknown" if is_given else "missing"
+        self.metrics.keys_refused.labels(reason).inc()
+        self.refused_keys.count(reason)
+
+    def verifier(self, account: str) -> Verifier | None:
+        """Return what asks about the users of an account that is unverified, at the leader."""
+        return None if self.leading is None else self.leading.verifiers.get(account)
+
+    def issues(self) -> Iterator[tuple[str, Issue]]:
+        """Yield all issues, each with the name of its account or app in the journal."""
+        if self.created_at is not None:
+            yield "", Issue(CREATED, None, self.created_at, CREATED_DETAIL)
+        inspectors = {} if self.leading is None else self.leading.inspectors
+        for name, inspector in inspectors.items():
+            for issue in inspector.issues():
+                yield issue.account or name, issue
+
     async def dismiss(self, name: str, code: str) -> None:
         """Let issues rest that a person has dismissed; `name` is what `issues` gave with them."""
         if code == CREATED:
             self.created_at = None
-        else:
-            await self.inspectors[name].dismiss(code)
+        elif self.leading is not None:
+            await self.leading.inspectors[name].dismiss(code)
 
 
 APP_CONTEXT = web.AppKey("context", AppContext)

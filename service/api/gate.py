@@ -152,7 +152,7 @@ class Gate:
         context = self._context
         if account not in context.settings.accounts:
             raise ProblemError(404, "there is no such account", kind="no_such_account")
-        verifier = context.verifiers.get(account)
+        verifier = context.verifier(account)
         side = context.clients.get(account) or context.graphs.get(account)
         return AccountStatus(
             context.ledger.clock(),
@@ -172,7 +172,7 @@ class Gate:
         except UnavailableError:
             self._metrics.count_answers(account, {UNAVAILABLE: len(asked)})
             raise
-        verifier = context.verifiers.get(account)
+        verifier = context.verifier(account)
         if verifier is not None:
             verifier.want(user.id for user in data.users.values() if user.unverified)
         return data

@@ -73,7 +73,9 @@ async def status(request: web.Request) -> web.Response:
     for name, graph in context.graphs.items():
         refused = graph.login == "refused"
         checks |= _peer_checks(name, graph.reachability, refused, "the access token is refused")
-    checks |= {each.subject.check: _settings_check(each) for each in context.inspectors.values()}
+    if context.leading is not None:
+        inspectors = context.leading.inspectors.values()
+        checks |= {each.subject.check: _settings_check(each) for each in inspectors}
     worst = max((c["status"] for c in checks.values()), key=("pass", "warn", "fail").index)
     return web.json_response({"status": worst, "checks": checks})
 
@@ -118,7 +120,7 @@ async def _work_checks(context: AppContext) -> dict[str, dict[str, Any]]:
             "detail": "the database was restored: "
             f"the client is still to be asked about {left.get(name, 0)} users",
         }
-        for name in context.verifiers
+        for name in (() if context.leading is None else context.leading.verifiers)
     }
     for (account, kind), backlog in found.items():
         if account not in context.settings.accounts:
@@ -156,7 +158,7 @@ async def metrics(request: web.Request) -> web.Response:
     shown.write_queue.set(context.ledger.waiting)
     await _show_files(context, now)
     _count_issues(context)
-    shown.alerts_failing.set(context.alerter.failing)
+    shown.alerts_failing.set(0 if context.leading is None else context.leading.alerter.failing)
     with suppress(UnavailableError):
         await _count(context, now)
     text, media_type = shown.render(",".join(request.headers.getall("Accept", ())))
@@ -219,7 +221,7 @@ async def _count(context: AppContext, now: int) -> None:
         shown.budget_used.labels(name).set(context.checkers[name].budget.used(used))
         shown.budget_checks.labels(name).set(used.checks)
         shown.budget_messages.labels(name).set(used.messages)
-    for relay in context.relays.values():
+    for relay in () if context.leading is None else context.leading.relays.values():
         await _show_relay(shown, relay)
     shown.outbox.clear()
     shown.overdue.clear()

@@ -66,7 +66,8 @@ async def dismiss(request: web.Request) -> web.Response:
 
 async def _look_at_journal(context: AppContext) -> None:
     """Look for unknown numbers now, which are found in the journal, without asking anybody."""
-    for inspector in context.inspectors.values():
+    inspectors = {} if context.leading is None else context.leading.inspectors
+    for inspector in inspectors.values():
         if isinstance(inspector.subject, AppSubject):
             await inspector.look()
 

@@ -64,7 +64,8 @@ class RangeBody(BaseModel):
 
 async def list_(request: web.Request) -> web.Response:
     """List the relays, by name."""
-    relays = sorted(app_context(request).relays.items())
+    leading = app_context(request).leading
+    relays = [] if leading is None else sorted(leading.relays.items())
     return listed([await _relay(relay) for _, relay in relays if _is_visible(request, relay)])
 
 
@@ -211,7 +212,8 @@ def _app_secret(settings: Settings, accounts: Iterable[str]) -> bytes | None:
 
 
 def _need_relay(request: web.Request) -> Relay:
-    relay = app_context(request).relays.get(request.match_info["relay"])
+    leading = app_context(request).leading
+    relay = None if leading is None else leading.relays.get(request.match_info["relay"])
     if relay is None or not _is_visible(request, relay):
         raise ProblemError(404, "there is no such relay", kind="no_such_relay")
     return relay

@@ -1,7 +1,7 @@
 """The parts of one service, built around its database, with every counter at 0."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, fields
 from functools import partial
@@ -32,30 +32,14 @@ from service.settings import Settings
 from service.store.accounts import created_at, moved_back, need_cloud_release, note_policies
 from service.store.database import SYNTHETIC, Database, StoreError
 from service.store.events import epoch_of
-from service.store.relays import Source, ensure_relays
-from service.store.restore import unverified_accounts
+from service.store.relays import ensure_relays
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
 from service.webhooks.incoming import in_journal
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
-from service.workers.alerts import Alerter
 from service.workers.contacts import Checker
-from service.workers.monitoring import (
-    AppSubject,
-    ClientSubject,
-    Inspector,
-    KeysSubject,
-    NumberSubject,
-    PendingSubject,
-    Subject,
-    expected_of,
-)
-from service.workers.relay_checks import RelaySubject
-from service.workers.relay_log import Log
-from service.workers.relay_sources import events, journal
-from service.workers.relays import Relay
-from service.workers.restore import Verifier
+from service.workers.monitoring import expected_of
 
 RESULTS = (
     APPLIED, QUARANTINED, SYNTHETIC, REFUSED, "too_large", "stalled", "broken", "not_stored",
@@ -77,10 +61,11 @@ UNSETTLED = {settled.name.lower() for settled in Settled if settled is not Settl
 async def build(settings: Settings, database: Database, stack: AsyncExitStack) -> AppContext:
     """Build the parts; what is to be closed in the end goes on the stack.
 
-    Before anybody asks: what an account left behind that moved to the Cloud API is settled, and it
-    is known which accounts are unverified since a restore.
+    Before anybody asks what an account left behind that moved to the Cloud API is settled, and each
+    relay has its place: a new one begins with the first callback that comes in.
 
-    Raises StoreError where an account with a client was one of the Cloud API before.
+    Raises StoreError where an account with a client was one of the Cloud API before, and OSError or
+    ValueError where the file of `server.public_ca_file` can't be read.
     """
     back = await database.read(partial(moved_back, onprem=list(settings.onprem_accounts)))
     if back is not None:
@@ -102,13 +87,9 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
         last: int | None = 0
         while last is not None:
             last = await context.ledger.submit(MoveToCloud(name, last))
-    await _add_verifiers(context)
-    await _add_relays(context, stack)
-    unchecked = {n for n, of in settings.cloud_accounts.items() if not of.check_settings}
-    for name, subject in subjects(context, settings):
-        every = subject.every_seconds or settings.inspector.every_seconds
-        every = 0.0 if name in unchecked else every
-        context.inspectors[name] = Inspector(subject, context.ledger, every_seconds=every)
+    sources = {name: relay.source for name, relay in settings.relays.items()}
+    await database.write(partial(ensure_relays, sources=sources))
+    context.expected = {name: expected_of(settings, name) for name in settings.onprem_accounts}
     return context
 
 
@@ -148,7 +129,6 @@ def _connect(
         messages,
         checkers,
         hub,
-        Alerter(ledger, database, metrics),
     )
     ledger.listeners += [context.changes.notify, hub.notify]
     for name, account in settings.cloud_accounts.items():
@@ -157,82 +137,6 @@ def _connect(
     for app in settings.apps:
         context.signature_checks[in_journal(app)] = SignatureCheck(app)
     return context
-
-
-def subjects(context: AppContext, settings: Settings) -> Iterator[tuple[str, Subject]]:
-    """Return what is to be looked after: settings of accounts, callbacks of apps, keys, and so on.
-
-    Raises OSError or ValueError where the file of `server.public_ca_file` can't be read.
-    """
-    # No account and no app has such a name.
-    yield "api.keys", KeysSubject(settings.api.keys, context.ledger)
-    for name, client in context.clients.items():
-        yield name, ClientSubject(client, expected_of(settings, name))
-    for name, graph in context.graphs.items():
-        declared = settings.accounts[name].webhook_url is not None
-        yield (
-            name,
-            NumberSubject(
-                graph,
-                settings.registered_url(name),
-                context.identity_checks[name],
-                declared=declared,
-            ),
-        )
-    for app in settings.apps:
-        known_as = in_journal(app)
-        names = [known_as, *settings.accounts_of(app).values()]
-        signatures = context.signature_checks[known_as]
-        yield known_as, AppSubject(known_as, names, context.database, signatures)
-    for name, relay in context.relays.items():
-        yield f"relay:{name}", RelaySubject(relay, settings)
-    for name in settings.accounts:
-        minutes = settings.alerts.pending_minutes
-        yield f"pending:{name}", PendingSubject(name, minutes, context.database)
-
-
-async def _add_verifiers(context: AppContext) -> None:
-    known = await context.database.read(unverified_accounts)
-    context.verifiers |= {
-        name: Verifier(
-            name,
-            known[name],
-            client=client,
-            ledger=context.ledger,
-            database=context.database,
-            per_second=context.settings.reconciler.verify_per_second,
-        )
-        for name, client in context.clients.items()
-        if name in known
-    }
-
-
-async def _add_relays(context: AppContext, stack: AsyncExitStack) -> None:
-    """Build the relays, before a callback comes in: a new one begins with the first of them."""
-    configured = context.settings.relays
-    sources = {name: relay.source for name, relay in configured.items()}
-    await context.database.write(partial(ensure_relays, sources=sources))
-    epoch = await context.database.read(epoch_of)
-    logs: dict[Source, Log] = {}
-    for source in {relay.source for relay in configured.values()}:
-        if source == "callbacks":
-            logs[source] = journal(context.database, lambda: context.settings, epoch)
-        else:
-            logs[source] = events(context.database, epoch)
-    for log in logs.values():
-        await log.open()
-        context.ledger.listeners.append(log.note)
-    for name, settings in configured.items():
-        relay = context.relays[name] = Relay(
-            name,
-            settings,
-            logs[settings.source],
-            ledger=context.ledger,
-            database=context.database,
-            metrics=context.metrics,
-        )
-        stack.push_async_callback(relay.close)
-        await relay.restore()
 
 
 def _written(policies: Policies) -> str:

@@ -9,7 +9,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from typing import cast
 
 import structlog
@@ -23,14 +22,15 @@ from service.api.problems import problems
 from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
 from service.app.build import api_bodies, build, webhook_handler
+from service.app.leading import LeaderTasks
 from service.app.reloading import reload
+from service.app.replica import Replica
 from service.app.waiting import answering
 from service.observability import certificates
 from service.observability.logging import configure, count_dropped_lines, flush
 from service.observability.metrics import Metrics
 from service.settings import ServerSettings, Settings
 from service.store.accounts import account_rows
-from service.store.alerts import forget_destinations
 from service.store.database import Database, NoRoomError
 from service.store.opening import open_database
 from service.webhooks.handler import WebhookHandler
@@ -196,6 +196,8 @@ class Service:
         self._channels: list[Channel] = []
         self.context: AppContext | None = None
         self.background: BackgroundTasks | None = None
+        self.leader: LeaderTasks | None = None
+        self.replica: Replica | None = None
 
     async def start(self, *, migrate: bool) -> None:
         """Take the addresses and the database, then take callbacks, then begin to work."""
@@ -234,8 +236,9 @@ class Service:
             await self._listen(internal, inside, None)
         self._port = outside.getsockname()[1]
         _note_certificate(server, self._port, context.metrics)
-        if self.background is not None:
+        if self.background is not None and self.replica is not None:
             self.background.start()
+            self.replica.start()
         await self._say_started(context.database)
         context.ready = True
 
@@ -272,14 +275,17 @@ class Service:
             )
             stack.push_async_callback(database.close)
             context = await build(settings, database, stack)
-            background = BackgroundTasks(context)
+            context.channels = self._channels
+            background, leader = BackgroundTasks(context), LeaderTasks(context)
             await background.look_back()
-            known = [channel.id for channel in self._channels]
-            await database.write(partial(forget_destinations, kept=known))
-            context.alerter.use(self._channels)
             stack.push_async_callback(background.close)
+            replica = Replica(context, leader)
+            stack.push_async_callback(replica.close)
+            stack.push_async_callback(leader.finish, 0)
+            await replica.join()
             await self._stack.enter_async_context(stack.pop_all())
-        self.context, self.background = context, background
+        self.context, self.background, self.leader = context, background, leader
+        self.replica = replica
         return context
 
     async def reload(self, read: Callable[[], Settings]) -> bool:
@@ -357,8 +363,10 @@ class Service:
         if self.background is not None:
             await self.background.stop()
         finishing = [self._close(runner) for runner in self._runners]
-        if self.background is not None:
-            finishing.append(self.background.finish(self._seconds_left()))
+        if self.leader is not None and self.replica is not None:
+            await self.replica.stop()
+            await self.leader.stop()
+            finishing.append(self.leader.finish(self._seconds_left()))
         await asyncio.gather(*finishing)
         await self._stack.aclose()
         if self._ends_at is not None:

@@ -8,14 +8,16 @@ from typing import NamedTuple
 import structlog
 
 from service.api.context import AppContext
-from service.app.build import keep_policies, subjects
+from service.app.build import keep_policies
+from service.app.leading import subjects
+from service.model.account_checks import ExpectedSettings
 from service.model.policy import Policies
 from service.model.users import Kind
 from service.settings import Settings, SettingsError, needing_restart
 from service.store.database import ChangeSet, UnavailableError
 from service.webhooks.handler import WebhookHandler, endpoints
 from service.workers.alerts import AlertsError, Channel, channels_of
-from service.workers.monitoring import Subject
+from service.workers.monitoring import expected_of
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +41,7 @@ class Reloaded(NamedTuple):
     """What was made of a new configuration, before any of it is in effect."""
 
     settings: Settings
-    subjects: Mapping[str, Subject]
+    expected: Mapping[str, ExpectedSettings]
     policies: Mapping[str, Policies]
     channels: Sequence[Channel]
 
@@ -79,27 +81,33 @@ async def _prepare(context: AppContext, read: Callable[[], Settings]) -> Reloade
         raise NeedsRestartError(
             f"{', '.join(keys)}: can't change while the service runs: restart it"
         )
-    found = dict(subjects(context, settings))
+    expected = {name: expected_of(settings, name) for name in settings.onprem_accounts}
     channels = await asyncio.to_thread(channels_of, settings.alerts)
     policies = await keep_policies(settings, context.database)
-    return Reloaded(settings, found, policies, channels)
+    return Reloaded(settings, expected, policies, channels)
 
 
 def _put_in_force(context: AppContext, handler: WebhookHandler, made: Reloaded) -> None:
-    """Give every part the new configuration, without an await: no request meets half of it."""
+    """Give every part the new configuration, without an await: no request meets half of it.
+
+    What a leader is made of goes by it too, now or whenever this replica leads.
+    """
     context.settings = settings = made.settings
     context.ledger.policies = made.policies
-    context.alerter.use(made.channels)
+    context.expected, context.channels = made.expected, made.channels
     handler.endpoints = endpoints(settings, context.signature_checks)
     for name, client in context.clients.items():
         client.session.use(settings.onprem_accounts[name])
     for name, graph in context.graphs.items():
         graph.use(settings.cloud_accounts[name])
-    for name, relay in context.relays.items():
-        relay.use(settings.relays[name])
-    for name, inspector in context.inspectors.items():
-        made.subjects[name].version = inspector.subject.version
-        inspector.subject = made.subjects[name]
+    if (leading := context.leading) is not None:
+        leading.alerter.use(made.channels)
+        for name, relay in leading.relays.items():
+            relay.use(settings.relays[name])
+        for name, subject in subjects(context, leading):
+            inspector = leading.inspectors[name]
+            subject.version = inspector.subject.version
+            inspector.subject = subject
     # A worker may be waiting for the end of a pause that a new login has ended.
     woken = ChangeSet(work={(name, kind) for name in context.clients for kind in Kind})
     for listener in context.ledger.listeners:

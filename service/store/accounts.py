@@ -73,7 +73,7 @@ def note_alive(connection: Connection, now: int) -> None:
 def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], now: int) -> None:
     """Keep each account's policy as it is now, and note in the audit trail which ones changed.
 
-    `now` is Unix milliseconds.
+    `now` is Unix milliseconds. Replicas that start together note it once.
     """
     known = account_rows(connection)
     for name, policy in policies:
@@ -81,10 +81,12 @@ def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], n
             connection.execute(accounts.insert().values(name=name, policy=policy))
             continue
         before = known[name].policy
-        if before != policy:
-            mine = accounts.c.name == name
-            connection.execute(update(accounts).where(mine).values(policy=policy))
-        if before not in (policy, None):
+        if before == policy:
+            continue
+        # Who waited here for another that wrote the same finds nothing to change any more.
+        as_read = accounts.c.name == name, accounts.c.policy.is_not_distinct_from(before)
+        changed = connection.execute(update(accounts).where(*as_read).values(policy=policy))
+        if changed.rowcount and before is not None:
             entry = {"account": name, "at": now, "event": "policy_changed"}
             append(connection, audit, [{**entry, "reason": "configuration"}])
 

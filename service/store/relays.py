@@ -41,7 +41,10 @@ class RelayRow(NamedTuple):
 
 
 class DeliveryRow(NamedTuple):
-    """A callback that could not be delivered while others passed. Times are Unix milliseconds."""
+    """A callback that could not be delivered while others passed. Times are Unix milliseconds.
+
+    `retry_asked` is whether a person wants it tried again, and it was not tried since.
+    """
 
     relay: str
     id: int
@@ -57,6 +60,7 @@ class DeliveryRow(NamedTuple):
     last_status: int | None
     last_error: str | None
     answer: str | None
+    retry_asked: bool = False
 
 
 class LogRow(NamedTuple):

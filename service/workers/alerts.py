@@ -232,7 +232,7 @@ class Follower:
             self.failures = 0  # what could not be sent has passed by itself
         if not self._is_saved:
             keep = partial(keep_alerted, destination=me, issues=self._told)
-            await self._database.write(keep)
+            await self._database.write(keep, led=True)
             self._is_saved = True
 
     async def _send(self, message: Message) -> bool:
@@ -288,6 +288,9 @@ class Alerter:
 
     def stop(self) -> None:
         """Send nothing more but what is under way."""
+        if self._is_started:
+            self._ledger.listeners.remove(self._on_commit)
+            self._is_started = False
         for follower, task in self._running.values():
             follower.is_stopping = True
             if not follower.is_busy:

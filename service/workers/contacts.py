@@ -1,8 +1,8 @@
 """Contact checks: the calls to a client, and the loops that ask again and tidy up.
 
 `Checker` asks what a request, or a loop, wants to know. `Rechecks` asks again about what was not
-answered, and about what is in use and about to expire. `Upkeep` records the messages that were
-counted, finds the canonical forms of numbers, and deletes what is too old.
+answered, and about what is in use and about to expire. `MessageCounts` writes the messages that
+were counted. `Upkeep` finds the canonical forms of numbers, and deletes what is too old.
 """
 
 import asyncio
@@ -226,7 +226,6 @@ class Rechecks:
         self._failures = 0
         self._look_at = 0
         self._seen_at = 0
-        ledger.listeners.append(self._on_commit)
 
     def _on_commit(self, commit: ChangeSet) -> None:
         if self._account in commit.checks:
@@ -234,6 +233,13 @@ class Rechecks:
 
     async def run(self) -> None:
         """Ask, again and again."""
+        self._ledger.listeners.append(self._on_commit)
+        try:
+            await self._run()
+        finally:
+            self._ledger.listeners.remove(self._on_commit)
+
+    async def _run(self) -> None:
         while True:
             self._wake.clear()
             try:
@@ -282,7 +288,7 @@ class Rechecks:
             latest = now + patience_after(patience, self._settings.max_attempts)
             account = self._account
             await self._database.write(
-                lambda connection: bring_checks_near(connection, account, now, latest)
+                lambda connection: bring_checks_near(connection, account, now, latest), led=True
             )
             self._look_at = min(self._look_at, now)
         self._seen_at = now
@@ -336,19 +342,55 @@ class Rechecks:
             log.warning("contacts not renewed: budget spent", account=self._account, count=refused)
 
 
+class MessageCounts:
+    """Writes the messages that callbacks reported to this process."""
+
+    def __init__(self, accounts: Iterable[str], messages: Messages, ledger: Ledger) -> None:
+        self._accounts = (*accounts,)
+        self._messages = messages
+        self._ledger = ledger
+
+    async def run(self) -> None:
+        """Write them, again and again."""
+        while True:
+            try:
+                await self.write()
+            except UnavailableError:
+                pass
+            except Exception:
+                log.exception("writing the counts of messages failed")
+            await asyncio.sleep(WRITE_EVERY_SECONDS)
+
+    async def finish(self) -> None:
+        """Write what was counted, as the service stops."""
+        with suppress(UnavailableError):
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what was counted, a few at a time, for callbacks wait meanwhile."""
+        for account in self._accounts:
+            counted, wa_ids = self._messages.take(account)
+            if counted == Usage():
+                continue
+            left = sorted(filter(usable_alias, wa_ids))
+            try:
+                while left or counted != Usage():
+                    failpoints.reached("messages.before_write")
+                    await self._ledger.submit(CountMessages(account, counted, left[:ROWS]))
+                    failpoints.reached("messages.after_write")
+                    counted, left = Usage(), left[ROWS:]
+            except UnavailableError:
+                self._messages.give_back(account, counted, left)
+                raise
+
+
 class Upkeep:
-    """Writes what was counted, finds the forms of numbers, and deletes what is too old."""
+    """Finds the forms of numbers, and deletes what is too old."""
 
     def __init__(
-        self,
-        countries: dict[str, str | None],
-        messages: Messages,
-        *,
-        ledger: Ledger,
-        database: Database,
+        self, countries: dict[str, str | None], *, ledger: Ledger, database: Database
     ) -> None:
         self._countries = countries
-        self._messages = messages
         self._ledger = ledger
         self._database = database
 
@@ -365,7 +407,6 @@ class Upkeep:
 
     async def once(self) -> None:
         """Do it now."""
-        await self.write()
         for account, country in self._countries.items():
             await self._find_forms(account, country)
         before = self._ledger.clock() - KEPT_MS
@@ -374,28 +415,6 @@ class Upkeep:
         before = self._ledger.clock() - RECIPIENTS_KEPT_MS
         while await self._database.read(partial(has_old_recipients, before=before)):
             await self._database.write(partial(forget_recipients, before=before, limit=ROWS))
-
-    async def finish(self) -> None:
-        """Write what was counted, as the service stops."""
-        with suppress(UnavailableError):
-            await self.write()
-
-    async def write(self) -> None:
-        """Write the messages that were counted, a few at a time, for callbacks wait meanwhile."""
-        for account in self._countries:
-            counted, wa_ids = self._messages.take(account)
-            if counted == Usage():
-                continue
-            left = sorted(filter(usable_alias, wa_ids))
-            try:
-                while left or counted != Usage():
-                    failpoints.reached("messages.before_write")
-                    await self._ledger.submit(CountMessages(account, counted, left[:ROWS]))
-                    failpoints.reached("messages.after_write")
-                    counted, left = Usage(), left[ROWS:]
-            except UnavailableError:
-                self._messages.give_back(account, counted, left)
-                raise
 
     async def _find_forms(self, account: str, country: str | None) -> None:
         """Find the canonical forms of inputs that callbacks brought, and nobody asked for."""

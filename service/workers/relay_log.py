@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from service.dialects.common import OFF_LOOP_BYTES
 from service.dialects.routing import Routing
+from service.ledger.ledger import Ledger
 from service.store.database import ChangeSet, Database
 from service.store.logs import is_in_order
 from service.store.relays import (
@@ -68,20 +69,28 @@ class Log:
         self._route = route
         self._tail: deque[LogRow] = deque()
         self._tail_bytes = 0
-        self._tail_after = 0
+        self._tail_after = MAX_ID
         self._routings: dict[int, Routing] = {}
 
-    async def open(self) -> None:
-        """Find out where the log ends."""
+    async def open(self, ledger: Ledger) -> None:
+        """Find out where the log ends, and hear of commits from now on. Raises UnavailableError."""
         self.is_in_order = await self._database.read(is_in_order)
-        self.newest = await self._database.read(partial(newest_of, source=self.source))
-        self._tail_after = self.newest if self.is_in_order else MAX_ID
+        ledger.listeners.append(self.note)
+        # What is committed meanwhile was told, or is read, or both.
+        newest = await self._database.read(partial(newest_of, source=self.source))
+        self._tail_after = newest if self.is_in_order else MAX_ID
+        self.newest = max(self.newest, newest)
+
+    def close(self, ledger: Ledger) -> None:
+        """Hear of no more commits."""
+        if self.note in ledger.listeners:
+            ledger.listeners.remove(self.note)
 
     def note(self, commit: ChangeSet) -> None:
         """Take the rows that a commit has appended."""
         if not self.is_in_order:
-            ids = [row.id or 0 for row in commit.journal]
-            last = commit.event_id if self.source == "events" else max(ids, default=0)
+            ids = [commit.journal_id, *(row.id or 0 for row in commit.journal)]
+            last = commit.event_id if self.source == "events" else max(ids)
             self._committed = max(self._committed, last)
             return
         if self.source == "events":

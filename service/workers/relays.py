@@ -447,6 +447,8 @@ class Relay:
     async def stop(self) -> None:
         """Read and send nothing more."""
         self._stopping = True
+        if self._on_commit in self._ledger.listeners:
+            self._ledger.listeners.remove(self._on_commit)
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 from yarl import URL
 
+from service.api.context import Leading
 from service.app import Service, running
 from service.model.users import Kind
 from service.settings import load
@@ -374,6 +375,14 @@ class Installation(Caller):
     @property
     def database_url(self) -> str:
         return str(self.tree["database"]["url"])
+
+    @property
+    def leading(self) -> Leading:
+        """The parts of the leader, where that is this service."""
+        assert self.service is not None
+        assert self.service.context is not None
+        assert self.service.context.leading is not None
+        return self.service.context.leading
 
     async def settled(self) -> None:
         await settled(self.database_url)

@@ -106,9 +106,7 @@ async def test_a_reload_changes_who_is_told(
         line = await not_reloaded(made, capsys, bad)
         assert "alerts.urls: line 1 is not one URL that Apprise knows" in line
         assert await reload(made, alerts={"urls_file": None})
-        assert made.service is not None
-        assert made.service.context is not None
-        assert made.service.context.alerter.failing == 0
+        assert made.leading.alerter.failing == 0
         taken = len(pager.hits)
         made.sim.settings.show_security_notifications = False
         asked = made.sim.calls.counts["settings"]

@@ -194,10 +194,7 @@ async def test_behind_a_provider_without_such_settings_they_are_not_read(prepare
     account = {"phone_number_id": "999", "check_settings": False}
     made = await prepared(prepare, accounts={"shop": account})
     await made.start()
-    assert made.service is not None
-    context = made.service.context
-    assert context is not None
-    keys = context.inspectors["api.keys"]  # which begins to look at the same time
+    keys = made.leading.inspectors["api.keys"]  # which begins to look at the same time
     await until(lambda: keys.read_at is not None)
     assert await issues(made) == []
     assert cloud_of(made).calls.counts["number"] == 0

@@ -341,7 +341,7 @@ async def test_a_contact_in_use_is_checked_again_before_it_expires(service: Inst
     await service.deliver(wrote_text("16315551003"))
     assert service.service is not None
     assert service.service.context is not None
-    await service.service.background.upkeep.write()
+    await service.service.background.counts.write()
     await expire(service)
     await until(lambda: calls(service) == 2)
 
@@ -394,7 +394,7 @@ async def test_a_result_that_nobody_asked_for_gets_its_form(service: Installatio
     check = {"input": "(631) 555-1001", "status": "valid", "wa_id": "16315551001"}
     await service.deliver({"contacts": [check]})
     assert service.service is not None
-    await service.service.background.upkeep.once()
+    await service.service.leader.upkeep.once()
     assert (await known(service, "(631) 555-1001"))["canonical"] == "16315551001"
 
 

@@ -241,9 +241,7 @@ async def test_issues_are_for_readers(install: Install) -> None:
 
 async def look(made: Installation, name: str) -> list[Json]:
     """Have something looked at now; give what is wrong then."""
-    assert made.service is not None
-    assert made.service.context is not None
-    await made.service.context.inspectors[name].look()
+    await made.leading.inspectors[name].look()
     return await issues(made)
 
 
@@ -299,15 +297,12 @@ async def test_after_a_start_an_issue_has_passed_once_whoever_finds_it_has_looke
 ) -> None:
     async with sink() as crm:
         made = await install(**UNASKED, relays={"crm": {"url": crm.url}})
-        assert made.service is not None
-        context = made.service.context
-        assert context is not None
         for name, key in (
             ("pending:main", ("main", "identities_pending", "")),
             ("relay:crm", ("", "relay_behind", "crm")),
         ):
-            context.inspectors[name].read_at = None
-            assert not context.is_settled(key)
-            await context.inspectors[name].look()
-            assert context.is_settled(key)
-        assert context.is_settled(("", "relay_behind", "no_more"))
+            made.leading.inspectors[name].read_at = None
+            assert not made.leading.is_settled(key)
+            await made.leading.inspectors[name].look()
+            assert made.leading.is_settled(key)
+        assert made.leading.is_settled(("", "relay_behind", "no_more"))

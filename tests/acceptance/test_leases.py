@@ -184,8 +184,8 @@ class TestALeaseThatEndsUnderAnOpenCall:
 
 def _acknowledger(made: Installation) -> worker.Worker:
     assert made.service is not None
-    assert made.service.background is not None
-    return made.service.background.workers[0]
+    assert made.service.leader is not None
+    return made.service.leader.workers[0]
 
 
 async def test_work_given_back_untried_is_done_though_the_clock_was_set_back_meanwhile(

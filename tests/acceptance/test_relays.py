@@ -461,8 +461,6 @@ async def test_a_relay_that_pauses_by_itself_is_an_issue_with_its_time_until_it_
 
 async def _look_again(service: Installation) -> None:
     """Wait until the relay was looked at once more than before."""
-    assert service.service is not None
-    assert service.service.context is not None
-    inspector = service.service.context.inspectors["relay:crm"]
+    inspector = service.leading.inspectors["relay:crm"]
     before = inspector.read_at
     await until(lambda: inspector.read_at != before)

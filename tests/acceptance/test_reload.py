@@ -120,9 +120,7 @@ async def test_the_secret_of_an_app_is_changed_without_a_restart(shop: CloudInst
 
 async def test_an_access_token_is_changed_without_a_restart(shop: CloudInstallation) -> None:
     shop.meta.change_settings(access_token="another-access-token")
-    assert shop.service is not None
-    assert shop.service.context is not None
-    inspector = shop.service.context.inspectors["shop"]
+    inspector = shop.leading.inspectors["shop"]
     await inspector.look()
     assert await login(shop) == "refused"
     assert await reload(shop, accounts={"shop": {"access_token": "another-access-token"}})
@@ -171,9 +169,7 @@ async def test_a_declared_webhook_url_is_gone_by_at_the_next_look(install: Insta
     made = await install(server={"public_url": "https://hooks.example.com"})
     bot = "https://bot.example.com/hook"
     made.sim.webhook_url = bot
-    assert made.service is not None
-    assert made.service.context is not None
-    inspector = made.service.context.inspectors["main"]
+    inspector = made.leading.inspectors["main"]
     await inspector.look()
     assert [issue.code for issue in inspector.found] == ["webhook_url"]
     assert await reload(made, accounts={"main": {"webhook_url": bot}})

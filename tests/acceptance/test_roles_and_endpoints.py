@@ -609,9 +609,7 @@ async def test_health_tells_alive_ready_and_how_the_clients_are(manual: Installa
     status, ready = await manual.api("GET", "/health/ready")
     assert (status, ready["status"]) == (200, "pass")
     # The first look at the settings may have come before the webhook was registered.
-    assert manual.service is not None
-    assert manual.service.context is not None
-    await manual.service.context.inspectors["main"].look()
+    await manual.leading.inspectors["main"].look()
 
     async def passes() -> bool:
         code, health = await manual.api("GET", "/health/status")

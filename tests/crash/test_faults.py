@@ -358,7 +358,7 @@ class TestLeases:
 def _worker(made: Installation) -> Worker:
     """Give the acknowledger."""
     assert made.service is not None
-    return made.service.background.workers[0]
+    return made.service.leader.workers[0]
 
 
 class TestTheClock:
