@@ -231,11 +231,25 @@ def test_a_message_that_reached_no_replica_goes_to_the_other(setup: Setup) -> No
         assert setup.send("POST", "/graph/v25.0/1/messages", setup.internal) == 200
 
 
-def test_what_both_refuse_is_tried_twice_and_refused(setup: Setup) -> None:
+def test_what_both_refuse_is_tried_three_times_and_refused(setup: Setup) -> None:
     for replica in setup.replicas:
         refuses(replica)
     assert setup.send("POST", "/webhooks/meta") == 503
-    assert setup.passed == [["POST /webhooks/meta"]] * 2
+    first, second = setup.passed
+    assert first
+    assert second
+    assert first + second == ["POST /webhooks/meta"] * 3
+
+
+def test_one_that_failed_before_is_asked_where_the_other_fails(setup: Setup) -> None:
+    first, second = setup.replicas
+    refuses(first)
+    for _ in range(20):
+        assert setup.send("POST", "/webhooks/meta") == 200
+    first.status = 200
+    refuses(second)
+    for _ in range(20):
+        assert setup.send("POST", "/webhooks/meta") == 200
 
 
 def test_from_the_port_for_webhooks_nothing_else_is_reached(setup: Setup) -> None:

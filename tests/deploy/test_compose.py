@@ -183,7 +183,7 @@ def test_the_balancer_knows_the_addresses_and_ports_of_the_replicas(
     internal = settings_of(both[0])["server.internal.port"]
     config = (FILE.parent / "nginx/replicas.conf").read_text(encoding="utf-8")
     servers = re.findall(r"^ +server ([\d.:]+) ", config, re.MULTILINE)
-    assert servers == [f"{a}:{port}" for port in (8080, int(internal)) for a in addresses]
+    assert servers == [f"{a}:{port}" for port in (8080, int(internal)) for a in addresses * 2]
     listened = re.findall(r"^ +listen (\d+);", config, re.MULTILINE)
     assert replicas["services"]["balancer"]["ports"] == [f"127.0.0.1:{p}:{p}" for p in listened]
 
