@@ -55,7 +55,7 @@ WITH present AS (
 ), forgotten AS (
     DELETE FROM replicas WHERE seen_at < {_NOW} - {FORGOTTEN_MS} AND id <> $1
 ), kept AS (
-    UPDATE leadership SET until = {_NOW} + {LEASE_MS} WHERE holder = $1 RETURNING term
+    UPDATE leadership SET until = {_NOW} + $2 WHERE holder = $1 RETURNING term
 )
 SELECT (SELECT term FROM kept),
     (SELECT count(*) FROM replicas WHERE id <> $1 AND seen_at > {_NOW} - {PRESENT_MS})
@@ -63,8 +63,8 @@ SELECT (SELECT term FROM kept),
 """Whoever holds a lease keeps it, even late: nobody else has taken it meanwhile."""
 
 TAKE = f"""
-UPDATE leadership SET term = term + 1, holder = $1, until = {_NOW} + {LEASE_MS}
-WHERE until < {_NOW} OR until > {_NOW} + {LEASE_MS} RETURNING term
+UPDATE leadership SET term = term + 1, holder = $1, until = {_NOW} + $2
+WHERE until < {_NOW} OR until > {_NOW} + $2 RETURNING term
 """  # noqa: S608  constants of ours only
 """It changes the key of the row, so it waits for transactions of the former leader that hold it.
 
@@ -145,10 +145,10 @@ class Peers:
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell())
         asked_at = time.monotonic()
-        term, self.others = await self._ask(RENEW, self.id)
+        term, self.others = await self._ask(RENEW, self.id, LEASE_MS)
         if term is None:
             with suppress(UnavailableError):  # a transaction of the former leader is still open
-                (term,) = await self._ask(TAKE, self.id) or (None,)
+                (term,) = await self._ask(TAKE, self.id, LEASE_MS) or (None,)
         self.term = term
         self._believed_until = asked_at + BELIEVED_SECONDS
         return self.leads
