@@ -1,7 +1,6 @@
 """The service notes that it is alive, and knows after a downtime how long that was."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,8 @@ from service.model.gate import Reason
 from service.observability.metrics import Metrics
 from service.store.accounts import alive_at
 from service.store.database import UnavailableError
-from service.store.sqlite import SQLiteDatabase
 from service.workers.monitoring import Heartbeat
+from tests.storing import AnyDatabase, MakeDatabase, opening
 
 NOW = 1_600_000_000_000
 
@@ -32,24 +31,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteDatabase]:
-    opened = SQLiteDatabase(tmp_path / "ackgate.db", clock=clock)
-    await opened.open()
-    yield opened
-    await opened.close()
+async def database(make_database: MakeDatabase, clock: Clock) -> AsyncIterator[AnyDatabase]:
+    async with opening(make_database(clock)) as opened:
+        yield opened
 
 
 @pytest.fixture
-async def ledger(database: SQLiteDatabase) -> Ledger:
+async def ledger(database: AnyDatabase) -> Ledger:
     return Ledger(database, {}, Metrics(), max_waiting=10)
 
 
-def heartbeat(ledger: Ledger, database: SQLiteDatabase) -> tuple[Heartbeat, list[Reason | None]]:
+def heartbeat(ledger: Ledger, database: AnyDatabase) -> tuple[Heartbeat, list[Reason | None]]:
     told: list[Reason | None] = []
     return Heartbeat(ledger, database, told.append), told
 
 
-async def test_a_first_start_has_missed_nothing(ledger: Ledger, database: SQLiteDatabase) -> None:
+async def test_a_first_start_has_missed_nothing(ledger: Ledger, database: AnyDatabase) -> None:
     beating, told = heartbeat(ledger, database)
     await beating.begin()
     assert told == [None]
@@ -57,7 +54,7 @@ async def test_a_first_start_has_missed_nothing(ledger: Ledger, database: SQLite
 
 
 async def test_a_start_knows_how_long_the_service_was_down(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock
+    ledger: Ledger, database: AnyDatabase, clock: Clock
 ) -> None:
     beating, _ = heartbeat(ledger, database)
     await beating.begin()
@@ -72,7 +69,7 @@ async def test_a_start_knows_how_long_the_service_was_down(
 
 
 async def test_a_time_in_which_callbacks_were_refused_is_a_downtime_too(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock
+    ledger: Ledger, database: AnyDatabase, clock: Clock
 ) -> None:
     beating, told = heartbeat(ledger, database)
     await beating.begin()
@@ -90,7 +87,7 @@ async def test_a_time_in_which_callbacks_were_refused_is_a_downtime_too(
 
 
 async def test_so_is_one_in_which_the_heartbeat_itself_could_not_be_written(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, database: AnyDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beating, told = heartbeat(ledger, database)
     await beating.begin()
