@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.store import maintenance
-from service.store.database import Database, StoreError, Transaction
+from service.store.database import Database, StoreError, Transaction, UnavailableError
 from service.store.postgres import PostgresDatabase
 from service.store.sqlite import SQLiteDatabase
 
@@ -21,12 +21,25 @@ OpenDatabase = TypeVar("OpenDatabase", SQLiteDatabase, PostgresDatabase)
 
 @asynccontextmanager
 async def opening(database: OpenDatabase) -> AsyncIterator[OpenDatabase]:
-    """Open a database, and close it whatever happens: its threads would outlive the test."""
+    """Open a database, and close it whatever happens: its threads would outlive the test.
+
+    It leads where it can, as a service does.
+    """
     await database.open()
+    leading = asyncio.create_task(_lead(database))
     try:
         yield database
     finally:
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
         await database.close()
+
+
+async def _lead(database: Database) -> None:
+    while True:
+        with suppress(UnavailableError):
+            await database.lead()
+        await asyncio.sleep(1)
 
 
 async def within(database: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:

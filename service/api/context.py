@@ -1,7 +1,7 @@
 """What the resources work with: the parts of the running service, waiters, the storage probe."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +47,11 @@ class Changes:
         for user_id in commit.users & self._waiting.keys():
             for event in self._waiting[user_id]:
                 event.set()
+
+    @property
+    def watched(self) -> Collection[int]:
+        """The users that requests wait for."""
+        return self._waiting.keys()
 
     def close(self) -> None:
         """Wake all of them, because the service stops."""

@@ -110,7 +110,7 @@ class EventHub:
     def notify(self, commit: ChangeSet) -> None:
         """Look for events after a commit that told some, if anybody follows."""
         self._committed = max(self._committed, commit.event_id)
-        if commit.told and self._groups:
+        if commit.event_id and self._groups:
             self._news.set()
 
     def close(self) -> None:

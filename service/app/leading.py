@@ -65,7 +65,7 @@ class LeaderTasks:
         leading.alerter.use(context.channels)
         try:
             known = [channel.id for channel in context.channels]
-            await context.database.write(partial(forget_destinations, kept=known))
+            await context.database.write(partial(forget_destinations, kept=known), led=True)
             await self._add_verifiers(leading)
             await self._add_relays(leading)
         except BaseException:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model import contacts
@@ -278,6 +278,7 @@ class Due:
 class TakeDueChecks(Command[Due]):
     """Takes checks that are due: to ask again, or to give up."""
 
+    led: ClassVar[bool] = True
     account: str
     limit: int
     patience_ms: int
@@ -325,6 +326,7 @@ class Renewed:
 class RenewContacts(Command[Renewed]):
     """Opens checks of contacts that are about to expire, as far as the budget suffices."""
 
+    led: ClassVar[bool] = True
     account: str
     inputs: Sequence[str]
     budget: Budget

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Block, Decision, Result, block_user, decide, unblock_user
@@ -87,6 +87,7 @@ class RecordAnswer(OneUserCommand[Refreshed]):
 class CompleteVerification(Command[bool]):
     """Makes an account verified again once nobody is left to be asked about; answers whether."""
 
+    led: ClassVar[bool] = True
     account: str
 
     def apply(self, uow: UnitOfWork) -> bool:

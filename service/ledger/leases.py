@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import structlog
 
@@ -49,6 +50,7 @@ class Lease:
 class LeaseWork(Command[list[Lease]]):
     """Takes work of one account that is due: one piece for each holder named, at most."""
 
+    led: ClassVar[bool] = True
     account: str
     kind: Kind
     holders: list[str]
@@ -128,6 +130,7 @@ def _lease_of(user: User, work: Work, holder: str) -> Lease:
 class RecordOutcome(Command[Settled]):
     """The outcome of a piece of leased work; it counts only while the lease lasts."""
 
+    led: ClassVar[bool] = True
     lease: Lease
     outcome: PutOutcome | GetOutcome
 
@@ -153,6 +156,7 @@ class RecordOutcome(Command[Settled]):
 class RenewLeases(Command[list[Lease]]):
     """Prolongs the leases that their holders still have; answered with those."""
 
+    led: ClassVar[bool] = True
     leases: tuple[Lease, ...]
 
     @property
@@ -185,6 +189,7 @@ class SweepIdentities(Command[int]):
     Answered with how many there were. `before` is Unix milliseconds.
     """
 
+    led: ClassVar[bool] = True
     account: str
     before: int
     limit: int

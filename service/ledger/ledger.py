@@ -21,6 +21,7 @@ from service.store.database import (
     ConflictError,
     Database,
     FaultError,
+    NotLeaderError,
     UnavailableError,
     let_others_join,
 )
@@ -147,6 +148,12 @@ class Ledger:
         started = time.perf_counter()
         try:
             results, commit = await self._transact([w.command for w in batch])
+        except NotLeaderError as error:
+            for waiting in batch:
+                if waiting.command.led:
+                    _answer(waiting.future, error=error)
+            if others := [waiting for waiting in batch if not waiting.command.led]:
+                await self._write(others)
         except Exception as error:  # noqa: BLE001  whatever the rules raise is the command's fault
             at_fault = not isinstance(error, UnavailableError) or isinstance(error, ConflictError)
             if at_fault and len(batch) > 1:
@@ -193,7 +200,8 @@ class Ledger:
         self, commands: list[Command[Any]], missed: set[Alias]
     ) -> tuple[list[Any], ChangeSet]:
         failpoints.reached("ledger.before_begin")
-        async with self._database.transaction() as transaction:
+        led = any(command.led for command in commands)
+        async with self._database.transaction(led=led) as transaction:
             failpoints.reached("ledger.after_begin")
             chance = random()  # noqa: S311  spreads retries
             uow = UnitOfWork(transaction, self.policies, chance, missed)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.account_checks import Issue
@@ -19,6 +20,7 @@ BATCH = 200
 class EndBlocks(Command[int]):
     """Tells of blocks whose time is up, and forgets them; answered with how many there were."""
 
+    led: ClassVar[bool] = True
     ids: list[int] = field(default_factory=list)
 
     @property
@@ -45,6 +47,7 @@ class EndBlocks(Command[int]):
 class RecordIssues(Command[None]):
     """Tells of issues that are new or gone, and keeps which ones were told of."""
 
+    led: ClassVar[bool] = True
     raised: Mapping[IssueKey, Issue]
     cleared: Mapping[IssueKey, Issue]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from service.ledger.unit_of_work import Command, UnitOfWork
 from service.model.users import By
@@ -27,6 +28,7 @@ class SaveProgress(Command[None]):
     of it. `paused_by` is set where the relay paused itself.
     """
 
+    led: ClassVar[bool] = True
     relay: str
     progress: Progress
     last_delivered_at: int | None

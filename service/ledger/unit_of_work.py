@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -39,8 +39,11 @@ NOTHING = Required()
 class Command(Generic[T]):
     """One thing to be written: a callback, a decision, a lease, an outcome.
 
-    A command may be applied again in a new transaction, where the one before was rolled back.
+    A command may be applied again in a new transaction, where the one before was rolled back. One
+    that is `led` is for the leader to write: where another replica leads by then, nobody does.
     """
+
+    led: ClassVar[bool] = False
 
     @property
     def weight(self) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
@@ -74,6 +74,13 @@ class ConflictError(UnavailableError):
         self.why = why
 
 
+class NotLeaderError(UnavailableError):
+    """Another replica leads by now: nothing of this is in effect, and it is that one's to do."""
+
+    def __init__(self) -> None:
+        super().__init__("another replica leads")
+
+
 class NoRoomError(UnavailableError):
     """The disk is full: the same may succeed once there is room."""
 
@@ -115,7 +122,8 @@ class ChangeSet:
     the accounts with contact checks to be asked for at once. `acknowledged` has, for each identity
     that was acknowledged, its account and how long (ms) it had been known. `journal` are the
     callbacks that were appended, and `told` the types of the events that were appended to the event
-    log, each in their order; `event_id` is that of the last of these.
+    log, each in their order; `event_id` is that of the last of these. Of what other replicas have
+    committed, the ids of the newest event and the newest callback, `journal_id`, are known alone.
     """
 
     users: set[int] = field(default_factory=set)
@@ -125,6 +133,7 @@ class ChangeSet:
     journal: Sequence[JournalRow] = field(default_factory=list)
     told: list[EventType] = field(default_factory=list)
     event_id: int = 0
+    journal_id: int = 0
 
 
 class Transaction(Protocol):
@@ -230,23 +239,56 @@ class Database(Protocol):
     def clock(self) -> Clock:
         """This process's own clock."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, *, led: bool = False) -> AbstractAsyncContextManager[Transaction]:
         """Begin a transaction; it is committed at the end, and rolled back where that raises.
 
-        Raises ConflictError where another writer was first, and UnavailableError where the database
-        fails; what the work itself raises passes through. In each case nothing is in effect.
+        One that is `led` is the leader's: no other replica begins to lead before it has ended.
+
+        Raises NotLeaderError where this one does not lead, ConflictError where another writer was
+        first, and UnavailableError where the database fails; what the work itself raises passes
+        through. In each case nothing is in effect.
         """
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot of the database. Raises UnavailableError."""
 
-    async def write(self, query: Callable[[Connection], T]) -> T:
+    async def write(self, query: Callable[[Connection], T], *, led: bool = False) -> T:
         """Run queries in a transaction of their own. Raises as `transaction` does."""
 
     async def find_recipients(self, query: RecipientQuery) -> RecipientData:
         """Find what is known of recipients; questions that wait are asked together.
 
         Raises UnavailableError.
+        """
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether replicas of this service may work on it, too; else this one always leads."""
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas work on it, this one included."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica leads: no other one does at the same time."""
+
+    async def lead(self) -> bool:
+        """Take the lead, or keep it, which has to be done every second; return whether it leads.
+
+        Raises UnavailableError.
+        """
+
+    async def resign(self) -> None:
+        """Let another replica lead at once."""
+
+    async def hear(self, seconds: float) -> None:
+        """Wait until another replica has committed something, but no longer."""
+
+    async def look(self, watched: Collection[int]) -> ChangeSet:
+        """Return what other replicas have changed since the last look: of users those watched.
+
+        What this one changed may be in it, too. Raises UnavailableError.
         """
 
     def fault(self) -> FaultError | None:
@@ -263,3 +305,26 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the database."""
+
+
+class Alone:
+    """The part of a database that one process has for itself: that one always leads."""
+
+    is_shared = False
+    replicas = 1
+    leads = True
+
+    async def lead(self) -> bool:
+        """Return True."""
+        return True
+
+    async def resign(self) -> None:
+        """Do nothing: there is none other."""
+
+    async def hear(self, seconds: float) -> None:
+        """Wait: nobody else commits anything."""
+        await asyncio.sleep(seconds)
+
+    async def look(self, watched: Collection[int]) -> ChangeSet:  # noqa: ARG002  nobody changed any
+        """Return nothing."""
+        return ChangeSet()

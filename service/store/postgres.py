@@ -6,7 +6,7 @@ other queries are SQLAlchemy's, over the same connection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,30 +16,31 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.model.recipients import RecipientData
+from service.model.users import Kind
 from service.observability import failpoints
 from service.store.database import (
+    ChangeSet,
     Clock,
     ConflictError,
     FaultError,
     Files,
+    NotLeaderError,
     RecipientQuery,
     StoreError,
     Transaction,
-    UnavailableError,
     wall_clock,
 )
 from service.store.gate import Gate, Reads
 from service.store.logs import SHIFT, offset_of
 from service.store.postgres_errors import FAILURES, cause_of, described, translated
-from service.store.postgres_lock import COMMAND_SECONDS, CONNECT_SECONDS, ServiceLock
+from service.store.postgres_peers import Peers
 from service.store.postgres_statements import PostgresReads, PostgresTransaction
 from service.store.postgres_upgrades import (
+    CONNECT_SECONDS,
     DIALECT,
     bring_up,
     engine_without_limits,
-    refuse_unfinished,
 )
-from service.store.restore import refuse_unmarked
 from service.store.upgrades import Opened
 
 if TYPE_CHECKING:
@@ -51,17 +52,23 @@ T = TypeVar("T")
 WRITERS, READERS, GATE_READERS = 3, 3, 1
 """Connections; what comes beyond waits for one of them."""
 
+COMMAND_SECONDS = 10.0
+"""How long an answer is waited for: a connection that was cut without a word says nothing."""
+
 SETTINGS = {
     "application_name": "ackgate",
     "statement_timeout": "9000",
     "lock_timeout": "5000",
-    "idle_in_transaction_session_timeout": "30000",
+    "idle_in_transaction_session_timeout": "5000",
     "tcp_user_timeout": "15000",
     "jit": "off",
     # A fresh database has no statistics, and would read whole tables long after they have grown.
     "enable_seqscan": "off",
 }
-"""Times in milliseconds. A lock that nobody lets go of ends with its holder's transaction."""
+"""Times in milliseconds. A lock that nobody lets go of ends with its holder's transaction.
+
+That of a process that hangs ends before the lease does that it may have had of the leader's.
+"""
 
 HOT_SETTINGS = SETTINGS | {"enable_hashjoin": "off", "enable_mergejoin": "off"}
 """Of the connections of hot statements: each looks rows up by an index, and reads no whole one."""
@@ -75,10 +82,33 @@ MAX_TRIES = 3
 NOTE_MS = 1_000
 """How often the time of an account's last callback is written: all who write wait for its row."""
 
+_NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _BEGUN = """
 SELECT pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 """
 """In this order: what is dated by a transaction is dated after others can see that it writes."""
+
+HOLD_LEAD = "SELECT 1 FROM leadership WHERE term = $1 FOR KEY SHARE NOWAIT"
+"""Whoever takes the lead changes the term, so it waits for those who hold it."""
+
+_LOOK = """
+SELECT coalesce((SELECT max(id) FROM journal), 0), coalesce((SELECT max(id) FROM events), 0)
+"""
+_WORK = """
+SELECT a.name, k.kind FROM accounts a CROSS JOIN unnest($1::text[]) AS k(kind) WHERE EXISTS (
+    SELECT FROM outbox o WHERE o.account = a.name AND o.kind = k.kind AND o.due_at <= $2
+    AND (o.lease_until IS NULL OR o.lease_until <= $2))
+"""
+_CHECKS = """
+SELECT a.name FROM accounts a
+WHERE EXISTS (SELECT FROM contacts c WHERE c.account = a.name AND c.due_at <= $1)
+"""
+_VERSIONS = """
+SELECT id, xmin::text FROM users WHERE id = ANY($1::bigint[])
+UNION ALL SELECT user_id, xmin::text FROM blocks WHERE user_id = ANY($1::bigint[])
+ORDER BY 1, 2
+"""
+"""Each version of a row bears the transaction that wrote it."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,19 +116,20 @@ log = structlog.get_logger(__name__)
 class PostgresDatabase:
     """A database of a PostgreSQL server; see `service.store.database.Database`.
 
-    The server's clock dates what is written, unless another one is given. It is `alone` where no
-    other service may work on the database.
+    The server's clock dates what is written, unless another one is given.
     """
 
-    def __init__(self, url: str, *, clock: Clock = wall_clock, alone: bool = True) -> None:
+    is_shared = True
+
+    def __init__(self, url: str, *, clock: Clock = wall_clock) -> None:
         self.clock = clock
-        self._alone = alone
         self._url = url
         self._writers = self._engine(WRITERS, HOT_SETTINGS)
         self._readers = self._engine(READERS, SETTINGS)
         self._gate_readers = self._engine(GATE_READERS, HOT_SETTINGS)
         self._gate = Gate(self._gate_snapshot)
-        self._lock = ServiceLock(url)
+        self._peers = Peers(url)
+        self._versions: dict[int, list[str]] = {}
         self._log_offset = 0
         self._user_ids = range(0)
         self._noted_at: dict[str, int] = {}
@@ -127,8 +158,6 @@ class PostgresDatabase:
         Raises StoreError, one line, where the database can't be reached, or is not to be used.
         """
         try:
-            if self._alone:
-                await self._lock.take()
             failpoints.reached("start.before_migration")
             opened = await self._bring_up(migrate=migrate, create=create)
             failpoints.reached("start.after_migration")
@@ -137,10 +166,11 @@ class PostgresDatabase:
             elif opened.before != opened.after:
                 fields = {"from": opened.before, "to": opened.after}
                 log.info("migrated the database", **fields, seconds=round(opened.seconds, 3))
-            async with self._connected(self._writers) as (connection, _):
-                await connection.run_sync(refuse_unfinished)
-                await connection.run_sync(refuse_unmarked)
+            async with self._connected(self._writers) as (connection, driver):
+                await driver.execute("BEGIN")
+                await connection.run_sync(self._peers.join)
                 self._log_offset = await connection.run_sync(offset_of)
+                await driver.execute("COMMIT")
         except StoreError:
             await self.close()
             raise
@@ -154,14 +184,14 @@ class PostgresDatabase:
             return await bring_up(engine, migrate=migrate, create=create, created_at=self.clock())
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, led: bool = False) -> AsyncIterator[Transaction]:
         """Begin a transaction; see `Database.transaction`."""
-        if self._alone and not self._lock.is_held:
-            raise UnavailableError("another service may work on the database")
         with translated():
             async with self._connected(self._writers) as (connection, driver):
                 try:
                     await driver.execute("BEGIN")
+                    if led:
+                        await self._hold_lead(driver)
                     xid, now = await driver.fetchrow(_BEGUN) or (0, 0)
                     if len(self._user_ids) < MIN_USER_IDS:
                         first = await driver.fetchval("SELECT nextval('user_ids')")
@@ -170,6 +200,7 @@ class PostgresDatabase:
                         connection,
                         driver,
                         now if self.clock is wall_clock else self.clock(),
+                        xid,
                         (xid << SHIFT) + self._log_offset,
                         self._take_user_id,
                         self._may_note,
@@ -183,6 +214,16 @@ class PostgresDatabase:
                     await _roll_back(connection, driver)
                     raise
             self._noted_at |= dict.fromkeys(transaction.noted, self.clock())
+            self._peers.tell()
+
+    async def _hold_lead(self, driver: "Driver") -> None:
+        """Lead until the transaction has ended."""
+        try:
+            holds = self._peers.leads and await driver.fetchval(HOLD_LEAD, self._peers.term)
+        except asyncpg.LockNotAvailableError:
+            holds = False  # another one is about to take it
+        if not holds:
+            raise NotLeaderError
 
     def _take_user_id(self) -> int:
         taken, self._user_ids = self._user_ids[0], self._user_ids[1:]
@@ -192,15 +233,15 @@ class PostgresDatabase:
         """Whether the time of an account's last callback is to be written again."""
         return abs(self.clock() - self._noted_at.get(account, 0)) >= NOTE_MS
 
-    async def write(self, query: Callable[[Connection], T]) -> T:
+    async def write(self, query: Callable[[Connection], T], *, led: bool = False) -> T:
         """Run queries in a transaction of their own, which runs again where another was first."""
         for _ in range(MAX_TRIES - 1):
             with suppress(ConflictError):
-                return await self._write(query)
-        return await self._write(query)
+                return await self._write(query, led=led)
+        return await self._write(query, led=led)
 
-    async def _write(self, query: Callable[[Connection], T]) -> T:
-        async with self.transaction() as transaction:
+    async def _write(self, query: Callable[[Connection], T], *, led: bool) -> T:
+        async with self.transaction(led=led) as transaction:
             return await transaction.run(query)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
@@ -244,6 +285,51 @@ class PostgresDatabase:
             self._taken -= 1
             self._all_back.set()
 
+    @property
+    def replicas(self) -> int:
+        """How many replicas work on it; see `Database.replicas`."""
+        return 1 + self._peers.others
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one leads; see `Database.leads`."""
+        return self._peers.leads
+
+    async def lead(self) -> bool:
+        """Take the lead, or keep it; see `Database.lead`."""
+        return await self._peers.lead()
+
+    async def resign(self) -> None:
+        """Let another replica lead; see `Database.resign`."""
+        await self._peers.resign()
+
+    async def hear(self, seconds: float) -> None:
+        """Wait until another one has committed something; see `Database.hear`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._peers.heard.wait()
+        self._peers.heard.clear()
+
+    async def look(self, watched: Collection[int]) -> ChangeSet:
+        """Return what others have changed; see `Database.look`."""
+        found = ChangeSet()
+        with translated():
+            async with self._snapshot(self._gate_readers) as (_, driver):
+                found.journal_id, found.event_id = await driver.fetchrow(_LOOK) or (0, 0)
+                if self.leads:
+                    now = await driver.fetchval(_NOW)
+                    kinds = {kind.value: kind for kind in Kind}
+                    work = await driver.fetch(_WORK, [*kinds], now)
+                    found.work = {(account, kinds[kind]) for account, kind in work}
+                    found.checks = {name for (name,) in await driver.fetch(_CHECKS, now)}
+                rows = await driver.fetch(_VERSIONS, [*watched]) if watched else []
+        versions: dict[int, list[str]] = {}
+        for id_, version in rows:
+            versions.setdefault(id_, []).append(version)
+        found.users = {id_ for id_ in watched if versions.get(id_) != self._versions.get(id_)}
+        self._versions = versions
+        return found
+
     def fault(self) -> FaultError | None:
         """Return None: PostgreSQL itself sees to its files."""
         return None
@@ -265,7 +351,7 @@ class PostgresDatabase:
             await self._all_back.wait()
         for engine in (self._readers, self._gate_readers, self._writers):
             await engine.dispose()
-        await self._lock.release()
+        await self._peers.close()
         failpoints.reached("stop.after_close")
 
 

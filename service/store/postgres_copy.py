@@ -30,7 +30,8 @@ from service.store.database import StoreError
 from service.store.events import EPOCH_KEY
 from service.store.logs import LOGS, OFFSET_KEY, go_beyond
 from service.store.postgres import driver_of
-from service.store.postgres_maintenance import alone
+from service.store.postgres_maintenance import operating, wait_for_services
+from service.store.postgres_peers import need_alone
 from service.store.postgres_upgrades import (
     COPY_KEY,
     bring_up,
@@ -38,7 +39,7 @@ from service.store.postgres_upgrades import (
     current,
     need_fit_server,
 )
-from service.store.schema import installation, metadata, user_ids, users
+from service.store.schema import installation, leadership, metadata, replicas, user_ids, users
 from service.store.sqlite_files import FileLock, InUseError, Progress
 from service.store.upgrades import ID_KEY, OLDEST_KEY
 
@@ -50,7 +51,9 @@ CHUNK_ROWS, CHUNK_BYTES = 2_000, 4_194_304
 STREAMED = 500
 """Rows that are fetched at once."""
 
-COPIED = tuple(table for table in metadata.sorted_tables if table is not installation)
+COPIED = tuple(
+    table for table in metadata.sorted_tables if table not in (installation, leadership, replicas)
+)
 OTHERS = tuple(table for table in COPIED if table not in LOGS)
 
 _USED = "has rows, and is no unfinished copy: name an empty database"
@@ -147,11 +150,12 @@ def _look_at(source: Connection, path: Path) -> str:
 async def _copy(
     source: Connection, url: str, database_id: str, told: Callable[[int], None], *, is_final: bool
 ) -> Outcome:
-    async with alone(url) as engine:
+    async with operating(url) as engine:
         async with engine.connect() as looking:
             is_new = await looking.run_sync(_is_without_tables)
         if is_new:
             await bring_up(engine, migrate=True, create=True)
+        await wait_for_services(engine)
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
@@ -178,6 +182,7 @@ def _is_without_tables(connection: Connection) -> bool:
 
 def _begin(connection: Connection, database_id: str) -> None:
     """Let no service start on the database before the copy is final."""
+    need_alone(connection)
     begun = copied_from(connection)
     if begun not in (None, database_id):
         raise StoreError(f"database.url: {_OF_ANOTHER}")

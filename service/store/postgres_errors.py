@@ -33,6 +33,7 @@ _FAULTS_OF_THE_WORK = (DATA_EXCEPTION, INTEGRITY_VIOLATION)
 
 LOST_ALIAS = "lost alias"
 LOCKED = "locked"
+OVERTAKEN = "overtaken"
 """What else makes a transaction run again."""
 
 

@@ -18,7 +18,7 @@ from service.store import logs, upgrades
 from service.store.database import StoreError
 from service.store.maintenance import COUNTED, Contents, Finding, Report
 from service.store.postgres_errors import FAILURES, cause_of, described
-from service.store.postgres_lock import ServiceLock, is_taken
+from service.store.postgres_peers import TAKEN, is_used, need_alone, server_time
 from service.store.postgres_upgrades import (
     UNFINISHED,
     bring_up,
@@ -39,6 +39,8 @@ from service.store.schema import accounts, metadata, user_ids, users
 
 T = TypeVar("T")
 
+AGAIN_SECONDS = 0.5
+
 
 class OperatedPostgres:
     """A database of a PostgreSQL server; see `service.store.operating.Operated`."""
@@ -55,7 +57,7 @@ class OperatedPostgres:
         asyncio.run(self._create())
 
     async def _create(self) -> None:
-        async with alone(self._url) as engine:
+        async with operating(self._url) as engine:
             found = await _run(engine, _schema_of)
             if found is not None:
                 raise StoreError(f"database.url: has Ackgate's tables already, at {found}")
@@ -66,7 +68,7 @@ class OperatedPostgres:
         return asyncio.run(self._upgrade(create=create))
 
     async def _upgrade(self, *, create: bool) -> upgrades.Opened:
-        async with alone(self._url) as engine:
+        async with operating(self._url) as engine:
             return await bring_up(engine, migrate=True, create=create)
 
     def check(self) -> tuple[Report, Contents | None]:
@@ -89,9 +91,10 @@ class OperatedPostgres:
         asyncio.run(self._mark_restored(round(now.timestamp() * 1000)))
 
     async def _mark_restored(self, now: int) -> None:
-        async with alone(self._url) as engine:
+        async with operating(self._url) as engine:
             await bring_up(engine, migrate=True, create=False)
-            await _write(engine, begin_marking)
+            await wait_for_services(engine)
+            await _write(engine, _begin_marking)
             # One transaction has places in a log for some thousands of users.
             while await _write(engine, partial(unschedule, now=now)):
                 pass
@@ -99,9 +102,8 @@ class OperatedPostgres:
 
     async def look(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot."""
-        with _explained():
-            async with engine_without_limits(self._url) as engine:
-                return await _run(engine, query)
+        async with operating(self._url) as engine:
+            return await _run(engine, query)
 
 
 def _examine(connection: Connection) -> Finding:
@@ -109,21 +111,34 @@ def _examine(connection: Connection) -> Finding:
     if report.faults:
         cure = "see 'ackgate db check'"
         return Finding("database", is_good=False, detail=report.faults[0], cure=cure)
-    used = "a service works on it" if is_taken(connection) else "no service works on it"
+    used = "a service works on it" if is_used(connection) else "no service works on it"
     return Finding("database", is_good=True, detail=f"whole, its schema at {report.schema}; {used}")
 
 
 @asynccontextmanager
-async def alone(url: str) -> AsyncIterator[AsyncEngine]:
-    """Let no service work on a database meanwhile; raise StoreError where one does."""
-    lock = ServiceLock(url)
+async def operating(url: str) -> AsyncIterator[AsyncEngine]:
+    """Make an engine for a command; turn what the driver or the system says into one line."""
     with _explained():
-        try:
-            await lock.take(wait_seconds=0)
-            async with engine_without_limits(url) as engine:
-                yield engine
-        finally:
-            await lock.release()
+        async with engine_without_limits(url) as engine:
+            yield engine
+
+
+async def wait_for_services(engine: AsyncEngine) -> None:
+    """Wait until a service that was killed can't be there any more.
+
+    Raises StoreError as soon as one says that it is.
+    """
+    since = await _run(engine, server_time)
+    while await _run(engine, is_used):
+        if await _run(engine, partial(is_used, since=since)):
+            raise StoreError(TAKEN)
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _begin_marking(connection: Connection) -> None:
+    """Note that the marking has begun, so that no service starts before it has ended."""
+    need_alone(connection)
+    begin_marking(connection)
 
 
 @contextmanager

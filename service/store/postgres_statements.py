@@ -34,7 +34,7 @@ from service.store.mapping import (
     event_row,
     recipient_of,
 )
-from service.store.postgres_errors import LOCKED, LOST_ALIAS
+from service.store.postgres_errors import LOCKED, LOST_ALIAS, OVERTAKEN
 
 T = TypeVar("T")
 
@@ -74,13 +74,18 @@ _USERS = ", ".join(f"u.{column}" for column in USER_COLUMNS)
 _CHANGES = ", ".join(("id", *CHANGE_COLUMNS))
 
 LOCK_USERS = f"""
-SELECT {_USERS} FROM users u WHERE u.id = ANY(ARRAY(
+SELECT u.xmin::text::bigint, {_USERS} FROM users u WHERE u.id = ANY(ARRAY(
     SELECT a.user_id FROM unnest($1::text[], $2::text[]) AS w(account, alias)
     JOIN aliases a ON a.account = w.account AND a.alias = w.alias
     UNION SELECT unnest($3::bigint[])
 )) ORDER BY u.id FOR NO KEY UPDATE
 """  # noqa: S608  names of ours only
-"""In the order of their ids, so that two transactions never wait for each other."""
+"""In the order of their ids, so that two transactions never wait for each other.
+
+The first column is the lower half of the number of the transaction that wrote the row.
+"""
+HALF = 1 << 32
+NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 
 ALIASES = """
 SELECT a.account, a.alias, a.user_id FROM unnest($1::text[], $2::text[]) AS w(account, alias)
@@ -97,7 +102,7 @@ NEWEST_CHANGES = (
 )
 WORK_OF = f"SELECT {', '.join(OUTBOX_COLUMNS)} FROM outbox WHERE user_id = ANY($1::bigint[])"  # noqa: S608  names of ours only
 LOCK_CONTACTS = (
-    f"SELECT {', '.join(f'c.{column}' for column in CONTACT_COLUMNS)} "  # noqa: S608  names of ours only
+    f"SELECT c.xmin::text::bigint, {', '.join(f'c.{column}' for column in CONTACT_COLUMNS)} "  # noqa: S608  names of ours only
     "FROM unnest($1::text[], $2::text[]) AS w(account, input) "
     "JOIN contacts c ON c.account = w.account AND c.input = w.input "
     "ORDER BY c.account, c.input FOR NO KEY UPDATE OF c"
@@ -193,11 +198,13 @@ class PostgresTransaction:
         connection: AsyncConnection,
         driver: "asyncpg.Connection[asyncpg.Record]",
         now: int,
+        number: int,
         first_id: int,
         take_user_id: Callable[[], int],
         may_note: Callable[[str], bool],
     ) -> None:
         self.now = now
+        self._number = number
         self.new_user_id = take_user_id
         self._journal_ids, self._event_ids, self._audit_ids = (LogIds(first_id) for _ in range(3))
         self._connection = connection
@@ -233,9 +240,10 @@ class PostgresTransaction:
         else:
             self._has_waited = True
             rows = await self._driver.fetch(LOCK_USERS, accounts, names, ids)
+        await self._refuse_overtaken(rows)
         users: dict[int, User] = {}
         new: dict[int, User] = {}
-        for row in rows:
+        for _, *row in rows:
             user = self._loaded.get(row[0])
             if user is None:
                 user = new[row[0]] = self._loaded.add(tuple(row))
@@ -254,6 +262,19 @@ class PostgresTransaction:
         for user in users.values():
             found[user.account, user.alias] = user
         return found
+
+    async def _refuse_overtaken(self, rows: "Sequence[asyncpg.Record]") -> None:
+        """Raise ConflictError where a transaction that began later has written one of these rows.
+
+        What that one appended to the logs would stand behind what this one appends, and tell of an
+        earlier state. Of a row that was written long ago the lower half of the number may lie
+        anywhere: hence the second look.
+        """
+        ahead = {(row[0] - self._number) % HALF for row in rows} - {0}
+        if ahead and min(ahead) < HALF // 2:
+            begun = await self._driver.fetchval(NEXT_TRANSACTION) - self._number
+            if min(ahead) < begun:
+                raise ConflictError(OVERTAKEN)
 
     async def _lock_free(self, sql: str, *bound: Any) -> "list[asyncpg.Record]":
         """Lock rows that nobody else has locked; where somebody has, the transaction runs again."""
@@ -291,7 +312,8 @@ class PostgresTransaction:
         rows = await self._driver.fetch(
             LOCK_CONTACTS, [account for account, _ in wanted], [input_ for _, input_ in wanted]
         )
-        contacts = [contact_of(tuple(row)) for row in rows]
+        await self._refuse_overtaken(rows)
+        contacts = [contact_of(tuple(row)) for _, *row in rows]
         return {(contact.account, contact.input): contact for contact in contacts}
 
     async def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:

@@ -17,9 +17,13 @@ from sqlalchemy.pool import NullPool
 from service.store import upgrades
 from service.store.database import NoRoomError, StoreError
 from service.store.postgres_errors import NO_ROOM, cause_of, sqlstate
-from service.store.postgres_lock import CONNECT_SECONDS, MIGRATION_KEY
 from service.store.schema import installation
 from service.store.upgrades import FOREIGN, OLDEST_KEY, Opened
+
+CONNECT_SECONDS = 5.0
+
+MIGRATION_KEY = 0x41636B67617465
+"""Of the advisory lock of whoever migrates the schema: "Ackgate" in bytes."""
 
 DIALECT = "postgresql+asyncpg://"
 """All that SQLAlchemy is told: asyncpg reads the configured URL itself, with its `sslmode`."""
@@ -86,7 +90,7 @@ def _bring_up(
 ) -> tuple[str | None, str]:
     """Do that within a transaction, at whose end the next process has its turn."""
     where = need_fit_server(connection)
-    _take_turn(connection)
+    take_turn(connection)
     found, head = current(connection, where), upgrades.latest()
     if found is None and not create:
         raise StoreError(f"{where}: {_EMPTY}")
@@ -146,8 +150,11 @@ def _unfit(server: _Server) -> str | None:
     return None
 
 
-def _take_turn(connection: Connection) -> None:
-    """Wait until no other process migrates; none does then before this transaction has ended."""
+def take_turn(connection: Connection) -> None:
+    """Wait until no other process migrates; none does then before this transaction has ended.
+
+    Nor does a service begin to work on the database.
+    """
     # Limits that are meant for the usual statements would break off the wait, or the migration.
     connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")

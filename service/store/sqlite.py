@@ -30,6 +30,7 @@ from service.observability import failpoints
 from service.store import upgrades
 from service.store.database import (
     UNIQUE_VIOLATION,
+    Alone,
     Clock,
     ConflictError,
     FaultError,
@@ -74,7 +75,7 @@ _FAULTS_OF_THE_WORK = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Interf
 log = structlog.get_logger(__name__)
 
 
-class SQLiteDatabase:
+class SQLiteDatabase(Alone):
     """A SQLite file: WAL and FULL, so that what was committed survives a power cut.
 
     See `service.store.database.Database`.
@@ -155,7 +156,7 @@ class SQLiteDatabase:
         self._faults.begin()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, led: bool = False) -> AsyncIterator[Transaction]:  # noqa: ARG002  it always leads
         """Begin a transaction; see `Database.transaction`."""
         async with self._turn:
             self._faults.refuse()
@@ -180,7 +181,7 @@ class SQLiteDatabase:
                         raise
             self._checkpoints.note()
 
-    async def write(self, query: Callable[[Connection], T]) -> T:
+    async def write(self, query: Callable[[Connection], T], *, led: bool = False) -> T:  # noqa: ARG002  it always leads
         """Run queries in a transaction of their own; see `Database.write`.
 
         It comes to its end although the caller is cancelled: SQLAlchemy closes a connection whose

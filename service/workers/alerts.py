@@ -232,7 +232,7 @@ class Follower:
             self.failures = 0  # what could not be sent has passed by itself
         if not self._is_saved:
             keep = partial(keep_alerted, destination=me, issues=self._told)
-            await self._database.write(keep)
+            await self._database.write(keep, led=True)
             self._is_saved = True
 
     async def _send(self, message: Message) -> bool:

@@ -89,8 +89,8 @@ class Log:
     def note(self, commit: ChangeSet) -> None:
         """Take the rows that a commit has appended."""
         if not self.is_in_order:
-            ids = [row.id or 0 for row in commit.journal]
-            last = commit.event_id if self.source == "events" else max(ids, default=0)
+            ids = [commit.journal_id, *(row.id or 0 for row in commit.journal)]
+            last = commit.event_id if self.source == "events" else max(ids)
             self._committed = max(self._committed, last)
             return
         if self.source == "events":

@@ -178,7 +178,7 @@ class Retention:
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Run a small piece of work on the writer, then leave it to the others for longer."""
         started = time.perf_counter()
-        result = await self._database.write(work)
+        result = await self._database.write(work, led=True)
         took = time.perf_counter() - started
         await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, took * (1 / SHARE - 1)))
         return result

@@ -121,7 +121,7 @@ class Worker:
         if now < self._seen_at or not self._seen_at:
             # At the start, or the clock was set back: bring near what now lies too far ahead.
             account, kind = self._account, self._kind
-            await self._database.write(lambda c: bring_near(c, account, kind, now))
+            await self._database.write(lambda c: bring_near(c, account, kind, now), led=True)
         self._seen_at = now
         holders = [next(self._names) for _ in range(free)]
         command = LeaseWork(self._account, self._kind, holders)

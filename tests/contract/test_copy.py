@@ -37,12 +37,12 @@ from service.store.database import JournalRow, StoreError, Transaction
 from service.store.events import read_events, span_of
 from service.store.logs import append
 from service.store.postgres import PostgresDatabase
-from service.store.postgres_copy import CHUNK_ROWS, OWN_KEYS, Outcome, copy
-from service.store.postgres_lock import TAKEN, ServiceLock
+from service.store.postgres_copy import CHUNK_ROWS, COPIED, OWN_KEYS, Outcome, copy
 from service.store.postgres_maintenance import OperatedPostgres
+from service.store.postgres_peers import TAKEN
 from service.store.postgres_upgrades import UNFINISHED
 from service.store.restore import unverified_accounts
-from service.store.schema import events, installation, journal, metadata, outbox, users
+from service.store.schema import events, installation, journal, outbox, users
 from service.store.sqlite_files import FileLock
 from tests.acceptance.commands import parsed, refused
 from tests.acceptance.commands import run as command
@@ -102,7 +102,7 @@ def row_of(table: Table, number: int, odd: Odd = PLAIN) -> dict[str, Any]:
 
 
 def tables() -> list[Table]:
-    return [table for table in metadata.sorted_tables if table is not installation]
+    return [*COPIED]
 
 
 def write(path: Path, *queries: Callable[[Connection], Any]) -> None:
@@ -335,12 +335,8 @@ class TestWhatIsRefused:
         assert "not a database of Ackgate" in refusal(path, empty_postgres_url)
 
     async def test_a_database_that_a_service_works_on(self, path: Path, postgres_url: str) -> None:
-        lock = ServiceLock(postgres_url)
-        await lock.take()
-        try:
+        async with opening(PostgresDatabase(postgres_url)):
             assert await asyncio.to_thread(refusal, path, postgres_url) == TAKEN
-        finally:
-            await lock.release()
 
     def test_a_file_of_another_release(self, path: Path, empty_postgres_url: str) -> None:
         older = text("UPDATE alembic_version SET version_num = '0016'")

@@ -12,8 +12,7 @@ from sqlalchemy import Connection, inspect
 
 from service.store import upgrades
 from service.store.database import NoRoomError, StoreError
-from service.store.postgres_lock import MIGRATION_KEY
-from service.store.postgres_upgrades import bring_up
+from service.store.postgres_upgrades import MIGRATION_KEY, bring_up
 from service.store.schema import metadata
 from service.store.upgrades import Opened
 from tests.postgres import Databases, engine_of, execute, fetch, with_database

@@ -64,7 +64,7 @@ async def replicas(postgres_url: str) -> AsyncIterator[Sequence[Replica]]:
     async with AsyncExitStack() as stack:
         made = []
         for _ in range(3):
-            database = PostgresDatabase(postgres_url, alone=False)
+            database = PostgresDatabase(postgres_url)
             replica = Replica(await stack.enter_async_context(opening(database)))
             stack.push_async_callback(replica.ledger.close)
             made.append(replica)
@@ -164,44 +164,54 @@ async def test_users_who_turn_out_to_be_linked_at_several_at_once_make_no_deadlo
     assert await replicas[0].count(aliases) == 20
 
 
-async def test_a_piece_of_work_is_leased_once(replicas: Sequence[Replica]) -> None:
-    one = replicas[0]
+async def test_a_piece_of_work_is_leased_once_whatever_the_others_commit(
+    replicas: Sequence[Replica],
+) -> None:
+    one, *others = replicas
+    await one.database.lead()
     one.ledger.policies = AT_ONCE
     names = [f"1631555{number:04}" for number in range(60)]
     for name in names:
         await one.take(seen(name, "A", 0))
         await one.take(seen(name, "B", 60_000))
 
-    async def lease(replica: Replica, number: int) -> list[int]:
+    async def lease(number: int) -> list[int]:
         holders = [f"{number} {n}" for n in range(10)]
-        leased = await replica.ledger.submit(LeaseWork(ACCOUNT, Kind.ACKNOWLEDGE, holders))
+        leased = await one.ledger.submit(LeaseWork(ACCOUNT, Kind.ACKNOWLEDGE, holders))
         return [lease.user_id for lease in leased]
 
+    async def repeat(replica: Replica) -> None:
+        for name in names:
+            await replica.take(seen(name, "B", 60_000))
+
+    repeating = [asyncio.create_task(repeat(replica)) for replica in others]
     leased: list[int] = []
     async with asyncio.timeout(30):
         while len(leased) < 60:
-            some = await asyncio.gather(*(lease(replicas[n % 3], n) for n in range(9)))
+            some = await asyncio.gather(*(lease(number) for number in range(9)))
             leased += chain.from_iterable(some)
+    await asyncio.gather(*repeating)
     assert len(set(leased)) == len(leased) == 60
 
 
-async def test_of_two_decisions_at_once_both_are_taken_and_the_later_one_holds(
+async def test_of_two_decisions_at_once_both_are_taken_and_the_last_in_the_audit_trail_holds(
     replicas: Sequence[Replica],
 ) -> None:
-    user = "16315550001"
-    await replicas[0].take(seen(user, "A", 0))
     hold = Decision(Verb.HOLD, "A", by_key("one"))
     let = Decision(Verb.ACKNOWLEDGE, "A", by_key("other"))
-    await asyncio.gather(
-        replicas[0].ledger.submit(TakeDecision(ACCOUNT, user, hold)),
-        replicas[1].ledger.submit(TakeDecision(ACCOUNT, user, let)),
-    )
-    found = await replicas[2].find(user)
-    told = await replicas[2].database.read(partial(audit_of, user_id=found.id))
     decided = {"one": State.HELD, "other": State.ACKNOWLEDGING}
-    deciders = [entry.by["name"] for entry in told if entry.by is not None]
-    assert sorted(deciders) == [*decided]
-    assert found.identity.state is decided[deciders[-1]]
+    for number in range(100):
+        user = f"1631555{number:04}"
+        await replicas[0].take(seen(user, "A", 0))
+        await asyncio.gather(
+            replicas[0].ledger.submit(TakeDecision(ACCOUNT, user, hold)),
+            replicas[1].ledger.submit(TakeDecision(ACCOUNT, user, let)),
+        )
+        found = await replicas[2].find(user)
+        told = await replicas[2].database.read(partial(audit_of, user_id=found.id))
+        deciders = [entry.by["name"] for entry in told if entry.by is not None]
+        assert sorted(deciders) == [*decided]
+        assert found.identity.state is decided[deciders[-1]]
 
 
 async def test_a_policy_that_changed_is_noted_once_by_replicas_that_start_together(
