@@ -32,7 +32,7 @@ async def status(request: web.Request) -> web.Response:
         "counts": {state.value: count for state, count in counts.items()},
         "oldest_pending_at": rfc3339(oldest),
         "oldest_pending_seconds": age,
-        "leader": True,  # one service at a time works on a database
+        "leader": context.leading is not None,
         "as_of": time_of(now),
     }
     return web.json_response(answer)

@@ -50,7 +50,7 @@ class Changes:
 
     @property
     def watched(self) -> Collection[int]:
-        """The users that requests wait for."""
+        """The users whom requests wait for."""
         return self._waiting.keys()
 
     def close(self) -> None:

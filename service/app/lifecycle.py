@@ -24,6 +24,7 @@ from service.app.background import BackgroundTasks
 from service.app.build import api_bodies, build, webhook_handler
 from service.app.leading import LeaderTasks
 from service.app.reloading import reload
+from service.app.replica import Replica
 from service.app.waiting import answering
 from service.observability import certificates
 from service.observability.logging import configure, count_dropped_lines, flush
@@ -196,6 +197,7 @@ class Service:
         self.context: AppContext | None = None
         self.background: BackgroundTasks | None = None
         self.leader: LeaderTasks | None = None
+        self.replica: Replica | None = None
 
     async def start(self, *, migrate: bool) -> None:
         """Take the addresses and the database, then take callbacks, then begin to work."""
@@ -234,9 +236,9 @@ class Service:
             await self._listen(internal, inside, None)
         self._port = outside.getsockname()[1]
         _note_certificate(server, self._port, context.metrics)
-        if self.background is not None and self.leader is not None:
+        if self.background is not None and self.replica is not None:
             self.background.start()
-            self.leader.start()
+            self.replica.start()
         await self._say_started(context.database)
         context.ready = True
 
@@ -277,10 +279,13 @@ class Service:
             background, leader = BackgroundTasks(context), LeaderTasks(context)
             await background.look_back()
             stack.push_async_callback(background.close)
+            replica = Replica(context, leader)
+            stack.push_async_callback(replica.close)
             stack.push_async_callback(leader.finish, 0)
-            await leader.prepare()
+            await replica.join()
             await self._stack.enter_async_context(stack.pop_all())
         self.context, self.background, self.leader = context, background, leader
+        self.replica = replica
         return context
 
     async def reload(self, read: Callable[[], Settings]) -> bool:
@@ -358,7 +363,8 @@ class Service:
         if self.background is not None:
             await self.background.stop()
         finishing = [self._close(runner) for runner in self._runners]
-        if self.leader is not None:
+        if self.leader is not None and self.replica is not None:
+            await self.replica.stop()
             await self.leader.stop()
             finishing.append(self.leader.finish(self._seconds_left()))
         await asyncio.gather(*finishing)

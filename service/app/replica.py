@@ -37,15 +37,17 @@ class Replica:
 
     async def join(self) -> None:
         """Lead, if nobody else does, before anything is asked of this replica."""
-        if await self._database.lead():
+        leads = await self._database.lead()
+        if self._database.is_shared:
+            self._leading = asyncio.create_task(self._lead())
+        if leads:
             await self._leader.prepare()
 
     def start(self) -> None:
-        """Begin."""
+        """Begin what the leader does, where this one leads; from now on see to that."""
         if self._context.leading is not None:
             self._leader.start()
         if self._database.is_shared:
-            self._leading = asyncio.create_task(self._lead())
             self._loops = [asyncio.create_task(loop) for loop in (self._follow(), self._listen())]
 
     async def stop(self) -> None:
@@ -61,13 +63,13 @@ class Replica:
     async def _lead(self) -> None:
         """Keep the lead, or try to take it, again and again."""
         while True:
+            await asyncio.sleep(LEAD_SECONDS)
             try:
                 await self._database.lead()
             except UnavailableError as error:
                 log.debug("the lease was not renewed", error=str(error))
             except Exception:
                 log.exception("renewing the lease failed")
-            await asyncio.sleep(LEAD_SECONDS)
 
     async def _follow(self) -> None:
         """Begin what the leader does once this replica leads, and end it once it may not."""
