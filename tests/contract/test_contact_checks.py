@@ -210,7 +210,7 @@ async def test_a_request_is_known_by_its_key_until_it_is_too_old(database: Datab
     assert await found() == Repeat("digest", "answer")
     assert await found("erp") is None
     assert await found(since=NOW + 1) is None
-    await do(database, lambda c: keep_request(c, "main", "crm", "k", "other", NOW + 9))
+    await do(database, lambda c: keep_request(c, "main", "crm", "k", "other", NOW + 9, NOW + 1))
     assert await found() == Repeat("other", None)
     assert not await do(database, lambda c: has_old_requests(c, NOW + 9))
     assert await do(database, lambda c: forget_requests(c, NOW + 9, 10)) == 0
