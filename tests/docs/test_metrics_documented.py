@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.observability.metrics import Former, Metrics
+from service.observability.metrics import Former, Metrics, OfLeader
 from tests.docs.conftest import PAGES, bare, read, table
 
 SUFFIXES = {
@@ -23,7 +23,8 @@ def collectors() -> list[tuple[str, str, list[str]]]:
     found: list[tuple[str, str, list[str]]] = [
         (f.name, f.type, []) for f in ProcessCollector("ackgate", registry=None).collect()
     ]
-    for collector in registered:
+    shown = [one for one in registered if not isinstance(one, OfLeader)]
+    for collector in [*shown, *Metrics().of_leader.metrics]:
         if isinstance(collector, ProcessCollector):
             continue
         metric = collector.metric if isinstance(collector, Former) else collector
