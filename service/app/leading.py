@@ -129,11 +129,12 @@ class LeaderTasks:
             if inspector.wanted:
                 self._run(inspector.run())
         for name in leading.verifiers:
-            self._run(_verify(leading, name))
+            self._run(_verify(context, leading, name))
         for relay in leading.relays.values():
             relay.start()
         self._run(self.upkeep.run())
-        noticer = Noticer(context.issues, leading.is_settled, context.ledger, context.database)
+        issues = partial(context.issues, leading)
+        noticer = Noticer(issues, leading.is_settled, context.ledger, context.database)
         self._run(noticer.run())
         leading.alerter.start()
         retention = Retention(
@@ -260,15 +261,14 @@ def subjects(context: AppContext, leading: Leading) -> Iterator[tuple[str, Subje
             NumberSubject(
                 graph,
                 settings.registered_url(name),
-                context.identity_checks[name],
+                context.noticed,
                 declared=declared,
             ),
         )
     for app in settings.apps:
         known_as = in_journal(app)
         names = [known_as, *settings.accounts_of(app).values()]
-        signatures = context.signature_checks[known_as]
-        yield known_as, AppSubject(known_as, names, context.database, signatures)
+        yield known_as, AppSubject(known_as, names, context.database, context.noticed)
     for name, relay in leading.relays.items():
         yield f"relay:{name}", RelaySubject(relay, settings)
     for name in settings.accounts:
@@ -281,6 +281,7 @@ async def _never(lease: Lease) -> Outcome:
     raise TypeError(f"work of the kind {lease.kind} is for accounts with a client")
 
 
-async def _verify(leading: Leading, account: str) -> None:
+async def _verify(context: AppContext, leading: Leading, account: str) -> None:
     await leading.verifiers[account].run()
     del leading.verifiers[account]
+    context.unverified.pop(account, None)

@@ -283,6 +283,7 @@ class Service:
             stack.push_async_callback(replica.close)
             stack.push_async_callback(leader.finish, 0)
             await replica.join()
+            await background.exchange.once()
             await self._stack.enter_async_context(stack.pop_all())
         self.context, self.background, self.leader = context, background, leader
         self.replica = replica

@@ -266,6 +266,10 @@ class Database(Protocol):
         """Whether replicas of this service may work on it, too; else this one always leads."""
 
     @property
+    def replica(self) -> str:
+        """What this replica is called among those that work on it."""
+
+    @property
     def replicas(self) -> int:
         """How many replicas work on it, this one included."""
 
@@ -311,6 +315,7 @@ class Alone:
     """The part of a database that one process has for itself: that one always leads."""
 
     is_shared = False
+    replica = ""
     replicas = 1
     leads = True
 

@@ -286,6 +286,11 @@ class PostgresDatabase:
             self._all_back.set()
 
     @property
+    def replica(self) -> str:
+        """What this one is called; see `Database.replica`."""
+        return self._peers.id
+
+    @property
     def replicas(self) -> int:
         """How many replicas work on it; see `Database.replicas`."""
         return 1 + self._peers.others
