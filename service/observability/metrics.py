@@ -139,6 +139,7 @@ class Metrics:
             "ackgate_build_info", "1, with the release and its Python", ("version", "python")
         )
         build.labels(__version__, platform.python_version()).set(1)
+        self.leader = self._gauge("ackgate_leader", "1 while this replica leads")
         self.certificate_expiry = self._gauge(
             "ackgate_certificate_expiry_timestamp_seconds",
             "When the certificate that the service proves itself by ends",

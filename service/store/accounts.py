@@ -66,7 +66,7 @@ def alive_at(connection: Connection) -> int | None:
 
 def note_alive(connection: Connection, now: int) -> None:
     """Note that the service is alive."""
-    _note(connection, "alive_at", str(now))
+    _keep(connection, "alive_at", str(now))
 
 
 class Downtime(NamedTuple):
@@ -93,10 +93,10 @@ def note_downtime(connection: Connection, since: int, until: int) -> None:
     connection.execute(select(installation.c.value).where(mine).with_for_update())
     known = downtime(connection)
     if known is None or known.until < until or known.since > until:
-        _note(connection, "downtime", f"{since} {until}")
+        _keep(connection, "downtime", f"{since} {until}")
 
 
-def _note(connection: Connection, key: str, value: str) -> None:
+def _keep(connection: Connection, key: str, value: str) -> None:
     noted = {"value": value}
     upsert(connection, installation, {"key": key, **noted}, ["key"], noted)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +366,14 @@ async def test_a_request_that_comes_to_two_replicas_at_once_is_paid_for_once(pai
 
 async def check(made: Installation, body: Json, headers: Json) -> tuple[int, Any]:
     return await made.api("POST", "/accounts/main/contacts", body, headers=headers)
+
+
+async def test_replicas_share_the_rate_of_checks_that_a_client_allows(pair: Pair) -> None:
+    both = await pair.start()
+    shared: dict[str, int] = {}
+    for made in both:
+        client = made.service.context.clients["main"]
+        client.share_rate = partial(shared.__setitem__, made.base)
+    await until(lambda: [shared.get(made.base) for made in both] == [2, 2])
+    await both[1].stop()
+    await until(lambda: shared[both[0].base] == 1)

@@ -74,3 +74,10 @@ def test_every_former_name_is_documented_as_deprecated() -> None:
         bare(row[0]) for row in table(read("docs/metrics.md"), "metric", "type", "labels", "read")
     }
     assert former <= {name.removesuffix("_total") for name in deprecated}
+
+
+def test_the_page_says_which_metrics_the_leader_alone_shows() -> None:
+    text = read("docs/metrics.md").partition("## With several replicas\n")[2].partition("\n## ")[0]
+    listed = text[text.index("\n* ") :]
+    of_leader = [metric._name for metric in Metrics().of_leader.metrics]  # type: ignore[attr-defined]
+    assert sorted(re.findall(r"`(ackgate_\w+)`", listed)) == sorted(of_leader)
