@@ -70,6 +70,38 @@ class LocalServer:
         self.start()
         self._execute(f"CREATE USER {USER} CREATEDB PASSWORD '{PASSWORD}'")
 
+    def create_standby(self, primary: "LocalServer", name: str) -> None:
+        """Make the files of a standby that follows a primary, which knows it by a name."""
+        if self._owner is not None:
+            shutil.chown(self.folder, self._owner, self._owner)
+        source = (
+            f"host={primary.folder} port={primary.port} user={SUPERUSER} application_name={name}"
+        )
+        copied = self._run(
+            [
+                "pg_basebackup",
+                "-d",
+                source,
+                "-D",
+                "data",
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+            ]
+        )
+        if copied.returncode:
+            raise RunError(f"pg_basebackup failed: {copied.stderr}")
+        self.start()
+
+    def promote(self, port: int) -> None:
+        """Let a standby be a primary, at another port: as where an address moves to it."""
+        done = self._run(["pg_ctl", "promote", "-D", "data", "--wait"])
+        if done.returncode:
+            raise RunError(f"pg_ctl failed: {done.stderr}")
+        self.stop()
+        self.port = port
+        self.settings["port"] = str(port)
+        self.start()
+
     def create_database(self, name: str) -> str:
         """Make a database without tables that is the user's own; return its URL."""
         self._execute(f"CREATE DATABASE {name} OWNER {USER}")
@@ -165,8 +197,20 @@ def local_server(*, durable: bool = False) -> Iterator[LocalServer]:
     """Run a server of the caller's own; it may be stopped and started again."""
     with _new_folder() as folder:
         server = LocalServer(folder, durable=durable)
-        server.create()
         try:
+            server.create()
             yield server
         finally:
             server.stop()
+
+
+@contextmanager
+def standby_of(primary: LocalServer, name: str) -> Iterator[LocalServer]:
+    """Run a standby of a server, which it follows by its socket."""
+    with _new_folder() as folder:
+        standby = LocalServer(folder, durable=True)
+        try:
+            standby.create_standby(primary, name)
+            yield standby
+        finally:
+            standby.stop()

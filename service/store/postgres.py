@@ -189,13 +189,15 @@ class PostgresDatabase:
         with translated():
             async with self._connected(self._writers) as (connection, driver):
                 try:
+                    # By itself, so that it is on disk before an id is used: a server that dies in
+                    # the transaction would else give the same ones to somebody else as well.
+                    if len(self._user_ids) < MIN_USER_IDS:
+                        first = await driver.fetchval("SELECT nextval('user_ids')")
+                        self._user_ids = range(first, first + USER_IDS)
                     await driver.execute("BEGIN")
                     if led:
                         await self._hold_lead(driver)
                     xid, now = await driver.fetchrow(_BEGUN) or (0, 0)
-                    if len(self._user_ids) < MIN_USER_IDS:
-                        first = await driver.fetchval("SELECT nextval('user_ids')")
-                        self._user_ids = range(first, first + USER_IDS)
                     transaction = PostgresTransaction(
                         connection,
                         driver,

@@ -102,6 +102,26 @@ async def test_what_was_stored_is_there_after_the_server_was_killed(
         assert {*acknowledged} <= {*await stored(database)}
 
 
+@pytest.mark.slow
+async def test_no_id_is_given_twice_where_the_server_dies_in_the_transaction_that_took_some(
+    server: LocalServer, url: str
+) -> None:
+    database = PostgresDatabase(url)
+    await database.open()
+    with pytest.raises(UnavailableError):
+        async with database.transaction():
+            server.stop(SIGQUIT)
+    server.start()
+    taken = database._user_ids
+    other = PostgresDatabase(url)
+    await other.open()
+    await once_available(lambda: store(other, 1))
+    await once_available(lambda: store(database, 2))
+    assert not {*taken, *database._user_ids} & {*other._user_ids}
+    await other.close()
+    await database.close()
+
+
 class Proxy:
     """Stands between a service and its server, and cuts connections, or lets nothing through."""
 
