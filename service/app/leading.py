@@ -154,11 +154,15 @@ class LeaderTasks:
     def _start_client(self, name: str, client: Client) -> None:
         """Start all that has to do with one WhatsApp client."""
         context = self._context
-        for kind, perform in ((Kind.ACKNOWLEDGE, acknowledge), (Kind.ASK, ask)):
+        performs: dict[Kind, Callable[[Lease], Awaitable[Outcome]]] = {
+            Kind.ACKNOWLEDGE: partial(acknowledge, client, context.ledger),
+            Kind.ASK: partial(ask, client),
+        }
+        for kind, perform in performs.items():
             self._add_worker(
                 name,
                 kind,
-                perform=partial(perform, client),
+                perform=perform,
                 paused_for=client.paused_for,
                 max_in_flight=client.max_in_flight,
             )

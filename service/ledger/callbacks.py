@@ -84,7 +84,13 @@ class RecordCallback(Command[None]):
         return 1 + len(self.events)
 
     async def required(self, transaction: Transaction, /) -> Required:
-        """Want the users and contacts that the events speak of."""
+        """Want the users and contacts that the events speak of, and the row that is replayed."""
+        concerned = await self._concerned(transaction)
+        if self.replay is None:
+            return concerned
+        return concerned._replace(names=[f"journal entry {self.replay.journal_id}"])
+
+    async def _concerned(self, transaction: Transaction) -> Required:
         if not self.events:
             return NOTHING
         account = self.account

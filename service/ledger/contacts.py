@@ -89,6 +89,11 @@ class AnotherRequest:
     """Nothing was done: the Idempotency-Key was that of another request."""
 
 
+def spending_of(account: str) -> str:
+    """Name what an account's budget goes by, and the requests that were counted in it."""
+    return f"spending of {account}"
+
+
 Plan = Planned | OverBudget | NoOptIn | AnotherRequest | Repeat
 
 
@@ -111,7 +116,8 @@ class PlanChecks(Command[Plan]):
 
     async def required(self, _: Transaction, /) -> Required:
         """Return what to load."""
-        return Required(inputs=[(self.account, number.input) for number in self.numbers])
+        inputs = [(self.account, number.input) for number in self.numbers]
+        return Required(inputs=inputs, names=[spending_of(self.account)])
 
     def apply(self, uow: UnitOfWork) -> Plan:
         """Decide, and refuse the whole request where a part of it can't be."""
@@ -198,6 +204,10 @@ class KeepAnswer(Command[None]):
     account: str
     key: Key
     answer: str
+
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to lock."""
+        return Required(names=[spending_of(self.account)])
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it."""
@@ -339,7 +349,8 @@ class RenewContacts(Command[Renewed]):
 
     async def required(self, _: Transaction, /) -> Required:
         """Return what to load."""
-        return Required(inputs=[(self.account, input_) for input_ in self.inputs])
+        inputs = [(self.account, input_) for input_ in self.inputs]
+        return Required(inputs=inputs, names=[spending_of(self.account)])
 
     def apply(self, uow: UnitOfWork) -> Renewed:
         """Open them."""
@@ -368,6 +379,10 @@ class CountMessages(Command[None]):
     def weight(self) -> int:
         """One for each user."""
         return 1 + len(self.wa_ids)
+
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to lock."""
+        return Required(names=[spending_of(self.account)])
 
     def apply(self, uow: UnitOfWork) -> None:
         """Count, and note."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, TypeVar
 
+from service.ledger.ledger import MAX_WEIGHT
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Block, Decision, Result, block_user, decide, unblock_user
 from service.model.outcomes import Answer, apply_client_answer, apply_not_found, migrate_to_cloud
@@ -90,6 +91,11 @@ class CompleteVerification(Command[bool]):
     led: ClassVar[bool] = True
     account: str
 
+    @property
+    def weight(self) -> int:
+        """All there is: whoever writes an account's row before the end has a transaction alone."""
+        return MAX_WEIGHT
+
     def apply(self, uow: UnitOfWork) -> bool:
         """Look whether somebody is left."""
         return verify_account(uow.connection, self.account, uow.now)
@@ -159,8 +165,8 @@ class MoveToCloud(Command[int | None]):
 
     @property
     def weight(self) -> int:
-        """One for each user."""
-        return 1 + BATCH
+        """All there is: whoever writes an account's row before the end has a transaction alone."""
+        return MAX_WEIGHT
 
     async def required(self, transaction: Transaction, /) -> Required:
         """Return what to load."""
@@ -194,6 +200,10 @@ class DismissIssue(Command[None]):
     subject: str | None
     by: By
     request_id: str | None = None
+
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to lock."""
+        return Required(names=[f"dismissals of {self.account}"])
 
     def apply(self, uow: UnitOfWork) -> None:
         """Keep it, and who did so."""

@@ -1,4 +1,4 @@
-"""Commands about leased work: taken, renewed, and settled."""
+"""Commands about leased work: taken, begun, renewed, and settled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +15,11 @@ from service.model.outcomes import (
     NoEffect,
     PutOutcome,
     Settled,
+    begin_put,
     settle_get,
     settle_put,
 )
-from service.model.users import LEASE_MS, Kind, User, Work
+from service.model.users import Kind, User, Work
 from service.store.database import Transaction
 from service.store.outbox import stale_unsettled
 
@@ -85,7 +86,7 @@ class LeaseWork(Command[list[Lease]]):
     def _take(self, uow: UnitOfWork, user: User, holder: str) -> Lease | None:
         """Lease it, if it is still due: a command before it in the batch may have changed that."""
         work = _work(user, self.kind)
-        if work is None or work.due_at > uow.now or work.under_way(uow.now):
+        if work is None or work.due_at > uow.now or work.is_leased(uow.now):
             return None
         if self.kind is Kind.ACKNOWLEDGE:
             if not come_due(user, uow.context(self.account, request_id=work.request_id)):
@@ -94,10 +95,9 @@ class LeaseWork(Command[list[Lease]]):
             work = user.identity.work
         if work is None:
             return None
-        lease = _lease_of(user, work, holder)
-        work.begun = work.begun or self.kind is Kind.ACKNOWLEDGE
-        work.holder, work.lease_until = holder, uow.now + LEASE_MS
-        return lease
+        work.holder = holder
+        work.prolong(uow.now)
+        return _lease_of(user, work, holder)
 
 
 def _work(user: User, kind: Kind) -> Work | None:
@@ -124,6 +124,27 @@ def _lease_of(user: User, work: Work, holder: str) -> Lease:
         work.reason,
         work.request_id,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BeginPut(Command[bool]):
+    """Marks the PUT of leased work as begun; answered with whether it may be sent.
+
+    It is written right before that: whatever takes the work away, a hold or a newer identity, stops
+    a PUT that has not begun.
+    """
+
+    led: ClassVar[bool] = True
+    lease: Lease
+
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to load."""
+        return Required(ids=[self.lease.user_id])
+
+    def apply(self, uow: UnitOfWork) -> bool:
+        """Let the rules say."""
+        lease, user = self.lease, uow.find_by_id(self.lease.user_id)
+        return user is not None and begin_put(user, lease.holder, lease.hash or "", uow.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +199,7 @@ def _prolong(uow: UnitOfWork, lease: Lease) -> bool:
     work = None if user is None else _work(user, lease.kind)
     if user is None or work is None or not work.held_by(lease.holder, uow.now):
         return False
-    work.lease_until = uow.now + LEASE_MS
+    work.prolong(uow.now)
     return True
 
 

@@ -56,6 +56,10 @@ class RecordIssues(Command[None]):
         """One for each issue."""
         return 1 + len(self.raised) + len(self.cleared)
 
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to lock."""
+        return Required(names=["issues"])
+
     def apply(self, uow: UnitOfWork) -> None:
         """Keep and tell."""
         for key, issue in self.cleared.items():

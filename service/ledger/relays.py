@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from service.ledger.unit_of_work import Command, UnitOfWork
+from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.users import By
+from service.store.database import Transaction
 from service.store.relays import (
     DeliveryRow,
     Progress,
@@ -44,6 +45,10 @@ class SaveProgress(Command[None]):
         """One, and one for each row."""
         return 1 + len(self.rows) + len(self.ended)
 
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to lock."""
+        return Required(names=[f"relay {self.relay}"])
+
     def apply(self, uow: UnitOfWork) -> None:
         """Write it."""
         connection = uow.connection
@@ -68,6 +73,10 @@ class SwitchRelay(Command[None]):
     paused: bool
     request_id: str | None = None
 
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to lock."""
+        return Required(names=[f"relay {self.relay}"])
+
     def apply(self, uow: UnitOfWork) -> None:
         """Write it, and who did so."""
         pause(uow.connection, self.relay, self.by["name"] if self.paused else None)
@@ -87,6 +96,10 @@ class ReplayRelay(Command[ReplayRow]):
     count: int
     by: By
     request_id: str | None = None
+
+    async def required(self, _: Transaction, /) -> Required:
+        """Return what to lock."""
+        return Required(names=[f"relay {self.relay}"])
 
     def apply(self, uow: UnitOfWork) -> ReplayRow:
         """Write it, and who did so."""

@@ -26,11 +26,16 @@ NO_POLICY = Policies((), Policy("default"))
 
 
 class Required(NamedTuple):
-    """What a command requires to be loaded: users by alias or id, and contacts by input."""
+    """What a command requires to be loaded: users by alias or id, and contacts by input.
+
+    What it reads and writes itself, by `UnitOfWork.connection`, it gives a name in `names`: nobody
+    else who names it works on that meanwhile.
+    """
 
     aliases: Sequence[Alias] = ()
     ids: Sequence[int] = ()
     inputs: Sequence[Alias] = ()
+    names: Sequence[str] = ()
 
 
 NOTHING = Required()
@@ -109,20 +114,24 @@ class UnitOfWork:
         aliases: set[Alias] = set()
         ids: set[int] = set()
         inputs: set[Alias] = set()
+        names: set[str] = set()
         for command in commands:
             required = await command.required(self._transaction)
             aliases.update(required.aliases)
             ids.update(required.ids)
             inputs.update(required.inputs)
+            names.update(required.names)
         aliases |= self._missed
         if aliases or ids:
             self._users = await self._transaction.load_users(aliases, ids)
+        if inputs:
+            self._contacts = await self._transaction.load_contacts(inputs)
+        if names:
+            await self._transaction.lock(names)
         claimed = {id_ for command in commands for id_ in await command.claim(self._transaction)}
         if claimed:
             self._users |= await self._transaction.load_users((), claimed)
         self._by_id = {user.id: user for user in self._users.values()}
-        if inputs:
-            self._contacts = await self._transaction.load_contacts(inputs)
 
     async def apply(self, commands: Sequence[Command[Any]]) -> list[Any]:
         """Apply the commands in their order; return what each came to."""

@@ -51,7 +51,7 @@ class Result(Enum):
 class _Effect(Enum):
     START = auto()
     HOLD = auto()
-    HOLD_BETWEEN_TRIES = auto()
+    HOLD_UNLESS_UNDER_WAY = auto()
     UNCHANGED = auto()
     TOO_LATE = auto()
 
@@ -68,7 +68,7 @@ _EFFECTS: dict[tuple[Verb, State], _Effect] = {
     (Verb.HOLD, State.SCHEDULED): _Effect.HOLD,
     (Verb.HOLD, State.HELD): _Effect.HOLD,
     (Verb.HOLD, State.FAILED): _Effect.HOLD,
-    (Verb.HOLD, State.ACKNOWLEDGING): _Effect.HOLD_BETWEEN_TRIES,
+    (Verb.HOLD, State.ACKNOWLEDGING): _Effect.HOLD_UNLESS_UNDER_WAY,
     (Verb.HOLD, State.ACKNOWLEDGED): _Effect.TOO_LATE,
     (Verb.HOLD, State.AWAITING_HASH): _Effect.HOLD,
 }
@@ -82,9 +82,10 @@ def decide(user: User, decision: Decision, context: Context) -> Result:
     if latest.hash != decision.hash:
         return Result.ANOTHER_HASH
     effect = _EFFECTS[decision.verb, identity.state]
-    if effect is _Effect.HOLD_BETWEEN_TRIES:
-        # A PUT that is under way can't be called back.
-        under_way = identity.work is not None and identity.work.under_way(context.now)
+    if effect is _Effect.HOLD_UNLESS_UNDER_WAY:
+        # A PUT that has begun can't be called back; one that has not finds that it may not.
+        work = identity.work
+        under_way = work is not None and work.begun and work.is_leased(context.now)
         effect = _Effect.TOO_LATE if under_way else _Effect.HOLD
     match effect:
         case _Effect.TOO_LATE:

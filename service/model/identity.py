@@ -206,9 +206,12 @@ def stop(user: User, change: Change, reason: str, context: Context) -> None:
 
 
 def _can_be_stopped(user: User, latest: Change) -> bool:
-    """Return whether policy alone is about to acknowledge, and nothing has been done yet."""
+    """Return whether policy alone is about to acknowledge, and nothing has been done yet.
+
+    Work that is leased can be stopped too, as long as no PUT has begun.
+    """
     work = user.identity.work
-    if work is None or work.begun or work.attempts or work.holder:
+    if work is None or work.begun or work.attempts:
         return False
     return not latest.is_decided_by_somebody
 

@@ -102,7 +102,10 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class NotTried:
-    """Nothing was sent, for the login is refused; `begun` as it was before this try."""
+    """Nothing was sent that could have an effect: the login is refused, or the PUT may not begin.
+
+    `begun` is as it was before this try.
+    """
 
     name: ClassVar[str] = "not_tried"
 
@@ -123,6 +126,27 @@ class Settled(Enum):
     """The identity changed since the question was sent: it is to be asked again."""
 
 
+def begin_put(user: User, holder: str, hash_: str, now: int) -> bool:
+    """Mark a PUT as begun, right before it is sent, and return whether it may be.
+
+    It may not where the lease has ended, the work was cancelled, or another hash is the latest.
+    """
+    work = _work_of(user, holder, hash_, now)
+    if work is None:
+        return False
+    work.begun = True
+    work.prolong(now)
+    return True
+
+
+def _work_of(user: User, holder: str, hash_: str, now: int) -> Work | None:
+    """Return the PUT that is the holder's, by an unexpired lease for the latest hash."""
+    work, latest = user.identity.work, user.identity.latest
+    if work is None or latest is None or not work.held_by(holder, now):
+        return None
+    return work if work.hash == hash_ == latest.hash else None
+
+
 def settle_put(
     user: User, holder: str, hash_: str, outcome: PutOutcome, context: Context
 ) -> Settled:
@@ -130,10 +154,9 @@ def settle_put(
 
     It counts only for the holder of an unexpired lease, and only for the hash that was leased.
     """
-    identity, work, latest = user.identity, user.identity.work, user.identity.latest
-    if work is None or latest is None or not work.held_by(holder, context.now):
-        return Settled.NOT_OURS
-    if not work.hash == hash_ == latest.hash:
+    identity, latest = user.identity, user.identity.latest
+    work = _work_of(user, holder, hash_, context.now)
+    if work is None or latest is None:
         return Settled.NOT_OURS
     match outcome:
         case NotTried(begun):

@@ -74,7 +74,7 @@ class Kind(StrEnum):
 class Work:
     """A row of the outbox: something to be done with a WhatsApp client, and how it goes.
 
-    `begun` says that a PUT may have reached the client, so that a GET has to come first.
+    `begun` says that a PUT was to be sent, and may have reached the client: a GET comes first.
     `request_id` is of the callback or request that brought it about, `refusals` counts the tries
     that ended in a 4xx. Times are Unix milliseconds.
     """
@@ -90,13 +90,17 @@ class Work:
     holder: str | None = None
     lease_until: int | None = None
 
-    def under_way(self, now: int) -> bool:
+    def is_leased(self, now: int) -> bool:
         """Return whether somebody holds an unexpired lease on it."""
         return self.holder is not None and self.lease_until is not None and self.lease_until > now
 
     def held_by(self, holder: str, now: int) -> bool:
         """Return whether this holder may still write its result."""
-        return self.holder == holder and self.under_way(now)
+        return self.holder == holder and self.is_leased(now)
+
+    def prolong(self, now: int) -> None:
+        """Let the lease last as long from now on as a new one."""
+        self.lease_until = now + LEASE_MS
 
     def later(self, due_at: int) -> None:
         """End the lease after a try, and have it tried again at this time."""

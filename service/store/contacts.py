@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     and_,
     bindparam,
@@ -193,7 +194,14 @@ def end_checks(connection: Connection, account: str) -> None:
     is_open = (contacts.c.account == account, contacts.c.due_at.is_not(None))
     status = case((contacts.c.status == PROCESSING, FAILED), else_=contacts.c.status)
     ended = {"asked_at": None, "due_at": None, "attempts": None, "forced": None}
+    _lock(connection, *is_open)
     connection.execute(update(contacts).where(*is_open).values(status=status, **ended))
+
+
+def _lock(connection: Connection, *which: ColumnElement[bool]) -> None:
+    """Lock contacts in the order in which every transaction does."""
+    query = select(contacts.c.id).where(*which).order_by(contacts.c.account, contacts.c.input)
+    connection.execute(query.with_for_update(key_share=True)).all()
 
 
 class Place(NamedTuple):
@@ -285,6 +293,8 @@ def form(connection: Connection, account: str, forms: Iterable[tuple[str, str]])
     """Write down the canonical forms of inputs, empty for those that have none."""
     rows = [{"of_input": input_, "form": form_} for input_, form_ in forms]
     if rows:
+        inputs = [row["of_input"] for row in rows]
+        _lock(connection, contacts.c.account == account, contacts.c.input.in_(inputs))
         statement = (
             update(contacts)
             .where(contacts.c.account == account, contacts.c.input == bindparam("of_input"))
@@ -388,7 +398,7 @@ def forget_requests(connection: Connection, before: int, limit: int) -> int:
     table = idempotency.c
     old = (
         select(table.account, table.caller, table.key).where(table.created_at < before).limit(limit)
-    )
+    ).with_for_update(skip_locked=True)  # one that is made anew just now is not old any more
     rows = connection.execute(old).all()
     for account, caller, key in rows:
         connection.execute(

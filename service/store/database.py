@@ -165,6 +165,9 @@ class Transaction(Protocol):
     async def load_contacts(self, inputs: Iterable[Alias]) -> dict[Alias, Contact]:
         """Load contacts by account and literal input."""
 
+    async def lock(self, names: Iterable[str]) -> None:
+        """Let nobody else lock any of these names until the transaction ends."""
+
     async def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
         """Return by account and message id to whom messages were sent, as far as is known."""
 

@@ -107,6 +107,13 @@ LOCK_CONTACTS = (
     "JOIN contacts c ON c.account = w.account AND c.input = w.input "
     "ORDER BY c.account, c.input FOR NO KEY UPDATE OF c"
 )
+LOCK_NAMES = """
+SELECT pg_advisory_xact_lock(key) FROM (
+    SELECT DISTINCT hashtextextended(name, 0) AS key FROM unnest($1::text[]) AS t(name)
+    ORDER BY key OFFSET 0
+) AS keys
+"""
+"""In one order, so that two transactions never wait for each other."""
 RECIPIENTS_OF = """
 SELECT m.account, m.message_id, m.alias FROM unnest($1::text[], $2::text[]) AS w(account, id)
 JOIN message_recipients m ON m.account = w.account AND m.message_id = w.id
@@ -315,6 +322,11 @@ class PostgresTransaction:
         await self._refuse_overtaken(rows)
         contacts = [contact_of(tuple(row)) for _, *row in rows]
         return {(contact.account, contact.input): contact for contact in contacts}
+
+    async def lock(self, names: Iterable[str]) -> None:
+        """Lock names, all of them in one order; see `service.store.database.Transaction`."""
+        self._has_waited = True
+        await self._driver.execute(LOCK_NAMES, [*names])
 
     async def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
         """Return by account and message id to whom messages were sent, as far as is known."""

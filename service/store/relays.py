@@ -103,7 +103,8 @@ def ensure_relays(connection: Connection, sources: Mapping[str, Source]) -> None
 
 def forget_relay(connection: Connection, name: str) -> None:
     """Forget all that is known of a relay."""
-    for table, column in ((deliveries, "relay"), (relay_replays, "relay"), (relays, "name")):
+    # First the row that whoever writes of a relay locks first.
+    for table, column in ((relays, "name"), (deliveries, "relay"), (relay_replays, "relay")):
         connection.execute(delete(table).where(table.c[column] == name))
 
 

@@ -211,6 +211,9 @@ class SQLiteTransaction:
                     found[account, contact.input] = contact
         return found
 
+    async def lock(self, names: Iterable[str]) -> None:
+        """Do nothing: there is no other transaction that writes."""
+
     async def recipients_of(self, message_ids: Iterable[Alias]) -> dict[Alias, str]:
         """Return by account and message id to whom messages were sent, as far as is known."""
         found: dict[Alias, str] = {}

@@ -102,6 +102,11 @@ class Content:
 NO_CONTENT = Content()
 
 
+def json_content(body: Any) -> Content:
+    """Return a JSON body."""
+    return Content(orjson.dumps(body), {"Content-Type": "application/json"})
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer: its status, and its JSON body, None where it has none that is readable.
@@ -194,7 +199,7 @@ class Transport:
         """
         content = NO_CONTENT
         if body is not None:
-            content = Content(orjson.dumps(body), {"Content-Type": "application/json"})
+            content = json_content(body)
         elif text is not None:
             content = Content(text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 

@@ -43,6 +43,7 @@ from service.whatsapp.http import (
     Sending,
     SendingPlaces,
     Transport,
+    json_content,
 )
 from service.whatsapp.session import Session
 
@@ -100,13 +101,21 @@ class Client:
             raise NoReplyError(f"GET identity was answered with {_described(reply)}")
         return _answer(reply.payload)
 
-    async def acknowledge(self, wa_id: str, hash_: str) -> int:
+    async def acknowledge(
+        self, wa_id: str, hash_: str, begin: Callable[[], Awaitable[None]]
+    ) -> int:
         """PUT the hash, and return the status of the answer.
 
-        Raises CallError where there is no answer, or a 2xx that can't be relied on.
+        `begin` is awaited just before the PUT goes, and again where the token was refused and it is
+        repeated. Raises CallError where there is no answer, or a 2xx that can't be relied on; and
+        what `begin` raises: then no PUT was sent that could have an effect.
         """
-        path = _identity_path(wa_id)
-        reply = await self._call("identity_put", "PUT", path, body={"hash": hash_})
+
+        async def content() -> Content:
+            await begin()
+            return json_content({"hash": hash_})
+
+        reply = await self._send("identity_put", "PUT", _identity_path(wa_id), content)
         if reply.ok and not reply.succeeded:
             raise NoReplyError(f"it was answered with {_described(reply)}")
         return reply.status
@@ -206,21 +215,29 @@ class Client:
         refused; an upload, which passes as it comes, can't be repeated. Raises CallErrors as they
         are sorted by what is known of the effect, and what `content` raises.
         """
-        path = f"/v1/{operation}"
+        path, again = f"/v1/{operation}", operation == MESSAGES
+        async with self._sending.place(operation):
+            return await self._send(operation, "POST", path, content, PLACE_SECONDS, again=again)
+
+    async def _send(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        content: Callable[[], Awaitable[Content]],
+        patience: float | None = None,
+        *,
+        again: bool = True,
+    ) -> Reply:
+        """Call with a token; the body is asked for just before it goes."""
 
         async def send(token: str) -> Reply:
             headers = {"Authorization": f"Bearer {token}"}
             return await self._transport.send(
-                operation,
-                "POST",
-                path,
-                headers=headers,
-                content=content,
-                patience=PLACE_SECONDS,
+                operation, method, path, headers=headers, content=content, patience=patience
             )
 
-        async with self._sending.place(operation):
-            return await self._with_token(send, again=operation == MESSAGES)
+        return await self._with_token(send, again=again)
 
     async def _call(
         self, operation: str, method: str, path: str, body: Any = None, text: str | None = None

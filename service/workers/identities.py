@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from service.ledger.leases import Lease, SweepIdentities
+from service.ledger.leases import BeginPut, Lease, SweepIdentities
 from service.ledger.ledger import Ledger
 from service.model.outcomes import (
     Accepted,
@@ -37,7 +37,11 @@ NO_EFFECT = {TOO_MANY, UNAVAILABLE, UNAUTHORIZED}
 log = structlog.get_logger(__name__)
 
 
-async def acknowledge(client: Client, lease: Lease) -> PutOutcome:
+class WithdrawnError(Exception):
+    """The work was cancelled, or its lease has ended: the PUT is not to be sent."""
+
+
+async def acknowledge(client: Client, ledger: Ledger, lease: Lease) -> PutOutcome:
     """Try once. Where an earlier try may have had an effect, the client is asked first."""
     if lease.begun:
         found = await _outcome_by_get(client, lease, "an earlier try may have taken effect")
@@ -48,14 +52,20 @@ async def acknowledge(client: Client, lease: Lease) -> PutOutcome:
         )
         if not unacknowledged:
             return found
-    return await _put(client, lease)
+    return await _put(client, ledger, lease)
 
 
-async def _put(client: Client, lease: Lease) -> PutOutcome:
-    failpoints.reached("acknowledge.before_put")
+async def _put(client: Client, ledger: Ledger, lease: Lease) -> PutOutcome:
+    async def begin() -> None:
+        failpoints.reached("acknowledge.before_begin")
+        if not await ledger.submit(BeginPut(lease)):
+            raise WithdrawnError
+        failpoints.reached("acknowledge.before_put")
+
     try:
-        status = await client.acknowledge(lease.wa_id, lease.hash or "")
-    except LoginRefusedError:
+        status = await client.acknowledge(lease.wa_id, lease.hash or "", begin)
+    except (WithdrawnError, LoginRefusedError, UnavailableError):
+        # If one was sent before, it was answered with 401, and had no effect.
         return NotTried(lease.begun)
     except NotSentError as error:
         return NoEffect(f"PUT: {error}")

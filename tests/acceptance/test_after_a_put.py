@@ -1,6 +1,7 @@
 """What becomes of an acknowledgement, whatever the client makes of the PUT."""
 
 import json
+import signal
 import time
 from itertools import pairwise
 from typing import Any
@@ -480,6 +481,32 @@ async def test_after_a_kill_9_a_put_that_may_have_begun_is_settled_by_a_get_firs
     assert own == ["identity_put", "identity_get", *([] if effect else ["identity_put"])]
     assert shown["decided_by"] == {"kind": "policy", "name": "default"}
     assert sim.users[WA_ID].acknowledged is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "calls"),
+    [
+        ("acknowledge.after_lease", ["identity_put"]),
+        ("acknowledge.before_begin", ["identity_put"]),
+        ("acknowledge.before_put", ["identity_get", "identity_put"]),
+        ("acknowledge.after_put", ["identity_put", "identity_get"]),
+    ],
+)
+async def test_after_a_kill_a_get_comes_first_if_a_put_had_begun(
+    simulate: Start, spawn: Spawn, tmp_path: Any, point: str, calls: list[str]
+) -> None:
+    sim = await simulate()
+    tree = tree_for(sim, tmp_path) | {"policy": {"mode": "auto"}}
+    child = await spawn(tree, env={"ACKGATE_KILL_AT": point})
+    sim.webhook_url = child.base + "/webhooks/main/a-token-that-only-tests-know"
+    sim.change_identity(WA_ID)
+    assert await child.ended() == -signal.SIGKILL
+    child.env = {}
+    await child.start()
+    sim.webhook_url = child.base + "/webhooks/main/a-token-that-only-tests-know"
+    await child.becomes("acknowledged")
+    assert [call.operation for call in sim.calls if call.wa_id == WA_ID] == calls
 
 
 # The login

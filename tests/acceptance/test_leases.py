@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from service.ledger.leases import RecordOutcome
+from service.ledger.leases import BeginPut, RecordOutcome
 from service.ledger.unit_of_work import UnitOfWork
 from service.model.outcomes import Accepted
 from service.store import postgres, sqlite
+from service.whatsapp.session import Session
 from service.workers import worker
 from tests.acceptance.conftest import (
     HASH_A,
@@ -96,6 +98,179 @@ class TestWhatIsDueButNotYetCalled:
         await made.becomes("pending", OTHER_ID, HASH_B)
         await all_done(made)
         assert made.puts(OTHER_ID) == []
+
+
+def hold_back(monkeypatch: pytest.MonkeyPatch, *, renewed: bool = False) -> asyncio.Event:
+    """Let no call have its token before this is set; `renewed`: no call whose token was refused."""
+    go, token = asyncio.Event(), Session.token
+
+    async def late(session: Session, instead_of: str | None = None) -> str:
+        if renewed is (instead_of is not None):
+            await go.wait()
+        return await token(session, instead_of)
+
+    monkeypatch.setattr(Session, "token", late)
+    return go
+
+
+async def outcomes(made: Installation) -> dict[str, float]:
+    """Count what PUTs came to, once nothing is left to be recorded."""
+    await until(lambda: not _acknowledger(made)._tasks)
+    _, text = await made.api("GET", "/metrics")
+    samples = [x for family in text_string_to_metric_families(text) for x in family.samples]
+    return {
+        sample.labels["outcome"]: sample.value
+        for sample in samples
+        if sample.value
+        and sample.name == "ackgate_outcomes_total"
+        and sample.labels["kind"] == "acknowledge"
+    }
+
+
+class TestAPutThatHasNotBegun:
+    """What is committed after the lease, until just before the PUT, counts."""
+
+    @pytest.fixture
+    def login(self, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+        """Give what calls wait for until it is set, after they were leased."""
+        return hold_back(monkeypatch)
+
+    async def waiting(self, install: Install, **over: Any) -> Installation:
+        made = await install(**merge({"policy": AUTO}, over))
+        await made.change(WA_ID, HASH_A, hour_ago())
+        await until(lambda: leased(made))
+        return made
+
+    async def test_held_it_is_not_sent(self, install: Install, login: asyncio.Event) -> None:
+        made = await self.waiting(install)
+        status, shown = await made.hold(HASH_A)
+        assert (status, shown["state"]) == (200, "held")
+        login.set()
+        assert await outcomes(made) == {"not_ours": 1}
+        assert await made.state() == "held"
+        assert (made.puts(), made.gets()) == ([], 0)
+
+    async def test_a_newer_hash_is_sent_instead(
+        self, install: Install, login: asyncio.Event
+    ) -> None:
+        made = await self.waiting(install)
+        await made.change(WA_ID, HASH_B, hour_ago(60))
+        login.set()
+        await made.becomes("acknowledged", WA_ID, HASH_B)
+        assert (made.puts(), made.gets()) == (["acknowledged"], 0)
+
+    async def test_a_newer_hash_that_a_person_decides_about_stops_it(
+        self, install: Install, login: asyncio.Event
+    ) -> None:
+        made = await self.waiting(install, policy={"max_changes": 1})
+        await made.change(WA_ID, HASH_B, hour_ago(60))
+        login.set()
+        assert await outcomes(made) == {"not_ours": 1}
+        assert ((await made.identity())["hash"], await made.state()) == (HASH_B, "pending")
+        assert made.puts() == []
+
+    async def test_held_and_acknowledged_again_it_is_sent_once(
+        self, install: Install, login: asyncio.Event
+    ) -> None:
+        made = await self.waiting(install)
+        assert (await made.hold(HASH_A))[0] == 200
+        assert (await made.acknowledge(HASH_A))[0] == 202
+        await until(lambda: _acknowledger(made)._skipped)
+        assert (await made.hold(HASH_A))[0] == 200
+        assert (await made.acknowledge(HASH_A))[0] == 202
+        login.set()
+        shown = await made.becomes("acknowledged")
+        assert (shown["decided_by"]["kind"], shown["attempts"]) == ("key", 1)
+        assert (made.puts(), made.gets()) == (["acknowledged"], 0)
+
+    async def test_a_lease_that_has_ended_begins_nothing(
+        self, install: Install, login: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(worker, "RENEW_EVERY_SECONDS", HOUR)
+        made = await self.waiting(install)
+        made.pass_time(11)
+        await until(lambda: _acknowledger(made)._skipped)
+        login.set()
+        await made.becomes("acknowledged")
+        assert (made.puts(), made.gets()) == (["acknowledged"], 0)
+        assert await outcomes(made) == {"accepted": 1, "not_ours": 1, "not_tried": 1}
+
+    async def test_where_the_database_is_unavailable_it_is_not_sent_but_later(
+        self, install: Install, login: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
+        monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "50")
+        monkeypatch.setattr(worker, "DATABASE_PAUSE_SECONDS", 0.05)
+        made = await self.waiting(install)
+        async with made.locked():
+            login.set()
+            await until(lambda: not _acknowledger(made)._calling)
+            assert made.puts() == []
+        await made.becomes("acknowledged")
+        assert (made.puts(), made.gets()) == (["acknowledged"], 0)
+        assert await outcomes(made) == {"accepted": 1, "not_tried": 1}
+
+    async def test_where_the_rules_fail_it_is_not_sent_but_later(
+        self, install: Install, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        apply, faults = BeginPut.apply, [RuntimeError("a fault in the rules")]
+
+        def fail(command: BeginPut, uow: UnitOfWork) -> bool:
+            if faults:
+                raise faults.pop()
+            return apply(command, uow)
+
+        monkeypatch.setattr(BeginPut, "apply", fail)
+        made = await install(policy=AUTO)
+        await made.change()
+        await until(lambda: not faults and not _acknowledger(made)._tasks)
+        assert made.puts() == []
+        made.pass_time(11)
+        await made.becomes("acknowledged")
+        assert (made.puts(), made.gets()) == (["acknowledged"], 0)
+
+
+class TestARepeatAfterARefusedToken:
+    @pytest.fixture
+    def login(self, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+        """Give what a call waits for whose token was refused, until it is set."""
+        return hold_back(monkeypatch, renewed=True)
+
+    async def between(self, install: Install) -> Installation:
+        made = await install(policy=AUTO)
+        await made.change(OTHER_ID)
+        await made.becomes("acknowledged", OTHER_ID)
+        made.sim.expire_tokens()
+        await made.change(WA_ID, HASH_A, hour_ago())
+        await until(lambda: made.puts() == ["no_effect"])
+        return made
+
+    async def test_it_is_too_late_to_hold(self, install: Install, login: asyncio.Event) -> None:
+        made = await self.between(install)
+        assert (await made.hold(HASH_A))[0] == 409
+        login.set()
+        await made.becomes("acknowledged")
+        assert (made.puts(), made.gets()) == (["no_effect", "acknowledged"], 0)
+
+    async def test_what_is_superseded_meanwhile_is_not_sent_again(
+        self, install: Install, login: asyncio.Event
+    ) -> None:
+        made = await self.between(install)
+        await made.change(WA_ID, HASH_B, hour_ago(60))
+        login.set()
+        await made.becomes("acknowledged", WA_ID, HASH_B)
+        assert (made.puts(), made.gets()) == (["no_effect", "acknowledged"], 0)
+
+    async def test_where_the_login_is_refused_it_is_as_before_the_try(
+        self, install: Install, login: asyncio.Event
+    ) -> None:
+        made = await self.between(install)
+        made.sim.fault("login", status=401)
+        login.set()
+        await until(lambda: nothing_leased(made))
+        assert await made.rows("SELECT begun, attempts FROM outbox") == [(False, 0)]
+        assert (await made.hold(HASH_A))[0] == 200
+        assert (made.puts(), made.gets()) == (["no_effect"], 0)
 
 
 class TestACallThatIsOpen:

@@ -12,19 +12,25 @@ import pytest
 from sqlalchemy import func, select
 
 from service.ledger.callbacks import RecordCallback
-from service.ledger.identities import TakeDecision
-from service.ledger.leases import LeaseWork
+from service.ledger.contacts import CountMessages, Key, Limits, PlanChecks, Planned
+from service.ledger.identities import DismissIssue, TakeDecision
+from service.ledger.leases import BeginPut, LeaseWork
 from service.ledger.ledger import Ledger
-from service.model.decisions import Decision, Verb
+from service.ledger.relays import SaveProgress, SwitchRelay
+from service.ledger.unit_of_work import Command
+from service.model.budget import Budget, Usage
+from service.model.contacts import CheckOptions, Number
+from service.model.decisions import Decision, Result, Verb
 from service.model.events import AliasesSeen, Event, IdentitySeen, NumberChanged
 from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.accounts import note_policies
+from service.store.contacts import usage
 from service.store.postgres import PostgresDatabase
 from service.store.postgres_errors import DEADLOCK
-from service.store.relays import ensure_relays, relay_rows
+from service.store.relays import Progress, Source, ensure_relays, relay_rows
 from service.store.schema import aliases, audit, changes, users
 from service.store.users import audit_of, find_user, history_of
 from tests.storing import opening
@@ -194,6 +200,24 @@ async def test_a_piece_of_work_is_leased_once_whatever_the_others_commit(
     assert len(set(leased)) == len(leased) == 60
 
 
+async def test_a_put_begins_at_one_or_is_held_at_another(replicas: Sequence[Replica]) -> None:
+    one, other, _ = replicas
+    one.ledger.policies = AT_ONCE
+    for number in range(60):
+        name = f"1631555{number:04}"
+        await one.take(seen(name, "A", 0))
+        (lease,) = await one.ledger.submit(LeaseWork(ACCOUNT, Kind.ACKNOWLEDGE, [name]))
+        hold = TakeDecision(ACCOUNT, name, Decision(Verb.HOLD, "A", by_key("other")))
+        begun, (result, _) = await asyncio.gather(
+            one.ledger.submit(BeginPut(lease)), other.ledger.submit(hold)
+        )
+        found = await one.find(name)
+        if begun:
+            assert (result, found.identity.state) == (Result.TOO_LATE, State.ACKNOWLEDGING)
+        else:
+            assert (result, found.identity.state) == (Result.TAKEN, State.HELD)
+
+
 async def test_of_two_decisions_at_once_both_are_taken_and_the_last_in_the_audit_trail_holds(
     replicas: Sequence[Replica],
 ) -> None:
@@ -233,3 +257,48 @@ async def test_relays_are_made_once_by_replicas_that_start_together(
         await asyncio.gather(*(replica.database.write(ensure) for replica in replicas))
         found = await replicas[0].database.read(relay_rows)
         assert [(row.name, row.source) for row in found] == [("bot", source), ("crm", source)]
+
+
+async def test_what_commands_write_in_whatever_order_makes_no_deadlock(
+    replicas: Sequence[Replica],
+) -> None:
+    names = ("one", "other", "a third")
+    sources: dict[str, Source] = dict.fromkeys(names, "callbacks")
+    await replicas[0].database.write(partial(ensure_relays, sources=sources))
+    chance = random.Random(480)
+
+    async def write(replica: Replica, number: int) -> None:
+        commands: list[Command[None]] = []
+        for name in chance.sample(names, 3):
+            commands += [
+                CountMessages(name, Usage(sent=1), ()),
+                SwitchRelay(name, by_key("local"), paused=number % 2 == 0),
+                DismissIssue(name, "database_created", None, by_key("local")),
+            ]
+        commands += [SaveProgress(n, Progress(0, 0, ()), NOW) for n in chance.sample(names, 3)]
+        commands = [one for one in commands if not one.led or replica is replicas[0]]
+        await asyncio.gather(*(replica.ledger.submit(one) for one in commands))
+
+    await spread(replicas, 60, write)
+    assert deadlocks(replicas) == 0
+    for name in names:
+        used = await replicas[0].database.read(partial(usage, account=name, first_day=0))
+        assert used.sent == 60
+
+
+async def test_a_request_at_several_at_once_is_paid_once(replicas: Sequence[Replica]) -> None:
+    limits = Limits(Budget(1000, 0, 30, 1, 1), require_opt_in=False, unwritten=Usage())
+    asking = CheckOptions(wait=True, force=False, patience_ms=1000)
+    day = partial(usage, account=ACCOUNT, first_day=0)
+    for number in range(50):
+        numbers = [Number(f"+1631555{number:04}", f"1631555{number:04}")]
+        key = Key("crm", f"request {number}", "digest")
+        plans = await asyncio.gather(
+            *(
+                one.ledger.submit(PlanChecks(ACCOUNT, numbers, asking, limits, key))
+                for one in replicas
+            )
+        )
+        assert all(isinstance(plan, Planned) for plan in plans)
+        assert (await replicas[0].database.read(day)).checks == number + 1
+    assert deadlocks(replicas) == 0

@@ -63,6 +63,7 @@ MATRIX = {
     "ledger.after_answer": LEDGER,
     "acknowledge.before_lease": WORK,
     "acknowledge.after_lease": WORK,
+    "acknowledge.before_begin": WORK,
     "acknowledge.before_put": WORK,
     "acknowledge.after_put": WORK,
     "acknowledge.before_get": GETS,

@@ -111,20 +111,32 @@ def test_holding_before_the_first_try_asks_nobody() -> None:
     assert known.identity.ask is None
 
 
-def test_holding_while_a_put_is_under_way_comes_too_late() -> None:
+def leased(*, begun: bool, until: int = NOW + 1) -> User:
     known = user(State.ACKNOWLEDGING)
-    assert known.identity.work is not None
-    known.identity.work.holder, known.identity.work.lease_until = "worker", NOW + 1
+    work = known.identity.work
+    assert work is not None
+    work.holder, work.lease_until, work.begun = "worker", until, begun
+    return known
+
+
+def test_holding_what_is_leased_is_possible_until_its_put_begins_and_asks_nobody() -> None:
+    known = leased(begun=False)
+    assert hold(known) is Result.TAKEN
+    assert (known.identity.state, known.identity.work) == (State.HELD, None)
+    assert known.identity.ask is None
+
+
+def test_holding_while_a_put_is_under_way_comes_too_late() -> None:
+    known = leased(begun=True)
     assert hold(known) is Result.TOO_LATE
     assert known.identity.state is State.ACKNOWLEDGING
     assert known.identity.work is not None
 
 
-def test_holding_is_possible_again_once_the_lease_has_ended() -> None:
-    known = user(State.ACKNOWLEDGING)
-    assert known.identity.work is not None
-    known.identity.work.holder, known.identity.work.lease_until = "worker", NOW
+def test_holding_is_possible_again_once_the_lease_has_ended_and_the_client_is_asked() -> None:
+    known = leased(begun=True, until=NOW)
     assert hold(known) is Result.TAKEN
+    assert known.identity.ask is not None
 
 
 def test_holding_what_is_acknowledged_comes_too_late() -> None:

@@ -30,8 +30,8 @@ class World:
 
     async def tell(self, count: int = 1, type_: EventType = EventType.PENDING) -> None:
         events = [LoggedEvent(NOW, "main", type_, (f"user{n}",), {}) for n in range(count)]
-        await within(self.database, lambda transaction: transaction.add_events(events))
-        self.hub.notify(ChangeSet(told=[type_] * count))
+        last = await within(self.database, lambda transaction: transaction.add_events(events))
+        self.hub.notify(ChangeSet(told=[type_] * count, event_id=last))
 
     async def newest(self) -> int:
         return (await self.database.read(span_of)).newest

@@ -10,7 +10,7 @@ from service.model.decisions import Decision, Verb, decide
 from service.model.events import IdentitySeen, NumberChanged, SendBlocked, UserWrote
 from service.model.identity import ask_client, come_due, mark_acknowledged, start_acknowledging
 from service.model.merges import MAX_LINKS, add_link, link_users
-from service.model.outcomes import Answer, apply_client_answer, apply_not_found
+from service.model.outcomes import Answer, apply_client_answer, apply_not_found, begin_put
 from service.model.policy import Policies, Policy
 from service.model.send_blocks import MAX_BLOCKED_IDS, record_send_block
 from service.model.sightings import record_sighting
@@ -210,7 +210,17 @@ class TestAnEarlierChange:
         assert known.identity.latest.decided_by is None
         assert "guard, more than 3 changes" in (known.audit[-1].reason or "")
 
-    @pytest.mark.parametrize("done", ["begun", "attempts", "holder"])
+    def test_the_guard_stops_what_is_leased_but_has_not_begun(self) -> None:
+        known = user()
+        sight(known, "Z", exact(90), AUTO)
+        assert known.identity.work is not None
+        known.identity.work.holder, known.identity.work.lease_until = "worker", NOW + 10_000
+        for n, hash_ in enumerate("ABCD"):
+            sight(known, hash_, exact(n * 10), AUTO)
+        assert (known.identity.state, known.identity.work) == (State.PENDING, None)
+        assert not begin_put(known, "worker", "Z", NOW)
+
+    @pytest.mark.parametrize("done", ["begun", "attempts"])
     def test_the_guard_stops_nothing_that_has_begun(self, done: str) -> None:
         known = user()
         sight(known, "Z", exact(90), AUTO)

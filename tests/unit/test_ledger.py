@@ -24,7 +24,14 @@ from service.ledger.callbacks import (
     state_of,
 )
 from service.ledger.identities import RecordAnswer, TakeDecision
-from service.ledger.leases import Lease, LeaseWork, RecordOutcome, RenewLeases, SweepIdentities
+from service.ledger.leases import (
+    BeginPut,
+    Lease,
+    LeaseWork,
+    RecordOutcome,
+    RenewLeases,
+    SweepIdentities,
+)
 from service.ledger.ledger import MAX_ENTRIES, MAX_TRIES, FullError, Ledger
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.decisions import Decision, Result, Verb
@@ -92,11 +99,11 @@ class Gated:
         return self.database.clock
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, led: bool = False) -> AsyncIterator[Transaction]:
         self.writes += 1
         self.reached.set()
         await self.gate.wait()
-        async with self.database.transaction() as transaction:
+        async with self.database.transaction(led=led) as transaction:
             yield transaction
             if self.broken:
                 raise sqlite3.OperationalError("disk I/O error")
@@ -193,6 +200,7 @@ class Own:
     result: Any = None
     error: Exception | None = None
     weight: int = 1
+    led: bool = False
 
     async def required(self, _: Transaction) -> Required:
         return Required()
@@ -679,11 +687,54 @@ class TestLeases:
         await ledger.submit(callback(seen(), account="auto"))
         (task,) = await lease(ledger, "a")
         assert not task.begun
+        assert await ledger.submit(BeginPut(task))
         clock.now += 10_001
         (again,) = await lease(ledger, "b")
         assert again.begun
         assert await ledger.submit(RecordOutcome(task, Accepted())) is Settled.NOT_OURS
         assert await ledger.submit(RecordOutcome(again, Accepted())) is Settled.TAKEN
+
+    async def test_a_lease_alone_marks_no_try(self, ledger: Ledger, clock: Hands) -> None:
+        await ledger.submit(callback(seen(), account="auto"))
+        (task,) = await lease(ledger, "a")
+        clock.now += 10_001
+        (again,) = await lease(ledger, "b")
+        assert not again.begun
+        assert not await ledger.submit(BeginPut(task))
+        assert await ledger.submit(BeginPut(again))
+
+    @pytest.mark.parametrize("by", ["a hold", "another hash", "another hash and this one again"])
+    async def test_what_is_committed_before_a_put_begins_stops_it(
+        self, ledger: Ledger, database: Gated, by: str
+    ) -> None:
+        ledger.policies = {"auto": Policies((), Policy("default", "auto", max_changes=100))}
+        await ledger.submit(callback(seen(), account="auto"))
+        (task,) = await lease(ledger, "a")
+        if by == "a hold":
+            held = TakeDecision("auto", WA_ID, Decision(Verb.HOLD, "A", by_key("crm")), None)
+            assert (await ledger.submit(held))[0] is Result.TAKEN
+        else:
+            await ledger.submit(callback(seen(hash_="B", at=NOW), account="auto"))
+        if by.endswith("again"):
+            await ledger.submit(callback(seen(hash_="A", at=NOW + 1), account="auto"))
+        assert not await ledger.submit(BeginPut(task))
+        assert await ledger.submit(RecordOutcome(task, NotTried())) is Settled.NOT_OURS
+        user = await user_of(database, account="auto")
+        assert user is not None
+        if by == "a hold":
+            assert (user.identity.state, user.identity.work) == (State.HELD, None)
+            return
+        (again,) = await lease(ledger, "b")
+        assert (again.hash, again.begun) == (user.hash, False)
+
+    async def test_a_put_that_has_begun_is_not_held(self, ledger: Ledger) -> None:
+        await ledger.submit(callback(seen(), account="auto"))
+        (task,) = await lease(ledger, "a")
+        hold = TakeDecision("auto", WA_ID, Decision(Verb.HOLD, "A", by_key("crm")), None)
+        begun, (result, _) = await asyncio.gather(
+            ledger.submit(BeginPut(task)), ledger.submit(hold)
+        )
+        assert (begun, result) == (True, Result.TOO_LATE)
 
     async def test_a_renewed_lease_lasts_longer_and_an_expired_one_is_not_renewed(
         self, ledger: Ledger, clock: Hands

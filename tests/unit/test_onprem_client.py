@@ -100,6 +100,10 @@ async def server() -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
+async def at_once() -> None:
+    """Let a PUT go."""
+
+
 def account(url: str, **others: Any) -> OnPremAccountSettings:
     return OnPremAccountSettings.model_validate(
         {"base_url": url, "username": "ackgate", "password": "päss:word"} | others
@@ -204,7 +208,7 @@ class TestAcknowledge:
         self, server: Server, client: Client, status: int
     ) -> None:
         server.answers[PATH] = [(status, b"")]
-        assert await client.acknowledge(WA_ID, HASH) == status
+        assert await client.acknowledge(WA_ID, HASH, at_once) == status
         put = server.requests[-1]
         assert (put.method, put.path, put.content_type) == ("PUT", PATH, "application/json")
         assert server.bodies[-1] == b'{"hash":"Rc/eg9Rl0JA="}'
@@ -212,20 +216,76 @@ class TestAcknowledge:
 
     async def test_a_redirect_is_not_followed(self, server: Server, client: Client) -> None:
         server.answers[PATH] = [(307, {})]
-        assert await client.acknowledge(WA_ID, HASH) == 307
+        assert await client.acknowledge(WA_ID, HASH, at_once) == 307
         assert server.count("/elsewhere") == 0
 
     async def test_no_path_is_built_from_a_user_unescaped(
         self, server: Server, client: Client
     ) -> None:
-        await client.acknowledge("../a b/%2F?", HASH)
+        await client.acknowledge("../a b/%2F?", HASH, at_once)
         assert server.requests[-1].raw_path == "/v1/contacts/..%2Fa%20b%2F%252F%3F/identity"
 
     async def test_the_request_id_goes_along(self, server: Server, client: Client) -> None:
         server.answers[PATH] = [(200, {})]
         with structlog.contextvars.bound_contextvars(request_id="request-1"):
-            await client.acknowledge(WA_ID, HASH)
+            await client.acknowledge(WA_ID, HASH, at_once)
         assert server.requests[-1].headers["X-Request-ID"] == "request-1"
+
+
+class TestJustBeforeAPut:
+    async def test_it_is_asked_with_the_token_and_a_place_and_the_put_follows(
+        self, server: Server
+    ) -> None:
+        client = Client("main", account(server.url, max_in_flight=1), Metrics())
+        server.answers[PATH] = [(200, {})]
+        seen: list[tuple[int, int]] = []
+
+        async def begin() -> None:
+            seen.append((server.count(LOGIN), server.count(PATH)))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await client.identity(WA_ID)  # it has the only place
+
+        assert await client.acknowledge(WA_ID, HASH, begin) == 200
+        assert (seen, server.count(PATH)) == ([(1, 0)], 1)
+        await client.close()
+
+    async def test_what_it_raises_is_raised_and_no_put_is_sent(
+        self, server: Server, client: Client
+    ) -> None:
+        async def begin() -> None:
+            raise RuntimeError
+
+        for _ in range(2 * client.max_in_flight):
+            with pytest.raises(RuntimeError):
+                await client.acknowledge(WA_ID, HASH, begin)
+        assert server.count(PATH) == 0
+        assert client.reachability.unreachable_since is None
+
+    async def test_it_is_asked_again_before_a_repeat(self, server: Server, client: Client) -> None:
+        server.refused = {"token-1"}
+        puts: list[int] = []
+
+        async def begin() -> None:
+            puts.append(server.count(PATH))
+            if len(puts) == 2:
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await client.acknowledge(WA_ID, HASH, begin)
+        assert (puts, server.count(PATH), server.count(LOGIN)) == ([0, 1], 1, 2)
+
+    async def test_it_is_not_asked_where_there_is_no_login(
+        self, server: Server, client: Client
+    ) -> None:
+        async def begin() -> None:
+            pytest.fail("it was asked")
+
+        for status, error in ((401, LoginRefusedError), (500, NotSentError)):
+            server.logins = [(status, b"")]
+            client.session.refused = False
+            with pytest.raises(error):
+                await client.acknowledge(WA_ID, HASH, begin)
 
 
 class TestWithoutAnAnswer:
@@ -233,7 +293,7 @@ class TestWithoutAnAnswer:
         client = Client("main", account(f"http://127.0.0.1:{unused_tcp_port}"), Metrics())
         try:
             with pytest.raises(NotSentError):
-                await client.acknowledge(WA_ID, HASH)
+                await client.acknowledge(WA_ID, HASH, at_once)
             assert client.reachability.unreachable_since is not None
         finally:
             await client.close()
@@ -244,7 +304,7 @@ class TestWithoutAnAnswer:
             await client.session.token()
             server.seconds = 0.8
             with pytest.raises(NoReplyError) as caught:
-                await client.acknowledge(WA_ID, HASH)
+                await client.acknowledge(WA_ID, HASH, at_once)
             assert caught.value.timed_out
         finally:
             await client.close()
@@ -264,7 +324,7 @@ class TestWithoutAnAnswer:
 
         server.answer = drop  # type: ignore[method-assign]
         with pytest.raises(NoReplyError):
-            await client.acknowledge(WA_ID, HASH)
+            await client.acknowledge(WA_ID, HASH, at_once)
         assert dropped == 1
 
     async def test_it_is_known_how_long_the_client_has_not_answered(
@@ -301,7 +361,8 @@ class TestWithoutAnAnswer:
             await client.session.token()
             server.seconds = 0.8
             results = await asyncio.gather(
-                *(client.acknowledge(WA_ID, HASH) for _ in range(3)), return_exceptions=True
+                *(client.acknowledge(WA_ID, HASH, at_once) for _ in range(3)),
+                return_exceptions=True,
             )
         finally:
             await client.close()
@@ -392,11 +453,11 @@ class TestLogin:
         self, server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         server.answers[PATH] = [(200, {})]
-        assert await client.acknowledge(WA_ID, HASH) == 200
+        assert await client.acknowledge(WA_ID, HASH, at_once) == 200
         began = time.time()
         monkeypatch.setattr(session.time, "time", lambda: began + 7 * 86_400 - 200)
         server.logins = [(503, {})]
-        assert await client.acknowledge(WA_ID, HASH) == 200
+        assert await client.acknowledge(WA_ID, HASH, at_once) == 200
 
     async def test_a_short_token_is_not_renewed_with_every_call(
         self, server: Server, client: Client
@@ -425,7 +486,7 @@ class TestLogin:
     ) -> None:
         server.answers[PATH] = [(200, {})]
         server.refused = {"token-1"}
-        assert await client.acknowledge(WA_ID, HASH) == 200
+        assert await client.acknowledge(WA_ID, HASH, at_once) == 200
         assert (server.count(LOGIN), server.count(PATH)) == (2, 2)
 
     async def test_many_calls_refused_together_log_in_once(
@@ -441,19 +502,19 @@ class TestLogin:
     ) -> None:
         server.refused = {f"token-{n}" for n in range(100)}
         for _ in range(10):
-            assert await client.acknowledge(WA_ID, HASH) == 401
+            assert await client.acknowledge(WA_ID, HASH, at_once) == 401
         assert server.count(LOGIN) == 2
 
     async def test_after_a_minute_such_a_token_is_renewed_again(
         self, server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         server.refused = {f"token-{n}" for n in range(100)}
-        await client.acknowledge(WA_ID, HASH)
+        await client.acknowledge(WA_ID, HASH, at_once)
         later = time.monotonic() + session.FIRST_PAUSE_SECONDS + 1
         monkeypatch.setattr(session, "time", _Clock(later))
         server.refused = {"token-1", "token-2"}
         server.answers[PATH] = [(200, {})]
-        assert await client.acknowledge(WA_ID, HASH) == 200
+        assert await client.acknowledge(WA_ID, HASH, at_once) == 200
         assert server.count(LOGIN) == 3
 
 
@@ -478,7 +539,7 @@ class TestARefusedLogin:
         server.logins = [(status, b"")]
         for _ in range(5):
             with pytest.raises(LoginRefusedError):
-                await client.acknowledge(WA_ID, HASH)
+                await client.acknowledge(WA_ID, HASH, at_once)
         assert (server.count(LOGIN), server.count(PATH)) == (1, 0)
         assert 59 < client.paused_for() <= 60
         assert client.reachability.last_error == "the login was refused"
@@ -584,7 +645,7 @@ async def test_every_call_is_counted_by_what_became_of_it(server: Server) -> Non
     client = Client("main", account(server.url), metrics)
     try:
         server.answers[PATH] = [(503, {})]
-        await client.acknowledge(WA_ID, HASH)
+        await client.acknowledge(WA_ID, HASH, at_once)
     finally:
         await client.close()
     labels = {"account": "main", "operation": "identity_put", "outcome": "503"}
@@ -631,7 +692,7 @@ async def test_who_waits_for_a_login_that_does_not_connect_begins_none_of_its_ow
     mute: Server,
 ) -> None:
     client = Client("main", account(mute.url, timeout_seconds=0.2, verify_tls=False), Metrics())
-    calls = (client.acknowledge(WA_ID, HASH) for _ in range(8))
+    calls = (client.acknowledge(WA_ID, HASH, at_once) for _ in range(8))
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(error) for error in found} == {NotSentError}
     assert mute.now == 1

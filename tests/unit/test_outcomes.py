@@ -13,6 +13,7 @@ from service.model.outcomes import (
     PutOutcome,
     Settled,
     Unknown,
+    begin_put,
     settle_get,
     settle_put,
 )
@@ -194,6 +195,48 @@ class TestAfterAPut:
             pauses.append((known.identity.work.due_at - NOW) / 1000)
             lease(known.identity.work)
         assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+def leased() -> User:
+    """Return a user whose work is leased, and no PUT has begun."""
+    known = user()
+    assert known.identity.work is not None
+    known.identity.work.begun = False
+    return known
+
+
+class TestBeforeAPut:
+    def test_it_begins_and_the_lease_lasts_as_long_from_then_on(self) -> None:
+        known = leased()
+        assert begin_put(known, "holder", "A", NOW + 9_000)
+        work = known.identity.work
+        assert work is not None
+        assert (work.begun, work.holder, work.lease_until) == (True, "holder", NOW + 19_000)
+        assert begin_put(known, "holder", "A", NOW + 9_500), "a repeat, after a 401"
+        assert (known.identity.state, known.audit) == (State.ACKNOWLEDGING, [])
+
+    @pytest.mark.parametrize(
+        ("holder", "hash_", "now"),
+        [("other", "A", NOW), ("holder", "B", NOW), ("holder", "A", NOW + 10_000)],
+        ids=["another holder", "another hash", "an expired lease"],
+    )
+    def test_what_is_not_ours_does_not_begin(self, holder: str, hash_: str, now: int) -> None:
+        known = leased()
+        assert not begin_put(known, holder, hash_, now)
+        work = known.identity.work
+        assert work is not None
+        assert (work.begun, work.lease_until) == (False, NOW + 10_000)
+
+    def test_what_was_cancelled_does_not_begin(self) -> None:
+        known = leased()
+        known.identity.work = None
+        assert not begin_put(known, "holder", "A", NOW)
+
+    def test_what_another_change_has_superseded_does_not_begin(self) -> None:
+        known = leased()
+        assert known.identity.latest is not None
+        known.identity.latest.hash = "B"
+        assert not begin_put(known, "holder", "A", NOW)
 
 
 OUTCOMES: list[PutOutcome] = [
