@@ -423,12 +423,16 @@ class Installation(Caller):
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Let nobody else write to the database, once each transaction that does so has ended."""
+        """Let nobody else write to the database, once each transaction that does so has ended.
+
+        On PostgreSQL the service leads on meanwhile: its lease is not locked.
+        """
         async with opened_beside(self.database_url) as connection:
             if connection.dialect.name == "sqlite":
                 begin = ["BEGIN IMMEDIATE"]
             else:
-                begin = ["BEGIN", f"LOCK TABLE {', '.join(metadata.tables)} IN EXCLUSIVE MODE"]
+                tables = ", ".join(metadata.tables.keys() - {"leadership", "replicas"})
+                begin = ["BEGIN", f"LOCK TABLE {tables} IN EXCLUSIVE MODE"]
             for statement in begin:
                 await connection.exec_driver_sql(statement)
             yield

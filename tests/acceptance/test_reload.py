@@ -258,9 +258,10 @@ async def test_a_database_that_can_not_be_written_leaves_the_former_one_in_force
     manual: Installation, capsys: Captured
 ) -> None:
     async with manual.locked():
-        over = {"accounts": {"main": {"webhook_token": OTHER_TOKEN}}}
+        policy = {"mode": "auto"}  # which is noted in the database
+        over = {"policy": policy, "accounts": {"main": {"webhook_token": OTHER_TOKEN}}}
         line = await refused(manual, capsys, over)
-    assert "database" in line
+    assert "database" in line or "PostgreSQL" in line
     await manual.deliver(notice(WA_ID, HASH_A, hour_ago()))
 
 
