@@ -1,5 +1,6 @@
 """Health: whether the service lives, can store a callback, and reaches the clients; metrics."""
 
+import asyncio
 import math
 from contextlib import suppress
 from typing import Any
@@ -133,7 +134,9 @@ async def metrics(request: web.Request) -> web.Response:
         shown.alerts_failing.set(context.leading.alerter.failing)
         with suppress(UnavailableError):
             await _count(context, context.leading, now)
-    text, media_type = shown.render(",".join(request.headers.getall("Accept", ())))
+    accept = ",".join(request.headers.getall("Accept", ()))
+    # With a thousand accounts this takes a second, in which others want to be answered.
+    text, media_type = await asyncio.to_thread(shown.render, accept)
     return web.Response(body=text, headers={"Content-Type": media_type})
 
 

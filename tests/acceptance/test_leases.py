@@ -199,7 +199,7 @@ class TestAPutThatHasNotBegun:
         self, install: Install, login: asyncio.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
-        monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "50")
+        monkeypatch.setitem(postgres.HOT_SETTINGS, "lock_timeout", "50")
         monkeypatch.setattr(worker, "DATABASE_PAUSE_SECONDS", 0.05)
         made = await self.waiting(install)
         async with made.locked():
@@ -382,7 +382,7 @@ async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "50")
+    monkeypatch.setitem(postgres.HOT_SETTINGS, "lock_timeout", "50")
     monkeypatch.setattr(worker, "DATABASE_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(worker, "RENEW_EVERY_SECONDS", 0.05)
     made = await install(policy=AUTO, accounts={"main": {"max_in_flight": 4}})
