@@ -199,7 +199,7 @@ class Transaction(Protocol):
         """Note by account and message id to whom messages were sent."""
 
     async def save_contacts(self, contacts: Iterable[Contact]) -> None:
-        """Write contacts, new or known."""
+        """Write contacts: those that were loaded, and new ones."""
 
     async def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""

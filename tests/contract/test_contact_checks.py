@@ -70,7 +70,9 @@ def contact(number: int, status: str = "valid", checked_at: int = NOW, **more: A
 
 
 async def save(database: Database, *saved: Contact) -> None:
-    await within(database, lambda transaction: transaction.save_contacts(saved))
+    async with database.transaction() as transaction:
+        await transaction.load_contacts([(one.account, one.input) for one in saved])
+        await transaction.save_contacts(saved)
 
 
 async def test_a_contact_comes_back_with_its_open_check_and_its_opt_in(
