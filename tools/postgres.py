@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
-from tools.processes import RunError, free_port
+from tools.processes import RunError, cpu_seconds_of, free_port
 
 USER, PASSWORD = "ackgate", "a-password-that-only-tests-know"
 SUPERUSER = "postgres"
@@ -137,6 +137,17 @@ class LocalServer:
             self._process.send_signal(how)
             self._process.wait(60)
             self._process = None
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time so far of the server's processes, with those that have ended."""
+        if self._process is None:
+            return 0.0
+        pid, used = self._process.pid, 0.0
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with suppress(OSError):  # it has ended meanwhile
+                used += cpu_seconds_of(each)
+        return used
 
     def put(self, name: str, content: bytes) -> Path:
         """Make a file that the server's user alone can read."""

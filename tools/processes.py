@@ -167,10 +167,19 @@ def status_of(url: str) -> int | None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """Return a port that nobody else is given as long as this process lives.
+
+    A server that sets SO_REUSEADDR, as nearly all do, can listen on it, again and again.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _held.append(held)
+    return int(held.getsockname()[1])
+
+
+_held: list[socket.socket] = []
+"""Bound, and not listening: so no system gives their ports to anybody who asks for any."""
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -10,13 +10,17 @@ from service.api import schemas
 from service.api.context import CALLER_ACCOUNTS, AppContext, app_context, sees
 from service.api.params import listed
 from service.api.problems import ProblemError
+from service.api.reporting import leader_report
+from service.api.reports import AccountReport
 from service.model.shapes import rfc3339, time_of
 from service.model.users import Kind
 from service.store.accounts import account_rows
 from service.store.outbox import Backlog, backlogs
 from service.store.restore import count_unverified
 from service.store.users import count_states, oldest_pending
-from service.whatsapp.http import Reachability
+
+NOTHING = AccountReport()
+"""What is known of an account while no leader has told anything of it yet."""
 
 
 async def status(request: web.Request) -> web.Response:
@@ -32,7 +36,7 @@ async def status(request: web.Request) -> web.Response:
         "counts": {state.value: count for state, count in counts.items()},
         "oldest_pending_at": rfc3339(oldest),
         "oldest_pending_seconds": age,
-        "leader": context.leading is not None,
+        "leader": context.leading is not None and context.database.leads,
         "as_of": time_of(now),
     }
     return web.json_response(answer)
@@ -54,6 +58,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def _accounts(request: web.Request) -> list[schemas.Account]:
     context = app_context(request)
+    told = leader_report(context).accounts
     rows, work, left = await context.database.read(partial(_load, now=context.ledger.clock()))
     return [
         {
@@ -62,9 +67,9 @@ async def _accounts(request: web.Request) -> list[schemas.Account]:
             "first_callback_at": rfc3339(rows[name].first_callback_at if name in rows else None),
             "last_callback_at": rfc3339(rows[name].last_callback_at if name in rows else None),
             "backlog": {kind.value: _backlog(work.get((name, kind))) for kind in Kind},
-            "login": _login(context, name),
-            "health": _health(context, name),
-            "settings": _settings(context, name),
+            "login": told.get(name, NOTHING).login,
+            "health": told.get(name, NOTHING).health,
+            "settings": told.get(name, NOTHING).settings,
             "unverified": _unverified(context, name, left.get(name, 0)),
         }
         for name, account in context.settings.accounts.items()
@@ -79,60 +84,11 @@ def _load(
 
 
 def _unverified(context: AppContext, name: str, remaining: int) -> schemas.Unverified | None:
-    verifier = context.verifier(name)
-    if verifier is None:
-        return None
-    return {"since": rfc3339(verifier.since), "remaining": remaining}
+    since = context.unverified.get(name)
+    return None if since is None else {"since": rfc3339(since), "remaining": remaining}
 
 
 def _backlog(backlog: Backlog | None) -> schemas.BacklogOfKind:
     backlog = backlog or Backlog(0, 0, None)
     oldest = rfc3339(backlog.oldest_due)
     return {"waiting": backlog.waiting, "overdue": backlog.overdue, "oldest_due_at": oldest}
-
-
-def _settings(context: AppContext, name: str) -> schemas.ClientSettings | None:
-    inspector = None if context.leading is None else context.leading.inspectors.get(name)
-    if inspector is None:
-        return None
-    return {
-        "read_at": rfc3339(inspector.read_at),
-        "client_version": inspector.subject.version,
-        "issues": [issue.code for issue in inspector.found],
-    }
-
-
-def _login(context: AppContext, name: str) -> schemas.Login | None:
-    """Return the state of the login to the client, or of the access token of the Cloud API."""
-    if (graph := context.graphs.get(name)) is not None:
-        used = rfc3339(graph.login_since)
-        return {"state": graph.login, "since": used, "retry_in_seconds": None}
-    if name not in context.clients:
-        return None
-    session = context.clients[name].session
-    since = session.logged_in_at
-    state = "refused" if session.refused else "none" if since is None else "ok"
-    return {
-        "state": state,
-        "since": rfc3339(None if since is None else round(since * 1000)),
-        "retry_in_seconds": round(session.paused_for, 1) if session.refused else None,
-    }
-
-
-def _health(context: AppContext, name: str) -> schemas.Health | None:
-    """Return the state of the client, or of the Cloud API, as this account meets it."""
-    if (graph := context.graphs.get(name)) is not None:
-        quality = graph.last_read.quality if graph.last_read else None
-        return {"quality_rating": quality, **_reachable(graph.reachability)}
-    if name not in context.clients:
-        return None
-    state = context.clients[name].reachability
-    return {"gateway_status": state.gateway, **_reachable(state)}
-
-
-def _reachable(state: Reachability) -> schemas.Health:
-    return {
-        "reachable": state.unreachable_since is None,
-        "unreachable_since": rfc3339(state.unreachable_since),
-        "last_error": state.last_error,
-    }

@@ -5,11 +5,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import structlog
 from aiohttp import web
 
 from service.api.event_hub import EventHub
+from service.api.reports import Elsewhere
 from service.ledger.contacts import Messages
 from service.ledger.ledger import Ledger
 from service.model.account_checks import ExpectedSettings, IdentityCheck, Issue
@@ -21,6 +23,7 @@ from service.settings import Settings
 from service.store.accounts import CREATED, free_reserve, write_reserve
 from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.events import IssueKey
+from service.store.replicas import MAX_WANTED
 from service.webhooks.body import BodyReader, Reservation
 from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
@@ -147,7 +150,9 @@ class AppContext:
     replica leads, and `channels` are where its alerts go then. `catching_up` is set while the
     client may still be delivering callbacks of the service's downtime; `stopping` from the signal
     to stop on. `created_at` (Unix ms) is set where a start made the database, until a person
-    dismisses that.
+    dismisses that; `unverified` says since which restore accounts are. `elsewhere` is what other
+    replicas have told. `wanted` are users whom the leader is still to be told that the gate was
+    asked about, by account; `dismissed` are the dismissals that were heeded.
     """
 
     settings: Settings
@@ -171,6 +176,11 @@ class AppContext:
     leading: Leading | None = None
     catching_up: Reason | None = None
     created_at: int | None = None
+    unverified: dict[str, int] = field(default_factory=dict)
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    wanted: dict[str, set[int]] = field(default_factory=dict)
+    dismissed: Mapping[IssueKey, int] = field(default_factory=dict)
+    heeding: asyncio.Lock = field(default_factory=asyncio.Lock)
     ready: bool = False
     stopping: bool = False
 
@@ -180,25 +190,58 @@ class AppContext:
         self.metrics.keys_refused.labels(reason).inc()
         self.refused_keys.count(reason)
 
-    def verifier(self, account: str) -> Verifier | None:
-        """Return what asks about the users of an account that is unverified, at the leader."""
-        return None if self.leading is None else self.leading.verifiers.get(account)
+    def unreachable_since(self, account: str) -> int | None:
+        """Return since when (Unix ms) an account's client, or the Cloud API, does not answer.
 
-    def issues(self) -> Iterator[tuple[str, Issue]]:
+        The leader asks it regularly, and tells the others.
+        """
+        if self.leading is None:
+            told = self.elsewhere.leading.accounts.get(account)
+            return None if told is None else told.unreachable_since
+        side = self.clients.get(account) or self.graphs.get(account)
+        return None if side is None else side.reachability.unreachable_since
+
+    def want(self, account: str, user_ids: Iterable[int]) -> None:
+        """Have the client asked first about users whom the gate was asked about, since a restore.
+
+        Only the leader asks. Others tell it once a second.
+        """
+        if self.leading is None:
+            wanted = self.wanted.setdefault(account, set())
+            wanted.update(islice(user_ids, max(0, MAX_WANTED - len(wanted))))
+        elif account in self.leading.verifiers:
+            self.leading.verifiers[account].want(user_ids)
+
+    def issues(self, leading: Leading) -> Iterator[tuple[str, Issue]]:
         """Yield all issues, each with the name of its account or app in the journal."""
         if self.created_at is not None:
             yield "", Issue(CREATED, None, self.created_at, CREATED_DETAIL)
-        inspectors = {} if self.leading is None else self.leading.inspectors
-        for name, inspector in inspectors.items():
+        for name, inspector in leading.inspectors.items():
             for issue in inspector.issues():
                 yield issue.account or name, issue
 
-    async def dismiss(self, name: str, code: str) -> None:
-        """Let issues rest that a person has dismissed; `name` is what `issues` gave with them."""
-        if code == CREATED:
-            self.created_at = None
-        elif self.leading is not None:
-            await self.leading.inspectors[name].dismiss(code)
+    def noticed(self) -> list[Issue]:
+        """Return what callbacks have shown to be wrong, whatever replica took them."""
+        return self.elsewhere.noticed(self.noticed_here(), self.hashes_at())
+
+    def noticed_here(self) -> list[Issue]:
+        """Return what the callbacks that this replica took have shown to be wrong."""
+        found = [
+            Issue("identity_check_off", name, check.since, check.detail)
+            for name, check in self.identity_checks.items()
+            if check.seems_off and check.since is not None
+        ]
+        found += [
+            Issue("wrong_signatures", None, check.since, check.detail, check.app)
+            for check in self.signature_checks.values()
+            if check.since is not None
+        ]
+        return found
+
+    def hashes_at(self) -> dict[str, int]:
+        """Return when (Unix ms) the last identity hash of an account came to this replica."""
+        checks = self.identity_checks.items()
+        return {name: check.hash_at for name, check in checks if check.hash_at is not None}
 
 
 APP_CONTEXT = web.AppKey("context", AppContext)

@@ -152,12 +152,10 @@ class Gate:
         context = self._context
         if account not in context.settings.accounts:
             raise ProblemError(404, "there is no such account", kind="no_such_account")
-        verifier = context.verifier(account)
-        side = context.clients.get(account) or context.graphs.get(account)
         return AccountStatus(
             context.ledger.clock(),
-            None if side is None else side.reachability.unreachable_since,
-            None if verifier is None else verifier.since,
+            context.unreachable_since(account),
+            context.unverified.get(account),
             context.catching_up,
             context.settings.accounts[account].gate.rules,
             account in self._cloud,
@@ -172,9 +170,8 @@ class Gate:
         except UnavailableError:
             self._metrics.count_answers(account, {UNAVAILABLE: len(asked)})
             raise
-        verifier = context.verifier(account)
-        if verifier is not None:
-            verifier.want(user.id for user in data.users.values() if user.unverified)
+        if account in context.unverified:
+            context.want(account, [user.id for user in data.users.values() if user.unverified])
         return data
 
 

@@ -1,5 +1,6 @@
 """Health: whether the service lives, can store a callback, and reaches the clients; metrics."""
 
+import asyncio
 import math
 from contextlib import suppress
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
-from service.api.context import AppContext, app_context
+from service.api.context import AppContext, Leading, app_context
+from service.api.reporting import check, leader_report
 from service.model.budget import Usage
 from service.observability.metrics import Metrics
 from service.store.accounts import account_rows
@@ -17,8 +19,6 @@ from service.store.outbox import backlogs
 from service.store.restore import count_unverified
 from service.store.retention import oldest_entry
 from service.store.users import count_states, oldest_pending
-from service.whatsapp.http import Reachability
-from service.workers.monitoring import Inspector
 from service.workers.relays import STATES, Relay
 from service.workers.retention import LOW_DISK_BYTES
 
@@ -46,14 +46,10 @@ async def _store_checks(context: AppContext) -> dict[str, dict[str, Any]]:
     able = fault is None and await context.storage.can_write()
     why_not = "the database can't be written" if fault is None else str(fault)
     return {
-        "service": _check(context.ready, "starting or stopping"),
-        "queue": _check(not context.ledger.full, "too many callbacks wait to be stored"),
-        "database": _check(able, why_not),
+        "service": check(context.ready, "starting or stopping"),
+        "queue": check(not context.ledger.full, "too many callbacks wait to be stored"),
+        "database": check(able, why_not),
     }
-
-
-def _check(passed: bool, why_not: str, *, otherwise: str = "fail") -> dict[str, Any]:
-    return {"status": "pass"} if passed else {"status": otherwise, "detail": why_not}
 
 
 async def status(request: web.Request) -> web.Response:
@@ -63,52 +59,26 @@ async def status(request: web.Request) -> web.Response:
     try:
         checks |= await _work_checks(context)
     except UnavailableError:
-        checks["work"] = _check(False, "the database can't be read")
+        checks["work"] = check(False, "the database can't be read")
     with suppress(UnavailableError):
         checks |= await _budget_checks(context)
-    for name, client in context.clients.items():
-        refused = client.session.refused
-        checks |= _peer_checks(name, client.reachability, refused, "the login is refused")
-        checks[f"client:{name}"]["gateway_status"] = client.reachability.gateway
-    for name, graph in context.graphs.items():
-        refused = graph.login == "refused"
-        checks |= _peer_checks(name, graph.reachability, refused, "the access token is refused")
-    if context.leading is not None:
-        inspectors = context.leading.inspectors.values()
-        checks |= {each.subject.check: _settings_check(each) for each in inspectors}
+    checks |= leader_report(context).checks
+    if context.database.is_shared:
+        leads = context.leading is not None or context.elsewhere.is_led
+        checks["leader"] = check(leads, "no replica leads", otherwise="warn")
     worst = max((c["status"] for c in checks.values()), key=("pass", "warn", "fail").index)
     return web.json_response({"status": worst, "checks": checks})
-
-
-def _peer_checks(
-    name: str, reached: Reachability, refused: bool, why_refused: str
-) -> dict[str, dict[str, Any]]:
-    """Return the checks of a client, or of the Cloud API for an account of it."""
-    why = reached.last_error or "does not answer"
-    return {
-        f"client:{name}": _check(reached.unreachable_since is None, why, otherwise="warn"),
-        f"login:{name}": _check(not refused, why_refused, otherwise="warn"),
-    }
-
-
-def _settings_check(inspector: Inspector) -> dict[str, Any]:
-    """Return the codes of what is wrong with an account's settings; details need a key."""
-    found = inspector.found
-    wrong = dict.fromkeys(issue.code for issue in found if not issue.is_notice)
-    check = _check(not wrong, ", ".join(wrong), otherwise="warn")
-    notices = [issue.detail for issue in found if issue.is_notice]
-    return check | {"detail": "; ".join(notices)} if notices else check
 
 
 async def _disk_check(context: AppContext) -> dict[str, Any]:
     try:
         free = await context.database.free_bytes()
     except UnavailableError:
-        return _check(False, "it can't be told how much is free", otherwise="warn")
+        return check(False, "it can't be told how much is free", otherwise="warn")
     if free is None:
-        return _check(True, "")
+        return check(True, "")
     why = f"less than {LOW_DISK_BYTES // MEBIBYTE} MiB are free"
-    return _check(free >= LOW_DISK_BYTES, why, otherwise="warn") | {"free_bytes": free}
+    return check(free >= LOW_DISK_BYTES, why, otherwise="warn") | {"free_bytes": free}
 
 
 async def _work_checks(context: AppContext) -> dict[str, dict[str, Any]]:
@@ -120,14 +90,14 @@ async def _work_checks(context: AppContext) -> dict[str, dict[str, Any]]:
             "detail": "the database was restored: "
             f"the client is still to be asked about {left.get(name, 0)} users",
         }
-        for name in (() if context.leading is None else context.leading.verifiers)
+        for name in context.unverified
     }
     for (account, kind), backlog in found.items():
         if account not in context.settings.accounts:
             continue
         late = backlog.oldest_due is not None and now - backlog.oldest_due > OVERDUE_MS
         why = f"{backlog.overdue} due, the oldest for more than {OVERDUE_MS // 1000} s"
-        checks[f"{kind.value}:{account}"] = _check(not late, why, otherwise="warn")
+        checks[f"{kind.value}:{account}"] = check(not late, why, otherwise="warn")
     return checks
 
 
@@ -146,22 +116,27 @@ async def _budget_checks(context: AppContext) -> dict[str, dict[str, Any]]:
     for name, used in (await _usages(context)).items():
         budget = context.checkers[name].budget
         within = not used.checks or budget.used(used) < budget.warn_at
-        checks[f"contacts:{name}"] = _check(within, budget.explain(used), otherwise="warn")
+        checks[f"contacts:{name}"] = check(within, budget.explain(used), otherwise="warn")
     return checks
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Return the metrics, with the state of the tables counted now."""
+    """Return the metrics; at the leader with the state of the tables, counted now."""
     context = app_context(request)
     shown = context.metrics
     now = context.ledger.clock()
     shown.write_queue.set(context.ledger.waiting)
     await _show_files(context, now)
-    _count_issues(context)
-    shown.alerts_failing.set(0 if context.leading is None else context.leading.alerter.failing)
-    with suppress(UnavailableError):
-        await _count(context, now)
-    text, media_type = shown.render(",".join(request.headers.getall("Accept", ())))
+    shown.of_leader.is_shown = context.leading is not None
+    shown.leader.set(context.leading is not None)
+    if context.leading is not None:
+        _count_issues(context, context.leading)
+        shown.alerts_failing.set(context.leading.alerter.failing)
+        with suppress(UnavailableError):
+            await _count(context, context.leading, now)
+    accept = ",".join(request.headers.getall("Accept", ()))
+    # With a thousand accounts this takes a second, in which others want to be answered.
+    text, media_type = await asyncio.to_thread(shown.render, accept)
     return web.Response(body=text, headers={"Content-Type": media_type})
 
 
@@ -186,14 +161,14 @@ def _age(now: int, since: int) -> float:
     return max(0, now - since) / 1000
 
 
-def _count_issues(context: AppContext) -> None:
+def _count_issues(context: AppContext, leading: Leading) -> None:
     context.metrics.issues.clear()
-    for _, issue in context.issues():
+    for _, issue in context.issues(leading):
         if not issue.is_notice:
             context.metrics.issues.labels(issue.account or "", issue.code).set(1)
 
 
-async def _count(context: AppContext, now: int) -> None:
+async def _count(context: AppContext, leading: Leading, now: int) -> None:
     def load(connection: Connection) -> tuple[Any, int | None, Any, int | None, Any, Any, Any]:
         return (
             count_states(connection),
@@ -221,7 +196,7 @@ async def _count(context: AppContext, now: int) -> None:
         shown.budget_used.labels(name).set(context.checkers[name].budget.used(used))
         shown.budget_checks.labels(name).set(used.checks)
         shown.budget_messages.labels(name).set(used.messages)
-    for relay in () if context.leading is None else context.leading.relays.values():
+    for relay in leading.relays.values():
         await _show_relay(shown, relay)
     shown.outbox.clear()
     shown.overdue.clear()

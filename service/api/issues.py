@@ -1,19 +1,23 @@
 """Issues: what is wrong with the accounts, and how to cure it."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import structlog
 from aiohttp import web
 from pydantic import Field
 
+from service.api.asked import heed
 from service.api.auth import CALLER, visible
 from service.api.context import AppContext, app_context
 from service.api.params import FilterText, Query, listed, query_of
 from service.api.problems import ProblemError
+from service.api.reporting import leader_report
 from service.api.serializers import issue as serialized
 from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
 from service.model.users import by_key
+from service.store.database import UnavailableError
 from service.webhooks.request_ids import REQUEST_ID
 from service.workers.monitoring import AppSubject
 
@@ -59,8 +63,8 @@ async def dismiss(request: web.Request) -> web.Response:
             DismissIssue(name, code, issue.subject, by_key(request[CALLER]), request[REQUEST_ID])
         )
         log.info("decision", account=name, decision="dismiss", code=code, caller=request[CALLER])
-    for name in {name for name, _ in found}:
-        await context.dismiss(name, code)
+    with suppress(UnavailableError):  # it is dismissed, and heeded a little later
+        await heed(context)
     return listed([serialized(issue) for _, issue in found])
 
 
@@ -75,5 +79,5 @@ async def _look_at_journal(context: AppContext) -> None:
 def _all(request: web.Request) -> list[tuple[str, Issue]]:
     """Return all issues that the caller may see, each with its account or app in the journal."""
     within = visible(request)
-    issues = app_context(request).issues()
+    issues = leader_report(app_context(request)).issues
     return [(name, issue) for name, issue in issues if within is None or name in within]

@@ -1,17 +1,21 @@
 """The relays: where each stands, what failed, and what a person can do about it."""
 
+import asyncio
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
+from service.api.asked import heed
 from service.api.auth import CALLER, CALLER_ROLE, visible
-from service.api.context import app_context
+from service.api.context import AppContext, app_context
 from service.api.params import (
     MAX_ID,
     BodyTime,
@@ -23,18 +27,30 @@ from service.api.params import (
     read_body,
 )
 from service.api.problems import ProblemError, field_problem
+from service.api.reporting import leader_report
+from service.api.reports import RelayReport
 from service.ledger.relays import ReplayRelay, RetryDeliveries, SwitchRelay
+from service.ledger.unit_of_work import Command
 from service.model.relays import RowState
 from service.model.shapes import rfc3339
 from service.model.users import by_key
-from service.settings import CloudAccountSettings, Settings
-from service.store.relays import DeliveryRow, find_rows, list_deliveries
+from service.settings import CloudAccountSettings, RelaySettings, Settings
+from service.store.database import NotLeaderError, UnavailableError
+from service.store.relays import (
+    DeliveryRow,
+    Figures,
+    find_rows,
+    list_deliveries,
+    relay_figures,
+)
 from service.webhooks.request_ids import REQUEST_ID
 from service.webhooks.signatures import signed
-from service.workers.relays import Relay
+from service.workers.destinations import Destination
+from service.workers.relay_sources import ids_of
 
 TEST = "ackgate.test"
 """Says in the body of a test that it is one."""
+T = TypeVar("T")
 DeliveryState = Literal["retrying", "waiting", "dead"]
 
 log = structlog.get_logger(__name__)
@@ -64,14 +80,12 @@ class RangeBody(BaseModel):
 
 async def list_(request: web.Request) -> web.Response:
     """List the relays, by name."""
-    leading = app_context(request).leading
-    relays = [] if leading is None else sorted(leading.relays.items())
-    return listed([await _relay(relay) for _, relay in relays if _is_visible(request, relay)])
+    return listed(await _relays(request, lambda _: True))
 
 
 async def show(request: web.Request) -> web.Response:
     """Return one relay."""
-    return web.json_response(await _relay(_need_relay(request)))
+    return web.json_response(await _relay(request, _need_relay(request)))
 
 
 async def pause(request: web.Request) -> web.Response:
@@ -86,15 +100,28 @@ async def resume(request: web.Request) -> web.Response:
 
 async def _switch(request: web.Request, *, paused: bool) -> web.Response:
     relay, caller = _need_relay(request), request[CALLER]
-    command = SwitchRelay(relay.name, by_key(caller), paused, request[REQUEST_ID])
-    await app_context(request).ledger.submit(command)
-    if paused:
-        relay.pause(caller)
-    else:
-        relay.resume()
+    command = SwitchRelay(relay, by_key(caller), paused, request[REQUEST_ID])
+    await _ask(request, command)
     decision = "pause" if paused else "resume"
-    log.info("decision", decision=decision, relay=relay.name, caller=caller)
-    return web.json_response(await _relay(relay))
+    log.info("decision", decision=decision, relay=relay, caller=caller)
+    return web.json_response(await _relay(request, relay))
+
+
+async def _ask(request: web.Request, command: Command[T]) -> T:
+    """Write what is asked of a relay; the leader hears of it, now or within a second."""
+    context = app_context(request)
+    await _save(context)
+    result = await context.ledger.submit(command)
+    with suppress(UnavailableError):  # it is written, and heard of a little later
+        await heed(context)
+    return result
+
+
+async def _save(context: AppContext) -> None:
+    """Write what relays have done since the last second, where they run here."""
+    if context.leading is not None:
+        with suppress(NotLeaderError):  # another replica has begun to lead
+            await asyncio.gather(*(relay.save() for relay in context.leading.relays.values()))
 
 
 async def deliveries(request: web.Request) -> web.Response:
@@ -104,11 +131,11 @@ async def deliveries(request: web.Request) -> web.Response:
     """
     relay, asked = _need_relay(request), page(request, 1)
     query = query_of(request, DeliveriesQuery)
-    await relay.save()  # what it has done since the last second is not written yet
+    await _save(app_context(request))
     rows = await app_context(request).database.read(
         partial(
             list_deliveries,
-            relay=relay.name,
+            relay=relay,
             states=query.state,
             after=asked.after_id,
             limit=asked.limit + 1,
@@ -122,23 +149,25 @@ async def retry(request: web.Request) -> web.Response:
     """Try one delivery again now."""
     relay, text = _need_relay(request), request.match_info["id"]
     known = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))
-    if not known or not relay.retry([int(text)]):
+    if not known or not (count := await _retry(request, relay, int(text))):
         raise ProblemError(404, "there is no such delivery", kind="no_such_delivery")
-    return await _retried(request, relay, 1)
+    return _counted(count)
 
 
 async def retry_dead(request: web.Request) -> web.Response:
     """Try all dead deliveries again now; `count` says how many there are."""
-    relay = _need_relay(request)
-    return await _retried(request, relay, relay.retry(None))
+    return _counted(await _retry(request, _need_relay(request), None))
 
 
-async def _retried(request: web.Request, relay: Relay, count: int) -> web.Response:
-    by = by_key(request[CALLER])
-    await app_context(request).ledger.submit(
-        RetryDeliveries(relay.name, count, by, request[REQUEST_ID])
-    )
-    log.info("decision", decision="retry", relay=relay.name, caller=request[CALLER], count=count)
+async def _retry(request: web.Request, relay: str, id_: int | None) -> int:
+    by, caller = by_key(request[CALLER]), request[CALLER]
+    count = await _ask(request, RetryDeliveries(relay, id_, by, request[REQUEST_ID]))
+    if count or id_ is None:
+        log.info("decision", decision="retry", relay=relay, caller=caller, count=count)
+    return count
+
+
+def _counted(count: int) -> web.Response:
     counted: schemas.Count = {"count": count}
     return web.json_response(counted, status=202)
 
@@ -155,14 +184,12 @@ async def replay(request: web.Request) -> web.Response:
     context, by = app_context(request), by_key(request[CALLER])
     # Counted by a reader: the writer has callbacks to keep.
     after, until, count = await context.database.read(
-        partial(find_rows, source=relay.source, begin=begin, end=end)
+        partial(find_rows, source=context.settings.relays[relay].source, begin=begin, end=end)
     )
-    command = ReplayRelay(relay.name, after, until, count, by, request[REQUEST_ID])
-    row = await context.ledger.submit(command)
-    relay.add_replay(row)
-    log.info("decision", decision="replay", relay=relay.name, caller=request[CALLER], count=count)
-    counted: schemas.Count = {"count": count}
-    return web.json_response(counted, status=202)
+    command = ReplayRelay(relay, after, until, count, by, request[REQUEST_ID])
+    await _ask(request, command)
+    log.info("decision", decision="replay", relay=relay, caller=request[CALLER], count=count)
+    return _counted(count)
 
 
 async def test(request: web.Request) -> web.Response:
@@ -170,10 +197,11 @@ async def test(request: web.Request) -> web.Response:
 
     It is outside the log: nothing is written, and it is sent while the relay is paused too.
     """
-    relay, settings = _need_relay(request), app_context(request).settings
-    at = rfc3339(app_context(request).ledger.clock())
-    accounts = relay.settings.accounts or sorted(settings.accounts)
-    body = json.dumps(_test_document(relay.name, str(at))).encode()
+    relay, context = _need_relay(request), app_context(request)
+    settings, now = context.settings, context.ledger.clock()
+    at, configured = rfc3339(now), settings.relays[relay]
+    accounts = configured.accounts or sorted(settings.accounts)
+    body = json.dumps(_test_document(relay, str(at))).encode()
     headers = {
         "Content-Type": "application/json",
         "Ackgate-Test": "true",
@@ -183,8 +211,14 @@ async def test(request: web.Request) -> web.Response:
     }
     if (secret := _app_secret(settings, accounts)) is not None:
         headers |= signed(secret, body)
-    answer, seconds = await relay.test(headers, body)
-    log.info("decision", decision="test", relay=relay.name, caller=request[CALLER])
+    destination, began = Destination(configured), time.monotonic()
+    try:
+        id_ = f"{ids_of(configured.source, context.hub.epoch)}test.{now}"
+        answer = await destination.send(id_, headers, body)
+    finally:
+        await destination.close()
+    seconds = time.monotonic() - began
+    log.info("decision", decision="test", relay=relay, caller=request[CALLER])
     tried: schemas.RelayTest = {
         "status": answer.status,
         "milliseconds": round(seconds * 1000),
@@ -211,37 +245,57 @@ def _app_secret(settings: Settings, accounts: Iterable[str]) -> bytes | None:
     return None
 
 
-def _need_relay(request: web.Request) -> Relay:
-    leading = app_context(request).leading
-    relay = None if leading is None else leading.relays.get(request.match_info["relay"])
+def _need_relay(request: web.Request) -> str:
+    """Return the name of a relay that is configured, and that the caller may see."""
+    name = request.match_info["relay"]
+    relay = app_context(request).settings.relays.get(name)
     if relay is None or not _is_visible(request, relay):
         raise ProblemError(404, "there is no such relay", kind="no_such_relay")
-    return relay
+    return name
 
 
-def _is_visible(request: web.Request, relay: Relay) -> bool:
+def _is_visible(request: web.Request, relay: RelaySettings) -> bool:
     """Return whether the caller's key is for all accounts that a relay passes on."""
-    within, accounts = visible(request), relay.settings.accounts
+    within, accounts = visible(request), relay.accounts
     return within is None or (bool(accounts) and within.issuperset(accounts))
 
 
-async def _relay(relay: Relay) -> schemas.Relay:
-    counts = relay.counts()
+async def _relay(request: web.Request, name: str) -> schemas.Relay:
+    return (await _relays(request, lambda other: other == name))[0]
+
+
+async def _relays(request: web.Request, wanted: Callable[[str], bool]) -> list[schemas.Relay]:
+    """Return where relays stand, as the database has it, and how they fare as the leader says."""
+    context = app_context(request)
+    await _save(context)
+    sources = {
+        name: relay.source
+        for name, relay in sorted(context.settings.relays.items())
+        if wanted(name) and _is_visible(request, relay)
+    }
+    found = await context.database.read(partial(relay_figures, sources=sources))
+    told, now = leader_report(context).relays, context.ledger.clock()
+    return [_shown(found[name], told.get(name, RelayReport()), now) for name in sources]
+
+
+def _shown(figures: Figures, told: RelayReport, now: int) -> schemas.Relay:
+    row, counts, since = figures.row, figures.counts, figures.behind_since
+    sending = "backing_off" if told.is_backing_off else "running"
     return {
-        "name": relay.name,
-        "source": relay.settings.source,
-        "state": relay.state,
-        "paused_by": relay.paused_by,
-        "behind": await relay.behind(),
-        "behind_seconds": await relay.behind_seconds(),
-        "retrying": counts[RowState.RETRYING],
-        "waiting": counts[RowState.WAITING],
-        "dead": counts[RowState.DEAD],
-        "skipped": relay.skipped,
-        "replaying": await relay.replaying(),
-        "last_delivered_at": rfc3339(relay.last_delivered_at),
-        "last_error": relay.last_error,
-        "position": relay.position,
+        "name": row.name,
+        "source": row.source,
+        "state": "paused" if row.paused_by is not None else sending,
+        "paused_by": row.paused_by,
+        "behind": figures.behind,
+        "behind_seconds": 0.0 if since is None else max(0.0, (now - since) / 1000),
+        "retrying": counts.get(RowState.RETRYING, 0),
+        "waiting": counts.get(RowState.WAITING, 0),
+        "dead": counts.get(RowState.DEAD, 0),
+        "skipped": row.skipped,
+        "replaying": figures.replaying,
+        "last_delivered_at": rfc3339(row.last_delivered_at),
+        "last_error": told.last_error,
+        "position": row.position,
     }
 
 

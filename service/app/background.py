@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from service.api.context import AppContext
+from service.app.exchange import Exchange
 from service.model.gate import Reason
 from service.workers.contacts import MessageCounts
 from service.workers.monitoring import Heartbeat
@@ -20,6 +21,7 @@ class BackgroundTasks:
         self._loops: list[asyncio.Task[None]] = []
         self._heartbeat = Heartbeat(context.ledger, context.database, self._note_downtime)
         self.counts = MessageCounts(context.settings.accounts, context.messages, context.ledger)
+        self.exchange = Exchange(context, self._note_downtime)
 
     async def look_back(self) -> None:
         """Find out whether the service was down for a while, before anybody asks."""
@@ -33,7 +35,8 @@ class BackgroundTasks:
 
     def start(self) -> None:
         """Begin to work."""
-        for loop in (self._heartbeat.run, self.counts.run, self._context.hub.run):
+        hub, exchange = self._context.hub, self.exchange
+        for loop in (self._heartbeat.run, self.counts.run, hub.run, exchange.run):
             self._loops.append(asyncio.create_task(loop()))
 
     async def stop(self) -> None:

@@ -33,6 +33,7 @@ from service.store.accounts import created_at, moved_back, need_cloud_release, n
 from service.store.database import SYNTHETIC, Database, StoreError
 from service.store.events import epoch_of
 from service.store.relays import ensure_relays
+from service.store.restore import unverified_accounts
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OTHER, REFUSED, WebhookHandler, endpoints
 from service.webhooks.incoming import in_journal
@@ -78,6 +79,8 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
     policies = await keep_policies(settings, database)
     context = _connect(settings, database, policies, await database.read(epoch_of))
     context.created_at = await database.read(created_at)
+    known = await database.read(unverified_accounts)
+    context.unverified = {name: known[name] for name in context.clients if name in known}
     stack.push_async_callback(context.ledger.close)
     stack.callback(context.refused_keys.close)
     for part in (context.clients, context.graphs, context.checkers):

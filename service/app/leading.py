@@ -65,7 +65,7 @@ class LeaderTasks:
         leading.alerter.use(context.channels)
         try:
             known = [channel.id for channel in context.channels]
-            await context.database.write(partial(forget_destinations, kept=known))
+            await context.database.write(partial(forget_destinations, kept=known), led=True)
             await self._add_verifiers(leading)
             await self._add_relays(leading)
         except BaseException:
@@ -129,11 +129,12 @@ class LeaderTasks:
             if inspector.wanted:
                 self._run(inspector.run())
         for name in leading.verifiers:
-            self._run(_verify(leading, name))
+            self._run(_verify(context, leading, name))
         for relay in leading.relays.values():
             relay.start()
         self._run(self.upkeep.run())
-        noticer = Noticer(context.issues, leading.is_settled, context.ledger, context.database)
+        issues = partial(context.issues, leading)
+        noticer = Noticer(issues, leading.is_settled, context.ledger, context.database)
         self._run(noticer.run())
         leading.alerter.start()
         retention = Retention(
@@ -212,13 +213,16 @@ class LeaderTasks:
         loops, self._loops = self._loops, []
         for task in loops:
             task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        for worker in self.workers:
-            await worker.stop()
+        relays: list[Relay] = []
         if (leading := self._context.leading) is not None:
-            for relay in leading.relays.values():
-                await relay.stop()
+            relays = [*leading.relays.values()]
             leading.alerter.stop()
+        # All at once: none goes on while another one is waited for.
+        await asyncio.gather(
+            *(worker.stop() for worker in self.workers),
+            *(relay.stop() for relay in relays),
+            asyncio.gather(*loops, return_exceptions=True),
+        )
 
     async def finish(self, seconds: float) -> None:
         """Let the work under way end; cut what takes longer. Nothing is left of the parts then."""
@@ -264,15 +268,14 @@ def subjects(context: AppContext, leading: Leading) -> Iterator[tuple[str, Subje
             NumberSubject(
                 graph,
                 settings.registered_url(name),
-                context.identity_checks[name],
+                context.noticed,
                 declared=declared,
             ),
         )
     for app in settings.apps:
         known_as = in_journal(app)
         names = [known_as, *settings.accounts_of(app).values()]
-        signatures = context.signature_checks[known_as]
-        yield known_as, AppSubject(known_as, names, context.database, signatures)
+        yield known_as, AppSubject(known_as, names, context.database, context.noticed)
     for name, relay in leading.relays.items():
         yield f"relay:{name}", RelaySubject(relay, settings)
     for name in settings.accounts:
@@ -285,6 +288,7 @@ async def _never(lease: Lease) -> Outcome:
     raise TypeError(f"work of the kind {lease.kind} is for accounts with a client")
 
 
-async def _verify(leading: Leading, account: str) -> None:
+async def _verify(context: AppContext, leading: Leading, account: str) -> None:
     await leading.verifiers[account].run()
     del leading.verifiers[account]
+    context.unverified.pop(account, None)

@@ -283,6 +283,7 @@ class Service:
             stack.push_async_callback(replica.close)
             stack.push_async_callback(leader.finish, 0)
             await replica.join()
+            await background.exchange.once()
             await self._stack.enter_async_context(stack.pop_all())
         self.context, self.background, self.leader = context, background, leader
         self.replica = replica
@@ -366,11 +367,16 @@ class Service:
         if self.leader is not None and self.replica is not None:
             await self.replica.stop()
             await self.leader.stop()
-            finishing.append(self.leader.finish(self._seconds_left()))
+            finishing.append(self._hand_over(self.leader, self.replica))
         await asyncio.gather(*finishing)
         await self._stack.aclose()
         if self._ends_at is not None:
             log.info("stopped")
+
+    async def _hand_over(self, leader: LeaderTasks, replica: Replica) -> None:
+        """Finish what the leader does, and let another replica lead, whatever is still answered."""
+        await leader.finish(self._seconds_left())
+        await replica.close()
 
     async def _close(self, runner: web.AppRunner) -> None:
         """Let the requests that were accepted be answered; cut what takes too long."""

@@ -170,9 +170,10 @@ class PlanChecks(Command[Plan]):
         for _, _, contact in planned.values():
             if contact != uow.contact(self.account, contact.input):
                 uow.put_contact(contact)
-        if self.key is not None:
+        if self.key is not None and not self.is_paid:
             connection, (caller, key, digest) = uow.connection, self.key
-            keep_request(connection, self.account, caller, key, digest, uow.now)
+            since = uow.now - KEPT_MS
+            keep_request(connection, self.account, caller, key, digest, uow.now, since)
         return Planned(tuple(number.input for number in ask), checks)
 
     def _counted(self, uow: UnitOfWork) -> set[str]:

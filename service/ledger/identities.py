@@ -13,6 +13,7 @@ from service.store.contacts import end_checks
 from service.store.database import Transaction
 from service.store.journal import dismiss
 from service.store.outbox import left_to_client
+from service.store.relays import forget_skipped
 from service.store.restore import forgo_asking, verify_account, verify_user
 
 T = TypeVar("T")
@@ -209,6 +210,8 @@ class DismissIssue(Command[None]):
         """Keep it, and who did so."""
         connection = uow.connection
         dismiss(connection, self.account, self.code, self.subject, uow.now)
+        if self.code == "relay_skipped":
+            forget_skipped(connection, self.subject or "")
         reason = f"{self.code} {self.subject}" if self.subject else self.code
         context = uow.context(self.account, request_id=self.request_id)
         entry = context.entry("issue_dismissed", by=self.by, reason=reason)

@@ -12,10 +12,13 @@ from service.store.relays import (
     Progress,
     ReplayRow,
     add_replay,
+    ask_to_retry,
     count_skipped,
     delete_deliveries,
     move_replay,
+    note_retried,
     pause,
+    resume,
     save_deliveries,
     save_progress,
 )
@@ -26,7 +29,8 @@ class SaveProgress(Command[None]):
     """Writes what a relay has done since: how far it has come, and its rows.
 
     `replay` is the one under way, if any, as far as it was read; `replay_ended` whether that is all
-    of it. `paused_by` is set where the relay paused itself.
+    of it. `paused_by` is set where the relay paused itself; `retried` are ids of rows that it tries
+    again, as a person asked.
     """
 
     led: ClassVar[bool] = True
@@ -39,6 +43,7 @@ class SaveProgress(Command[None]):
     replay_ended: bool = False
     skipped: int = 0
     paused_by: str | None = None
+    retried: Sequence[int] = ()
 
     @property
     def weight(self) -> int:
@@ -62,6 +67,8 @@ class SaveProgress(Command[None]):
             count_skipped(connection, self.relay, self.skipped)
         if self.paused_by is not None:
             pause(connection, self.relay, self.paused_by)
+        if self.retried:
+            note_retried(connection, self.relay, self.retried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +86,11 @@ class SwitchRelay(Command[None]):
 
     def apply(self, uow: UnitOfWork) -> None:
         """Write it, and who did so."""
-        pause(uow.connection, self.relay, self.by["name"] if self.paused else None)
         if self.paused:
+            pause(uow.connection, self.relay, self.by["name"])
             _note(uow, "relay_paused", self.relay, self.by, self.request_id)
         else:
+            resume(uow.connection, self.relay, uow.now)
             _note(uow, "relay_resumed", self.relay, self.by, self.request_id)
 
 
@@ -108,18 +116,21 @@ class ReplayRelay(Command[ReplayRow]):
 
 
 @dataclass(frozen=True, slots=True)
-class RetryDeliveries(Command[None]):
-    """Notes that a person had deliveries tried again."""
+class RetryDeliveries(Command[int]):
+    """Has a delivery tried again, all dead ones without an id; answered with how many that are."""
 
     relay: str
-    count: int
+    id: int | None
     by: By
     request_id: str | None = None
 
-    def apply(self, uow: UnitOfWork) -> None:
-        """Write who did so."""
-        reason = f"{self.relay}: {self.count}"
-        _note(uow, "deliveries_retried", reason, self.by, self.request_id)
+    def apply(self, uow: UnitOfWork) -> int:
+        """Write it, and who did so."""
+        count = ask_to_retry(uow.connection, self.relay, self.id)
+        if count or self.id is None:
+            reason = f"{self.relay}: {count}"
+            _note(uow, "deliveries_retried", reason, self.by, self.request_id)
+        return count
 
 
 def _note(uow: UnitOfWork, event: str, reason: str, by: By, request_id: str | None) -> None:

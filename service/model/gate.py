@@ -277,6 +277,11 @@ def catching_up(alive_at: int | None, now: int) -> Reason | None:
     return Reason("catching_up", now, until=now + 1000 * seconds)
 
 
+def catching_up_from(since: int, until: int, now: int) -> Reason:
+    """Return the reason after a downtime that was noted; no clock that was set back prolongs it."""
+    return Reason("catching_up", since, until=min(until, now + 1000 * LONGEST_SECONDS))
+
+
 def next_try_seconds(down_seconds: float) -> int:
     """Return the longest that the client may pause before it tries again what failed meanwhile.
 

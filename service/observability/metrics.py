@@ -78,11 +78,34 @@ class Former(Collector):
             yield former
 
 
+class OfLeader(Collector):
+    """The metrics that the leader alone shows: what is the same wherever it is counted.
+
+    So there is one series of each, whichever replica is scraped, and none of a former leader's.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.is_shown = True
+        self.metrics: list[Collector] = []
+        registry.register(self)
+
+    def register(self, metric: Collector) -> None:
+        """Add a metric."""
+        self.metrics.append(metric)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return their samples, if this replica leads."""
+        if self.is_shown:
+            for metric in self.metrics:
+                yield from metric.collect()
+
+
 class Metrics:
     """Every metric of one running service, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.of_leader = OfLeader(self.registry)
         self._define_process()
         self._define_webhooks()
         self._define_api()
@@ -99,6 +122,12 @@ class Metrics:
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
 
+    def _leaders(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        """Define a gauge that the leader alone shows."""
+        gauge = Gauge(name, text, labels, registry=None)
+        self.of_leader.register(gauge)
+        return gauge
+
     def _histogram(
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
     ) -> Histogram:
@@ -110,6 +139,7 @@ class Metrics:
             "ackgate_build_info", "1, with the release and its Python", ("version", "python")
         )
         build.labels(__version__, platform.python_version()).set(1)
+        self.leader = self._gauge("ackgate_leader", "1 while this replica leads")
         self.certificate_expiry = self._gauge(
             "ackgate_certificate_expiry_timestamp_seconds",
             "When the certificate that the service proves itself by ends",
@@ -142,7 +172,7 @@ class Metrics:
             "Callbacks of an app whose signature is missing or wrong",
             ("app",),
         )
-        self.last_callback = self._gauge(
+        self.last_callback = self._leaders(
             "ackgate_last_callback_timestamp_seconds",
             "When the account's last callback arrived",
             ("account",),
@@ -258,12 +288,12 @@ class Metrics:
             ("account", "kind", "outcome"),
         )
         self._outcomes: Callable[..., Counter] = cache(self.outcomes.labels)
-        self.reachable = self._gauge(
+        self.reachable = self._leaders(
             "ackgate_account_reachable",
             "1 while the account's WhatsApp client answers and accepts the login",
             ("account",),
         )
-        self.issues = self._gauge(
+        self.issues = self._leaders(
             "ackgate_issues", "1 for each thing that is wrong with an account", ("account", "code")
         )
 
@@ -277,23 +307,23 @@ class Metrics:
         self._acknowledged_seconds: Callable[..., Histogram] = cache(
             self.acknowledged_seconds.labels
         )
-        self.identities = self._gauge("ackgate_identities", "Identities by state", ("state",))
-        self.oldest_pending = self._gauge(
+        self.identities = self._leaders("ackgate_identities", "Identities by state", ("state",))
+        self.oldest_pending = self._leaders(
             "ackgate_oldest_pending_seconds",
             "Age of the oldest pending identity, 0 where there is none",
         )
-        self.outbox = self._gauge("ackgate_outbox", "Work in the outbox", ("account", "kind"))
-        self.overdue = self._gauge(
+        self.outbox = self._leaders("ackgate_outbox", "Work in the outbox", ("account", "kind"))
+        self.overdue = self._leaders(
             "ackgate_outbox_overdue_seconds",
             "How long the oldest work has been due, 0 where none is",
             ("account", "kind"),
         )
-        self.unverified = self._gauge(
+        self.unverified = self._leaders(
             "ackgate_unverified_users",
             "Users whom the client is still to be asked about, since a restore",
             ("account",),
         )
-        self.journal_oldest = self._gauge(
+        self.journal_oldest = self._leaders(
             "ackgate_journal_oldest_seconds",
             "Age of the oldest callback that is kept, 0 where there is none",
         )
@@ -331,20 +361,20 @@ class Metrics:
             ("account", "reason"),
         )
         Former("ackgate_contact_refusals", self.contact_refusals, self.registry, labels=former)
-        self.contacts_open = self._gauge(
+        self.contacts_open = self._leaders(
             "ackgate_contact_checks_open", "Checks that wait for a result", ("account",)
         )
-        self.budget_used = self._gauge(
+        self.budget_used = self._leaders(
             "ackgate_contact_budget_used_ratio",
             "The part of the budget of checks that is spent; 1 is all of it",
             ("account",),
         )
-        self.budget_checks = self._gauge(
+        self.budget_checks = self._leaders(
             "ackgate_contact_budget_checks",
             "Numbers checked within the budget's window",
             ("account",),
         )
-        self.budget_messages = self._gauge(
+        self.budget_messages = self._leaders(
             "ackgate_contact_budget_messages",
             "Messages within the budget's window, as callbacks report them",
             ("account",),
@@ -371,20 +401,20 @@ class Metrics:
             "Rows of the log that were deleted before they were delivered",
             ("relay",),
         )
-        self.relay_behind = self._gauge(
+        self.relay_behind = self._leaders(
             "ackgate_relay_behind", "Rows of the log that are still to be looked at", ("relay",)
         )
-        self.relay_behind_seconds = self._gauge(
+        self.relay_behind_seconds = self._leaders(
             "ackgate_relay_behind_seconds",
             "Age of the oldest row that is still to be delivered, 0 where there is none",
             ("relay",),
         )
-        self.relay_rows = self._gauge(
+        self.relay_rows = self._leaders(
             "ackgate_relay_rows",
             "Callbacks that failed while others passed, by state",
             ("relay", "state"),
         )
-        self.relay_state = self._gauge(
+        self.relay_state = self._leaders(
             "ackgate_relay_state", "1 for the state that a relay is in", ("relay", "state")
         )
 
@@ -394,7 +424,7 @@ class Metrics:
             "Messages about issues, by the beginning of the URL and what became of them",
             ("scheme", "result"),
         )
-        self.alerts_failing = self._gauge(
+        self.alerts_failing = self._leaders(
             "ackgate_alert_urls_failing", "URLs of alerts that did not take the last message"
         )
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -66,8 +66,39 @@ def alive_at(connection: Connection) -> int | None:
 
 def note_alive(connection: Connection, now: int) -> None:
     """Note that the service is alive."""
-    noted = {"value": str(now)}
-    upsert(connection, installation, {"key": "alive_at", **noted}, ["key"], noted)
+    _keep(connection, "alive_at", str(now))
+
+
+class Downtime(NamedTuple):
+    """When (Unix ms) a downtime ended, and until when its callbacks may be delivered."""
+
+    since: int
+    until: int
+
+
+def downtime(connection: Connection) -> Downtime | None:
+    """Return the downtime whose callbacks may come in for the longest, if there ever was one."""
+    query = select(installation.c.value).where(installation.c.key == "downtime")
+    found = connection.execute(query).scalar()
+    return None if found is None else Downtime(*map(int, found.split()))
+
+
+def note_downtime(connection: Connection, since: int, until: int) -> None:
+    """Note a downtime, for all replicas, unless one is noted that lasts longer.
+
+    One that began after this one ends is from before a clock was set back.
+    """
+    mine = installation.c.key == "downtime"
+    # Where two replicas note one, the second waits for the first.
+    connection.execute(select(installation.c.value).where(mine).with_for_update())
+    known = downtime(connection)
+    if known is None or known.until < until or known.since > until:
+        _keep(connection, "downtime", f"{since} {until}")
+
+
+def _keep(connection: Connection, key: str, value: str) -> None:
+    noted = {"value": value}
+    upsert(connection, installation, {"key": key, **noted}, ["key"], noted)
 
 
 def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], now: int) -> None:

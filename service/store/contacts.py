@@ -13,6 +13,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    insert,
     or_,
     select,
     union_all,
@@ -369,12 +370,23 @@ def find_request(
 
 
 def keep_request(
-    connection: Connection, account: str, caller: str, key: str, digest: str, now: int
+    connection: Connection,
+    account: str,
+    caller: str,
+    key: str,
+    digest: str,
+    now: int,
+    before: int = 0,
 ) -> None:
-    """Keep a request by its Idempotency-Key, in the place of one that is too old."""
+    """Keep a request by its Idempotency-Key, in the place of one from before a time (Unix ms).
+
+    Where another replica has kept it meanwhile its key is taken: the transaction runs again.
+    """
     which = {"account": account, "caller": caller, "key": key}
+    mine = [idempotency.c[name] == value for name, value in which.items()]
+    connection.execute(delete(idempotency).where(*mine, idempotency.c.created_at < before))
     values = {"digest": digest, "created_at": now, "answer": None}
-    upsert(connection, idempotency, {**which, **values}, [*which], values)
+    connection.execute(insert(idempotency).values({**which, **values}))
 
 
 def keep_answer(connection: Connection, account: str, caller: str, key: str, answer: str) -> None:

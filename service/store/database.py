@@ -199,7 +199,7 @@ class Transaction(Protocol):
         """Note by account and message id to whom messages were sent."""
 
     async def save_contacts(self, contacts: Iterable[Contact]) -> None:
-        """Write contacts, new or known."""
+        """Write contacts: those that were loaded, and new ones."""
 
     async def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""
@@ -269,6 +269,10 @@ class Database(Protocol):
         """Whether replicas of this service may work on it, too; else this one always leads."""
 
     @property
+    def replica(self) -> str:
+        """What this replica is called among those that work on it."""
+
+    @property
     def replicas(self) -> int:
         """How many replicas work on it, this one included."""
 
@@ -276,10 +280,10 @@ class Database(Protocol):
     def leads(self) -> bool:
         """Whether this replica leads: no other one does at the same time."""
 
-    async def lead(self) -> bool:
-        """Take the lead, or keep it, which has to be done every second; return whether it leads.
+    async def lead(self, *, may_take: bool = True) -> bool:
+        """Keep the lead, which has to be done every second; return whether this replica leads.
 
-        Raises UnavailableError.
+        Where it may, and nobody leads, it takes the lead. Raises UnavailableError.
         """
 
     async def resign(self) -> None:
@@ -314,10 +318,11 @@ class Alone:
     """The part of a database that one process has for itself: that one always leads."""
 
     is_shared = False
+    replica = ""
     replicas = 1
     leads = True
 
-    async def lead(self) -> bool:
+    async def lead(self, *, may_take: bool = True) -> bool:  # noqa: ARG002  none other does
         """Return True."""
         return True
 

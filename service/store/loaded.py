@@ -118,7 +118,8 @@ class LoadedUsers:
         counts = self._compare_histories(users, found)
         for user in users:
             stored, row = self._user_rows.get(user.id), user_row(user, counts[user.id])
-            if row != stored:
+            # Also who has a new entry: by its row others know that this transaction was first.
+            if row != stored or user.audit:
                 found.users.append(row)
                 found.news.users.add(user.id)
             if stored is None and user.wa_id and not user.user_id:

@@ -141,6 +141,7 @@ INSERT_CHANGES = _insert(schema.changes, CHANGE_COLUMNS)
 UPSERT_CHANGES = _upsert(schema.changes, ("id", *CHANGE_COLUMNS), ("id",))
 INSERT_AUDIT = _insert(schema.audit, ("id", *AUDIT_COLUMNS))
 UPSERT_WORK = _upsert(schema.outbox, OUTBOX_COLUMNS, ("user_id", "kind"))
+INSERT_CONTACTS = _insert(schema.contacts, CONTACT_COLUMNS, " ORDER BY account, input")
 UPSERT_CONTACTS = _upsert(schema.contacts, CONTACT_COLUMNS, ("account", "input"))
 INSERT_JOURNAL = _insert(schema.journal, JournalRow._fields)
 INSERT_EVENTS = _insert(schema.events, EVENT_COLUMNS)
@@ -220,6 +221,7 @@ class PostgresTransaction:
         self._loaded = LoadedUsers()
         self._has_waited = False
         self._locked: set[int] = set()
+        self._known_contacts: set[Alias] = set()
         self._parts: dict[str, list[Row]] = {}
         self._aliases: dict[Alias, int] = {}
         self._called_back: dict[str, tuple[int, int]] = {}
@@ -321,7 +323,9 @@ class PostgresTransaction:
         )
         await self._refuse_overtaken(rows)
         contacts = [contact_of(tuple(row)) for _, *row in rows]
-        return {(contact.account, contact.input): contact for contact in contacts}
+        found = {(contact.account, contact.input): contact for contact in contacts}
+        self._known_contacts.update(found)
+        return found
 
     async def lock(self, names: Iterable[str]) -> None:
         """Lock names, all of them in one order; see `service.store.database.Transaction`."""
@@ -382,8 +386,13 @@ class PostgresTransaction:
         self._add(INSERT_RECIPIENTS, rows)
 
     async def save_contacts(self, contacts: Iterable[Contact]) -> None:
-        """Write contacts, new or known."""
-        self._add(UPSERT_CONTACTS, [contact_row(contact) for contact in contacts])
+        """Write contacts: those that were loaded, and new ones.
+
+        One that another transaction has made meanwhile is not new: then this one runs again.
+        """
+        for contact in contacts:
+            is_known = (contact.account, contact.input) in self._known_contacts
+            self._add(UPSERT_CONTACTS if is_known else INSERT_CONTACTS, [contact_row(contact)])
 
     async def add_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append callbacks, and note when each account had its last."""

@@ -1,6 +1,7 @@
 """Queries of the relays: how far each has come, its rows, and the logs that they read."""
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -20,9 +21,11 @@ from sqlalchemy import (
     update,
 )
 
+from service.model.relays import RowState
 from service.store.events import EventRow, epoch_of, event_json
 from service.store.logs import count_rows, newest_settled, settled
 from service.store.schema import deliveries, events, journal, relay_replays, relays
+from service.store.upserting import upsert_all
 
 Source = Literal["callbacks", "events"]
 
@@ -38,6 +41,7 @@ class RelayRow(NamedTuple):
     paused_by: str | None
     last_delivered_at: int | None
     skipped: int
+    resumed_at: int | None = None
 
 
 class DeliveryRow(NamedTuple):
@@ -218,28 +222,34 @@ def _delivery(row: RowMapping) -> DeliveryRow:
 
 
 def save_deliveries(connection: Connection, rows: Sequence[DeliveryRow]) -> None:
-    """Write rows, new or known."""
-    _delete(connection, [(row.relay, row.id) for row in rows])
-    if rows:
-        values = [
-            row._asdict() | {"kinds": json.dumps(row.kinds), "names": json.dumps(row.names)}
-            for row in rows
-        ]
-        connection.execute(insert(deliveries), values)
+    """Write rows, new or known; what a person asks about them meanwhile stays."""
+    values = [
+        {**row._asdict(), "kinds": json.dumps(row.kinds), "names": json.dumps(row.names)}
+        for row in rows
+    ]
+    upsert_all(connection, deliveries, values, ["relay", "id"], kept=["retry_asked"])
 
 
 def delete_deliveries(connection: Connection, relay: str, ids: Iterable[int]) -> None:
     """Delete rows that were delivered."""
-    _delete(connection, [(relay, id_) for id_ in ids])
-
-
-def _delete(connection: Connection, keys: Sequence[tuple[str, int]]) -> None:
+    keys = [{"r": relay, "i": id_} for id_ in ids]
     if keys:
         ours = deliveries.c
-        connection.execute(
-            delete(deliveries).where(ours.relay == bindparam("r"), ours.id == bindparam("i")),
-            [{"r": relay, "i": id_} for relay, id_ in keys],
-        )
+        which = ours.relay == bindparam("r"), ours.id == bindparam("i")
+        connection.execute(delete(deliveries).where(*which), keys)
+
+
+def ask_to_retry(connection: Connection, relay: str, id_: int | None) -> int:
+    """Have a row of a relay tried again, all dead ones without an id; return how many that are."""
+    which = deliveries.c.state == RowState.DEAD.value if id_ is None else deliveries.c.id == id_
+    asking = update(deliveries).where(deliveries.c.relay == relay, which)
+    return connection.execute(asking.values(retry_asked=True)).rowcount
+
+
+def note_retried(connection: Connection, relay: str, ids: Sequence[int]) -> None:
+    """Note that rows are tried again, as a person asked."""
+    mine = deliveries.c.relay == relay, deliveries.c.id.in_(ids)
+    connection.execute(update(deliveries).where(*mine).values(retry_asked=False))
 
 
 class Progress(NamedTuple):
@@ -259,15 +269,65 @@ def save_progress(
     connection.execute(update(relays).where(relays.c.name == relay).values(values))
 
 
-def pause(connection: Connection, relay: str, by: str | None) -> None:
-    """Pause a relay, and note by whom or what; None resumes it."""
+def pause(connection: Connection, relay: str, by: str) -> None:
+    """Pause a relay, and note by whom or what."""
     connection.execute(update(relays).where(relays.c.name == relay).values(paused_by=by))
+
+
+def resume(connection: Connection, relay: str, now: int) -> None:
+    """Have a relay send again, and at once, whatever kept it from that."""
+    sends = {"paused_by": None, "resumed_at": now}
+    connection.execute(update(relays).where(relays.c.name == relay).values(sends))
 
 
 def count_skipped(connection: Connection, relay: str, count: int) -> None:
     """Note that a relay lost rows of its log to retention."""
     skipped = {"skipped": relays.c.skipped + count}
     connection.execute(update(relays).where(relays.c.name == relay).values(skipped))
+
+
+def forget_skipped(connection: Connection, relay: str) -> None:
+    """Count anew what a relay loses."""
+    connection.execute(update(relays).where(relays.c.name == relay).values(skipped=0))
+
+
+class Figures(NamedTuple):
+    """Where a relay stands. `behind_since` is when (Unix ms) the oldest arrived it is behind with.
+
+    `replaying` counts what is still to be sent once more, before any filter; `counts` its rows.
+    """
+
+    row: RelayRow
+    behind: int
+    behind_since: int | None
+    replaying: int
+    counts: Mapping[str, int]
+
+
+def relay_figures(connection: Connection, sources: Mapping[str, Source]) -> dict[str, Figures]:
+    """Return where relays stand, each with the log that it reads, by their names."""
+    ours = deliveries.c
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    query = select(ours.relay, ours.state, func.count()).group_by(ours.relay, ours.state)
+    for relay, state, count in connection.execute(query):
+        counts[relay][state] = count
+    query = select(ours.relay, func.count()).group_by(ours.relay)
+    left = query.where(ours.replay != 0, ours.state != RowState.DEAD.value)
+    replaying: Counter[str] = Counter({row[0]: row[1] for row in connection.execute(left)})
+    for _, relay, position, until, _ in connection.execute(select(relay_replays)):
+        if relay in sources:
+            replaying[relay] += count_after(connection, sources[relay], position, until)
+    return {
+        row.name: Figures(
+            row,
+            count_after(connection, sources[row.name], row.read_up_to) + len(row.undone),
+            arrived_at(connection, sources[row.name], row.position),
+            replaying[row.name],
+            counts[row.name],
+        )
+        for row in relay_rows(connection)
+        if row.name in sources
+    }
 
 
 def replay_rows(connection: Connection, relay: str) -> list[ReplayRow]:

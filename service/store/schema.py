@@ -390,12 +390,14 @@ relays = Table(
     Column("paused_by", Text),
     Column("last_delivered_at", Big),
     Column("skipped", Big, nullable=False),
+    Column("resumed_at", Big),
     sqlite_with_rowid=False,
 )
 """How far each relay has come: up to `position` everything is delivered, or has a row below.
 
 So it is up to `read_up_to`, but for the ids in `undone`; that spares a destination repetitions.
 `paused_by` is who or what paused it, `skipped` how many rows of the log it lost to retention.
+`resumed_at` is when (Unix ms) a person last had it send.
 """
 
 deliveries = Table(
@@ -422,6 +424,14 @@ deliveries = Table(
 
 `retry_asked` is what a person asks of the leader, which tries such a row again and notes that.
 """
+
+Index(
+    "ix_deliveries_retry_asked",
+    deliveries.c.relay,
+    deliveries.c.id,
+    sqlite_where=text("retry_asked"),
+    postgresql_where=text("retry_asked"),
+)
 
 relay_replays = Table(
     "relay_replays",
@@ -492,6 +502,13 @@ unverified = Table(
 
 `wanted_at` is when the gate was asked about one: they come first.
 """
+
+Index(
+    "ix_unverified_wanted",
+    unverified.c.wanted_at,
+    sqlite_where=text("wanted_at IS NOT NULL"),
+    postgresql_where=text("wanted_at IS NOT NULL"),
+)
 
 leadership = Table(
     "leadership",

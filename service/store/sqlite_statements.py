@@ -262,7 +262,7 @@ class SQLiteTransaction:
         await self._many(INSERT_RECIPIENT, rows)
 
     async def save_contacts(self, contacts: Iterable[Contact]) -> None:
-        """Write contacts, new or known."""
+        """Write contacts: those that were loaded, and new ones."""
         await self._many(UPSERT_CONTACT, [contact_row(contact) for contact in contacts])
 
     async def add_journal(self, rows: Sequence[JournalRow]) -> None:

@@ -15,6 +15,24 @@ def upsert(
     instead: Mapping[str, Any],
 ) -> None:
     """Insert a row; where there is one with the same key, set some of its columns instead."""
-    of_dialect = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = of_dialect(table).values(row)
+    statement = _insert(connection)(table).values(row)
     connection.execute(statement.on_conflict_do_update(index_elements=key, set_=instead))
+
+
+def upsert_all(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    key: Sequence[str],
+    kept: Sequence[str] = (),
+) -> None:
+    """Insert rows; where there is one with the same key, set all columns but some to the new."""
+    if rows:
+        statement = _insert(connection)(table)
+        new = {name: statement.excluded[name] for name in rows[0] if name not in (*key, *kept)}
+        statement = statement.on_conflict_do_update(index_elements=key, set_=new)
+        connection.execute(statement, [dict(row) for row in rows])
+
+
+def _insert(connection: Connection) -> Any:
+    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert

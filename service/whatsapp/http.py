@@ -363,6 +363,7 @@ class RateLimiter:
         first: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._all = per_second, burst
         self._per_second = per_second
         self._burst = float(burst)
         self._permits = first
@@ -379,6 +380,11 @@ class RateLimiter:
         self._permits, self._at = permits - 1, now
         if seconds > 0:
             await asyncio.sleep(seconds)
+
+    def share(self, parts: int) -> None:
+        """Take one of so many parts of the rate: other processes take the others."""
+        per_second, burst = self._all
+        self._per_second, self._burst = per_second / parts, max(1.0, burst / parts)
 
     def pause(self, seconds: float) -> None:
         """Let there be no permit for so long: the client said that there are too many calls."""

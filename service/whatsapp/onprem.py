@@ -88,6 +88,10 @@ class Client:
         """Return how long (s) the client is not to be called, because it refused the login."""
         return self.session.paused_for
 
+    def share_rate(self, replicas: int) -> None:
+        """Make no more checks than one of so many replicas may."""
+        self._rate.share(replicas)
+
     async def identity(self, wa_id: str) -> Answer | None:
         """Return the latest identity of a user; None where the client knows none (404).
 

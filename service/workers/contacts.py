@@ -411,10 +411,12 @@ class Upkeep:
             await self._find_forms(account, country)
         before = self._ledger.clock() - KEPT_MS
         if await self._database.read(partial(has_old_requests, before=before)):
-            await self._database.write(partial(forget_requests, before=before, limit=ROWS))
+            forget = partial(forget_requests, before=before, limit=ROWS)
+            await self._database.write(forget, led=True)
         before = self._ledger.clock() - RECIPIENTS_KEPT_MS
         while await self._database.read(partial(has_old_recipients, before=before)):
-            await self._database.write(partial(forget_recipients, before=before, limit=ROWS))
+            forget = partial(forget_recipients, before=before, limit=ROWS)
+            await self._database.write(forget, led=True)
 
     async def _find_forms(self, account: str, country: str | None) -> None:
         """Find the canonical forms of inputs that callbacks brought, and nobody asked for."""
@@ -423,7 +425,7 @@ class Upkeep:
             if not inputs:
                 return
             forms = await asyncio.to_thread(_forms, inputs, country)
-            await self._database.write(partial(form, account=account, forms=forms))
+            await self._database.write(partial(form, account=account, forms=forms), led=True)
 
 
 def _forms(inputs: list[str], country: str | None) -> list[tuple[str, str]]:

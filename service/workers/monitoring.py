@@ -5,24 +5,22 @@ Nothing is ever changed at a client or at Meta here: `ackgate accounts setup` do
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import structlog
+from sqlalchemy import Connection
 
 from service.ledger.ledger import Ledger
 from service.model.account_checks import (
     NOTICES,
     ExpectedSettings,
-    IdentityCheck,
     Issue,
     wrong_cloud_settings,
     wrong_settings,
 )
-from service.model.gate import Reason, catching_up
-from service.model.signature_check import SignatureCheck
+from service.model.gate import Reason, catching_up, catching_up_from
 from service.settings import ApiKeySettings, Settings
-from service.store.accounts import alive_at, note_alive
+from service.store.accounts import alive_at, downtime, note_alive, note_downtime
 from service.store.database import APP_MARK, Database, UnavailableError
 from service.store.journal import unknown_numbers
 from service.store.users import count_pending_since
@@ -39,6 +37,8 @@ from service.whatsapp.onprem import Client, fingerprints
 HEALTH_EVERY_SECONDS = 30.0
 """The client allows ten health checks a minute."""
 ALIVE_EVERY_SECONDS = 10.0
+QUICK_RESTART_MS = 15_000
+"""Whoever was alive so lately may be so still: another replica, that is."""
 AGAIN_SECONDS = 30.0
 """After an account did not answer; its health is asked for as often."""
 EXPIRES_SOON_MS = 7 * 86_400_000
@@ -64,7 +64,9 @@ class Heartbeat:
     """Records that the service is alive, so that a start knows for how long it was not.
 
     `report` is called with the warning of the gate after a time without service, or None. A time in
-    which the database could not be written is one too: callbacks were answered 503 then.
+    which the database could not be written is one too: callbacks were answered 503 then. What it
+    reports is noted for the other replicas. Not so what a start finds where one of them, or this
+    one before a quick restart, was alive a moment ago: each finds that by itself.
     """
 
     def __init__(
@@ -79,8 +81,12 @@ class Heartbeat:
 
     async def begin(self) -> None:
         """Find out since when the service was down, before anybody asks the gate."""
-        self._well_at = await self._database.read(alive_at)
-        await self._note()
+        self._well_at, noted = await self._database.read(lambda c: (alive_at(c), downtime(c)))
+        now = self._ledger.clock()
+        is_noted = self._well_at is not None and now - self._well_at > QUICK_RESTART_MS
+        reason = await self._note(is_noted=is_noted)
+        if noted is not None and noted.until > max(now, (reason and reason.until) or 0):
+            self._report(catching_up_from(*noted, now))
 
     async def run(self) -> None:
         """Beat, again and again."""
@@ -97,16 +103,27 @@ class Heartbeat:
         except Exception:
             log.exception("the heartbeat failed")
 
-    async def _note(self) -> None:
+    async def _note(self, *, is_noted: bool = True) -> Reason | None:
         now, refused = self._ledger.clock(), self._ledger.refused
         is_well = refused == self._refused
-        if is_well:
-            await self._database.write(partial(note_alive, now=now))
-        if self._was_away or not is_well:
-            self._report(catching_up(self._well_at, now))
+        is_away = self._was_away or not is_well
+        reason = catching_up(self._well_at, now) if is_away else None
+
+        def write(connection: Connection) -> None:
+            if is_noted and reason is not None and reason.until is not None:
+                note_downtime(connection, now, reason.until)
+            if is_well:
+                note_alive(connection, now)
+
+        if not is_well:
+            self._report(reason)
+        await self._database.write(write)
+        if is_away and is_well:
+            self._report(reason)
         self._was_away, self._refused = not is_well, refused
         if is_well:
             self._well_at = now
+        return reason
 
 
 class Finding(NamedTuple):
@@ -184,18 +201,23 @@ class NumberSubject(Subject):
     """The number of one account of the Cloud API.
 
     `webhook_url` is the one to be registered, None where it is not known; `declared` is whether it
-    is another system's.
+    is another system's. `noticed` returns what callbacks have shown at any replica.
     """
 
     def __init__(
-        self, graph: Graph, webhook_url: str | None, check: IdentityCheck, *, declared: bool
+        self,
+        graph: Graph,
+        webhook_url: str | None,
+        noticed: Callable[[], Iterable[Issue]],
+        *,
+        declared: bool,
     ) -> None:
         self.account = graph.name
         self.check = f"settings:{graph.name}"
         self._graph = graph
         self._webhook_url = webhook_url
         self._declared = declared
-        self._check = check
+        self._noticed = noticed
 
     async def look(self) -> list[Finding]:
         """Read how the number is set up, and compare it."""
@@ -210,14 +232,7 @@ class NumberSubject(Subject):
 
     def noticed(self) -> Iterable[Issue]:
         """Return whether the identity change check seems to be off."""
-        check = self._check
-        if check.seems_off and check.since is not None:
-            yield Issue("identity_check_off", self.account, check.since, check.detail)
-
-    def dismiss(self, code: str) -> None:
-        """Let the identity change check seem on, until the next message without a hash."""
-        if code == "identity_check_off":
-            self._check.dismissed = True
+        return [issue for issue in self._noticed() if issue.account == self.account]
 
     def unreached(self) -> Iterable[Issue]:
         """Return whether the Cloud API does not answer, or refuses the token."""
@@ -229,40 +244,39 @@ class AppSubject(Subject):
     """The callbacks of one app: those for numbers that no account has, and their signatures.
 
     `app` and `names`, those of its accounts too, are as the journal has them. The callbacks are
-    counted anew each time, for what was replayed meanwhile does not count any more.
+    counted anew each time, for what was replayed meanwhile does not count any more. `noticed`
+    returns what callbacks have shown at any replica.
     """
 
     def __init__(
-        self, app: str, names: Sequence[str], database: Database, signatures: SignatureCheck
+        self,
+        app: str,
+        names: Sequence[str],
+        database: Database,
+        noticed: Callable[[], Iterable[Issue]],
     ) -> None:
-        self.check = f"app:{app.removeprefix(APP_MARK)}"
+        self._called = app.removeprefix(APP_MARK)
+        self.check = f"app:{self._called}"
         self._app = app
         self._names = names
         self._database = database
-        self._signatures = signatures
+        self._noticed = noticed
 
     async def look(self) -> list[Finding]:
         """Look for such callbacks in the journal."""
         unknown = await self._database.read(lambda c: unknown_numbers(c, self._app, self._names))
-        app = self._app.removeprefix(APP_MARK)
         findings = []
         for number, callbacks in unknown[:NAMED]:
             many = f"{callbacks} callbacks" if callbacks > 1 else "1 callback"
             named = f": phone_number_id {number}" if number else ""
-            detail = f"{many} of the app {app} for a number that no account has{named}"
+            detail = f"{many} of the app {self._called} for a number that no account has{named}"
             findings.append(Finding("unknown_number", detail, number))
         return findings
 
     def noticed(self) -> Iterable[Issue]:
         """Return whether the callbacks seem to be signed with another secret."""
-        check = self._signatures
-        if check.since is not None:
-            yield Issue("wrong_signatures", None, check.since, check.detail, check.app)
-
-    def dismiss(self, code: str) -> None:
-        """Count wrong signatures anew."""
-        if code == "wrong_signatures":
-            self._signatures.clear()
+        of_app = (None, self._called)
+        return [issue for issue in self._noticed() if (issue.account, issue.subject) == of_app]
 
 
 class PendingSubject(Subject):

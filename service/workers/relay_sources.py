@@ -9,7 +9,7 @@ from service.dialects.routing import OTHER, Routing, route_cloud, route_onprem
 from service.ledger.callbacks import QUARANTINED
 from service.settings import CloudAccountSettings, Settings
 from service.store.database import APP_MARK, Database
-from service.store.relays import LogRow
+from service.store.relays import LogRow, Source
 from service.webhooks.signatures import signed
 from service.workers.relay_log import Log
 
@@ -45,7 +45,7 @@ def journal(database: Database, settings: Callable[[], Settings], epoch: str) ->
             sent |= signed(app.secrets[0], row.body)
         return {name: value for name, value in sent.items() if value}
 
-    return Log("callbacks", database, route, headers, f"{epoch}.")
+    return Log("callbacks", database, route, headers, ids_of("callbacks", epoch))
 
 
 def _app_of(settings: Settings, name: str) -> str | None:
@@ -69,4 +69,9 @@ def events(database: Database, epoch: str) -> Log:
         sent = {"Content-Type": row.content_type}
         return sent | ({"Ackgate-Account": routing.accounts[0]} if routing.accounts else {})
 
-    return Log("events", database, route, headers, f"{epoch}-")
+    return Log("events", database, route, headers, ids_of("events", epoch))
+
+
+def ids_of(source: Source, epoch: str) -> str:
+    """Return what the ids of deliveries begin with."""
+    return f"{epoch}." if source == "callbacks" else f"{epoch}-"

@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -21,6 +21,7 @@ from service.settings import RelaySettings
 from service.store.database import ChangeSet, Database, UnavailableError
 from service.store.relays import (
     Progress,
+    RelayRow,
     ReplayRow,
     Source,
     delivery_rows,
@@ -82,6 +83,9 @@ class Relay:
         self._saved = Progress(0, 0, ())
         self._unsaved_skipped = 0
         self._unsaved_pause: str | None = None
+        self._asked = RelayRow(name, "", 0, 0, (), None, None, 0)
+        self._retried: set[int] = set()
+        self._last_replay = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._news, self._dirty = asyncio.Event(), asyncio.Event()
@@ -98,6 +102,7 @@ class Relay:
         self._schedule.restore([entry_of(one, now) for one in stored], next_delivery)
         self.last_delivered_at, self.skipped = row.last_delivered_at, row.skipped
         self.pause(row.paused_by)
+        self._asked = row
         await self._next_replay()
 
     async def _next_replay(self) -> None:
@@ -267,13 +272,27 @@ class Relay:
         self._unsaved_skipped += count
         self._metrics.relay_skipped.labels(self.name).inc(count)
 
-    # What a person does. Whoever calls these has written it down.
+    # What a person asks, through whatever replica: it is in the database.
+
+    def heed(self, row: RelayRow, retries: Sequence[int], replays: Sequence[ReplayRow]) -> None:
+        """Do what the database says by now that a person asked, as far as that is not done yet."""
+        before, self._asked = self._asked, row
+        if row.resumed_at != before.resumed_at and row.paused_by is None:
+            self._resume()
+        elif row.paused_by != before.paused_by:
+            self.pause(row.paused_by)
+        if new := [id_ for id_ in retries if id_ not in self._retried]:
+            self._retry(new)
+        replay = next((one for one in replays if one.id > self._last_replay), None)
+        if replay is not None and self._reader.replay is None:
+            self._reader.replay = replay
+            self._reader.wake()
 
     def pause(self, by: str | None) -> None:
         """Send nothing more; `by` is who says so, or why it pauses by itself. None: send again."""
         self.paused_by, self._reader.is_paused = by, by is not None
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         """Send again, and at once."""
         self._unsaved_pause = None
         self.pause(None)
@@ -281,36 +300,18 @@ class Relay:
         self._reader.wake()
         self._news.set()
 
-    def retry(self, ids: Iterable[int] | None) -> int:
-        """Try rows again now, all dead ones where none is named; return how many that are."""
-        rows = self._schedule.rows
-        if ids is None:
-            ids = [id_ for id_, entry in rows.items() if entry.state is RowState.DEAD]
-        count = sum(self._schedule.retry(id_, time.monotonic()) for id_ in ids)
+    def _retry(self, ids: Sequence[int]) -> None:
+        """Try rows again now. They stay marked until that is saved."""
+        for id_ in ids:
+            self._schedule.retry(id_, time.monotonic())
+        self._retried.update(ids)
         self._dirty.set()
         self._news.set()
-        return count
 
     def use(self, settings: RelaySettings) -> None:
         """Go by a configuration that was read again: URL, secrets and headers may differ."""
         self.settings = settings
         self._destination.use(settings)
-
-    async def test(self, headers: Mapping[str, str], body: bytes) -> tuple[Answer, float]:
-        """Send a body of our own now, whatever its state and position are.
-
-        Return what came back, and after how many seconds.
-        """
-        began = time.monotonic()
-        id_ = f"{self._source.ids}test.{self._ledger.clock()}"
-        answer = await self._destination.send(id_, headers, body)
-        return answer, time.monotonic() - began
-
-    def add_replay(self, replay: ReplayRow) -> None:
-        """Send a part of the log once more, after those that were asked for before."""
-        if self._reader.replay is None:
-            self._reader.replay = replay
-        self._reader.wake()
 
     # Where it stands.
 
@@ -319,7 +320,7 @@ class Relay:
         """Whether it sends: running, backing_off or paused."""
         if self.paused_by is not None:
             return "paused"
-        return "backing_off" if self._pace.is_backing_off else "running"
+        return "backing_off" if self.is_backing_off else "running"
 
     @property
     def source(self) -> Source:
@@ -327,9 +328,9 @@ class Relay:
         return self._source.source
 
     @property
-    def position(self) -> int:
-        """The id of the log up to which everything is delivered, or has a row."""
-        return self._schedule.position
+    def is_backing_off(self) -> bool:
+        """Whether its destination seems to be down."""
+        return self._pace.is_backing_off
 
     async def behind(self) -> int:
         """Return how many rows of the log are neither delivered, nor passed over, nor have a row.
@@ -346,25 +347,12 @@ class Relay:
                 counts[entry.state] += 1
         return counts
 
-    async def replaying(self) -> int:
-        """Return how many callbacks of replays are still to be delivered, at most.
-
-        Its filters are not applied yet to what is still to be read. Raises UnavailableError.
-        """
-        rows = await self._database.read(partial(replay_rows, relay=self.name))
-        under_way = self._reader.replay
-        count = self._schedule.replaying
-        for row in rows:
-            now = under_way if under_way and under_way.id == row.id else row
-            count += await self._source.count(now.position, now.until_id)
-        return count
-
     async def behind_seconds(self) -> float:
         """Return the age (s) of the oldest row that it is behind with; 0 if with none.
 
         Raises UnavailableError.
         """
-        at = await self._reader.arrived_after(self.position)
+        at = await self._reader.arrived_after(self._schedule.position)
         return 0.0 if at is None else max(0.0, (self._ledger.clock() - at) / 1000)
 
     @property
@@ -373,7 +361,7 @@ class Relay:
         needed = [entry.log_id for entry in self._schedule.rows.values()]
         if (replay := self._reader.replay) is not None:
             needed.append(replay.position + 1)
-        return min([self.position + 1, *needed])
+        return min([self._schedule.position + 1, *needed])
 
     async def needed_seconds(self) -> float:
         """Return the age (s) of the oldest row that it needs, 0 for none.
@@ -384,10 +372,8 @@ class Relay:
         return 0.0 if at is None else max(0.0, (self._ledger.clock() - at) / 1000)
 
     def forget_skipped(self) -> None:
-        """Count anew what is deleted before it was delivered."""
-        self._unsaved_skipped -= self.skipped
-        self.skipped = 0
-        self._dirty.set()
+        """Count anew what is deleted before it was delivered, as the database does by now."""
+        self.skipped = self._unsaved_skipped
 
     def lose(self, ids: Sequence[int]) -> None:
         """Note that rows were deleted from the log; those that it never read are counted."""
@@ -411,6 +397,7 @@ class Relay:
         ended, schedule.ended = schedule.ended, []
         skipped, self._unsaved_skipped = self._unsaved_skipped, 0
         paused_by, self._unsaved_pause = self._unsaved_pause, None
+        retried = [*self._retried]
         for entry in changed.values():
             if not entry.is_open and entry.attempts:
                 self._reader.drop(entry)
@@ -424,8 +411,9 @@ class Relay:
             self._reader.replay_ended,
             skipped,
             paused_by,
+            retried,
         )
-        nothing_new = not (changed or ended or command.replay or skipped or paused_by)
+        nothing_new = not (changed or ended or command.replay or skipped or paused_by or retried)
         if nothing_new and command.progress == self._saved:
             return
         try:
@@ -441,7 +429,9 @@ class Relay:
             self._dirty.set()
             raise
         self._saved = command.progress
-        if command.replay_ended:
+        self._retried.difference_update(retried)
+        if command.replay_ended and command.replay is not None:
+            self._last_replay = command.replay.id
             await self._next_replay()
 
     async def stop(self) -> None:

@@ -1,22 +1,16 @@
 """An installation with an account of the Cloud API, whose other side is the simulator's."""
 
-import socket
 from typing import Any
 
 from service.simulator import CloudOptions, Number
 from service.simulator.cloud.cloud import Cloud
 from tests.acceptance.conftest import Install, Installation, Json, merge
+from tools.processes import free_port
 
 SECRET, ACCESS, VERIFY = "0123456789abcdef" * 2, "EAAG-the-access-token", "a-verify-token-of-ours"
 SECRETS = (SECRET, ACCESS, VERIFY)
 NUMBER, OTHER_NUMBER, WABA = "106540352242922", "106540352242923", "102290129340398"
 USER = "16505551234"
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 async def prepared(prepare: Install, *, options: Json | None = None, **over: Any) -> Installation:

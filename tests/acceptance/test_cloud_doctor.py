@@ -15,11 +15,11 @@ from tests.acceptance.cloud import (
     USER,
     cloud_of,
     endpoint_of,
-    free_port,
     prepared,
 )
 from tests.acceptance.commands import invoke
 from tests.acceptance.conftest import Install, Installation, merge, until
+from tools.processes import free_port
 
 Json = dict[str, Any]
 Found = dict[tuple[str, str | None], Json]

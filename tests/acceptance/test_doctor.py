@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,15 +25,10 @@ from tests.acceptance.conftest import (
     notice,
     until,
 )
+from tools.processes import free_port
 
 Json = dict[str, Any]
 Found = dict[tuple[str, str | None], Json]
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 async def doctor(made: Installation, *words: str, expect: int = 0) -> Result:

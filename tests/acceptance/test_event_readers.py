@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from tests.acceptance.commands import parsed, refused, run
 from tests.acceptance.conftest import OTHER_ID, WA_ID, Install, Installation, digest_of
 from tests.docs.conftest import ROOT, blocks
+from tools.processes import free_port
 
 PENDING = ("events", "--type", "identity.pending")
 
@@ -59,11 +59,6 @@ async def test_the_reader_on_the_page_misses_nothing_over_a_restart(
         await made.start()
         await made.change("16315550003")
         assert await line(reader) == "identity.pending 16315550003"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 async def test_the_command_lists_events_for_people_and_for_programs(manual: Installation) -> None:

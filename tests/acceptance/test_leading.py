@@ -3,6 +3,8 @@
 import asyncio
 from inspect import iscoroutine
 
+import pytest
+
 from tests.acceptance.conftest import OTHER_ID, WA_ID, Install, Installation, until
 from tests.acceptance.sinks import sink
 
@@ -10,6 +12,7 @@ OF_EACH = {"Heartbeat.run", "MessageCounts.run"}
 """The loops of `service/workers` that every replica has."""
 
 
+@pytest.mark.sqlite  # elsewhere it is begun again by itself, as long as nobody else leads
 async def test_what_the_leader_does_ends_without_a_trace_and_is_begun_again(
     install: Install,
 ) -> None:

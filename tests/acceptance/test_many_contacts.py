@@ -115,3 +115,16 @@ async def test_who_would_wait_too_long_for_a_permit_is_told_so() -> None:
     with pytest.raises(BusyError) as caught:
         await rate.take(0.05)
     assert caught.value.seconds == pytest.approx(0.1)
+
+
+async def test_each_of_several_replicas_takes_its_part_of_the_rate() -> None:
+    rate = RateLimiter(per_second=10, burst=4, first=1, clock=lambda: 0.0)
+    rate.share(2)
+    await rate.take(0)
+    with pytest.raises(BusyError) as caught:
+        await rate.take(0.05)
+    assert caught.value.seconds == pytest.approx(0.2)
+    rate.share(1)
+    with pytest.raises(BusyError) as caught:
+        await rate.take(0.05)
+    assert caught.value.seconds == pytest.approx(0.1)

@@ -1,11 +1,13 @@
 """What Prometheus reads of a running service: times, the gate, callbacks, files, the process."""
 
+import asyncio
 import logging
 import math
 import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__
 from service.observability.logging import configure
+from service.observability.metrics import Metrics
 from service.observability.writer import MAX_WAITING
 from service.simulator import certificate
 from tests.acceptance import webhooks
@@ -57,6 +60,25 @@ async def test_the_release_and_its_process_are_shown(manual: Installation) -> No
     assert memory > 1_000_000
     (started,) = await shown(manual, "ackgate_process_start_time_seconds")
     assert started < time.time()
+
+
+async def test_others_are_answered_while_the_metrics_are_written(
+    manual: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_being_written, may_go_on = threading.Event(), threading.Event()
+    render = Metrics.render
+
+    def wait_and_render(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
+        is_being_written.set()
+        assert may_go_on.wait(10), "nobody else was answered"
+        return render(metrics, accept)
+
+    monkeypatch.setattr(Metrics, "render", wait_and_render)
+    scrape = asyncio.create_task(manual.api("GET", "/metrics"))
+    await asyncio.to_thread(is_being_written.wait, 30)
+    assert (await manual.api("GET", "/health/live"))[0] == 200
+    may_go_on.set()
+    assert (await scrape)[0] == 200
 
 
 async def test_openmetrics_is_answered_to_who_asks_for_it(manual: Installation) -> None:

@@ -70,7 +70,9 @@ def contact(number: int, status: str = "valid", checked_at: int = NOW, **more: A
 
 
 async def save(database: Database, *saved: Contact) -> None:
-    await within(database, lambda transaction: transaction.save_contacts(saved))
+    async with database.transaction() as transaction:
+        await transaction.load_contacts([(one.account, one.input) for one in saved])
+        await transaction.save_contacts(saved)
 
 
 async def test_a_contact_comes_back_with_its_open_check_and_its_opt_in(
@@ -210,7 +212,7 @@ async def test_a_request_is_known_by_its_key_until_it_is_too_old(database: Datab
     assert await found() == Repeat("digest", "answer")
     assert await found("erp") is None
     assert await found(since=NOW + 1) is None
-    await do(database, lambda c: keep_request(c, "main", "crm", "k", "other", NOW + 9))
+    await do(database, lambda c: keep_request(c, "main", "crm", "k", "other", NOW + 9, NOW + 1))
     assert await found() == Repeat("other", None)
     assert not await do(database, lambda c: has_old_requests(c, NOW + 9))
     assert await do(database, lambda c: forget_requests(c, NOW + 9, 10)) == 0

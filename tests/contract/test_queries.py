@@ -24,6 +24,7 @@ from service.store.relays import (
     Progress,
     ReplayRow,
     add_replay,
+    ask_to_retry,
     count_after,
     count_skipped,
     delete_deliveries,
@@ -34,6 +35,7 @@ from service.store.relays import (
     log_row,
     move_replay,
     newest_of,
+    note_retried,
     pause,
     read_log,
     relay_rows,
@@ -41,6 +43,7 @@ from service.store.relays import (
     save_deliveries,
     save_progress,
 )
+from service.store.replicas import asked
 from service.store.retention import (
     Limits,
     delete_entries,
@@ -192,8 +195,8 @@ class TestRelays:
         await database.write(lambda c: count_skipped(c, "crm", 3))
         await database.write(lambda c: ensure_relays(c, {"crm": "callbacks"}))
         bi, crm = await database.read(relay_rows)
-        assert bi == ("bi", "events", 0, 0, [], None, None, 0)
-        assert crm == ("crm", "callbacks", 5, 9, [6, 7], "desk", NOW, 3)
+        assert bi == ("bi", "events", 0, 0, [], None, None, 0, None)
+        assert crm == ("crm", "callbacks", 5, 9, [6, 7], "desk", NOW, 3, None)
         await database.write(lambda c: ensure_relays(c, {"bi": "callbacks"}))
         assert (await database.read(relay_rows))[0].position == first
         await database.write(lambda c: forget_relay(c, "crm"))
@@ -213,6 +216,17 @@ class TestRelays:
         assert await database.read(lambda c: list_deliveries(c, "crm", ["dead"], 1, 9)) == []
         await database.write(lambda c: delete_deliveries(c, "crm", [1]))
         assert await database.read(lambda c: list_deliveries(c, "crm", [], 0, 9)) == rows[1:]
+
+    async def test_what_a_person_asks_stays_until_it_is_noted(self, database: Database) -> None:
+        row = DeliveryRow("crm", 1, 9, 0, "dead", 1, NOW, None, [], [], False, 500, "x", None)
+        await database.write(lambda c: save_deliveries(c, [row, row._replace(id=2)]))
+        assert await database.write(lambda c: ask_to_retry(c, "crm", 3)) == 0
+        assert await database.write(lambda c: ask_to_retry(c, "crm", 1)) == 1
+        await database.write(lambda c: save_deliveries(c, [row._replace(attempts=2)]))
+        assert (await database.read(asked)).retries == {"crm": [1]}
+        assert await database.write(lambda c: ask_to_retry(c, "crm", None)) == 2
+        await database.write(lambda c: note_retried(c, "crm", [1]))
+        assert (await database.read(asked)).retries == {"crm": [2]}
 
     async def test_replays_are_moved_on_and_end(self, database: Database) -> None:
         first, second = [

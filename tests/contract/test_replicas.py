@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from service.ledger.callbacks import RecordCallback
 from service.ledger.contacts import CountMessages, Key, Limits, PlanChecks, Planned
-from service.ledger.identities import DismissIssue, TakeDecision
+from service.ledger.identities import BlockUser, DismissIssue, TakeDecision
 from service.ledger.leases import BeginPut, LeaseWork
 from service.ledger.ledger import Ledger
 from service.ledger.relays import SaveProgress, SwitchRelay
@@ -21,19 +21,20 @@ from service.ledger.unit_of_work import Command
 from service.model.budget import Budget, Usage
 from service.model.contacts import CheckOptions, Number
 from service.model.decisions import Decision, Result, Verb
-from service.model.events import AliasesSeen, Event, IdentitySeen, NumberChanged
+from service.model.events import AliasesSeen, ContactChecked, Event, IdentitySeen, NumberChanged
 from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
 from service.store.accounts import note_policies
 from service.store.contacts import usage
+from service.store.database import ConflictError, Transaction
 from service.store.postgres import PostgresDatabase
-from service.store.postgres_errors import DEADLOCK
+from service.store.postgres_errors import DEADLOCK, OVERTAKEN
 from service.store.relays import Progress, Source, ensure_relays, relay_rows
-from service.store.schema import aliases, audit, changes, users
+from service.store.schema import aliases, audit, changes, contacts, events, users
 from service.store.users import audit_of, find_user, history_of
-from tests.storing import opening
+from tests.storing import opening, within
 
 pytestmark = pytest.mark.postgres
 
@@ -81,6 +82,11 @@ def seen(user: str, hash_: str, at: int) -> IdentitySeen:
     return IdentitySeen(user, hash_, Moment(BEGAN + at))
 
 
+def checked(user: str, status: str = "valid") -> ContactChecked:
+    """Return what a check of the user's number came to."""
+    return ContactChecked(f"+{user}", status, user if status == "valid" else None)
+
+
 async def spread(
     replicas: Sequence[Replica], count: int, work: Callable[[Replica, int], Awaitable[None]]
 ) -> None:
@@ -124,6 +130,15 @@ async def test_the_same_callback_at_several_at_once_has_one_effect(
     found = await replicas[0].find(user)
     told = await replicas[0].database.read(partial(audit_of, user_id=found.id))
     assert Counter(entry.event for entry in told) == {"changed": 100, "superseded": 99}
+
+
+async def test_the_result_of_a_new_contact_at_several_at_once_is_told_once(
+    replicas: Sequence[Replica],
+) -> None:
+    for number in range(100):
+        result = checked(f"1631555{number:04}")
+        await asyncio.gather(*(replica.take(result) for replica in replicas))
+    assert await replicas[0].count(contacts) == await replicas[0].count(events) == 100
 
 
 async def test_callbacks_about_the_same_users_in_any_order_wait_and_never_for_each_other(
@@ -236,6 +251,43 @@ async def test_of_two_decisions_at_once_both_are_taken_and_the_last_in_the_audit
         deciders = [entry.by["name"] for entry in told if entry.by is not None]
         assert sorted(deciders) == [*decided]
         assert found.identity.state is decided[deciders[-1]]
+
+
+async def test_what_began_before_another_wrote_the_same_user_or_contact_begins_anew(
+    replicas: Sequence[Replica],
+) -> None:
+    """Else the logs, which are in the order of beginnings, would tell it as what came first."""
+    one, other, _ = replicas
+    user = "16315550001"
+    await one.take(seen(user, "A", 0), checked(user))
+
+    async def load_late(transaction: Transaction) -> None:
+        await other.take(seen(user, "B", 60_000))
+        await transaction.load_users([(ACCOUNT, user)], ())
+
+    async def load_contact_late(transaction: Transaction) -> None:
+        await other.take(checked(user, "invalid"))
+        await transaction.load_contacts([(ACCOUNT, f"+{user}")])
+
+    for work in (load_late, load_contact_late):
+        with pytest.raises(ConflictError, match=OVERTAKEN):
+            await within(one.database, work)
+
+
+async def test_who_is_blocked_is_written_so_that_an_earlier_beginning_is_known(
+    replicas: Sequence[Replica],
+) -> None:
+    """What is told of a user need not change the identity."""
+    one, other, _ = replicas
+    user = "16315550001"
+    await one.take(seen(user, "A", 0))
+
+    async def load_late(transaction: Transaction) -> None:
+        await other.ledger.submit(BlockUser(ACCOUNT, user, "asked us to stop", by_key("crm")))
+        await transaction.load_users([(ACCOUNT, user)], ())
+
+    with pytest.raises(ConflictError, match=OVERTAKEN):
+        await within(one.database, load_late)
 
 
 async def test_a_policy_that_changed_is_noted_once_by_replicas_that_start_together(

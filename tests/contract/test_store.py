@@ -6,7 +6,7 @@ import shlex
 import sqlite3
 import stat
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -470,9 +470,11 @@ class TestContacts:
         return Contact(**(fields | {"checked_at": NOW, "digests": ("a", "b")} | others))
 
     async def saved(
-        self, database: Database, contacts: Iterable[Contact], *inputs: str
+        self, database: Database, contacts: Collection[Contact], *inputs: str
     ) -> dict[tuple[str, str], Contact]:
-        await within(database, lambda transaction: transaction.save_contacts(contacts))
+        async with database.transaction() as transaction:
+            await transaction.load_contacts([(one.account, one.input) for one in contacts])
+            await transaction.save_contacts(contacts)
         keys = [(account, input_) for account in ("main", "shop") for input_ in inputs]
         return await within(database, lambda transaction: transaction.load_contacts(keys))
 

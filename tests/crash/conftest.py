@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from tests.acceptance.conftest import (
 from tests.acceptance.sinks import Delivery, Sink, sink
 from tests.postgres import fetch, run
 from tools import webhooks
+from tools.processes import free_port
 from tools.webhooks import signature
 
 __all__ = ["certificates", "http", "impatient", "install", "prepare", "simulate", "spawn", "stack"]
@@ -56,7 +56,7 @@ TOKEN = "crash-webhook-token"
 CONFIG = """
 [server]
 port = {port}
-drain_seconds = 0
+drain_seconds = {drain_seconds}
 [database]
 url = "{database}"
 [log]
@@ -123,11 +123,11 @@ async def simulator(certificates: Path) -> AsyncIterator[Simulator]:
 class Launcher:
     """The process that the services of a test are forked from, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         script = Path(__file__).with_name("launcher.py")
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ACKGATE_")}
         self._process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [sys.executable, str(script), *options],
             env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -159,17 +159,28 @@ class Launcher:
 
 @pytest.fixture(scope="session")
 def launcher() -> Iterator[Launcher]:
-    launched = Launcher()
+    launched = Launcher("--alone")
     yield launched
     launched.close()
 
 
 class Command:
-    """The service, started again and again on the same database."""
+    """The service, started again and again on the same database.
 
-    def __init__(self, folder: Path, simulator: Simulator, database_url: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+    `reached_at` is the URL of a PostgreSQL database as the service is to reach it, where that is
+    another one. `drain_seconds` is how long it says that it stops before it does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        simulator: Simulator,
+        database_url: str,
+        *,
+        reached_at: str | None = None,
+        drain_seconds: float = 0,
+    ) -> None:
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.database = folder / "ackgate.db"
         self.postgres_url = database_url if is_postgres(database_url) else None
@@ -180,7 +191,8 @@ class Command:
             file.write_text(
                 CONFIG.format(
                     port=self.port,
-                    database=database_url,
+                    drain_seconds=drain_seconds,
+                    database=reached_at or database_url,
                     base_url=simulator.base_url,
                     ca_file=simulator.ca_file,
                     token=TOKEN,
@@ -191,14 +203,15 @@ class Command:
                 )
             )
 
-    def relay_to(self, url: str) -> None:
-        """Let all that arrives go on to a sink."""
+    def relay_to(self, url: str, name: str = "crm", source: str = "callbacks") -> None:
+        """Let all that arrives, or all events, go on to a sink."""
+        table = f'[relays.{name}]\nurl = "{url}"\nsource = "{source}"\n'
         for file in (self.config, self.sweeping):
-            file.write_text(f'{file.read_text()}[relays.crm]\nurl = "{url}"\n')
+            file.write_text(file.read_text() + table)
 
-    async def until_relayed(self, seconds: float = 60) -> None:
-        """Wait until the relay has delivered everything."""
-        url = f"{self.url}/api/v1/relays/crm"
+    async def until_relayed(self, name: str = "crm", seconds: float = 60) -> None:
+        """Wait until a relay has delivered everything."""
+        url = f"{self.url}/api/v1/relays/{name}"
         async with asyncio.timeout(seconds), aiohttp.ClientSession() as http:
             while True:
                 async with http.get(url) as response:
@@ -378,17 +391,23 @@ class Load:
     accepted: list[Callback] = field(default_factory=list)
     owed: list[Callback] = field(default_factory=list)
     """What got no 200: the client delivers it again."""
+    keeps_connections: bool = True
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
+    def connections(self) -> aiohttp.ClientSession:
+        """Return a session to send with."""
+        connector = aiohttp.TCPConnector(force_close=not self.keeps_connections)
+        return aiohttp.ClientSession(connector=connector)
+
     async def send_until(self, stop: asyncio.Event) -> None:
-        async with aiohttp.ClientSession() as http:
+        async with self.connections() as http:
             await asyncio.gather(*(self._send(http, stop) for _ in range(SENDERS)))
 
     async def deliver_again(self) -> None:
         """Deliver what got no 200, in whatever order; now all of it is taken."""
         again, self.owed = self.owed, []
         random.Random(SEED).shuffle(again)
-        async with aiohttp.ClientSession() as http:
+        async with self.connections() as http:
             await asyncio.gather(*(self.deliver(http, callback) for callback in again))
         assert not self.owed
 

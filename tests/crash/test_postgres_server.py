@@ -148,6 +148,37 @@ async def test_it_answers_503_while_the_disk_of_the_server_is_full_and_200_once_
     assert await service.ended() == 0
 
 
+async def test_it_answers_503_while_the_server_only_reads_and_200_once_it_writes(
+    server: LocalServer, prepare: Install, spawn: Spawn
+) -> None:
+    url = server.create_database("crash")
+    made = await prepare()
+    service = await spawn(made.tree | {"database": {"url": url}})
+    assert await service.post(notice(WA_ID, HASH_A, hour_ago())) == 200
+
+    only_reads, reload = "default_transaction_read_only", "SELECT pg_reload_conf()"
+    await execute(server.superuser_url, f"ALTER SYSTEM SET {only_reads} = on", reload)
+    other = notice(OTHER_ID, HASH_B, hour_ago())
+
+    async def is_refused() -> bool:
+        return await service.post(notice(WA_ID, HASH_A, hour_ago())) == 503
+
+    await until(is_refused, 30)
+    assert await service.post(other) == 503
+    assert await gate(service) == (200, False)
+    assert (await service.api("GET", "/health/ready"))[0] == 503
+
+    await execute(server.superuser_url, f"ALTER SYSTEM RESET {only_reads}", reload)
+
+    async def is_ready() -> bool:
+        return (await service.api("GET", "/health/ready"))[0] == 200
+
+    await until(is_ready, 30)
+    assert await service.post(other) == 200
+    service.signal(15)
+    assert await service.ended() == 0
+
+
 @pytest.mark.slow
 async def test_nothing_that_was_answered_200_is_lost_where_a_synchronous_standby_takes_over(
     server: LocalServer, prepare: Install, spawn: Spawn

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conftest import installed
 from tests.docs.conftest import Block, blocks
+from tools.processes import free_port
 
 pytestmark = pytest.mark.tools
 
@@ -132,12 +133,6 @@ class Ackgate(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 def here(block: Block, folder: Path, port: int, behind: int, files: dict[str, Path]) -> Path:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.processes import free_port
+
 DEVELOPMENT = Path(__file__).parents[2] / "config/development.toml"
 SCRIPT = Path(__file__).parents[2] / "deploy/run-development.sh"
 STAND_IN = f"""#!{sys.executable}
@@ -49,19 +51,12 @@ os.execvp("sh", ["sh", sys.argv[1]])
 """
 
 
-def free_ports() -> tuple[int, int, int]:
-    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-        for each in (one, two, three):
-            each.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1], three.getsockname()[1]
-
-
 class Checkout:
     """A folder with the script's surroundings, in which it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.service_port, self.simulator_port, self.receiver_port = free_ports()
+        self.service_port, self.simulator_port, self.receiver_port = (free_port() for _ in range(3))
         (folder / ".venv/bin").mkdir(parents=True)
         (folder / ".venv/bin/python").symlink_to(sys.executable)
         command = folder / ".venv/bin/ackgate"

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.observability.metrics import Former, Metrics
+from service.observability.metrics import Former, Metrics, OfLeader
 from tests.docs.conftest import PAGES, bare, read, table
 
 SUFFIXES = {
@@ -23,7 +23,8 @@ def collectors() -> list[tuple[str, str, list[str]]]:
     found: list[tuple[str, str, list[str]]] = [
         (f.name, f.type, []) for f in ProcessCollector("ackgate", registry=None).collect()
     ]
-    for collector in registered:
+    shown = [one for one in registered if not isinstance(one, OfLeader)]
+    for collector in [*shown, *Metrics().of_leader.metrics]:
         if isinstance(collector, ProcessCollector):
             continue
         metric = collector.metric if isinstance(collector, Former) else collector
@@ -73,3 +74,10 @@ def test_every_former_name_is_documented_as_deprecated() -> None:
         bare(row[0]) for row in table(read("docs/metrics.md"), "metric", "type", "labels", "read")
     }
     assert former <= {name.removesuffix("_total") for name in deprecated}
+
+
+def test_the_page_says_which_metrics_the_leader_alone_shows() -> None:
+    text = read("docs/metrics.md").partition("## With several replicas\n")[2].partition("\n## ")[0]
+    listed = text[text.index("\n* ") :]
+    of_leader = [metric._name for metric in Metrics().of_leader.metrics]  # type: ignore[attr-defined]
+    assert sorted(re.findall(r"`(ackgate_\w+)`", listed)) == sorted(of_leader)

@@ -3,10 +3,17 @@
 import re
 
 from service.app.replica import LEAD_SECONDS, LOOK_SECONDS
-from service.store.postgres import COMMAND_SECONDS, GATE_READERS, READERS, SETTINGS, WRITERS
+from service.store.postgres import (
+    COMMAND_SECONDS,
+    GATE_READERS,
+    HOT_SETTINGS,
+    READERS,
+    SETTINGS,
+    WRITERS,
+)
 from service.store.postgres_peers import LEASE_MS
 from service.store.postgres_upgrades import OLDEST_SERVER
-from tests.docs.conftest import ROOT, bare, read, sections, table
+from tests.docs.conftest import ROOT, bare, blocks, read, sections, table
 
 PAGE = "docs/scaling.md"
 WORDS = {1: "one", 3: "three", 5: "five", 8: "eight"}
@@ -46,6 +53,23 @@ def test_time_limits_are_those_of_the_connections() -> None:
     assert f"what is not answered in {COMMAND_SECONDS:g} s has failed" in told
     assert f"waits {WORDS[int(SETTINGS['lock_timeout']) // 1000]} seconds" in told
     assert f"PostgreSQL {OLDEST_SERVER} or later" in told
+
+
+def test_pgbouncer_ignores_all_settings_of_connections_and_the_user_has_them_instead() -> None:
+    ini, sql = (
+        block.text
+        for language in ("ini", "sql")
+        for block in blocks(language)
+        if "statement_timeout" in block.text
+    )
+    ignored = re.search(r"^ignore_startup_parameters = (.+)$", ini, re.MULTILINE)
+    assert ignored is not None
+    ours = HOT_SETTINGS.keys() - {"application_name"}
+    assert set(ignored[1].split(", ")) == ours
+    altered = dict(re.findall(r"^ALTER ROLE ackgate SET (\w+) = '?(\w+?)s?'?;$", sql, re.MULTILINE))
+    assert altered.keys() == ours - {"tcp_user_timeout"}, "that is of a connection to PgBouncer"
+    for name, value in altered.items():
+        assert HOT_SETTINGS[name] in {value, f"{value}000"}
 
 
 def test_what_fails_is_tried_where_the_page_says() -> None:

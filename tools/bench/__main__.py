@@ -3,25 +3,25 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tools.bench import accept, cloud, end_to_end, gate, growth, peers, postgres, relays
+from tools.bench import accept, cloud, end_to_end, gate, growth, peers, postgres, relays, replicas
 from tools.bench.measure import Effort
 from tools.bench.report import Section, keep, show
 from tools.processes import RunError
 
-PARTS: dict[str, Callable[[Effort], Section]] = {
-    "accept": accept.measure,
-    "cloud": cloud.measure,
-    "peers": peers.measure,
-    "end_to_end": end_to_end.measure,
-    "gate": gate.measure,
-    "clearing": gate.measure_clearing,
-    "growth": growth.measure,
-    "relays": relays.measure,
-    "postgres": postgres.measure,
-    "idle": accept.measure_idle,
+PARTS: dict[str, Sequence[Callable[[Effort], Section]]] = {
+    "accept": [accept.measure],
+    "cloud": [cloud.measure],
+    "peers": [peers.measure],
+    "end_to_end": [end_to_end.measure],
+    "gate": [gate.measure],
+    "clearing": [gate.measure_clearing],
+    "growth": [growth.measure],
+    "relays": [relays.measure],
+    "postgres": [postgres.measure, replicas.measure, replicas.measure_contention],
+    "idle": [accept.measure_idle],
 }
 
 
@@ -47,9 +47,10 @@ def main() -> int:
         effort = replace(effort, connections=tuple(options.connections))
     try:
         for name in options.parts or PARTS:
-            section = PARTS[name](effort)
-            show(section)
-            keep(section, quick=effort.quick)
+            for measure in PARTS[name]:
+                section = measure(effort)
+                show(section)
+                keep(section, quick=effort.quick)
     except RunError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -83,8 +83,9 @@ def _request(method: str, path: str, headers: dict[str, str]) -> bytes:
 class Outcome:
     """The answers with 200 a second, their latencies (ms), and the requests without a 200.
 
-    `load_cpu_seconds` is the CPU time of the load generator, `cpu_us` that of the server for one
-    request, as `tools.bench.measure` finds it.
+    `load_cpu_seconds` is the CPU time of the load generator, and `sending_cpu_seconds` without that
+    of building the requests; `cpu_us` is that of the server for one request, as
+    `tools.bench.measure` finds it.
     """
 
     count: int
@@ -98,6 +99,7 @@ class Outcome:
     load_cpu_seconds: float
     times: list[float] = field(default_factory=list)
     cpu_us: float = 0.0
+    sending_cpu_seconds: float = 0.0
 
     @property
     def failures(self) -> int:
@@ -119,6 +121,7 @@ class Run:
         self.over = asyncio.Event()
         self._left: Iterator[bytes] = iter(plan.requests())
         self._ran_out = False
+        self._building_cpu_seconds = time.process_time()
 
     def begin(self) -> None:
         """Start the clock."""
@@ -167,6 +170,7 @@ class Run:
             self.sent,
             time.process_time(),
             self.times,
+            sending_cpu_seconds=time.process_time() - self._building_cpu_seconds,
         )
 
 

@@ -1,4 +1,4 @@
-"""Accepting on PostgreSQL beside accepting on SQLite, and by two processes on one database."""
+"""Accepting on PostgreSQL beside accepting on SQLite."""
 
 import sys
 import tempfile

@@ -19,6 +19,8 @@ STATUSES, MESSAGES, CHANGES = 0.60, 0.38, 0.01
 """The everyday mix; the rest are contact checks."""
 NEW_USERS = 100_000_000
 """Users from this number on are in no database."""
+SIX = 6
+"""The number of users whom one callback tells of."""
 RECIPIENTS = 1_000
 """The number of recipients in one lookup."""
 BATCH = 1_000
@@ -78,6 +80,15 @@ def everyday(first: int, now_ms: int, users: int) -> Bodies:
             yield _change(user, 1 + number % 60_000, now_ms + number % 60_000)
         else:
             yield bodies.contact_check(f"+{wa_id(user)}", wa_id(user))
+
+
+def six_changes(first: int, now_ms: int, users: int) -> Bodies:
+    """Yield notifications of six identity changes each, so that two of them often share a user."""
+    chance = random.Random(first)
+    for number in count(first):
+        some = chance.sample(range(users), SIX)
+        told = [json.loads(_change(user, number % 65_536, now_ms + number)) for user in some]
+        yield json.dumps({"messages": [one["messages"][0] for one in told]}).encode()
 
 
 def traffic(first: int, _: int, users: int) -> Bodies:
@@ -186,6 +197,7 @@ WORKS: dict[str, Work] = {
     "identities": identity_changes,
     "everyday": everyday,
     "traffic": traffic,
+    "six changes": six_changes,
     "lookups": lookups,
     "cloud messages": cloud_messages,
     "cloud messages by number": partial(cloud_messages, template=_WROTE_BY_NUMBER),

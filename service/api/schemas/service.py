@@ -12,7 +12,7 @@ from service.model.users import State
 class Status(TypedDict):
     """Counts of identities by state, and the age of the oldest pending one.
 
-    `leader` says whether this service runs the background work: one alone on its database does.
+    `leader` says whether this replica runs the background work: one alone on its database does.
     """
 
     counts: Annotated[dict[str, int], Field(examples=[dict.fromkeys(map(str, State), 0)])]

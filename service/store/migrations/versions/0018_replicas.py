@@ -36,3 +36,10 @@ def upgrade() -> None:
         "deliveries", sa.Column("retry_asked", sa.Boolean, nullable=False, server_default=no)
     )
     op.add_column("unverified", sa.Column("wanted_at", BIG))
+    op.add_column("relays", sa.Column("resumed_at", BIG))
+    for name, table, columns, which in (
+        ("ix_deliveries_retry_asked", "deliveries", ["relay", "id"], "retry_asked"),
+        ("ix_unverified_wanted", "unverified", ["wanted_at"], "wanted_at IS NOT NULL"),
+    ):
+        where = sa.text(which)
+        op.create_index(name, table, columns, sqlite_where=where, postgresql_where=where)
