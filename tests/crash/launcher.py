@@ -19,7 +19,7 @@ SAVE_EVERY_SECONDS = 0.2
 RENEW_EVERY_SECONDS = 0.05
 """So that leases are renewed within the short life of a child."""
 LEASE_MS, BELIEVED_SECONDS, LEAD_SECONDS = 1_000, 0.8, 0.2
-"""On PostgreSQL one that was killed leads for so long; with `--alone`, where none waits for that."""
+"""With `--alone`: on PostgreSQL the next one waits as long as this for the lease of one killed."""
 IS_ALONE = "--alone" in sys.argv
 
 
