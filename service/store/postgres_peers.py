@@ -51,14 +51,14 @@ _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 _IS_KNOWN = "EXISTS (SELECT FROM replicas WHERE id = $1)"
 RENEW = f"""
-UPDATE leadership SET until = {_NOW} + {LEASE_MS}
+UPDATE leadership SET until = {_NOW} + $2
 WHERE holder = $1 AND {_IS_KNOWN} RETURNING term
 """  # noqa: S608  constants of ours only
 """Whoever holds a lease keeps it, even late: nobody else has taken it meanwhile."""
 
 TAKE = f"""
-UPDATE leadership SET term = term + 1, holder = $1, until = {_NOW} + {LEASE_MS}
-WHERE (until < {_NOW} OR until > {_NOW} + 2 * {LEASE_MS}) AND {_IS_KNOWN} RETURNING term
+UPDATE leadership SET term = term + 1, holder = $1, until = {_NOW} + $2
+WHERE (until < {_NOW} OR until > {_NOW} + 2 * $2) AND {_IS_KNOWN} RETURNING term
 """  # noqa: S608  constants of ours only
 """It changes the key of the row, so it waits for transactions of the former leader that hold it.
 
@@ -156,10 +156,10 @@ class Peers:
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell())
         asked_at = time.monotonic()
-        (term,) = await self._ask(RENEW, self.id) or (None,)
+        (term,) = await self._ask(RENEW, self.id, LEASE_MS) or (None,)
         if term is None and may_take:
             with suppress(UnavailableError):  # a transaction of the former leader is still open
-                (term,) = await self._ask(TAKE, self.id) or (None,)
+                (term,) = await self._ask(TAKE, self.id, LEASE_MS) or (None,)
         self.term = term
         self._believed_until = asked_at + BELIEVED_SECONDS
         with suppress(UnavailableError):  # its row is locked, or it was not to be had in time
