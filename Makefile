@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := .venv-tools/.installed
 MINUTES ?= 2
 SEED ?=
-TESTS ?= tests/acceptance
+TESTS ?= tests
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .DEFAULT_GOAL := help
@@ -40,11 +40,12 @@ run: install ## the simulator, a receiver and the service, on SQLite under var/
 test: install ## the tests, without what is slow or needs programs of the system's, or PostgreSQL
 	$(BIN)/pytest -n 4 --dist worksteal -m "not slow and not tools and not postgres"
 
-# The installations of these tests then run on PostgreSQL. CI runs a part of them.
-test-postgres: install ## the acceptance tests once more, on PostgreSQL; TESTS="tests/… …" for some
-	$(BIN)/pytest -n 4 --dist worksteal --database postgresql -m "not slow and not tools" $(TESTS)
+# Those that choose their database themselves are among `test-all`. CI runs a part of these.
+test-postgres: install tools ## each test of a database once more, on PostgreSQL; TESTS="tests/… …" for some
+	$(BIN)/pytest -n 4 --dist worksteal --database postgresql $(TESTS)
 
-test-all: install tools ## every test; one fails where a program that it needs is missing
+# Says at its head which PostgreSQL it has for the tests that need one.
+test-all: install tools ## every test, on SQLite where it doesn't say; fails where a program is missing
 	$(BIN)/pytest -n 4 --dist worksteal --hypothesis-profile=deep
 
 # The generators want other versions of some libraries than the service, so they are by themselves.

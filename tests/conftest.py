@@ -3,13 +3,14 @@
 import shutil
 import sqlite3
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 
 import pytest
 from hypothesis import settings
 
 from service.store import upgrades
 from tests.postgres import empty_postgres_url, postgres_databases, postgres_url, which_server
+from tests.storing import MakeDatabase, database_at, url_on
 
 __all__ = ["empty_postgres_url", "postgres_databases", "postgres_url"]
 
@@ -23,16 +24,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--database",
         choices=("sqlite", "postgresql"),
         default="sqlite",
-        help="on which the installations of the acceptance tests run",
+        help="on which the tests run that do not choose it themselves",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("database") != "sqlite":
-        of_a_file = pytest.mark.skip(reason="is about the file of SQLite")
-        for item in items:
-            if item.get_closest_marker("sqlite"):
-                item.add_marker(of_a_file)
+    """Run again on another database only what uses the one that `--database` names."""
+    if config.getoption("database") == "sqlite":
+        return
+    again = [item for item in items if uses_named_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in again])
+    items[:] = again
+
+
+def uses_named_database(item: pytest.Item) -> bool:
+    """Return whether a test runs on whichever database is named."""
+    if item.get_closest_marker("sqlite"):
+        return False
+    return "database_url" in getattr(item, "fixturenames", ())
 
 
 def pytest_report_header() -> str:
@@ -46,6 +55,21 @@ def installed(program: str) -> str:
     if found is None:
         pytest.fail(f"{program} is not installed, and `make test-all` needs it; see .ci/run")
     return found
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of the database of a test, on whichever `--database` names.
+
+    A test that takes it, or a fixture that does, runs on each of them.
+    """
+    return url_on(request.config.getoption("database"), request)
+
+
+@pytest.fixture
+def make_database(database_url: str) -> MakeDatabase:
+    """A way to that database, again and again, before it is opened."""
+    return partial(database_at, database_url)
 
 
 run_migrations = upgrades._run

@@ -160,7 +160,10 @@ async def copy_of(url: str) -> dict[str, bytes]:
 
 
 async def put_back(url: str, rows: Mapping[str, bytes]) -> None:
-    """Let a database have these rows and no others, as where a dump is restored."""
+    """Let a database have these rows and no others, as where a dump is restored.
+
+    The services that worked on it when it was made have long gone by then.
+    """
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
@@ -169,6 +172,8 @@ async def put_back(url: str, rows: Mapping[str, bytes]) -> None:
             for table in metadata.sorted_tables:
                 source = BytesIO(rows[table.name])
                 await connection.copy_to_table(table.name, source=source, format="binary")
+            await connection.execute("DELETE FROM replicas")
+            await connection.execute("UPDATE leadership SET until = 0")
     finally:
         await connection.close()
 

@@ -2,16 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, event
 
 from service.store.database import Clock, Database, wall_clock
-from service.store.postgres import PostgresDatabase
-from service.store.sqlite import SQLiteDatabase
-from tests.storing import opening
+from tests.storing import database_at, opening, url_on
 
 T = TypeVar("T")
 
@@ -21,16 +18,11 @@ BOTH = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
 
 @asynccontextmanager
 async def database_of(
-    request: pytest.FixtureRequest, folder: Path, clock: Clock = wall_clock
+    request: pytest.FixtureRequest, clock: Clock = wall_clock
 ) -> AsyncIterator[Database]:
     """Open the database that a fixture's parameter names, without a row."""
-    if request.param == "sqlite":
-        async with opening(SQLiteDatabase(folder / "ackgate.db", clock=clock)) as file:
-            yield file
-    else:
-        url = request.getfixturevalue("postgres_url")
-        async with opening(PostgresDatabase(url, clock=clock)) as server:
-            yield server
+    async with opening(database_at(url_on(request.param, request), clock)) as database:
+        yield database
 
 
 STEPS_A_ROW = 100

@@ -1,22 +1,53 @@
 """A database of a test's own, opened and closed, and one step within a transaction."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+import pytest
+from sqlalchemy import Connection, text
 
 from service.store import maintenance
-from service.store.database import Database, StoreError, Transaction, UnavailableError
+from service.store.database import (
+    Clock,
+    Database,
+    StoreError,
+    Transaction,
+    UnavailableError,
+    wall_clock,
+)
+from service.store.opening import is_postgres
 from service.store.postgres import PostgresDatabase
 from service.store.sqlite import SQLiteDatabase
+from service.store.sqlite_files import path_of
 
 T = TypeVar("T")
 
+AnyDatabase = SQLiteDatabase | PostgresDatabase
+OpenDatabase = TypeVar("OpenDatabase", bound=AnyDatabase)
 
-OpenDatabase = TypeVar("OpenDatabase", SQLiteDatabase, PostgresDatabase)
+
+class MakeDatabase(Protocol):
+    """Gives the database of a test, not opened yet: the same one each time."""
+
+    def __call__(self, clock: Clock = wall_clock) -> AnyDatabase: ...
+
+
+def url_on(which: str, request: pytest.FixtureRequest) -> str:
+    """Return the URL of a database of a test's own, on SQLite or on PostgreSQL."""
+    if which == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{request.getfixturevalue('tmp_path') / 'ackgate.db'}"
+
+
+def database_at(url: str, clock: Clock = wall_clock) -> AnyDatabase:
+    """Return a database that is not opened yet."""
+    if is_postgres(url):
+        return PostgresDatabase(url, clock=clock)
+    return SQLiteDatabase(path_of(url), clock=clock)
 
 
 @asynccontextmanager
@@ -26,6 +57,8 @@ async def opening(database: OpenDatabase) -> AsyncIterator[OpenDatabase]:
     It leads where it can, as a service does.
     """
     await database.open()
+    with suppress(UnavailableError):
+        await database.lead()
     leading = asyncio.create_task(_lead(database))
     try:
         yield database
@@ -37,9 +70,9 @@ async def opening(database: OpenDatabase) -> AsyncIterator[OpenDatabase]:
 
 async def _lead(database: Database) -> None:
     while True:
+        await asyncio.sleep(1)
         with suppress(UnavailableError):
             await database.lead()
-        await asyncio.sleep(1)
 
 
 async def within(database: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -48,20 +81,30 @@ async def within(database: Database, work: Callable[[Transaction], Awaitable[T]]
         return await work(transaction)
 
 
-@asynccontextmanager
-async def locked(path: Path) -> AsyncIterator[sqlite3.Connection]:
-    """Let nobody else write to a database; a service on this event loop ends its transaction first.
+def open_transactions(connection: Connection) -> tuple[int, int]:
+    """Return the oldest transaction on a PostgreSQL server that has not ended, and the next one."""
+    oldest, end = connection.execute(_SNAPSHOT).one()
+    return oldest, end
 
-    SQLite must not wait for that here: it would keep the event loop from turning.
-    """
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
-        async with asyncio.timeout(30):
-            while not other.in_transaction:
-                with suppress(sqlite3.OperationalError):
-                    other.execute("BEGIN IMMEDIATE")
-                await asyncio.sleep(0.001)
-        yield other
-        other.execute("COMMIT")
+
+_SNAPSHOT = text(
+    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, "
+    "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+)
+
+
+async def settled(database: Database) -> None:
+    """Wait until lists show all that is stored by now: on PostgreSQL a moment later."""
+    if database.is_shared:
+        await until_settled(lambda: database.read(open_transactions))
+
+
+async def until_settled(ask: Callable[[], Awaitable[tuple[int, int]]]) -> None:
+    """Wait until every transaction that has begun by now has ended."""
+    oldest, end = await ask()
+    while oldest < end:
+        await asyncio.sleep(0.01)
+        oldest, _ = await ask()
 
 
 async def restore_once_unread(path: Path, backup: Path, now: datetime) -> None:

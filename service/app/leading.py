@@ -213,13 +213,16 @@ class LeaderTasks:
         loops, self._loops = self._loops, []
         for task in loops:
             task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        for worker in self.workers:
-            await worker.stop()
+        relays: list[Relay] = []
         if (leading := self._context.leading) is not None:
-            for relay in leading.relays.values():
-                await relay.stop()
+            relays = [*leading.relays.values()]
             leading.alerter.stop()
+        # All at once: none goes on while another one is waited for.
+        await asyncio.gather(
+            *(worker.stop() for worker in self.workers),
+            *(relay.stop() for relay in relays),
+            asyncio.gather(*loops, return_exceptions=True),
+        )
 
     async def finish(self, seconds: float) -> None:
         """Let the work under way end; cut what takes longer. Nothing is left of the parts then."""

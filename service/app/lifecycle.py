@@ -367,11 +367,16 @@ class Service:
         if self.leader is not None and self.replica is not None:
             await self.replica.stop()
             await self.leader.stop()
-            finishing.append(self.leader.finish(self._seconds_left()))
+            finishing.append(self._hand_over(self.leader, self.replica))
         await asyncio.gather(*finishing)
         await self._stack.aclose()
         if self._ends_at is not None:
             log.info("stopped")
+
+    async def _hand_over(self, leader: LeaderTasks, replica: Replica) -> None:
+        """Finish what the leader does, and let another replica lead, whatever is still answered."""
+        await leader.finish(self._seconds_left())
+        await replica.close()
 
     async def _close(self, runner: web.AppRunner) -> None:
         """Let the requests that were accepted be answered; cut what takes too long."""

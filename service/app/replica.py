@@ -6,6 +6,8 @@ replica has taken over within ten seconds, whatever became of the leader.
 """
 
 import asyncio
+import math
+import time
 
 import structlog
 
@@ -21,6 +23,8 @@ LOOK_SECONDS = 1.0
 """How often it looks at what others have committed, whether they told or not."""
 REST_SECONDS = 0.02
 """Between two looks."""
+REFRAIN_SECONDS = 5.0
+"""For so long the lead is left to others after what the leader does could not begin here."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,7 @@ class Replica:
         self._leader = leader
         self._leading: asyncio.Task[None] | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._takes_from = -math.inf
 
     async def join(self) -> None:
         """Lead, if nobody else does, before anything is asked of this replica."""
@@ -51,7 +56,8 @@ class Replica:
             self._loops = [asyncio.create_task(loop) for loop in (self._follow(), self._listen())]
 
     async def stop(self) -> None:
-        """Begin nothing more. The lease is kept, for what is under way is still to be finished."""
+        """Begin nothing more. A lease is kept, for what is under way is still to be finished."""
+        self._takes_from = math.inf
         await _cancel(*self._loops)
 
     async def close(self) -> None:
@@ -65,7 +71,7 @@ class Replica:
         while True:
             await asyncio.sleep(LEAD_SECONDS)
             try:
-                await self._database.lead()
+                await self._database.lead(may_take=time.monotonic() >= self._takes_from)
             except UnavailableError as error:
                 log.debug("the lease was not renewed", error=str(error))
             except Exception:
@@ -74,20 +80,36 @@ class Replica:
     async def _follow(self) -> None:
         """Begin what the leader does once this replica leads, and end it once it may not."""
         while True:
-            try:
-                if self._database.leads and self._context.leading is None:
-                    log.info("this replica leads")
-                    await self._leader.prepare()
-                    self._leader.start()
-                elif not self._database.leads and self._context.leading is not None:
-                    log.warning("this replica does not lead any more")
-                    await self._leader.stop()
-                    await self._leader.finish(0)
-            except UnavailableError:
-                pass
-            except Exception:
-                log.exception("leading failed")
+            if self._database.leads and self._context.leading is None:
+                await self._begin()
+            elif not self._database.leads and self._context.leading is not None:
+                log.warning("this replica does not lead any more")
+                await self._end()
             await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _begin(self) -> None:
+        """Begin what the leader does. Where that fails, another replica may be able to."""
+        try:
+            await self._leader.prepare()
+            if self._database.leads:
+                self._leader.start()
+                log.info("this replica leads")
+                return
+        except UnavailableError as error:
+            log.warning("this replica can't lead", error=str(error))
+        except Exception:
+            log.exception("leading failed")
+        self._takes_from = time.monotonic() + REFRAIN_SECONDS
+        await self._end()
+        await self._database.resign()
+
+    async def _end(self) -> None:
+        """End what the leader does, and cut short what is under way."""
+        try:
+            await self._leader.stop()
+            await self._leader.finish(0)
+        except Exception:
+            log.exception("what the leader does did not end")
 
     async def _listen(self) -> None:
         """Pass on what others have committed, as if it had been committed here."""

@@ -280,10 +280,10 @@ class Database(Protocol):
     def leads(self) -> bool:
         """Whether this replica leads: no other one does at the same time."""
 
-    async def lead(self) -> bool:
-        """Take the lead, or keep it, which has to be done every second; return whether it leads.
+    async def lead(self, *, may_take: bool = True) -> bool:
+        """Keep the lead, which has to be done every second; return whether this replica leads.
 
-        Raises UnavailableError.
+        Where it may, and nobody leads, it takes the lead. Raises UnavailableError.
         """
 
     async def resign(self) -> None:
@@ -322,7 +322,7 @@ class Alone:
     replicas = 1
     leads = True
 
-    async def lead(self) -> bool:
+    async def lead(self, *, may_take: bool = True) -> bool:  # noqa: ARG002  none other does
         """Return True."""
         return True
 

@@ -84,9 +84,13 @@ NOTE_MS = 1_000
 
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _BEGUN = """
-SELECT pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+SELECT pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    (SELECT true FROM replicas WHERE id = $1)
 """
 """In this order: what is dated by a transaction is dated after others can see that it writes."""
+
+_BEGIN_LED = "BEGIN; SET LOCAL statement_timeout = 4000"
+"""A transaction of the leader's that hangs has ended before others have to have taken over."""
 
 HOLD_LEAD = "SELECT 1 FROM leadership WHERE term = $1 FOR KEY SHARE NOWAIT"
 """Whoever takes the lead changes the term, so it waits for those who hold it."""
@@ -109,6 +113,8 @@ UNION ALL SELECT user_id, xmin::text FROM blocks WHERE user_id = ANY($1::bigint[
 ORDER BY 1, 2
 """
 """Each version of a row bears the transaction that wrote it."""
+
+EXPELLED = "the database was restored or moved: start this service again"
 
 log = structlog.get_logger(__name__)
 
@@ -186,6 +192,9 @@ class PostgresDatabase:
     @asynccontextmanager
     async def transaction(self, *, led: bool = False) -> AsyncIterator[Transaction]:
         """Begin a transaction; see `Database.transaction`."""
+        self._refuse()
+        if led and not self.leads:
+            raise NotLeaderError
         with translated():
             async with self._connected(self._writers) as (connection, driver):
                 try:
@@ -194,10 +203,14 @@ class PostgresDatabase:
                     if len(self._user_ids) < MIN_USER_IDS:
                         first = await driver.fetchval("SELECT nextval('user_ids')")
                         self._user_ids = range(first, first + USER_IDS)
-                    await driver.execute("BEGIN")
+                    await driver.execute(_BEGIN_LED if led else "BEGIN")
                     if led:
                         await self._hold_lead(driver)
-                    xid, now = await driver.fetchrow(_BEGUN) or (0, 0)
+                    begun = await driver.fetchrow(_BEGUN, self._peers.id)
+                    xid, now, is_known = begun or (0, 0, None)
+                    if not is_known:
+                        self._peers.is_expelled = True
+                        self._refuse()
                     transaction = PostgresTransaction(
                         connection,
                         driver,
@@ -212,8 +225,8 @@ class PostgresDatabase:
                     failpoints.reached("store.before_commit")
                     await driver.execute("COMMIT")
                     failpoints.reached("store.after_commit")
-                except BaseException:
-                    await _roll_back(connection, driver)
+                except BaseException as error:
+                    await _roll_back(connection, driver, error)
                     raise
             self._noted_at |= dict.fromkeys(transaction.noted, self.clock())
             self._peers.tell()
@@ -221,7 +234,7 @@ class PostgresDatabase:
     async def _hold_lead(self, driver: "Driver") -> None:
         """Lead until the transaction has ended."""
         try:
-            holds = self._peers.leads and await driver.fetchval(HOLD_LEAD, self._peers.term)
+            holds = self.leads and await driver.fetchval(HOLD_LEAD, self._peers.term)
         except asyncpg.LockNotAvailableError:
             holds = False  # another one is about to take it
         if not holds:
@@ -265,12 +278,15 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def _snapshot(self, engine: AsyncEngine) -> AsyncIterator["Connected"]:
+        self._refuse()
         async with self._connected(engine) as (connection, driver):
             try:
                 await driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 yield connection, driver
-            finally:
-                await _roll_back(connection, driver)
+            except BaseException as error:
+                await _roll_back(connection, driver, error)
+                raise
+            await _roll_back(connection, driver)
 
     @asynccontextmanager
     async def _connected(self, engine: AsyncEngine) -> AsyncIterator["Connected"]:
@@ -302,9 +318,9 @@ class PostgresDatabase:
         """Whether this one leads; see `Database.leads`."""
         return self._peers.leads
 
-    async def lead(self) -> bool:
-        """Take the lead, or keep it; see `Database.lead`."""
-        return await self._peers.lead()
+    async def lead(self, *, may_take: bool = True) -> bool:
+        """Keep the lead, or take it; see `Database.lead`."""
+        return await self._peers.lead(may_take=may_take)
 
     async def resign(self) -> None:
         """Let another replica lead; see `Database.resign`."""
@@ -338,8 +354,13 @@ class PostgresDatabase:
         return found
 
     def fault(self) -> FaultError | None:
-        """Return None: PostgreSQL itself sees to its files."""
-        return None
+        """Return whether the database is not the one any more that this service was started on."""
+        return FaultError("database_restored", EXPELLED) if self._peers.is_expelled else None
+
+    def _refuse(self) -> None:
+        """Raise FaultError where nothing may be read or written any more."""
+        if (fault := self.fault()) is not None:
+            raise fault
 
     async def free_bytes(self) -> int | None:
         """Return None: where PostgreSQL keeps its files is not known here."""
@@ -371,15 +392,22 @@ async def driver_of(connection: AsyncConnection) -> "Driver":
     return driver
 
 
-async def _roll_back(connection: AsyncConnection, driver: "Driver") -> None:
+async def _roll_back(
+    connection: AsyncConnection, driver: "Driver", error: BaseException | None = None
+) -> None:
     """Undo everything since the transaction began; a connection that fails even so is thrown away.
 
-    So is one that was cut short, as where its task is cancelled: who knows what it still does.
+    So is one that was cut short by an error, as where its task is cancelled: who knows what it
+    still does, and its answer may be long in coming.
     """
-    try:
-        await driver.execute("ROLLBACK")
-    except BaseException as error:
+    if error is None or isinstance(error, Exception):
+        try:
+            await driver.execute("ROLLBACK")
+        except BaseException as failure:
+            driver.terminate()
+            await connection.invalidate(failure)
+            if not isinstance(failure, Exception):
+                raise
+    else:
         driver.terminate()
         await connection.invalidate(error)
-        if not isinstance(error, Exception):
-            raise

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, delete, text, update
 
 from service.store.database import StoreError, UnavailableError
 from service.store.postgres_errors import FAILURES, cause_of, described
 from service.store.postgres_upgrades import refuse_unfinished, take_turn
 from service.store.restore import refuse_unmarked
+from service.store.schema import leadership, replicas
 
 if TYPE_CHECKING:
     Driver = asyncpg.Connection[asyncpg.Record]
@@ -31,7 +32,7 @@ BELIEVED_SECONDS = 4.0
 
 PRESENT_MS = 15_000
 """Whoever has said so long nothing is not present: it says so every second."""
-FORGOTTEN_MS = 60_000
+FORGOTTEN_MS = 86_400_000
 
 CONNECT_SECONDS, COMMAND_SECONDS = 2.0, 2.0
 SETTINGS = {
@@ -48,44 +49,51 @@ CHANNEL = "ackgate"
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
+_IS_KNOWN = "EXISTS (SELECT FROM replicas WHERE id = $1)"
 RENEW = f"""
-WITH present AS (
-    INSERT INTO replicas (id, seen_at, report) VALUES ($1, {_NOW}, '{{}}')
-    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
-), forgotten AS (
-    DELETE FROM replicas WHERE seen_at < {_NOW} - {FORGOTTEN_MS} AND id <> $1
-), kept AS (
-    UPDATE leadership SET until = {_NOW} + {LEASE_MS} WHERE holder = $1 RETURNING term
-)
-SELECT (SELECT term FROM kept),
-    (SELECT count(*) FROM replicas WHERE id <> $1 AND seen_at > {_NOW} - {PRESENT_MS})
+UPDATE leadership SET until = {_NOW} + $2
+WHERE holder = $1 AND {_IS_KNOWN} RETURNING term
 """  # noqa: S608  constants of ours only
 """Whoever holds a lease keeps it, even late: nobody else has taken it meanwhile."""
 
 TAKE = f"""
-UPDATE leadership SET term = term + 1, holder = $1, until = {_NOW} + {LEASE_MS}
-WHERE until < {_NOW} OR until > {_NOW} + {LEASE_MS} RETURNING term
+UPDATE leadership SET term = term + 1, holder = $1, until = {_NOW} + $2
+WHERE (until < {_NOW} OR until > {_NOW} + 2 * $2) AND {_IS_KNOWN} RETURNING term
 """  # noqa: S608  constants of ours only
 """It changes the key of the row, so it waits for transactions of the former leader that hold it.
 
 A lease that ends later than any can end is from before the server's clock was set back.
 """
 
-log = structlog.get_logger(__name__)
-
+PRESENT = f"""
+WITH forgotten AS (DELETE FROM replicas WHERE seen_at < {_NOW} - {FORGOTTEN_MS} AND id <> $1),
+said AS (UPDATE replicas SET seen_at = {_NOW} WHERE id = $1 RETURNING id)
+SELECT (SELECT id FROM said), (
+    SELECT count(*) FROM replicas
+    WHERE id <> $1 AND seen_at BETWEEN {_NOW} - {PRESENT_MS} AND {_NOW} + {PRESENT_MS})
+"""  # noqa: S608  constants of ours only
 
 TAKEN = "database.url: a service works on this database"
 
 _JOIN = text(f"INSERT INTO replicas (id, seen_at, report) VALUES (:id, {_NOW}, '{{}}')")  # noqa: S608  constants of ours only
 _TIME = text(f"SELECT {_NOW}")
-_NEWEST = text("SELECT max(seen_at) FROM replicas")
+_NEWEST = text(f"SELECT max(seen_at) FROM replicas WHERE seen_at <= {_NOW} + {PRESENT_MS}")  # noqa: S608  constants of ours only
+"""What lies further ahead is from before the server's clock was set back."""
+
+log = structlog.get_logger(__name__)
 
 
 def need_alone(connection: Connection) -> None:
-    """Raise StoreError where a service works on the database; none begins to in the transaction."""
+    """Raise StoreError where a service works on the database; none begins to in the transaction.
+
+    One that was silent for long, as where its machine slept, is not there any more either: it finds
+    its row gone, and does nothing before it is started again.
+    """
     take_turn(connection)
     if is_used(connection):
         raise StoreError(TAKEN)
+    connection.execute(delete(replicas))
+    connection.execute(update(leadership).values(holder="", until=0))
 
 
 def server_time(connection: Connection) -> int:
@@ -108,7 +116,8 @@ class Peers:
     """What a service knows of the others. `id` is what it calls itself.
 
     `heard` is set when another one has committed something; `others` says how many are present;
-    `term` is that in which this one leads, None where it does not.
+    `term` is that in which this one leads, None where it does not; `is_expelled` that the database
+    does not know this one any more.
     """
 
     def __init__(self, url: str) -> None:
@@ -116,6 +125,7 @@ class Peers:
         self.heard = asyncio.Event()
         self.others = 0
         self.term: int | None = None
+        self.is_expelled = False
         self._url = url
         self._has_joined = False
         self._believed_until = 0.0
@@ -135,22 +145,26 @@ class Peers:
     @property
     def leads(self) -> bool:
         """Whether no other service leads: as long as the lease can't have ended."""
-        return self.term is not None and time.monotonic() < self._believed_until
+        is_held = self.term is not None and time.monotonic() < self._believed_until
+        return is_held and not self.is_expelled
 
-    async def lead(self) -> bool:
-        """Say that this one is present; take the lead, or keep it; return whether it leads.
+    async def lead(self, *, may_take: bool) -> bool:
+        """Keep the lead, or take it if it may be taken; return whether this one leads.
 
-        Raises UnavailableError.
+        The others are told that it is present. Raises UnavailableError.
         """
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell())
         asked_at = time.monotonic()
-        term, self.others = await self._ask(RENEW, self.id)
-        if term is None:
+        (term,) = await self._ask(RENEW, self.id, LEASE_MS) or (None,)
+        if term is None and may_take:
             with suppress(UnavailableError):  # a transaction of the former leader is still open
-                (term,) = await self._ask(TAKE, self.id) or (None,)
+                (term,) = await self._ask(TAKE, self.id, LEASE_MS) or (None,)
         self.term = term
         self._believed_until = asked_at + BELIEVED_SECONDS
+        with suppress(UnavailableError):  # its row is locked, or it was not to be had in time
+            known, self.others = await self._ask(PRESENT, self.id)
+            self.is_expelled |= known is None
         return self.leads
 
     async def resign(self) -> None:
@@ -169,8 +183,12 @@ class Peers:
         while True:
             await self._news.wait()
             self._news.clear()
-            with suppress(UnavailableError):  # they look by themselves, too
+            try:
                 await self._ask(f"SELECT pg_notify('{CHANNEL}', $1)", self.id)
+            except UnavailableError:
+                pass  # they look by themselves, too
+            except Exception:
+                log.exception("telling the other replicas failed")
             await asyncio.sleep(TELL_SECONDS)
 
     def _listen(self, _connection: object, _pid: int, _channel: str, teller: object) -> None:
@@ -199,7 +217,11 @@ class Peers:
             command_timeout=COMMAND_SECONDS,
             server_settings=SETTINGS,
         )
-        await connection.add_listener(CHANNEL, self._listen)
+        try:
+            await connection.add_listener(CHANNEL, self._listen)
+        except BaseException:
+            connection.terminate()
+            raise
         self.heard.set()  # whatever was told meanwhile was not heard
         return connection
 

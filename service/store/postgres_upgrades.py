@@ -123,12 +123,14 @@ class _Server(NamedTuple):
     encoding: str
     is_standby: bool
     schema: str | None
+    commit: str
 
 
 def _server(connection: Connection) -> _Server:
     row = connection.exec_driver_sql(
         "SELECT current_database(), current_setting('server_version_num')::int, "
-        "current_setting('server_encoding'), pg_is_in_recovery(), current_schema()"
+        "current_setting('server_encoding'), pg_is_in_recovery(), current_schema(), "
+        "current_setting('synchronous_commit')"
     ).one()
     return _Server(*row)
 
@@ -147,6 +149,11 @@ def _unfit(server: _Server) -> str | None:
         return "this server is a standby, which can't be written to: name the primary"
     if server.schema is None:
         return "no schema of its search_path exists, or the user may not use it"
+    if server.commit == "off":
+        return (
+            "synchronous_commit is off: what was answered would be lost where the server fails; "
+            "'ALTER ROLE … SET synchronous_commit = on'"
+        )
     return None
 
 

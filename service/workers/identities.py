@@ -5,6 +5,7 @@ now and then for what stays unacknowledged.
 """
 
 import asyncio
+import time
 
 import structlog
 
@@ -20,6 +21,7 @@ from service.model.outcomes import (
     PutOutcome,
     Unknown,
 )
+from service.model.users import LEASE_MS
 from service.observability import failpoints
 from service.store.database import UnavailableError
 from service.whatsapp.http import (
@@ -31,6 +33,9 @@ from service.whatsapp.http import (
     NotSentError,
 )
 from service.whatsapp.onprem import Client
+
+MAX_BEGIN_SECONDS = LEASE_MS / 2000
+"""So soon after it was asked whether a PUT is still ours it begins: the lease lasts longer."""
 
 NO_EFFECT = {TOO_MANY, UNAVAILABLE, UNAUTHORIZED}
 
@@ -58,7 +63,10 @@ async def acknowledge(client: Client, ledger: Ledger, lease: Lease) -> PutOutcom
 async def _put(client: Client, ledger: Ledger, lease: Lease) -> PutOutcome:
     async def begin() -> None:
         failpoints.reached("acknowledge.before_begin")
-        if not await ledger.submit(BeginPut(lease)):
+        asked_at = time.monotonic()
+        is_ours = await ledger.submit(BeginPut(lease))
+        # A process that stood still meanwhile does not know whose it is by now.
+        if not is_ours or time.monotonic() - asked_at > MAX_BEGIN_SECONDS:
             raise WithdrawnError
         failpoints.reached("acknowledge.before_put")
 

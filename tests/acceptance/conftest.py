@@ -34,13 +34,14 @@ from service.simulator.cloud.cloud import Cloud, CloudMessage
 from service.simulator.onprem import bodies as callback_bodies
 from service.simulator.options import Number
 from service.simulator.users import User
-from service.store import maintenance
+from service.store import maintenance, postgres, sqlite
 from service.store.database import ChangeSet, wall_clock
+from service.store.opening import is_postgres
 from service.store.operating import operated
 from service.store.schema import metadata
 from tests import answers
 from tests.postgres import copy_of, put_back
-from tests.storing import restore_once_unread
+from tests.storing import open_transactions, restore_once_unread, until_settled
 
 TOKEN = "a-token-that-only-tests-know"
 WA_ID = "16315553601"
@@ -345,15 +346,8 @@ async def settled(url: str) -> None:
     """Wait until every transaction that has begun by now has ended."""
     if not url.startswith("postgresql"):
         return
-    snapshot = text(
-        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, "
-        "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    )
     async with opened_beside(url) as connection:
-        oldest, end = (await connection.execute(snapshot)).one()
-        while oldest < end:
-            await asyncio.sleep(0.01)
-            oldest, _ = (await connection.execute(snapshot)).one()
+        await until_settled(lambda: connection.run_sync(open_transactions))
 
 
 @dataclass
@@ -664,6 +658,13 @@ async def http(stack: AsyncExitStack) -> aiohttp.ClientSession:
     return await stack.enter_async_context(session)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a service that starts from now on give up soon on a database that is locked."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setitem(postgres.HOT_SETTINGS, "lock_timeout", "100")
+
+
 Start = Callable[..., Awaitable[Simulator]]
 Install = Callable[..., Awaitable[Installation]]
 Spawn = Callable[..., Awaitable[Child]]
@@ -687,15 +688,11 @@ def simulate(stack: AsyncExitStack, certificates: Path) -> Start:
     return start
 
 
-def tree_of_database(folder: Path) -> Json:
-    return {"url": f"sqlite:///{folder / 'ackgate.db'}"}
-
-
 def tree_for(sim: Simulator, folder: Path) -> Json:
     """Give a configuration: one account with the simulated client, everything by hand."""
     return {
         "server": {"port": 0, "drain_seconds": 0, "shutdown_seconds": 5},
-        "database": tree_of_database(folder),
+        "database": {"url": f"sqlite:///{folder / 'ackgate.db'}"},
         "log": {"format": "json"},
         "accounts": {
             "main": {
@@ -710,20 +707,18 @@ def tree_for(sim: Simulator, folder: Path) -> Json:
     }
 
 
-async def with_new_database(tree: Json, request: pytest.FixtureRequest) -> Json:
-    """Make the database of a configuration, as a deployment does; give the configuration."""
-    if request.config.getoption("database") == "postgresql":
-        return merge(tree, {"database": {"url": request.getfixturevalue("postgres_url")}})
-    await asyncio.to_thread(operated(tree["database"]["url"]).create)
-    return tree
+async def make_file(url: str) -> None:
+    """Make the file of a database, as a deployment does; one on a server is there already."""
+    if not is_postgres(url):
+        await asyncio.to_thread(operated(url).create)
 
 
 @pytest.fixture
 def prepare(
-    request: pytest.FixtureRequest,
     stack: AsyncExitStack,
     simulate: Start,
     http: aiohttp.ClientSession,
+    database_url: str,
     tmp_path: Path,
 ) -> Install:
     """Set up an installation without starting the service; tables go over the configuration.
@@ -733,8 +728,9 @@ def prepare(
 
     async def set_up(*, sim_options: Json | None = None, **over: Any) -> Installation:
         sim = await simulate(**(sim_options or {}))
-        tree = merge(tree_for(sim, tmp_path), over)
-        tree = await with_new_database(tree, request)
+        tree = merge(tree_for(sim, tmp_path), {"database": {"url": database_url}})
+        tree = merge(tree, over)
+        await make_file(database_url)
         made = Installation(http, sim=sim, tree=tree, folder=tmp_path)
         stack.push_async_callback(made.stop)
         return made
@@ -798,10 +794,10 @@ def app_tree() -> Json:
 
 @pytest.fixture
 def prepare_shop(
-    request: pytest.FixtureRequest,
     stack: AsyncExitStack,
     simulate: Start,
     http: aiohttp.ClientSession,
+    database_url: str,
     tmp_path: Path,
 ) -> OpenShop:
     """Set up two accounts of the Cloud API beside the one with a client, without starting."""
@@ -810,8 +806,8 @@ def prepare_shop(
         sim = await simulate(cloud=cloud_options(**(meta or {})))
         shops = {"shop": cloud_account(sim), "outlet": cloud_account(sim, OTHER_NUMBER)}
         tree = merge(tree_for(sim, tmp_path), {"apps": app_tree(), "accounts": shops})
-        tree = merge(tree, over)
-        tree = await with_new_database(tree, request)
+        tree = merge(merge(tree, {"database": {"url": database_url}}), over)
+        await make_file(database_url)
         made = CloudInstallation(http, sim=sim, tree=tree, folder=tmp_path)
         stack.push_async_callback(made.stop)
         return made
@@ -839,22 +835,18 @@ async def shop(open_shop: OpenShop) -> CloudInstallation:
 
 @pytest.fixture
 def spawn(
-    request: pytest.FixtureRequest,
-    stack: AsyncExitStack,
-    http: aiohttp.ClientSession,
-    tmp_path: Path,
+    stack: AsyncExitStack, http: aiohttp.ClientSession, database_url: str, tmp_path: Path
 ) -> Spawn:
     """Make the real command ready, with a configuration; `env` goes on top."""
     count = 0
-    of_sqlite = tree_of_database(tmp_path)
-    on_postgres = request.config.getoption("database") == "postgresql"
+    file_url = f"sqlite:///{tmp_path / 'ackgate.db'}"
 
     async def make(tree: Json, *, start: bool = True, env: Json | None = None) -> Child:
         nonlocal count
         count += 1
         url = tree["database"]["url"]
-        if on_postgres and url == of_sqlite["url"]:
-            url = request.getfixturevalue("postgres_url")
+        if url == file_url:
+            url = database_url
         file = tmp_path / f"command{count}.toml"
         child = Child(http, config=file, env=env or {}, database_url=url)
         child.write(tree)

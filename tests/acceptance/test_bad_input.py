@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from service.ledger.ledger import Ledger
-from service.store import postgres, sqlite
 from service.webhooks import listener
 from tests.acceptance.conftest import (
     HASH_A,
@@ -567,11 +566,10 @@ def _ledger(made: Installation) -> Ledger:
     return made.service.context.ledger
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_while_the_database_can_not_be_written_a_callback_is_503_and_ready_says_so(
-    install: Install, monkeypatch: pytest.MonkeyPatch
+    install: Install,
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "100")
     made = await install()
     await made.change(OTHER_ID)
     async with made.locked():

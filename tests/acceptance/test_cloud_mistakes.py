@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from service.store import postgres, sqlite
 from tests.acceptance.conftest import (
     APP_ENDPOINT,
     HASH_A,
@@ -42,13 +41,6 @@ def wa_ids(count: int) -> list[str]:
 
 def raw_of(webhook: Json) -> bytes:
     return json.dumps(webhook).encode()
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the service give up soon on a database that is locked."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setitem(postgres.SETTINGS, "lock_timeout", "100")
 
 
 async def events_of(shop: CloudInstallation, user: str = SHEENA) -> list[str]:

@@ -15,7 +15,7 @@ from aiohttp.web import Response
 
 from service.app import exchange
 from service.model.account_checks import ENOUGH
-from service.store.database import wall_clock
+from service.store.database import UnavailableError, wall_clock
 from service.store.operating import operated
 from service.webhooks.signatures import signed
 from tests.acceptance.cloud import SECRET, prepared
@@ -105,6 +105,42 @@ async def become_issues(made: Installation, *codes: str) -> None:
 
 async def write(made: Installation, statement: str, **values: Any) -> None:
     await made.write(statement, **values)
+
+
+# Who leads
+
+
+async def test_where_the_work_can_not_begin_the_lead_is_left_to_another(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = await pair.start()
+    assert leader.service is not None
+    parts = leader.service.leader
+    assert parts is not None
+
+    async def fail() -> None:
+        raise UnavailableError("no connection is free")
+
+    monkeypatch.setattr(parts, "prepare", fail)
+    await parts.stop()
+    await parts.finish(0)
+    await becomes(follower, "/status", lambda status: status["leader"])
+    assert not (await get(leader, "/status"))["leader"]
+
+
+async def test_a_replica_that_stops_lets_others_lead_and_takes_no_lead_any_more(pair: Pair) -> None:
+    leader, follower = await pair.start()
+    for made in (leader, follower):
+        assert made.service is not None
+        assert made.service.replica is not None
+    await follower.service.replica.stop()
+    await leader.service.replica.stop()
+    database = leader.service.context.database
+    assert database.leads
+    await leader.service.replica.close()
+    assert not database.leads
+    await asyncio.sleep(2.5)  # it would have tried twice
+    assert not follower.service.context.database.leads
 
 
 # What the leader alone sees

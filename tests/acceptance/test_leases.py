@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.ledger.leases import BeginPut, RecordOutcome
 from service.ledger.unit_of_work import UnitOfWork
 from service.model.outcomes import Accepted
-from service.store import postgres, sqlite
 from service.whatsapp.session import Session
 from service.workers import worker
 from tests.acceptance.conftest import (
@@ -195,11 +194,10 @@ class TestAPutThatHasNotBegun:
         assert (made.puts(), made.gets()) == (["acknowledged"], 0)
         assert await outcomes(made) == {"accepted": 1, "not_ours": 1, "not_tried": 1}
 
+    @pytest.mark.usefixtures("impatient")
     async def test_where_the_database_is_unavailable_it_is_not_sent_but_later(
         self, install: Install, login: asyncio.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
-        monkeypatch.setitem(postgres.HOT_SETTINGS, "lock_timeout", "50")
         monkeypatch.setattr(worker, "DATABASE_PAUSE_SECONDS", 0.05)
         made = await self.waiting(install)
         async with made.locked():
@@ -378,11 +376,10 @@ async def test_work_given_back_untried_is_done_though_the_clock_was_set_back_mea
     await made.becomes("acknowledged")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_while_the_database_is_unavailable_for_longer_than_a_lease_no_put_goes_out_twice(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setitem(postgres.HOT_SETTINGS, "lock_timeout", "50")
     monkeypatch.setattr(worker, "DATABASE_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(worker, "RENEW_EVERY_SECONDS", 0.05)
     made = await install(policy=AUTO, accounts={"main": {"max_in_flight": 4}})

@@ -34,7 +34,7 @@ body_timeout_seconds = 0.5
 level = "debug"
 format = "json"
 [database]
-url = "sqlite:///{folder}/ackgate.db"
+url = "{database}"
 [accounts.main]
 base_url = "{base_url}"
 username = "ackgate"
@@ -163,7 +163,7 @@ async def malformed(looker: Looker) -> None:
 
 
 async def test_no_log_line_metric_or_problem_holds_a_number_hash_token_key_or_body(
-    tmp_path: Path,
+    database_url: str, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -173,7 +173,7 @@ async def test_no_log_line_metric_or_problem_holds_a_number_hash_token_key_or_bo
         config.write_text(
             CONFIG.format(
                 port=port,
-                folder=tmp_path,
+                database=database_url,
                 base_url=simulator.base_url,
                 password=PASSWORD,
                 ca_file=simulator.ca_file,

@@ -336,7 +336,7 @@ async def test_a_stop_waits_for_the_answer_to_a_message_and_refusals_are_in_effe
     assert await account.reasons(to) != []
 
 
-@pytest.mark.sqlite
+@pytest.mark.usefixtures("impatient")
 async def test_a_refusal_that_can_not_be_written_down_is_503_in_the_apis_own_shape(
     open_shop: OpenShop,
 ) -> None:
@@ -348,8 +348,8 @@ async def test_a_refusal_that_can_not_be_written_down_is_503_in_the_apis_own_sha
     shop.meta.fault("messages", latency=1, times=1)
     last = asyncio.create_task(post(shop, CLOUD, cloud_message()))
     await until(lambda: shop.meta.calls.in_flight["messages"])
-    shop.database.rename(shop.folder / "moved.db")
-    answer = await last
+    async with shop.locked():
+        answer = await last
     assert (answer.status, answer.body["error"]["type"]) == (503, "AckgateException")
     assert int(answer.headers["Retry-After"]) > 0
     assert texts(shop) == []

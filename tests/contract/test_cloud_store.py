@@ -43,8 +43,8 @@ POLICIES = {
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with database_of(request, tmp_path, clock=lambda: NOW) as opened:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    async with database_of(request, clock=lambda: NOW) as opened:
         yield opened
 
 

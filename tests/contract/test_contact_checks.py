@@ -54,8 +54,8 @@ Do = Callable[[Callable[[Connection], Any]], Any]
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with database_of(request, tmp_path) as opened:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    async with database_of(request) as opened:
         yield opened
 
 

@@ -32,7 +32,7 @@ from service.store.retention import Limits
 from service.store.sqlite import SQLiteDatabase
 from service.store.users import find_user
 from tests.querying import BOTH, database_of
-from tests.storing import opening, within
+from tests.storing import opening, settled, within
 
 NOW = 1_600_000_000_000
 WA_ID = "16315550001"
@@ -40,9 +40,9 @@ Make = Callable[[], AbstractAsyncContextManager[Database]]
 
 
 @pytest.fixture(params=BOTH)
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+def make(request: pytest.FixtureRequest) -> Make:
     """Give a way to open the same database, again and again."""
-    return partial(database_of, request, tmp_path)
+    return partial(database_of, request)
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ async def append(database: Database, *told: LoggedEvent) -> None:
 
 
 async def kept(database: Database, after: int = 0, limit: int = 100) -> list[EventRow]:
+    await settled(database)
     return await database.read(partial(read_events, after=after, limit=limit))
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +25,8 @@ MANY = 1_000
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with database_of(request, tmp_path) as opened:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    async with database_of(request) as opened:
         yield opened
 
 

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 
+import asyncpg
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from service.ledger.callbacks import RecordCallback
 from service.ledger.leases import SweepIdentities
@@ -15,8 +17,15 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import Kind
 from service.observability.metrics import Metrics
-from service.store.database import Database, JournalRow, NotLeaderError, UnavailableError
+from service.store.database import (
+    Database,
+    FaultError,
+    JournalRow,
+    NotLeaderError,
+    UnavailableError,
+)
 from service.store.postgres import PostgresDatabase
+from service.store.postgres_maintenance import OperatedPostgres
 from service.store.schema import accounts
 from tests.postgres import execute, fetch
 
@@ -167,6 +176,79 @@ async def test_a_leader_whose_connection_was_cut_leads_on(
             except UnavailableError:
                 continue
             break
+
+
+async def test_whoever_may_not_take_the_lead_keeps_it_all_the_same(
+    postgres_url: str, replicas: Sequence[PostgresDatabase]
+) -> None:
+    one, other, _ = replicas
+    assert not await one.lead(may_take=False)
+    assert await one.lead()
+    await execute(postgres_url, END_LEASE)
+    assert not await other.lead(may_take=False)
+    assert await one.lead(may_take=False)
+
+
+async def test_the_lease_is_kept_while_what_a_replica_tells_of_itself_is_locked(
+    postgres_url: str, replicas: Sequence[PostgresDatabase]
+) -> None:
+    one, _, _ = replicas
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM replicas FOR UPDATE")
+            for _ in range(2):
+                assert await one.lead()
+    finally:
+        await connection.close()
+
+
+async def test_a_led_write_that_waits_is_given_up_before_others_have_to_have_taken_over(
+    replicas: Sequence[PostgresDatabase],
+) -> None:
+    one, _, _ = replicas
+    assert await one.lead()
+    with pytest.raises(UnavailableError, match="statement timeout"):
+        await one.write(lambda c: c.execute(text("SELECT pg_sleep(60)")), led=True)
+
+
+async def test_a_query_that_is_cancelled_gives_its_connection_up_at_once(
+    replicas: Sequence[PostgresDatabase],
+) -> None:
+    one, _, _ = replicas
+    sleeping = text("SELECT pg_sleep(3600)")
+    tasks = [
+        asyncio.create_task(ask(lambda c: c.execute(sleeping))) for ask in (one.read, one.write)
+    ]
+    await asyncio.sleep(0.5)
+    for task in tasks:
+        task.cancel()
+    done, _ = await asyncio.wait(tasks, timeout=2)
+    assert done == {*tasks}
+
+
+class TestARestoredDatabase:
+    """Whoever was silent while a database was marked as restored."""
+
+    async def test_neither_reads_nor_writes_nor_leads_until_it_is_started_again(
+        self, postgres_url: str, replicas: Sequence[PostgresDatabase]
+    ) -> None:
+        one, other, _ = replicas
+        assert await one.lead()
+        await execute(postgres_url, "UPDATE replicas SET seen_at = 1")  # it slept
+        await asyncio.to_thread(OperatedPostgres(postgres_url).mark_restored, datetime.now(UTC))
+        with pytest.raises(FaultError, match="start this service again"):
+            await note(one, "late")
+        assert not await other.lead()
+        for silent in (one, other):
+            assert not await silent.lead()
+            assert silent.fault() is not None
+            for ask in (note(silent, "late"), names(silent)):
+                with pytest.raises(FaultError):
+                    await ask
+        assert await fetch(postgres_url, "SELECT name FROM accounts") == []
+        async with opened(postgres_url) as again:
+            assert await again.lead()
 
 
 async def test_of_a_batch_what_the_leader_alone_may_write_is_refused_and_the_rest_is_kept(

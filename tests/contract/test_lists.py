@@ -1,7 +1,6 @@
 """No list reads many more rows than it shows, whatever the filter, and however many there are."""
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -24,8 +23,8 @@ MANY = 20_000
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with database_of(request, tmp_path) as opened:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    async with database_of(request) as opened:
         yield opened
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, func, insert, select, text, update
 
 from service.api.event_hub import EventHub, Reader
 from service.dialects.routing import Routing
+from service.ledger.ledger import Ledger
 from service.model.event_log import EventType
 from service.model.relays import Schedule
 from service.observability.metrics import Metrics
@@ -68,8 +69,8 @@ class Watched(PostgresDatabase):
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with database_of(request, tmp_path) as made:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    async with database_of(request) as made:
         yield made
 
 
@@ -391,7 +392,7 @@ class TestReaders:
     ) -> None:
         await postgres.write(adding(journal, NOW))
         log = Log("callbacks", postgres, lambda _: NOBODY, lambda *_: {}, "")
-        await log.open()
+        await log.open(Ledger(postgres, {}, Metrics(), max_waiting=10))
         schedule, news = Schedule(log.newest, 3600.0), asyncio.Event()
         settings = RelaySettings.model_validate({"url": "https://example.com"})
         reader = LogReader(settings, log, schedule, news.set)

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, make_url
 
 from service.store import upgrades
 from service.store.database import NoRoomError, StoreError
@@ -249,6 +249,14 @@ class TestWhatIsRefused:
             text = await refusal(url)
         assert "its encoding is LATIN1" in text
         assert "--encoding=UTF8" in text
+
+    async def test_a_server_that_commits_before_it_is_on_disk(
+        self, postgres_databases: Databases
+    ) -> None:
+        with postgres_databases.empty() as url:
+            off = f"ALTER DATABASE {make_url(url).database} SET synchronous_commit = off"
+            await execute(url, off)
+            assert "synchronous_commit is off" in await refusal(url)
 
     @pytest.mark.parametrize(
         ("taken", "said"),

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,8 +60,8 @@ NOW = 1_600_000_000_000
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    async with database_of(request, tmp_path) as opened:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    async with database_of(request) as opened:
         yield opened
 
 

@@ -1,7 +1,6 @@
 """What a restore does to a database, on either one."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -22,7 +21,7 @@ SCHEDULED = 5
 
 
 @pytest.fixture(params=BOTH)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """Some scheduled users."""
 
     async def fill(transaction: Transaction) -> None:
@@ -44,7 +43,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
             ]
         )
 
-    async with database_of(request, tmp_path) as opened:
+    async with database_of(request) as opened:
         await within(opened, fill)
         yield opened
 

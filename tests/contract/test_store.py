@@ -36,30 +36,25 @@ from service.store.database import (
 )
 from service.store.journal import is_kept, journal_entry, list_journal, newest_entry
 from service.store.loaded import MAX_HISTORY
-from service.store.postgres import PostgresDatabase
 from service.store.schema import accounts, aliases, contacts, metadata, users
 from service.store.sqlite import SQLiteDatabase
 from service.store.users import audit_of, find_user, history_of, list_audit
-from tests.storing import opening, within
+from tests.querying import BOTH
+from tests.storing import AnyDatabase as Database
+from tests.storing import MakeDatabase, database_at, opening, url_on, within
 
 NOW = 1_600_000_000_000
 WA_ID, OTHER_ID = "16315550001", "16315550002"
 
-Database = SQLiteDatabase | PostgresDatabase
-Make = Callable[[], Database]
 
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+@pytest.fixture(params=BOTH)
+def make(request: pytest.FixtureRequest) -> MakeDatabase:
     """Give a way to the same database, again and again, before it is opened."""
-    if request.param == "sqlite":
-        return lambda: SQLiteDatabase(tmp_path / "ackgate.db")
-    url: str = request.getfixturevalue("postgres_url")
-    return lambda: PostgresDatabase(url)
+    return partial(database_at, url_on(request.param, request))
 
 
 @pytest.fixture
-async def database(make: Make) -> AsyncIterator[Database]:
+async def database(make: MakeDatabase) -> AsyncIterator[Database]:
     async with opening(make()) as opened:
         yield opened
 
@@ -224,7 +219,7 @@ known_users = st.fixed_dictionaries(
 
 
 class TestUsers:
-    def test_whatever_is_saved_of_a_user_comes_back(self, make: Make) -> None:
+    def test_whatever_is_saved_of_a_user_comes_back(self, make: MakeDatabase) -> None:
         @settings(suppress_health_check=[HealthCheck.too_slow])
         @given(known_users, known_users)
         def check(first: dict[str, Any], second: dict[str, Any]) -> None:
@@ -257,7 +252,9 @@ class TestUsers:
             finally:
                 runner.run(database.close())
 
-    async def test_everything_is_there_after_the_database_was_closed(self, make: Make) -> None:
+    async def test_everything_is_there_after_the_database_was_closed(
+        self, make: MakeDatabase
+    ) -> None:
         entries = [change("Z", 5, "x")]
         async with opening(make()) as database:
             await save(database, latest=change(), state=State.PENDING, history=entries)
@@ -356,7 +353,7 @@ class TestUsers:
         assert again == ChangeSet(users={user_id}, work={("main", Kind.ACKNOWLEDGE)})
         assert other_id not in again.users
 
-    async def test_ids_go_on_where_they_ended(self, make: Make) -> None:
+    async def test_ids_go_on_where_they_ended(self, make: MakeDatabase) -> None:
         async with opening(make()) as database:
             first = await save(database)
         async with opening(make()) as again:
@@ -670,7 +667,7 @@ class TestTransactions:
         await asyncio.gather(*(save(database, f"1{n}") for n in range(30)))
         assert await count(database, users) == 30
 
-    async def test_closing_finishes_what_was_begun(self, make: Make) -> None:
+    async def test_closing_finishes_what_was_begun(self, make: MakeDatabase) -> None:
         async with opening(make()) as database:
             saving = asyncio.create_task(save(database))
             await asyncio.sleep(0)

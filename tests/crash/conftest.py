@@ -25,9 +25,11 @@ from service.simulator import Options, Simulator
 from service.simulator.options import Number
 from service.simulator.users import CloudUser
 from service.store.database import wall_clock
+from service.store.opening import is_postgres
 from tests.acceptance.conftest import (
     certificates,
     http,
+    impatient,
     install,
     notice,
     prepare,
@@ -42,7 +44,7 @@ from tools import webhooks
 from tools.processes import free_port
 from tools.webhooks import signature
 
-__all__ = ["certificates", "http", "install", "prepare", "simulate", "spawn", "stack"]
+__all__ = ["certificates", "http", "impatient", "install", "prepare", "simulate", "spawn", "stack"]
 
 SEED = os.environ.get("ACKGATE_TEST_SEED", "480")
 SENDERS = 12
@@ -173,7 +175,7 @@ class Command:
         self,
         folder: Path,
         simulator: Simulator,
-        postgres_url: str | None = None,
+        database_url: str,
         *,
         reached_at: str | None = None,
         drain_seconds: float = 0,
@@ -181,7 +183,7 @@ class Command:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.database = folder / "ackgate.db"
-        self.postgres_url = postgres_url
+        self.postgres_url = database_url if is_postgres(database_url) else None
         self.log = folder / "ackgate.log"
         self.config = folder / "ackgate.toml"
         self.sweeping = folder / "sweeping.toml"
@@ -190,7 +192,7 @@ class Command:
                 CONFIG.format(
                     port=self.port,
                     drain_seconds=drain_seconds,
-                    database=reached_at or postgres_url or f"sqlite:///{self.database}",
+                    database=reached_at or database_url,
                     base_url=simulator.base_url,
                     ca_file=simulator.ca_file,
                     token=TOKEN,
@@ -294,10 +296,8 @@ Start = Callable[..., Awaitable[Forked]]
 
 
 @pytest.fixture
-def command(request: pytest.FixtureRequest, tmp_path: Path, simulator: Simulator) -> Command:
-    on_server = request.config.getoption("database") == "postgresql"
-    url = request.getfixturevalue("postgres_url") if on_server else None
-    return Command(tmp_path, simulator, url)
+def command(database_url: str, tmp_path: Path, simulator: Simulator) -> Command:
+    return Command(tmp_path, simulator, database_url)
 
 
 @pytest.fixture

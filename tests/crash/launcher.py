@@ -9,13 +9,17 @@ import os
 import sys
 
 from service import app  # noqa: F401  what a child will need
+from service.app import replica
 from service.cli import main
 from service.observability import failpoints
+from service.store import postgres_peers
 from service.workers import relays, worker
 
 SAVE_EVERY_SECONDS = 0.2
 RENEW_EVERY_SECONDS = 0.05
 """So that leases are renewed within the short life of a child."""
+LEASE_MS, BELIEVED_SECONDS, LEAD_SECONDS = 1_000, 0.8, 0.2
+"""On PostgreSQL one that was killed leads for as long as this."""
 
 
 def serve(order: dict[str, str | None]) -> None:
@@ -24,6 +28,8 @@ def serve(order: dict[str, str | None]) -> None:
     os.dup2(log, 2)
     worker.RENEW_EVERY_SECONDS = RENEW_EVERY_SECONDS
     relays.SAVE_SECONDS = SAVE_EVERY_SECONDS
+    postgres_peers.LEASE_MS, postgres_peers.BELIEVED_SECONDS = LEASE_MS, BELIEVED_SECONDS
+    replica.LEAD_SECONDS = LEAD_SECONDS
     failpoints.arm(order["kill_at"])
     sys.argv = ["ackgate", "serve", "--config", str(order["config"])]
     main()

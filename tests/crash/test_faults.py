@@ -27,7 +27,6 @@ from sqlalchemy import Connection, select
 from service.api import health
 from service.ledger.leases import Lease
 from service.simulator import Simulator
-from service.store import sqlite as store
 from service.store.database import Database, wall_clock
 from service.store.schema import journal, outbox, users
 from service.store.sqlite import SQLiteDatabase
@@ -49,7 +48,6 @@ from tests.acceptance.conftest import (
     tree_for,
     until,
 )
-from tests.storing import locked
 
 AUTO = {"mode": "auto", "max_changes": 1000}
 HOUR, DAY = 3600, 86_400
@@ -80,12 +78,10 @@ async def metric(caller: Caller, name: str, **labels: str) -> float:
     )
 
 
-def database_of(made: Installation) -> SQLiteDatabase:
+def database_of(made: Installation) -> Database:
     assert made.service is not None
     assert made.service.context is not None
-    database: Database = made.service.context.database
-    assert isinstance(database, SQLiteDatabase)
-    return database
+    return made.service.context.database
 
 
 async def set_on_writer(made: Installation, pragma: str) -> None:
@@ -94,7 +90,9 @@ async def set_on_writer(made: Installation, pragma: str) -> None:
 
 
 async def pragma_of(made: Installation, pragma: str) -> list[Any]:
-    async with database_of(made)._writer.connect() as connection:
+    database = database_of(made)
+    assert isinstance(database, SQLiteDatabase)
+    async with database._writer.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         return [*await driver.execute_fetchall(f"PRAGMA {pragma}")]
 
@@ -138,6 +136,7 @@ async def assert_ready(caller: Caller, *, able: bool) -> None:
 
 
 class TestTheDisk:
+    @pytest.mark.sqlite
     async def test_a_full_disk_refuses_what_does_not_fit_and_goes_on_once_there_is_room(
         self, made: Installation
     ) -> None:
@@ -157,6 +156,7 @@ class TestTheDisk:
         await assert_ready(made, able=True)
         assert await metric(made, "ackgate_identities", state="acknowledged") == 2
 
+    @pytest.mark.sqlite
     async def test_on_a_nearly_full_disk_it_is_not_ready_until_the_largest_callback_would_fit(
         self, install: Install
     ) -> None:
@@ -173,6 +173,7 @@ class TestTheDisk:
         await made.deliver(large("16315554001", HASH_A))
         await assert_ready(made, able=True)
 
+    @pytest.mark.sqlite
     async def test_little_room_on_the_disk_is_a_warning_and_a_metric(
         self, made: Installation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -186,6 +187,7 @@ class TestTheDisk:
         assert (await disk())["status"] == "warn"
         await assert_ready(made, able=True)
 
+    @pytest.mark.sqlite
     async def test_a_database_that_turns_read_only_refuses_and_is_still_read(
         self, made: Installation
     ) -> None:
@@ -203,6 +205,7 @@ class TestTheDisk:
         await made.deliver(body)
         await made.becomes("acknowledged", "16315554001", hash_)
 
+    @pytest.mark.usefixtures("impatient")
     @pytest.mark.parametrize("lease_ends", [False, True])
     async def test_what_a_put_came_to_is_written_once_the_database_can_be(
         self, made: Installation, lease_ends: bool
@@ -210,19 +213,19 @@ class TestTheDisk:
         made.sim.fault("identity_put", latency=0.1, times=1)
         await made.change()
         await made.put_under_way()
-        await set_on_writer(made, "query_only = ON")
-        await until(lambda: made.puts() == ["acknowledged"])
-        failures = await metric(made, "ackgate_commit_failures_total")
-        await until(lambda: _above(made, "ackgate_commit_failures_total", failures + 1))
-        if lease_ends:
-            made.pass_time(11)
-        await set_on_writer(made, "query_only = OFF")
+        async with made.locked():
+            await until(lambda: made.puts() == ["acknowledged"])
+            await _has_failed(made)
+            if lease_ends:
+                made.pass_time(11)
+                await _has_failed(made)
         await made.becomes("acknowledged")
         outcome = "not_ours" if lease_ends else "accepted"
         await until(lambda: _above(made, "ackgate_outcomes_total", 0, outcome=outcome))
         assert made.puts() == ["acknowledged"]
         assert made.gets() == int(lease_ends)
 
+    @pytest.mark.sqlite
     async def test_a_read_only_file_at_the_start_is_one_line_and_nothing_half_started(
         self, made: Installation
     ) -> None:
@@ -239,19 +242,18 @@ class TestTheDisk:
         await made.start()
         assert await made.state() == "acknowledged"
 
-    @pytest.mark.slow
+    @pytest.mark.usefixtures("impatient")
     async def test_a_locked_database_refuses_after_its_patience_and_recovers(
-        self, made: Installation, monkeypatch: pytest.MonkeyPatch
+        self, made: Installation
     ) -> None:
         await made.change()
         await made.becomes("acknowledged")
-        monkeypatch.setattr(store, "BUSY_TIMEOUT_SECONDS", 0.2)
         hash_ = made.sim.change_identity("16315554001", notify=False)
         body = notice("16315554001", hash_, made.sim.users["16315554001"].created_timestamp)
-        async with locked(made.database):
+        async with made.locked():
             began = time.monotonic()
             await assert_refused(made, body)
-            assert time.monotonic() - began > 0.2
+            assert time.monotonic() - began > 0.1
             await assert_ready(made, able=False)
             assert await made.state() == "acknowledged"
         await made.deliver(body)
@@ -259,7 +261,7 @@ class TestTheDisk:
         await assert_ready(made, able=True)
 
     async def test_a_short_lock_is_waited_for(self, made: Installation) -> None:
-        async with locked(made.database):
+        async with made.locked():
             delivered = asyncio.create_task(made.change())
             await asyncio.sleep(0.3)
             assert not delivered.done()
@@ -267,6 +269,7 @@ class TestTheDisk:
         await made.becomes("acknowledged")
         assert await metric(made, "ackgate_commit_failures_total") == 0
 
+    @pytest.mark.sqlite
     async def test_an_io_error_in_mid_transaction_leaves_nothing_of_it(
         self, simulate: Start, spawn: Spawn, tmp_path: Path
     ) -> None:
@@ -293,6 +296,12 @@ class TestTheDisk:
             assert left.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             twice = "SELECT 1 FROM audit WHERE event = 'changed' GROUP BY hash, user_id"
             assert len(left.execute(twice).fetchall()) == 4
+
+
+async def _has_failed(made: Installation) -> None:
+    """Wait until a commit has failed that has begun since, and so at the time that it is by now."""
+    failures = await metric(made, "ackgate_commit_failures_total")
+    await until(lambda: _above(made, "ackgate_commit_failures_total", failures + 1))
 
 
 async def _above(caller: Caller, name: str, value: float, **labels: str) -> bool:

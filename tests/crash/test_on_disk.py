@@ -25,6 +25,8 @@ BEGUN = re.compile(r"^(?P<thread>\d+) +f(?:data)?sync\(\d+<(?P<file>[^>]*)> <unf
 RESUMED = re.compile(r"^(?P<thread>\d+) +<\.\.\. f(?:data)?sync resumed>\) += 0$")
 ANSWERED = re.compile(r'^\d+ +(?:write|writev|sendto|sendmsg)\(.*"HTTP/1\.1 200')
 
+pytestmark = pytest.mark.sqlite
+
 
 async def traced(command: Command, trace: Path) -> asyncio.subprocess.Process:
     strace = installed("strace")
@@ -63,9 +65,9 @@ async def commits_of(http: aiohttp.ClientSession, command: Command) -> int:
 
 @pytest.mark.tools
 async def test_every_200_comes_after_a_sync_of_the_log(
-    tmp_path: Path, simulator: Simulator
+    command: Command, tmp_path: Path, simulator: Simulator
 ) -> None:
-    command, trace = Command(tmp_path, simulator), tmp_path / "trace"
+    trace = tmp_path / "trace"
     load = Load(command, simulator)
     service = await traced(command, trace)
     try:

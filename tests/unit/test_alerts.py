@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +18,12 @@ from service.model.policy import Policies, Policy
 from service.observability.metrics import Metrics
 from service.settings import AlertSettings
 from service.store.alerts import forget_destinations, issues_alerted
-from service.store.sqlite import SQLiteDatabase
 from service.workers import alerts
 from service.workers.alerts import Alerter, AlertsError, Channel, Follower, channels_of, message_of
 from service.workers.noticing import Noticer
 from tests.acceptance.conftest import until
 from tests.acceptance.sinks import Delivery, Sink, sink
-from tests.storing import opening
+from tests.storing import AnyDatabase, MakeDatabase, opening
 
 NOW = 1_600_000_000_000
 ISSUE = Issue("webhook_url", "main", NOW, "the webhook URL leads elsewhere")
@@ -37,9 +35,9 @@ NOTICE = Issue("settings_unreadable", "main", NOW, "the login may not read them"
 class World:
     """A ledger on a database, with issues of the test's own and whom it alerts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, database: AnyDatabase) -> None:
         self.issues: list[Issue] = []
-        self.database = SQLiteDatabase(path)
+        self.database = database
         self.begin()
 
     def begin(self) -> None:
@@ -104,9 +102,9 @@ def titles(of: Sink) -> list[str]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path / "ackgate.db")
-    async with opening(made.database):
+async def world(make_database: MakeDatabase) -> AsyncIterator[World]:
+    async with opening(make_database()) as database:
+        made = World(database)
         yield made
         await made.end()
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from service.model.gate import Reason, catching_up_from
 from service.observability.metrics import Metrics
 from service.store.accounts import alive_at, downtime, note_downtime
 from service.store.database import UnavailableError
-from service.store.sqlite import SQLiteDatabase
 from service.workers.monitoring import Heartbeat
+from tests.storing import AnyDatabase, MakeDatabase, opening
 
 NOW = 1_600_000_000_000
 
@@ -33,24 +32,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteDatabase]:
-    opened = SQLiteDatabase(tmp_path / "ackgate.db", clock=clock)
-    await opened.open()
-    yield opened
-    await opened.close()
+async def database(make_database: MakeDatabase, clock: Clock) -> AsyncIterator[AnyDatabase]:
+    async with opening(make_database(clock)) as opened:
+        yield opened
 
 
 @pytest.fixture
-async def ledger(database: SQLiteDatabase) -> Ledger:
+async def ledger(database: AnyDatabase) -> Ledger:
     return Ledger(database, {}, Metrics(), max_waiting=10)
 
 
-def heartbeat(ledger: Ledger, database: SQLiteDatabase) -> tuple[Heartbeat, list[Reason | None]]:
+def heartbeat(ledger: Ledger, database: AnyDatabase) -> tuple[Heartbeat, list[Reason | None]]:
     told: list[Reason | None] = []
     return Heartbeat(ledger, database, told.append), told
 
 
-async def test_a_first_start_has_missed_nothing(ledger: Ledger, database: SQLiteDatabase) -> None:
+async def test_a_first_start_has_missed_nothing(ledger: Ledger, database: AnyDatabase) -> None:
     beating, told = heartbeat(ledger, database)
     await beating.begin()
     assert told == [None]
@@ -58,7 +55,7 @@ async def test_a_first_start_has_missed_nothing(ledger: Ledger, database: SQLite
 
 
 async def test_a_start_knows_how_long_the_service_was_down(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock
+    ledger: Ledger, database: AnyDatabase, clock: Clock
 ) -> None:
     beating, _ = heartbeat(ledger, database)
     await beating.begin()
@@ -73,7 +70,7 @@ async def test_a_start_knows_how_long_the_service_was_down(
 
 
 async def test_a_time_in_which_callbacks_were_refused_is_a_downtime_too(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock
+    ledger: Ledger, database: AnyDatabase, clock: Clock
 ) -> None:
     beating, told = heartbeat(ledger, database)
     await beating.begin()
@@ -91,7 +88,7 @@ async def test_a_time_in_which_callbacks_were_refused_is_a_downtime_too(
 
 
 async def test_so_is_one_in_which_the_heartbeat_itself_could_not_be_written(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, database: AnyDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beating, told = heartbeat(ledger, database)
     await beating.begin()
@@ -110,7 +107,7 @@ async def test_so_is_one_in_which_the_heartbeat_itself_could_not_be_written(
 
 
 async def test_whoever_starts_next_after_a_downtime_says_so_as_the_first_one_does(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock
+    ledger: Ledger, database: AnyDatabase, clock: Clock
 ) -> None:
     await heartbeat(ledger, database)[0].begin()
     clock.now += 3_600_000
@@ -130,7 +127,7 @@ async def test_whoever_starts_next_after_a_downtime_says_so_as_the_first_one_doe
 
 
 async def test_a_quick_restart_is_not_noted_for_others_who_may_have_been_there(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock
+    ledger: Ledger, database: AnyDatabase, clock: Clock
 ) -> None:
     await heartbeat(ledger, database)[0].begin()
     clock.now += 15_000
@@ -141,7 +138,7 @@ async def test_a_quick_restart_is_not_noted_for_others_who_may_have_been_there(
 
 
 async def test_callbacks_that_were_refused_are_noted_for_all(
-    ledger: Ledger, database: SQLiteDatabase, clock: Clock
+    ledger: Ledger, database: AnyDatabase, clock: Clock
 ) -> None:
     beating, told = heartbeat(ledger, database)
     await beating.begin()
@@ -158,7 +155,7 @@ def test_a_downtime_from_before_a_clock_was_set_back_ends_all_the_same() -> None
     assert catching_up_from(far, far + 1, NOW).until == NOW + 900_000
 
 
-async def test_of_two_downtimes_the_one_that_lasts_longer_holds(database: SQLiteDatabase) -> None:
+async def test_of_two_downtimes_the_one_that_lasts_longer_holds(database: AnyDatabase) -> None:
     for since, until in ((NOW, NOW + 500), (NOW + 100, NOW + 300)):
         await database.write(partial(note_downtime, since=since, until=until))
         assert await database.read(downtime) == (NOW, NOW + 500)

@@ -1,7 +1,6 @@
 """A callback as it was received: whatever goes wrong with reading it, it is kept."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from sqlalchemy import select
 
@@ -24,7 +23,6 @@ from service.model.timeline import Moment
 from service.model.users import by_key
 from service.observability.metrics import Metrics
 from service.store.schema import journal
-from service.store.sqlite import SQLiteDatabase
 from service.webhooks.incoming import (
     MAX_HEADER_BYTES,
     Envelope,
@@ -34,6 +32,7 @@ from service.webhooks.incoming import (
     label,
     replayed,
 )
+from tests.storing import MakeDatabase, opening
 
 
 def events(count: int, wa_id: str = "16315550001") -> Reading:
@@ -55,21 +54,19 @@ def plain(content_type: str, content_encoding: str, body: bytes) -> Mapping[str,
 
 
 async def test_a_callback_that_the_dialect_fails_on_is_kept_and_harms_no_neighbour(
-    tmp_path: Path,
+    make_database: MakeDatabase,
 ) -> None:
-    database = SQLiteDatabase(tmp_path / "ackgate.db")
-    await database.open()
-    policies = {"main": Policies((), Policy("default"))}
-    ledger = Ledger(database, policies, Metrics(), max_waiting=10)
     bad = IncomingCallback("main", 1, failing, Envelope("application/json"), b"{}")
     good = IncomingCallback("main", 2, plain, envelope_of({}, "a-request"), b"{}")
-    await ledger.submit(bad)
-    await ledger.submit(good)
-    shown = journal.c.state, journal.c.reason, journal.c.body, journal.c.request_id
-    query = select(*shown).order_by(journal.c.id)
-    rows = await database.read(lambda connection: connection.execute(query).all())
-    await ledger.close()
-    await database.close()
+    async with opening(make_database()) as database:
+        policies = {"main": Policies((), Policy("default"))}
+        ledger = Ledger(database, policies, Metrics(), max_waiting=10)
+        await ledger.submit(bad)
+        await ledger.submit(good)
+        shown = journal.c.state, journal.c.reason, journal.c.body, journal.c.request_id
+        query = select(*shown).order_by(journal.c.id)
+        rows = await database.read(lambda connection: connection.execute(query).all())
+        await ledger.close()
     assert [tuple(row) for row in rows] == [
         ("quarantined", "the rules failed: RuntimeError", b"{}", None),
         ("applied", None, b"{}", "a-request"),

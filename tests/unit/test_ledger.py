@@ -1,11 +1,9 @@
 """The one transaction: what waits is written together, and each is answered for itself."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -61,8 +59,8 @@ from service.store.database import (
 )
 from service.store.journal import journal_entry
 from service.store.schema import journal, outbox, users
-from service.store.sqlite import SQLiteDatabase
 from service.store.users import audit_of, find_user, find_users
+from tests.storing import AnyDatabase, MakeDatabase, opening
 
 T = TypeVar("T")
 
@@ -87,7 +85,7 @@ MANUAL = Poisonous((), Policy("default"))
 class Gated:
     """The real database, with a gate before it, and a fault of its own when told so."""
 
-    database: SQLiteDatabase
+    database: AnyDatabase
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     broken: bool = False
@@ -106,7 +104,7 @@ class Gated:
         async with self.database.transaction(led=led) as transaction:
             yield transaction
             if self.broken:
-                raise sqlite3.OperationalError("disk I/O error")
+                raise UnavailableError("disk I/O error")
             if self.conflicts:
                 self.conflicts -= 1
                 raise ConflictError(UNIQUE_VIOLATION)
@@ -134,15 +132,11 @@ def clock() -> Hands:
 
 
 @pytest.fixture
-async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Gated]:
-    real = SQLiteDatabase(tmp_path / "ackgate.db", clock=clock)
-    await real.open()
-    gated = Gated(real)
-    gated.gate.set()
-    try:
+async def database(make_database: MakeDatabase, clock: Hands) -> AsyncIterator[Gated]:
+    async with opening(make_database(clock)) as real:
+        gated = Gated(real)
+        gated.gate.set()
         yield gated
-    finally:
-        await gated.close()
 
 
 @pytest.fixture
@@ -186,6 +180,11 @@ async def journal_states(database: Gated) -> list[tuple[str, str | None]]:
     query = select(journal.c.state, journal.c.reason).order_by(journal.c.id)
     rows = await database.read(lambda connection: connection.execute(query).all())
     return [(state, reason) for state, reason in rows]
+
+
+async def journal_ids(database: Gated) -> list[int]:
+    query = select(journal.c.id).order_by(journal.c.id)
+    return list(await database.read(lambda connection: connection.scalars(query).all()))
 
 
 def slices(row: JournalRow, reading: Reading, request_id: str) -> list[RecordCallback]:
@@ -278,13 +277,15 @@ class TestGroupCommit:
         assert user is not None
         assert commit.users == {user.id}
 
-    async def test_a_commit_that_changes_nothing_says_so(self, ledger: Ledger) -> None:
+    async def test_a_commit_that_changes_nothing_says_so(
+        self, ledger: Ledger, database: Gated
+    ) -> None:
         await ledger.submit(callback(seen()))
         heard: list[ChangeSet] = []
         ledger.listeners.append(heard.append)
         await ledger.submit(callback(seen()))
         [commit] = heard
-        assert [row.id for row in commit.journal] == [2]
+        assert [row.id for row in commit.journal] == (await journal_ids(database))[1:]
         assert replace(commit, journal=[]) == ChangeSet()
 
     async def test_closing_writes_what_waits(self, ledger: Ledger, database: Gated) -> None:
@@ -570,12 +571,11 @@ class TestReplays:
         self, ledger: Ledger, database: Gated
     ) -> None:
         await ledger.submit(callback(body=b"body"))
-        by = by_key("admin")
-        for entry in replays(
-            "main", NOW, b"body", Reading((seen(),)), Replay(1, by, APPLIED, None)
-        ):
+        [id_] = await journal_ids(database)
+        replay = Replay(id_, by_key("admin"), APPLIED, None)
+        for entry in replays("main", NOW, b"body", Reading((seen(),)), replay):
             await ledger.submit(entry)
-        found = await database.read(lambda connection: journal_entry(connection, 1))
+        found = await database.read(lambda connection: journal_entry(connection, id_))
         assert found is not None
         assert (found.state, found.replayed_at) == (APPLIED, NOW)
         assert await user_of(database) is not None
@@ -587,7 +587,8 @@ class TestReplays:
         await ledger.submit(callback(seen(), body=b"body"))
         before = await user_of(database)
         clock.now += 60_000
-        replay = Replay(1, by_key("admin"), APPLIED, None)
+        [id_] = await journal_ids(database)
+        replay = Replay(id_, by_key("admin"), APPLIED, None)
         for entry in replays("main", NOW, b"body", Reading((seen(),)), replay):
             await ledger.submit(entry)
         assert await user_of(database) == before
@@ -596,7 +597,8 @@ class TestReplays:
         self, ledger: Ledger, database: Gated
     ) -> None:
         await ledger.submit(callback(body=b"body"))
-        replay = Replay(1, by_key("admin"), APPLIED, None)
+        [id_] = await journal_ids(database)
+        replay = Replay(id_, by_key("admin"), APPLIED, None)
         entry = RecordCallback("main", NOW, b"body", (seen(POISONED),), replay=replay)
         await ledger.submit(entry)
         assert await journal_states(database) == [(QUARANTINED, "the rules failed: RuntimeError")]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,9 @@ from service.model.policy import Policies, Policy
 from service.model.users import by_key
 from service.observability.metrics import Metrics
 from service.store.events import EventRow, read_events
-from service.store.sqlite import SQLiteDatabase
 from service.store.users import find_block, find_user
 from service.workers.noticing import Noticer
-from tests.storing import opening
+from tests.storing import MakeDatabase, opening, settled
 
 NOW = 1_600_000_000_000
 WA_ID = "16315550001"
@@ -30,11 +28,11 @@ OF_NOBODY = Issue("key_expires", None, NOW, "a key expires", "crm")
 class World:
     """A ledger on a database, with issues and a clock of the test's own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, make_database: MakeDatabase) -> None:
         self.now = NOW
         self.issues: list[tuple[str, Issue]] = []
         self.settled = True
-        self.database = SQLiteDatabase(path, clock=lambda: self.now)
+        self.database = make_database(lambda: self.now)
         self.ledger = self._ledger()
         self.noticer = self._noticer()
 
@@ -50,6 +48,7 @@ class World:
         self.ledger, self.noticer = self._ledger(), self._noticer()
 
     async def told(self) -> list[EventRow]:
+        await settled(self.database)
         return await self.database.read(partial(read_events, after=0, limit=1000))
 
     async def types(self) -> list[str]:
@@ -57,8 +56,8 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path / "ackgate.db")
+async def world(make_database: MakeDatabase) -> AsyncIterator[World]:
+    made = World(make_database)
     async with opening(made.database):
         yield made
 

@@ -9,6 +9,9 @@ from service.store.database import ChangeSet, JournalRow
 from service.store.sqlite import SQLiteDatabase
 from service.workers.relay_log import READ_ROWS, TAIL_ROWS, Log
 
+pytestmark = pytest.mark.sqlite
+"""On PostgreSQL none is handed out from memory; see `tests/contract/test_logs.py`."""
+
 NEWEST = TAIL_ROWS + 300
 
 

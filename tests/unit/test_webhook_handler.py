@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +18,14 @@ from service.ledger.ledger import FullError, Ledger
 from service.model.events import Reading
 from service.model.policy import Policies, Policy
 from service.observability.metrics import Metrics
+from service.store.database import Database
 from service.store.journal import list_journal
-from service.store.sqlite import SQLiteDatabase
 from service.webhooks.body import BodyReader
 from service.webhooks.handler import OFF_LOOP_BYTES, Endpoint, WebhookHandler
 from service.webhooks.incoming import Dialect
 from service.webhooks.request_ids import identified
 from service.webhooks.signatures import SignatureVerifier, signed
+from tests.storing import MakeDatabase, opening, settled
 
 MAX_BODY = 4 * OFF_LOOP_BYTES
 SECRET = b"a-secret-of-the-app"
@@ -36,7 +36,7 @@ class Opened:
     """A webhook endpoint in use."""
 
     client: "TestClient[web.Request, web.Application]"
-    database: SQLiteDatabase
+    database: Database
     ledger: Ledger
     bodies: BodyReader
 
@@ -51,17 +51,16 @@ class Opened:
         return await self.post(body, "meta", signed(SECRET, body))
 
     async def kept(self) -> list[Any]:
+        await settled(self.database)
         return await self.database.read(lambda c: list_journal(c, None, None, 0, 10))
 
 
 @asynccontextmanager
 async def opened(
-    folder: Path, dialect: Dialect, max_in_flight: int = MAX_BODY
+    make_database: MakeDatabase, dialect: Dialect, max_in_flight: int = MAX_BODY
 ) -> AsyncIterator[Opened]:
     async with AsyncExitStack() as stack:
-        database, metrics = SQLiteDatabase(folder / "ackgate.db"), Metrics()
-        await database.open()
-        stack.push_async_callback(database.close)
+        database, metrics = await stack.enter_async_context(opening(make_database())), Metrics()
         policies = {"main": Policies((), Policy("default"))}
         ledger = Ledger(database, policies, metrics, max_waiting=10)
         stack.push_async_callback(ledger.close)
@@ -100,9 +99,9 @@ LARGE = of_many_values(OFF_LOOP_BYTES + 2)
 
 @pytest.mark.parametrize("size", [2, OFF_LOOP_BYTES + 1], ids=["small", "read beside the loop"])
 async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
-    tmp_path: Path, size: int
+    make_database: MakeDatabase, size: int
 ) -> None:
-    async with opened(tmp_path, failing) as endpoint:
+    async with opened(make_database, failing) as endpoint:
         assert await endpoint.post(b"x" * size) == (200, None)
         [row] = await endpoint.kept()
     assert (row.account, row.state, row.reason) == (
@@ -113,12 +112,12 @@ async def test_what_the_dialect_fails_on_is_kept_and_answered_200(
 
 
 @pytest.mark.parametrize("size", [OFF_LOOP_BYTES + 2, MAX_BODY], ids=["large", "largest"])
-async def test_alone_any_body_is_read(tmp_path: Path, size: int) -> None:
-    async with opened(tmp_path, nothing) as endpoint:
+async def test_alone_any_body_is_read(make_database: MakeDatabase, size: int) -> None:
+    async with opened(make_database, nothing) as endpoint:
         assert await endpoint.post(of_many_values(size)) == (200, None)
 
 
-async def test_large_bodies_are_read_one_after_another(tmp_path: Path) -> None:
+async def test_large_bodies_are_read_one_after_another(make_database: MakeDatabase) -> None:
     reading, most, lock = 0, 0, threading.Lock()
 
     def counting(_: str, __: str, ___: bytes) -> Mapping[str, Reading]:
@@ -132,16 +131,16 @@ async def test_large_bodies_are_read_one_after_another(tmp_path: Path) -> None:
         return {"main": Reading()}
 
     size = OFF_LOOP_BYTES + 1
-    async with opened(tmp_path, counting, max_in_flight=6 * size) as endpoint:
+    async with opened(make_database, counting, max_in_flight=6 * size) as endpoint:
         answers = await asyncio.gather(*(endpoint.post(b"x" * size) for _ in range(6)))
     assert answers == [(200, None)] * 6
     assert most == 1
 
 
 async def test_however_much_strangers_hold_a_small_callback_in_one_piece_is_taken(
-    tmp_path: Path,
+    make_database: MakeDatabase,
 ) -> None:
-    async with opened(tmp_path, nothing) as endpoint:
+    async with opened(make_database, nothing) as endpoint:
         strangers = endpoint.bodies.reservation(verified=False)
         strangers.hold(strangers.budget.most)
         assert await endpoint.post_signed(b"{}") == (200, None)
@@ -149,9 +148,9 @@ async def test_however_much_strangers_hold_a_small_callback_in_one_piece_is_take
 
 
 async def test_a_callback_whose_signature_matches_counts_among_the_verified_ones(
-    tmp_path: Path,
+    make_database: MakeDatabase,
 ) -> None:
-    async with opened(tmp_path, nothing) as endpoint:
+    async with opened(make_database, nothing) as endpoint:
         known = endpoint.bodies.reservation(verified=True)
         known.hold(known.budget.most - 1)
         assert await endpoint.post_signed(b"{}") == (503, "1")
@@ -161,14 +160,14 @@ async def test_a_callback_whose_signature_matches_counts_among_the_verified_ones
 
 
 async def test_what_comes_of_a_body_in_pieces_counts_though_its_length_was_not_announced(
-    tmp_path: Path,
+    make_database: MakeDatabase,
 ) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield b"x" * 10_000
             await asyncio.sleep(0.01)
 
-    async with opened(tmp_path, nothing) as endpoint:
+    async with opened(make_database, nothing) as endpoint:
         known = endpoint.bodies.reservation(verified=True)
         known.hold(known.budget.most - 30_000)
         assert await endpoint.post(pieces()) == (503, "1")
@@ -177,7 +176,7 @@ async def test_what_comes_of_a_body_in_pieces_counts_though_its_length_was_not_a
 
 
 async def test_while_too_much_waits_a_body_is_not_even_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full() -> None:
         raise FullError
@@ -186,13 +185,13 @@ async def test_while_too_much_waits_a_body_is_not_even_read(
         yield b"{"
         await asyncio.sleep(60)
 
-    async with opened(tmp_path, nothing) as endpoint:
+    async with opened(make_database, nothing) as endpoint:
         monkeypatch.setattr(endpoint.ledger, "check_room", full)
         async with asyncio.timeout(4):
             assert await endpoint.post(endless()) == (503, "1")
 
 
-async def test_while_a_large_body_is_read_small_ones_are_taken(tmp_path: Path) -> None:
+async def test_while_a_large_body_is_read_small_ones_are_taken(make_database: MakeDatabase) -> None:
     begun, go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -202,7 +201,7 @@ async def test_while_a_large_body_is_read_small_ones_are_taken(tmp_path: Path) -
             assert go_on.wait(30)
         return {"main": Reading()}
 
-    async with opened(tmp_path, waiting) as endpoint:
+    async with opened(make_database, waiting) as endpoint:
         large = asyncio.create_task(endpoint.post(LARGE))
         try:
             await begun.wait()

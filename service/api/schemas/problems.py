@@ -40,7 +40,9 @@ class Problem(DecisionProblem):
     request_id: Annotated[str, Field(examples=["jgkwmdlsbvkqpzfyhxtc"])]
     reason: NotRequired[Annotated[str, open_text("budget", "rate")]]
     retry_after: NotRequired[Annotated[int, Field(ge=1, examples=[5])]]
-    code: NotRequired[Annotated[str, open_text("database_lost", "database_damaged")]]
+    code: NotRequired[
+        Annotated[str, open_text("database_lost", "database_damaged", "database_restored")]
+    ]
 
 
 class DecidedIdentity(TypedDict):
