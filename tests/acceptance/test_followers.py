@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from aiohttp.web import Response
+from sqlalchemy import Connection
 
 from service.app import exchange
 from service.model.account_checks import ENOUGH
 from service.store.database import UnavailableError, wall_clock
 from service.store.operating import operated
+from service.store.replicas import want
 from service.webhooks.signatures import signed
 from tests.acceptance.cloud import SECRET, prepared
 from tests.acceptance.conftest import (
@@ -382,6 +384,35 @@ async def test_whom_a_follower_was_asked_about_after_a_restore_comes_first(pair:
     await leader.stop()  # the follower goes on, and knows when everybody was asked about
     await becomes(follower, "/status", lambda status: status["leader"])
     assert follower.leading.verifiers
+
+
+async def test_whom_the_gate_was_asked_about_is_not_forgotten_where_it_could_not_be_noted(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = await pair.lead()
+    for number in range(3):
+        await leader.change(f"1631555000{number}")
+    await leader.stop()
+    await asyncio.to_thread(operated(leader.database_url).mark_restored, datetime.now(UTC))
+    await leader.start(reconciler={"verify_per_second": 0.01})
+    follower = await pair.follow()
+    refused: list[str] = []
+
+    def refuse_once(connection: Connection, account: str, user_ids: set[int], now: int) -> None:
+        if not refused:
+            refused.append(account)
+            raise UnavailableError("refused")
+        want(connection, account, user_ids, now)
+
+    monkeypatch.setattr(exchange, "want", refuse_once)
+    await follower.reasons("16315550002")
+
+    async def is_noted() -> bool:
+        wanted = "SELECT 1 FROM unverified WHERE wanted_at IS NOT NULL"
+        return bool(await follower.rows(wanted))
+
+    await until(is_noted)
+    assert refused
 
 
 # Contact checks
