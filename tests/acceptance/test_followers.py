@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from sqlalchemy import Connection
 
 from service.app import exchange
 from service.model.account_checks import ENOUGH
-from service.store.database import UnavailableError, wall_clock
+from service.model.users import Kind
+from service.store.database import ChangeSet, UnavailableError, wall_clock
 from service.store.operating import operated
 from service.store.replicas import want
 from service.webhooks.signatures import signed
@@ -413,6 +415,71 @@ async def test_whom_the_gate_was_asked_about_is_not_forgotten_where_it_could_not
 
     await until(is_noted)
     assert refused
+
+
+# Whose clock is another one's
+
+
+def put_clock(made: Installation, seconds: int) -> None:
+    """Let the clock of a replica's machine differ from the database's."""
+    made.service.context.ledger.clock = lambda: wall_clock() + 1000 * seconds
+
+
+async def test_the_leases_of_a_former_leader_last_though_the_clock_of_the_next_one_is_behind(
+    pair: Pair,
+) -> None:
+    leader, follower = await pair.start(policy={"mode": "auto"})
+    put_clock(follower, -60)
+    leader.sim.fault("identity_put", status=503)
+    await follower.change()
+    await until(leader.puts)
+    ends = wall_clock() + 5_000
+    leased = "UPDATE outbox SET holder = 'the former leader', lease_until = :ends"
+    await write(leader, leased, ends=ends)
+    await leader.stop()
+    leader.sim.clear_faults()
+    await follower.becomes("acknowledged")
+    assert wall_clock() >= ends
+
+
+async def test_a_leader_whose_clock_is_ahead_does_not_look_all_the_time_for_what_is_not_yet_due(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = await pair.lead(policy={"mode": "auto"})
+    leader.sim.fault("identity_put", status=503)
+    leader.sim.fault("contacts", status=503)
+    await leader.change()
+    await until(leader.puts)
+    await leader.api("POST", "/accounts/main/contacts", {"contacts": [{"input": "+16315550009"}]})
+    later = wall_clock() + 3_600_000
+    await until(lambda: not leader.service.leader.workers[0]._tasks)
+    await write(leader, "UPDATE outbox SET due_at = :later, lease_until = NULL", later=later)
+    await write(leader, "UPDATE contacts SET due_at = :later", later=later)
+    put_clock(leader, 7_200)
+    ledger, taken = leader.service.context.ledger, Counter[str]()
+    submit = ledger.submit
+
+    async def count(command: Any) -> Any:
+        taken[type(command).__name__] += 1
+        return await submit(command)
+
+    monkeypatch.setattr(ledger, "submit", count)
+    woken = ChangeSet(work={("main", Kind.ACKNOWLEDGE)}, checks={"main"})
+    for listener in ledger.listeners:
+        listener(woken)
+    await until(lambda: taken["LeaseWork"])
+    for _ in range(50):
+        await leader.gate()
+    assert taken["LeaseWork"] == 1
+    assert taken["TakeDueChecks"] == 0
+
+
+async def test_it_is_noted_by_the_databases_clock_when_the_service_was_alive(pair: Pair) -> None:
+    leader = await pair.lead()
+    put_clock(leader, 3_600)
+    await leader.service.background.close()
+    [(alive_at,)] = await leader.rows("SELECT value FROM installation WHERE key = 'alive_at'")
+    assert int(alive_at) <= wall_clock()
 
 
 # Contact checks
