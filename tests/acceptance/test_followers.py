@@ -22,6 +22,7 @@ from service.store.database import ChangeSet, UnavailableError, wall_clock
 from service.store.operating import operated
 from service.store.replicas import want
 from service.webhooks.signatures import signed
+from service.whatsapp.http import CallError
 from tests.acceptance.cloud import SECRET, prepared
 from tests.acceptance.conftest import (
     HASH_A,
@@ -179,6 +180,33 @@ async def test_a_followers_gate_knows_that_the_client_does_not_answer(pair: Pair
 
     await leader.refresh()
     await until(is_known)
+
+
+async def test_whoever_leads_next_knows_since_when_the_client_does_not_answer(pair: Pair) -> None:
+    leader, follower = await pair.start()
+    await leader.sim.stop()
+    await leader.refresh()
+    told = follower.service.context.elsewhere
+    await until(lambda: told.leading.accounts["main"].unreachable_since)
+    before = told.leading.accounts["main"]
+    await leader.stop()
+    await becomes(follower, "/status", lambda status: status["leader"])
+    health = (await get(follower, "/accounts/main"))["health"]
+    assert health["unreachable_since"] == before.health["unreachable_since"]
+    assert "account_unreachable" in [w["code"] for w in (await follower.gate())["warnings"]]
+
+
+async def test_whoever_leads_next_forgets_that_the_client_once_did_not_answer_it(
+    pair: Pair,
+) -> None:
+    leader, follower = await pair.start()
+    follower.service.context.clients["main"].reachability.note_failure(CallError("no connection"))
+    told = follower.service.context.elsewhere
+    await until(lambda: told.leading.accounts)
+    leader.sim.fault("login", hang=60)  # the follower has not asked the client anything yet
+    await leader.stop()
+    await becomes(follower, "/status", lambda status: status["leader"])
+    assert (await get(follower, "/accounts/main"))["health"]["reachable"]
 
 
 async def test_a_follower_says_that_nobody_leads(
