@@ -28,8 +28,12 @@ class BackgroundTasks:
         await self._heartbeat.begin()
 
     def _note_downtime(self, reason: Reason | None) -> None:
+        """Close the gate for a downtime, unless it is for longer already because of another one."""
+        known = self._context.catching_up
+        if reason is None or (known is not None and (known.until or 0) >= (reason.until or 0)):
+            return
         self._context.catching_up = reason
-        if reason is not None and reason.until is not None and reason.since is not None:
+        if reason.until is not None and reason.since is not None:
             seconds = (reason.until - reason.since) // 1000
             log.info("catching up after a downtime", at_most=f"{seconds} s")
 

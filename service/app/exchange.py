@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -53,25 +54,39 @@ class Exchange:
         """Do it now. Raises UnavailableError."""
         if self._database.is_shared:
             await self._tell()
+            await self._tell_wanted()
             self._learn(*await self._database.read(self._load))
         await heed(self._context)
 
     async def _tell(self) -> None:
-        """Write the report, where it has changed, and whom the gate was asked about."""
-        context, now = self._context, time.monotonic()
-        report = reports.written(report_of(context))
-        wanted, context.wanted = context.wanted, {}
-        is_due = report != self._written or now >= self._written_at + AGAIN_SECONDS
-        if not is_due and not wanted:
+        """Write the report, where it has changed, or not been written for a while."""
+        report, now = reports.written(report_of(self._context)), time.monotonic()
+        if report != self._written or now >= self._written_at + AGAIN_SECONDS:
+            save = partial(save_report, id_=self._database.replica, report=report)
+            await self._database.write(save)
+            self._written, self._written_at = report, now
+
+    async def _tell_wanted(self) -> None:
+        """Write whom the gate was asked about.
+
+        By itself: the lease's statement writes the row of the report too, and waits for nothing.
+        """
+        context = self._context
+        if not context.wanted:
             return
+        wanted, context.wanted = context.wanted, {}
+        now = context.ledger.clock()
 
         def write(connection: Connection) -> None:
-            save_report(connection, self._database.replica, report)
             for account, user_ids in wanted.items():
-                want(connection, account, user_ids, context.ledger.clock())
+                want(connection, account, user_ids, now)
 
-        await self._database.write(write)
-        self._written, self._written_at = report, now
+        try:
+            await self._database.write(write)
+        except BaseException:
+            for account, user_ids in wanted.items():
+                context.want(account, user_ids)
+            raise
 
     def _load(self, connection: Connection) -> tuple[Told, Downtime | None, dict[str, int]]:
         # Nobody becomes unverified while a service runs.

@@ -76,7 +76,23 @@ class LeaderTasks:
             every = subject.every_seconds or context.settings.inspector.every_seconds
             every = 0.0 if name in off else every
             leading.inspectors[name] = Inspector(subject, context.ledger, every_seconds=every)
+        self._take_over()
         context.leading = leading
+
+    def _take_over(self) -> None:
+        """Go by what the former leader found of the clients, until they are asked.
+
+        What this replica noted itself may be of long ago, or nothing at all.
+        """
+        context = self._context
+        for name, report in context.elsewhere.leading.accounts.items():
+            side = context.clients.get(name) or context.graphs.get(name)
+            if side is not None and (health := report.health) is not None:
+                side.reachability.take_over(
+                    report.unreachable_since,
+                    health.get("last_error"),
+                    health.get("gateway_status", "unknown"),
+                )
 
     async def _add_verifiers(self, leading: Leading) -> None:
         context = self._context

@@ -253,11 +253,11 @@ class RecordCheckResults(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class PostponeChecks(Command[None]):
-    """A check that did not reach the client: it is asked later, at `due_at` (Unix ms)."""
+    """A check that did not reach the client: it is asked later, after `delay_ms`."""
 
     account: str
     asked: Sequence[str]
-    due_at: int
+    delay_ms: int
 
     @property
     def weight(self) -> int:
@@ -273,7 +273,7 @@ class PostponeChecks(Command[None]):
         for input_ in self.asked:
             contact = uow.contact(self.account, input_)
             if contact is not None and contact.check is not None:
-                uow.put_contact(put_off(contact, self.due_at))
+                uow.put_contact(put_off(contact, uow.now + self.delay_ms))
 
 
 @dataclass(frozen=True, slots=True)

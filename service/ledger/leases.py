@@ -49,13 +49,17 @@ class Lease:
 
 @dataclass(slots=True)
 class LeaseWork(Command[list[Lease]]):
-    """Takes work of one account that is due: one piece for each holder named, at most."""
+    """Takes work of one account that is due: one piece for each holder named, at most.
+
+    `now` is the store's time (Unix ms) at which it was done.
+    """
 
     led: ClassVar[bool] = True
     account: str
     kind: Kind
     holders: list[str]
     due: list[int] = field(default_factory=list)
+    now: int = 0
 
     @property
     def weight(self) -> int:
@@ -64,6 +68,7 @@ class LeaseWork(Command[list[Lease]]):
 
     async def claim(self, transaction: Transaction, /) -> Sequence[int]:
         """Return whose work is due."""
+        self.now = transaction.now
         self.due = await transaction.due(self.account, self.kind, len(self.holders))
         return self.due
 

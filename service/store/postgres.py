@@ -249,15 +249,19 @@ class PostgresDatabase:
         return abs(self.clock() - self._noted_at.get(account, 0)) >= NOTE_MS
 
     async def write(self, query: Callable[[Connection], T], *, led: bool = False) -> T:
-        """Run queries in a transaction of their own, which runs again where another was first."""
+        """Run queries in a transaction of their own; see `Database.write`."""
+        return await self.write_dated(lambda connection, _: query(connection), led=led)
+
+    async def write_dated(self, query: Callable[[Connection, int], T], *, led: bool = False) -> T:
+        """Run queries given the time, and once more where another transaction was first."""
         for _ in range(MAX_TRIES - 1):
             with suppress(ConflictError):
                 return await self._write(query, led=led)
         return await self._write(query, led=led)
 
-    async def _write(self, query: Callable[[Connection], T], *, led: bool) -> T:
+    async def _write(self, query: Callable[[Connection, int], T], *, led: bool) -> T:
         async with self.transaction(led=led) as transaction:
-            return await transaction.run(query)
+            return await transaction.run(lambda connection: query(connection, transaction.now))
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot; see `Database.read`."""

@@ -93,6 +93,14 @@ def _wanted(connection: Connection) -> dict[str, list[int]]:
 
 
 def want(connection: Connection, account: str, user_ids: Collection[int], now: int) -> None:
-    """Note that the gate was asked about users whom the client is still to be asked about."""
-    mine = unverified.c.account == account, unverified.c.user_id.in_(user_ids)
-    connection.execute(update(unverified).where(*mine).values(wanted_at=now))
+    """Note that the gate was asked about users whom the client is still to be asked about.
+
+    It waits for nobody: whom another transaction has locked the client has answered about just now,
+    or another replica notes.
+    """
+    mine = unverified.c.account == account
+    free = select(unverified.c.user_id).where(mine, unverified.c.user_id.in_(user_ids))
+    free = free.order_by(unverified.c.user_id).with_for_update(skip_locked=True)
+    found = connection.execute(free).scalars().all()
+    noted = update(unverified).where(mine, unverified.c.user_id.in_(found))
+    connection.execute(noted.values(wanted_at=now))

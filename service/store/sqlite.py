@@ -181,8 +181,12 @@ class SQLiteDatabase(Alone):
                         raise
             self._checkpoints.note()
 
-    async def write(self, query: Callable[[Connection], T], *, led: bool = False) -> T:  # noqa: ARG002  it always leads
-        """Run queries in a transaction of their own; see `Database.write`.
+    async def write(self, query: Callable[[Connection], T], *, led: bool = False) -> T:
+        """Run queries in a transaction of their own; see `Database.write`."""
+        return await self.write_dated(lambda connection, _: query(connection), led=led)
+
+    async def write_dated(self, query: Callable[[Connection, int], T], *, led: bool = False) -> T:  # noqa: ARG002  it always leads
+        """Run queries given the time; see `Database.write_dated`.
 
         It comes to its end although the caller is cancelled: SQLAlchemy closes a connection whose
         statement is cut short, and SQLite may keep its lock until the statement is forgotten.
@@ -192,9 +196,9 @@ class SQLiteDatabase(Alone):
         writing.add_done_callback(self._writes.discard)
         return await asyncio.shield(writing)
 
-    async def _write(self, query: Callable[[Connection], T]) -> T:
+    async def _write(self, query: Callable[[Connection, int], T]) -> T:
         async with self.transaction() as transaction:
-            return await transaction.run(query)
+            return await transaction.run(lambda connection: query(connection, transaction.now))
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run queries on a snapshot; see `Database.read`."""

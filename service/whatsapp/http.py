@@ -415,6 +415,10 @@ class Reachability:
             login = isinstance(error, LoginRefusedError)
             log.warning("account unreachable", account=self.account, error=str(error), login=login)
 
+    def take_over(self, since: int | None, error: str | None, gateway: str) -> None:
+        """Go by what another replica has found, who asked more lately than this one."""
+        self.unreachable_since, self.last_error, self.gateway = since, error, gateway
+
     def note_reply(self) -> None:
         """Note an answer."""
         self.gauge.labels(self.account).set(1)

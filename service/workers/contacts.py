@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from sqlalchemy import Connection
 
 from service.ledger.contacts import (
     KEPT_MS,
@@ -189,8 +190,7 @@ class Checker:
             await self._ledger.submit(RecordCheckResults(self.account, batch, [], self.patience_ms))
             raise
         except CallError:
-            due_at = self._ledger.clock() + AGAIN_MS
-            await self._ledger.submit(PostponeChecks(self.account, batch, due_at))
+            await self._ledger.submit(PostponeChecks(self.account, batch, AGAIN_MS))
             raise
         self._metrics.contact_checks.labels(self.account, reason).inc(len(batch))
         await self._ledger.submit(
@@ -268,30 +268,29 @@ class Rechecks:
         paused = self._checker.client.paused_for()
         if paused > 0:
             return min(paused, LONGEST_SLEEP_SECONDS)
-        await self._follow_clock()
-        if self._settings.renew and self._ledger.clock() >= self._look_at:
-            await self._look()
-        due = await self._database.read(partial(next_due_check, account=self._account))
+        due, now = await self._database.write_dated(self._find_due, led=True)
+        self._seen_at = now
+        if self._settings.renew and now >= self._look_at:
+            await self._look(now)  # what it opens wakes this once more
         # A check that is asked for meanwhile is due no earlier than that.
         longest = min(LONGEST_SLEEP_SECONDS, self._settings.answer_seconds)
-        seconds = longest if due is None else (due - self._ledger.clock()) / 1000
+        seconds = longest if due is None else (due - now) / 1000
         if seconds <= 0:
             await self._ask_due()
         self._failures = 0
         return min(max(seconds, SHORTEST_SLEEP_SECONDS), longest)
 
-    async def _follow_clock(self) -> None:
-        """When the clock was set back, bring near what now lies too far ahead."""
-        now = self._ledger.clock()
+    def _find_due(self, connection: Connection, now: int) -> tuple[int | None, int]:
+        """Return when the next check is due, and the time now, both by the store's clock.
+
+        At the start, or when that was set back, bring near what lies too far ahead.
+        """
         if now < self._seen_at or not self._seen_at:
             patience = self._checker.patience_ms
             latest = now + patience_after(patience, self._settings.max_attempts)
-            account = self._account
-            await self._database.write(
-                lambda connection: bring_checks_near(connection, account, now, latest), led=True
-            )
+            bring_checks_near(connection, self._account, now, latest)
             self._look_at = min(self._look_at, now)
-        self._seen_at = now
+        return next_due_check(connection, self._account), now
 
     async def _ask_due(self) -> None:
         """Ask about some whose check is due, or give them up."""
@@ -307,9 +306,8 @@ class Rechecks:
             if inputs:
                 await self._checker.ask_again(inputs, force=force)
 
-    async def _look(self) -> None:
+    async def _look(self, now: int) -> None:
         """Open a check of every contact that is about to expire and in use."""
-        now = self._ledger.clock()
         until = now - FRESH_MS + round(self._settings.renew_before_hours * HOUR_MS)
         active_since = now - round(self._settings.active_days * DAY_MS) - WRITTEN_STEP_MS
         place: Place | None = Place(now - FRESH_MS - LOOK_BACK_MS)

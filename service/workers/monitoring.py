@@ -82,9 +82,7 @@ class Heartbeat:
     async def begin(self) -> None:
         """Find out since when the service was down, before anybody asks the gate."""
         self._well_at, noted = await self._database.read(lambda c: (alive_at(c), downtime(c)))
-        now = self._ledger.clock()
-        is_noted = self._well_at is not None and now - self._well_at > QUICK_RESTART_MS
-        reason = await self._note(is_noted=is_noted)
+        now, reason = await self._note(is_start=True)
         if noted is not None and noted.until > max(now, (reason and reason.until) or 0):
             self._report(catching_up_from(*noted, now))
 
@@ -103,27 +101,36 @@ class Heartbeat:
         except Exception:
             log.exception("the heartbeat failed")
 
-    async def _note(self, *, is_noted: bool = True) -> Reason | None:
-        now, refused = self._ledger.clock(), self._ledger.refused
+    async def _note(self, *, is_start: bool = False) -> tuple[int, Reason | None]:
+        """Note it, and report it; return the time by the database's clock as well.
+
+        So it doesn't matter whose clock is right: the next one that starts may be another's.
+        """
+        refused = self._ledger.refused
         is_well = refused == self._refused
         is_away = self._was_away or not is_well
-        reason = catching_up(self._well_at, now) if is_away else None
 
-        def write(connection: Connection) -> None:
-            if is_noted and reason is not None and reason.until is not None:
+        def write(connection: Connection, now: int) -> tuple[int, Reason | None]:
+            reason = catching_up(self._well_at, now) if is_away else None
+            is_lone = self._well_at is not None and now - self._well_at > QUICK_RESTART_MS
+            if reason is not None and reason.until is not None and (is_lone or not is_start):
                 note_downtime(connection, now, reason.until)
             if is_well:
                 note_alive(connection, now)
+            return now, reason
 
-        if not is_well:
-            self._report(reason)
-        await self._database.write(write)
-        if is_away and is_well:
+        try:
+            now, reason = await self._database.write_dated(write)
+        except UnavailableError:
+            if not is_well:
+                self._report(catching_up(self._well_at, self._ledger.clock()))
+            raise
+        if is_away:
             self._report(reason)
         self._was_away, self._refused = not is_well, refused
         if is_well:
             self._well_at = now
-        return reason
+        return now, reason
 
 
 class Finding(NamedTuple):

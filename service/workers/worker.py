@@ -63,7 +63,7 @@ class Worker:
         self._calling: set[int] = set()
         self._skipped: dict[int, Lease] = {}
         self._more_is_due = False
-        self._seen_at = 0
+        self._seen_at: int | None = None
         self._wake = asyncio.Event()
         self._leasing: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -117,12 +117,6 @@ class Worker:
         free = self._max_in_flight - len(self._calling)
         if free <= 0:
             return LONGEST_SLEEP_SECONDS  # The next call that ends wakes the worker.
-        now = self._ledger.clock()
-        if now < self._seen_at or not self._seen_at:
-            # At the start, or the clock was set back: bring near what now lies too far ahead.
-            account, kind = self._account, self._kind
-            await self._database.write(lambda c: bring_near(c, account, kind, now), led=True)
-        self._seen_at = now
         holders = [next(self._names) for _ in range(free)]
         command = LeaseWork(self._account, self._kind, holders)
         failpoints.reached("before_lease", self._kind)
@@ -130,6 +124,7 @@ class Worker:
         failpoints.reached("after_lease", self._kind)
         for lease in leases:
             self._begin(lease)
+        await self._follow_clock(command.now)
         self._more_is_due = len(command.due) == free
         if self._more_is_due:
             # The rules may have left some of it out, or a call of the same user is still open.
@@ -137,8 +132,20 @@ class Worker:
         due = await self._database.read(partial(next_due, account=self._account, kind=self._kind))
         if due is None:
             return LONGEST_SLEEP_SECONDS
-        seconds = (due - self._ledger.clock()) / 1000
+        seconds = (due - command.now) / 1000
         return min(max(seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
+
+    async def _follow_clock(self, now: int) -> None:
+        """At the start, or when the store's clock was set back, bring near what lies too far ahead.
+
+        By no other clock: the leader before this one may have calls open, whose leases must last.
+        """
+        if self._seen_at is None or now < self._seen_at:
+            account, kind = self._account, self._kind
+            await self._database.write_dated(
+                lambda connection, now: bring_near(connection, account, kind, now), led=True
+            )
+        self._seen_at = now
 
     def _begin(self, lease: Lease) -> None:
         """Begin a call, unless one about this user is still open.

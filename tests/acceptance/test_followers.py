@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from typing import Any
 
 import pytest
 from aiohttp.web import Response
+from sqlalchemy import Connection
 
 from service.app import exchange
 from service.model.account_checks import ENOUGH
-from service.store.database import UnavailableError, wall_clock
+from service.model.users import Kind
+from service.store.database import ChangeSet, UnavailableError, wall_clock
 from service.store.operating import operated
+from service.store.replicas import want
 from service.webhooks.signatures import signed
+from service.whatsapp.http import CallError
 from tests.acceptance.cloud import SECRET, prepared
 from tests.acceptance.conftest import (
     HASH_A,
@@ -175,6 +180,33 @@ async def test_a_followers_gate_knows_that_the_client_does_not_answer(pair: Pair
 
     await leader.refresh()
     await until(is_known)
+
+
+async def test_whoever_leads_next_knows_since_when_the_client_does_not_answer(pair: Pair) -> None:
+    leader, follower = await pair.start()
+    await leader.sim.stop()
+    await leader.refresh()
+    told = follower.service.context.elsewhere
+    await until(lambda: told.leading.accounts["main"].unreachable_since)
+    before = told.leading.accounts["main"]
+    await leader.stop()
+    await becomes(follower, "/status", lambda status: status["leader"])
+    health = (await get(follower, "/accounts/main"))["health"]
+    assert health["unreachable_since"] == before.health["unreachable_since"]
+    assert "account_unreachable" in [w["code"] for w in (await follower.gate())["warnings"]]
+
+
+async def test_whoever_leads_next_forgets_that_the_client_once_did_not_answer_it(
+    pair: Pair,
+) -> None:
+    leader, follower = await pair.start()
+    follower.service.context.clients["main"].reachability.note_failure(CallError("no connection"))
+    told = follower.service.context.elsewhere
+    await until(lambda: told.leading.accounts)
+    leader.sim.fault("login", hang=60)  # the follower has not asked the client anything yet
+    await leader.stop()
+    await becomes(follower, "/status", lambda status: status["leader"])
+    assert (await get(follower, "/accounts/main"))["health"]["reachable"]
 
 
 async def test_a_follower_says_that_nobody_leads(
@@ -382,6 +414,100 @@ async def test_whom_a_follower_was_asked_about_after_a_restore_comes_first(pair:
     await leader.stop()  # the follower goes on, and knows when everybody was asked about
     await becomes(follower, "/status", lambda status: status["leader"])
     assert follower.leading.verifiers
+
+
+async def test_whom_the_gate_was_asked_about_is_not_forgotten_where_it_could_not_be_noted(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = await pair.lead()
+    for number in range(3):
+        await leader.change(f"1631555000{number}")
+    await leader.stop()
+    await asyncio.to_thread(operated(leader.database_url).mark_restored, datetime.now(UTC))
+    await leader.start(reconciler={"verify_per_second": 0.01})
+    follower = await pair.follow()
+    refused: list[str] = []
+
+    def refuse_once(connection: Connection, account: str, user_ids: set[int], now: int) -> None:
+        if not refused:
+            refused.append(account)
+            raise UnavailableError("refused")
+        want(connection, account, user_ids, now)
+
+    monkeypatch.setattr(exchange, "want", refuse_once)
+    await follower.reasons("16315550002")
+
+    async def is_noted() -> bool:
+        wanted = "SELECT 1 FROM unverified WHERE wanted_at IS NOT NULL"
+        return bool(await follower.rows(wanted))
+
+    await until(is_noted)
+    assert refused
+
+
+# Whose clock is another one's
+
+
+def put_clock(made: Installation, seconds: int) -> None:
+    """Let the clock of a replica's machine differ from the database's."""
+    made.service.context.ledger.clock = lambda: wall_clock() + 1000 * seconds
+
+
+async def test_the_leases_of_a_former_leader_last_though_the_clock_of_the_next_one_is_behind(
+    pair: Pair,
+) -> None:
+    leader, follower = await pair.start(policy={"mode": "auto"})
+    put_clock(follower, -60)
+    leader.sim.fault("identity_put", status=503)
+    await follower.change()
+    await until(leader.puts)
+    ends = wall_clock() + 5_000
+    leased = "UPDATE outbox SET holder = 'the former leader', lease_until = :ends"
+    await write(leader, leased, ends=ends)
+    await leader.stop()
+    leader.sim.clear_faults()
+    await follower.becomes("acknowledged")
+    assert wall_clock() >= ends
+
+
+async def test_a_leader_whose_clock_is_ahead_does_not_look_all_the_time_for_what_is_not_yet_due(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = await pair.lead(policy={"mode": "auto"})
+    leader.sim.fault("identity_put", status=503)
+    leader.sim.fault("contacts", status=503)
+    await leader.change()
+    await until(leader.puts)
+    await leader.api("POST", "/accounts/main/contacts", {"contacts": [{"input": "+16315550009"}]})
+    later = wall_clock() + 3_600_000
+    await until(lambda: not leader.service.leader.workers[0]._tasks)
+    await write(leader, "UPDATE outbox SET due_at = :later, lease_until = NULL", later=later)
+    await write(leader, "UPDATE contacts SET due_at = :later", later=later)
+    put_clock(leader, 7_200)
+    ledger, taken = leader.service.context.ledger, Counter[str]()
+    submit = ledger.submit
+
+    async def count(command: Any) -> Any:
+        taken[type(command).__name__] += 1
+        return await submit(command)
+
+    monkeypatch.setattr(ledger, "submit", count)
+    woken = ChangeSet(work={("main", Kind.ACKNOWLEDGE)}, checks={"main"})
+    for listener in ledger.listeners:
+        listener(woken)
+    await until(lambda: taken["LeaseWork"])
+    for _ in range(50):
+        await leader.gate()
+    assert taken["LeaseWork"] == 1
+    assert taken["TakeDueChecks"] == 0
+
+
+async def test_it_is_noted_by_the_databases_clock_when_the_service_was_alive(pair: Pair) -> None:
+    leader = await pair.lead()
+    put_clock(leader, 3_600)
+    await leader.service.background.close()
+    [(alive_at,)] = await leader.rows("SELECT value FROM installation WHERE key = 'alive_at'")
+    assert int(alive_at) <= wall_clock()
 
 
 # Contact checks

@@ -251,6 +251,20 @@ async def test_after_a_downtime_the_gate_warns_until_the_client_s_retries_have_c
     assert codes(await manual.gate()) == []
 
 
+async def test_a_shorter_downtime_does_not_end_the_warning_of_a_longer_one(
+    manual: Installation,
+) -> None:
+    await manual.acknowledged()
+    await manual.stop()
+    await was_alive(manual, 3600)
+    await manual.start()
+    [before] = (await manual.gate())["warnings"]
+    manual.service.context.ledger.refused += 1
+    for _ in range(2):
+        await manual.service.background.close()
+    assert (await manual.gate())["warnings"] == [before]
+
+
 async def test_an_account_may_rather_wait_until_it_has_caught_up(install: Install) -> None:
     made = await install(accounts={"main": {"gate": {"block": ["catching_up"]}}})
     await made.acknowledged()

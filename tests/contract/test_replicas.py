@@ -32,6 +32,8 @@ from service.store.database import ConflictError, Transaction
 from service.store.postgres import PostgresDatabase
 from service.store.postgres_errors import DEADLOCK, OVERTAKEN
 from service.store.relays import Progress, Source, ensure_relays, relay_rows
+from service.store.replicas import asked, want
+from service.store.restore import mark, verify_user
 from service.store.schema import aliases, audit, changes, contacts, events, users
 from service.store.users import audit_of, find_user, history_of
 from tests.storing import opening, within
@@ -288,6 +290,24 @@ async def test_who_is_blocked_is_written_so_that_an_earlier_beginning_is_known(
 
     with pytest.raises(ConflictError, match=OVERTAKEN):
         await within(one.database, load_late)
+
+
+async def test_whom_the_gate_was_asked_about_is_noted_without_waiting_for_those_just_verified(
+    replicas: Sequence[Replica],
+) -> None:
+    """In whatever order they are verified: so neither waits for the other."""
+    one, other, _ = replicas
+    ids = []
+    for name in ("16315550001", "16315550002", "16315550003"):
+        await one.take(seen(name, "A", 0))
+        ids.append((await one.find(name)).id)
+    await one.database.write(partial(mark, now=NOW))
+    first, second, third = ids
+    async with one.database.transaction() as transaction:
+        await transaction.run(partial(verify_user, account=ACCOUNT, user_id=second))
+        await other.database.write(partial(want, account=ACCOUNT, user_ids=ids, now=NOW))
+        await transaction.run(partial(verify_user, account=ACCOUNT, user_id=first))
+    assert (await one.database.read(asked)).wanted == {ACCOUNT: [third]}
 
 
 async def test_a_policy_that_changed_is_noted_once_by_replicas_that_start_together(

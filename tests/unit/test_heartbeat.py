@@ -97,7 +97,7 @@ async def test_so_is_one_in_which_the_heartbeat_itself_could_not_be_written(
         raise UnavailableError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(database, "write", fail)
+        patched.setattr(database, "write_dated", fail)
         clock.now += 10_000
         await beating.beat()
         await beating.beat()
