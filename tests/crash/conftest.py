@@ -49,6 +49,8 @@ __all__ = ["certificates", "http", "impatient", "install", "prepare", "simulate"
 SEED = os.environ.get("ACKGATE_TEST_SEED", "480")
 SENDERS = 12
 UNHURRIED = 240
+ANSWER_SECONDS = 20
+"""The client's own time-out."""
 MANY = 10_000_000
 """More users than any test has: from here on they are those of large webhooks."""
 """After so many users the senders slow down, so that what is left to do stays little."""
@@ -397,7 +399,8 @@ class Load:
     def connections(self) -> aiohttp.ClientSession:
         """Return a session to send with."""
         connector = aiohttp.TCPConnector(force_close=not self.keeps_connections)
-        return aiohttp.ClientSession(connector=connector)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        return aiohttp.ClientSession(connector=connector, timeout=timeout)
 
     async def send_until(self, stop: asyncio.Event) -> None:
         async with self.connections() as http:

@@ -211,9 +211,11 @@ async def test_a_leader_that_hangs_is_followed_and_does_nothing_more_once_it_goe
             leader = await replicas.until_led()
             await asyncio.sleep(1)
             leader.send_signal(signal.SIGSTOP)
-            await replicas.until_led(besides=leader)
-            await asyncio.sleep(1)
-            leader.send_signal(signal.SIGCONT)
+            try:
+                await replicas.until_led(besides=leader)
+                await asyncio.sleep(1)
+            finally:
+                leader.send_signal(signal.SIGCONT)
             await replicas.until_well()
             assert len(await replicas.leaders()) == 1
         await asyncio.sleep(1)
