@@ -392,6 +392,25 @@ async def test_callbacks_that_one_could_not_store_close_the_gate_of_the_others(p
         await until(is_closed)
 
 
+async def test_a_replica_that_went_without_a_word_closes_the_gate_of_the_others(pair: Pair) -> None:
+    """What was sent to it comes again a while later, and nobody else knows of it."""
+    both = leader, follower = await pair.start()
+    contexts = [made.service.context for made in both]
+    for context in contexts:
+        context.catching_up = None  # with what was missed before it started
+    await write(leader, SEEN, id="gone", seen_at=wall_clock() - 16_000)
+    await until(lambda: all(context.catching_up for context in contexts))
+    assert contexts[0].catching_up == contexts[1].catching_up
+    noted = "SELECT value FROM installation WHERE key = 'downtime'"
+    before = await leader.rows(noted)
+    await write(leader, SEEN, id="earlier", seen_at=wall_clock() - 40_000)
+    await leader.service.background.exchange.once()
+    assert await leader.rows(noted) == before
+
+
+SEEN = "INSERT INTO replicas (id, seen_at, report) VALUES (:id, :seen_at, '{}')"
+
+
 async def test_whom_a_follower_was_asked_about_after_a_restore_comes_first(pair: Pair) -> None:
     leader = await pair.lead()
     users = [f"1631555{n:04}" for n in range(8)]
