@@ -18,11 +18,14 @@ from sqlalchemy import Connection
 from service.app import exchange
 from service.model.account_checks import ENOUGH
 from service.model.users import Kind
+from service.settings import load
 from service.store.database import ChangeSet, UnavailableError, wall_clock
 from service.store.operating import operated
+from service.store.postgres import PostgresDatabase
 from service.store.replicas import want
 from service.webhooks.signatures import signed
 from service.whatsapp.http import CallError
+from service.workers.relays import Relay
 from tests.acceptance.cloud import SECRET, prepared
 from tests.acceptance.conftest import (
     HASH_A,
@@ -238,6 +241,37 @@ async def test_gauges_of_tables_and_relays_are_the_leaders_alone(pair: Pair) -> 
     await becomes(follower, "/status", lambda status: status["leader"])
     now = await get(follower, "/metrics")
     assert all(f"\n{name}" in now for name in GAUGES)
+
+
+async def test_a_leader_that_may_have_lost_its_lease_does_not_show_that_it_leads(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = await pair.lead()
+    assert "\nackgate_leader 1.0" in await get(leader, "/metrics")
+    monkeypatch.setattr(PostgresDatabase, "leads", False)
+    assert leader.service.context.leading is not None
+    assert "\nackgate_leader 0.0" in await get(leader, "/metrics")
+
+
+async def test_a_configuration_that_is_read_again_while_a_replica_begins_to_lead_is_in_force(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sink() as crm, sink() as other:
+        leader, follower = await pair.start(relays={"crm": {"url": crm.url}})
+        restore = Relay.restore
+
+        async def restore_and_reload(relay: Relay) -> None:
+            await restore(relay)
+            follower.tree = merge(follower.tree, {"relays": {"crm": {"url": other.url}}})
+            file = follower.written()
+            assert await follower.service.reload(lambda: load(file, {}))
+
+        monkeypatch.setattr(Relay, "restore", restore_and_reload)
+        await leader.stop()
+        await becomes(follower, "/status", lambda status: status["leader"])
+        await follower.change()
+        await until(lambda: crm.taken or other.taken)
+        assert (len(crm.taken), len(other.taken)) == (0, 1)
 
 
 async def test_a_follower_takes_over_what_the_leader_did(pair: Pair) -> None:
