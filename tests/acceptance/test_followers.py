@@ -428,8 +428,8 @@ async def test_callbacks_that_one_could_not_store_close_the_gate_of_the_others(p
 
 async def test_a_replica_that_went_without_a_word_closes_the_gate_of_the_others(pair: Pair) -> None:
     """What was sent to it comes again a while later, and nobody else knows of it."""
-    both = leader, follower = await pair.start()
-    contexts = [made.service.context for made in both]
+    leader, follower = await pair.start()
+    contexts = [made.service.context for made in (leader, follower)]
     for context in contexts:
         context.catching_up = None  # with what was missed before it started
     await write(leader, SEEN, id="gone", seen_at=wall_clock() - 16_000)
@@ -533,7 +533,11 @@ async def test_a_leader_whose_clock_is_ahead_does_not_look_all_the_time_for_what
     await until(leader.puts)
     await leader.api("POST", "/accounts/main/contacts", {"contacts": [{"input": "+16315550009"}]})
     later = wall_clock() + 3_600_000
-    await until(lambda: not leader.service.leader.workers[0]._tasks)
+
+    async def is_put_off() -> bool:
+        return bool(await leader.rows("SELECT 1 FROM outbox WHERE lease_until IS NULL"))
+
+    await until(is_put_off)
     await write(leader, "UPDATE outbox SET due_at = :later, lease_until = NULL", later=later)
     await write(leader, "UPDATE contacts SET due_at = :later", later=later)
     put_clock(leader, 7_200)
