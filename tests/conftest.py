@@ -39,9 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def uses_named_database(item: pytest.Item) -> bool:
     """Return whether a test runs on whichever database is named."""
-    if item.get_closest_marker("sqlite"):
-        return False
-    return "database_url" in getattr(item, "fixturenames", ())
+    chosen = item.get_closest_marker("sqlite") or item.get_closest_marker("postgres")
+    return chosen is None and "database_url" in getattr(item, "fixturenames", ())
 
 
 def pytest_report_header() -> str:

@@ -453,6 +453,7 @@ async def test_what_was_under_way_when_it_stopped_is_settled_by_a_get_first(
     await auto.put_under_way()
     await auto.stop()
     await auto.start()
+    auto.pass_time(11)  # on PostgreSQL the lease of before lasts that long
     await auto.becomes("acknowledged")
     own = [call.operation for call in auto.sim.calls if call.wa_id == WA_ID]
     assert own == ["identity_put", "identity_get", *([] if effect else ["identity_put"])]

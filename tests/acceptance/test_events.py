@@ -258,10 +258,13 @@ async def test_an_id_that_is_unknown_or_not_kept_any_more_is_told_as_a_gap(
 
 
 async def stalled(made: Installation) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a stream and read nothing of it."""
+    """Open a stream and read nothing of it; as the kernel holds little, it is noticed soon."""
+    assert made.service is not None
+    [listening] = made.service._listeners[0].server.sockets
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     host, port = made.base.removeprefix("http://").split(":")
     narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # soon the service notices
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     narrow.connect((host, int(port)))
     reader, writer = await asyncio.open_connection(sock=narrow, limit=1)
     writer.write(f"GET /api/v1/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())

@@ -123,11 +123,11 @@ async def simulator(certificates: Path) -> AsyncIterator[Simulator]:
 class Launcher:
     """The process that the services of a test are forked from, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         script = Path(__file__).with_name("launcher.py")
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ACKGATE_")}
         self._process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [sys.executable, str(script), *options],
             env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -159,7 +159,7 @@ class Launcher:
 
 @pytest.fixture(scope="session")
 def launcher() -> Iterator[Launcher]:
-    launched = Launcher()
+    launched = Launcher("--alone")
     yield launched
     launched.close()
 

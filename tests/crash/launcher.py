@@ -19,7 +19,8 @@ SAVE_EVERY_SECONDS = 0.2
 RENEW_EVERY_SECONDS = 0.05
 """So that leases are renewed within the short life of a child."""
 LEASE_MS, BELIEVED_SECONDS, LEAD_SECONDS = 1_000, 0.8, 0.2
-"""On PostgreSQL one that was killed leads for as long as this."""
+"""With `--alone`: on PostgreSQL the next one waits as long as this for the lease of one killed."""
+IS_ALONE = "--alone" in sys.argv
 
 
 def serve(order: dict[str, str | None]) -> None:
@@ -28,8 +29,9 @@ def serve(order: dict[str, str | None]) -> None:
     os.dup2(log, 2)
     worker.RENEW_EVERY_SECONDS = RENEW_EVERY_SECONDS
     relays.SAVE_SECONDS = SAVE_EVERY_SECONDS
-    postgres_peers.LEASE_MS, postgres_peers.BELIEVED_SECONDS = LEASE_MS, BELIEVED_SECONDS
-    replica.LEAD_SECONDS = LEAD_SECONDS
+    if IS_ALONE:
+        postgres_peers.LEASE_MS, postgres_peers.BELIEVED_SECONDS = LEASE_MS, BELIEVED_SECONDS
+        replica.LEAD_SECONDS = LEAD_SECONDS
     failpoints.arm(order["kill_at"])
     sys.argv = ["ackgate", "serve", "--config", str(order["config"])]
     main()

@@ -354,10 +354,10 @@ class TestLeases:
         await made.change()
         await until(lambda: made.puts() == ["acknowledged"])
         await until(lambda: not worker._tasks)
-        made.pass_time(9)
+        made.pass_time(5)
         await asyncio.sleep(0.1)
         assert await made.state() == "acknowledging"
-        made.pass_time(2)
+        made.pass_time(6)
         await made.becomes("acknowledged")
         assert made.puts() == ["acknowledged"]
         assert made.gets() == 1

@@ -4,20 +4,19 @@ import asyncio
 import json
 import os
 import random
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from sqlalchemy import text
 
 from service.store.database import wall_clock
-from tests.acceptance.conftest import Child, Install, Spawn, until
+from tests.acceptance.conftest import Child, Install, Spawn, opened_beside, until
 from tests.acceptance.sinks import Delivery, Sink, sink
 
 CALLBACKS = int(os.environ.get("ACKGATE_TEST_CALLBACKS", "2000"))
@@ -140,18 +139,18 @@ async def test_each_relay_gets_all_it_asked_for_over_kills_and_whatever_its_dest
         assert_all_and_in_order(down, set(range(CALLBACKS)), ordered=False)
 
 
-def keep_many(path: Path, count: int) -> None:
+async def keep_many(url: str, count: int) -> None:
     """Keep callbacks of three days, as if they had arrived while nothing was relayed."""
     began = wall_clock() - 3 * 86_400_000
     columns = "id, account, received_at, state, content_type, content_encoding, headers, body"
-    with closing(sqlite3.connect(path)) as raw, raw:
-        raw.executemany(
-            f"INSERT INTO journal ({columns}) VALUES (?, 'main', ?, 'applied', ?, '', '[]', ?)",
-            (
-                (n + 1, began + n * 259_200_000 // count, "application/json", body(n))
-                for n in range(count)
-            ),
-        )
+    values = ":id, 'main', :at, 'applied', 'application/json', '', '[]', :body"
+    rows = [
+        {"id": n + 1, "at": began + n * 259_200_000 // count, "body": body(n)} for n in range(count)
+    ]
+    async with opened_beside(url) as connection:
+        await connection.exec_driver_sql("BEGIN")
+        await connection.execute(text(f"INSERT INTO journal ({columns}) VALUES ({values})"), rows)
+        await connection.exec_driver_sql("COMMIT")
 
 
 def rss_megabytes(process: asyncio.subprocess.Process) -> float:
@@ -174,7 +173,7 @@ async def test_a_destination_down_for_days_costs_no_memory_and_no_rows_and_gets_
         service = await spawn(installation.tree)  # the relay begins at an empty journal
         await service.kill()
         await crm.close()
-        keep_many(installation.database, CALLBACKS)
+        await keep_many(installation.database_url, CALLBACKS)
         await service.start()
         assert service.process is not None
         before = rss_megabytes(service.process)

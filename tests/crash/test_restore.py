@@ -68,6 +68,7 @@ def kept(command: Command) -> dict[int, bytes]:
     return dict(command.rows("SELECT id, body FROM journal"))
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("name", points_where(lambda n: n.startswith("restore.")))
 async def test_a_kill_while_a_backup_is_restored(
     load: Load, command: Command, start: Start, crm: Sink, name: str

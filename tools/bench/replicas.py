@@ -21,7 +21,7 @@ from tools.postgres import LocalServer, local_server
 
 CONNECTIONS = 64
 """Of all load generators together."""
-AT_THREE, USERS_IN_COMMON = 24, 100
+AT_THREE, USERS_IN_COMMON = 24, 500
 MEET_MS = 1000.0
 """What is promised of the slowest hundredth where users are the same."""
 DEADLOCK = "40P01"
