@@ -128,7 +128,7 @@ async def metrics(request: web.Request) -> web.Response:
     shown.write_queue.set(context.ledger.waiting)
     await _show_files(context, now)
     shown.of_leader.is_shown = context.leading is not None
-    shown.leader.set(context.leading is not None)
+    shown.leader.set(context.leading is not None and context.database.leads)
     if context.leading is not None:
         _count_issues(context, context.leading)
         shown.alerts_failing.set(context.leading.alerter.failing)

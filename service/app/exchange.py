@@ -12,8 +12,8 @@ from service.api import reports
 from service.api.asked import heed
 from service.api.context import AppContext
 from service.api.reporting import report_of
-from service.model.gate import Reason, catching_up_from
-from service.store.accounts import Downtime, downtime
+from service.model.gate import Reason, catching_up, catching_up_from
+from service.store.accounts import Downtime, downtime, note_downtime
 from service.store.database import UnavailableError
 from service.store.replicas import Told, save_report, told, want
 from service.store.restore import unverified_accounts
@@ -23,6 +23,8 @@ AGAIN_SECONDS = 5.0
 """After so long a report is written again, whether it has changed or not."""
 NOBODY_SECONDS = 15.0
 """Where the leader has not said so long that it leads, and no other one has: nobody leads."""
+SILENT_MS = 15_000
+"""Whoever has said so long nothing has died, or hangs: it says so every second."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +57,10 @@ class Exchange:
         if self._database.is_shared:
             await self._tell()
             await self._tell_wanted()
-            self._learn(*await self._database.read(self._load))
+            found, down, unverified = await self._database.read(self._load)
+            self._learn(found, down, unverified)
+            if self._database.leads:
+                await self._note_silent(found, down)
         await heed(self._context)
 
     async def _tell(self) -> None:
@@ -108,6 +113,21 @@ class Exchange:
         self._learn_downtime(down)
         for client in context.clients.values():
             client.share_rate(database.replicas)
+
+    async def _note_silent(self, found: Told, down: Downtime | None) -> None:
+        """Note a downtime where a replica went without a word: what was sent to it comes again.
+
+        It is dated by that one's last word, so that every leader notes the same, and one that is
+        noted is not noted again.
+        """
+        until = 0 if down is None else down.until
+        now = found.seen_at.get(self._database.replica, 0)
+        for seen_at in found.seen_at.values():
+            since = seen_at + SILENT_MS
+            reason = catching_up(seen_at, since) if since < now else None
+            if reason is not None and reason.until is not None and reason.until > until:
+                until = reason.until
+                await self._database.write(partial(note_downtime, since=since, until=until))
 
     def _learn_downtime(self, down: Downtime | None) -> None:
         if down is None:

@@ -62,7 +62,6 @@ class LeaderTasks:
         """
         context = self._context
         leading = Leading(Alerter(context.ledger, context.database, context.metrics))
-        leading.alerter.use(context.channels)
         try:
             known = [channel.id for channel in context.channels]
             await context.database.write(partial(forget_destinations, kept=known), led=True)
@@ -76,6 +75,10 @@ class LeaderTasks:
             every = subject.every_seconds or context.settings.inspector.every_seconds
             every = 0.0 if name in off else every
             leading.inspectors[name] = Inspector(subject, context.ledger, every_seconds=every)
+        # The configuration may have been read again meanwhile; from here on there is no await.
+        leading.alerter.use(context.channels)
+        for name, relay in leading.relays.items():
+            relay.use(context.settings.relays[name])
         self._take_over()
         context.leading = leading
 

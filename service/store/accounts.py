@@ -88,9 +88,9 @@ def note_downtime(connection: Connection, since: int, until: int) -> None:
 
     One that began after this one ends is from before a clock was set back.
     """
-    mine = installation.c.key == "downtime"
-    # Where two replicas note one, the second waits for the first.
-    connection.execute(select(installation.c.value).where(mine).with_for_update())
+    # Where two replicas note one, the second waits for the first, though there is no row yet.
+    row = {"key": "downtime", "value": "0 0"}
+    upsert(connection, installation, row, ["key"], {"key": "downtime"})
     known = downtime(connection)
     if known is None or known.until < until or known.since > until:
         _keep(connection, "downtime", f"{since} {until}")

@@ -24,12 +24,14 @@ MAX_WANTED = 1_000
 class Told(NamedTuple):
     """What the replicas have told: their reports, by their ids; who leads, and a sign of it.
 
-    The sign changes whenever the leader says that it still leads.
+    The sign changes whenever the leader says that it still leads. `seen_at` is when (Unix ms, by
+    the database's clock) each replica said last that it is present.
     """
 
     reports: Mapping[str, str]
     leader: str
     sign: tuple[int, int]
+    seen_at: Mapping[str, int]
 
 
 def save_report(connection: Connection, id_: str, report: str) -> None:
@@ -39,9 +41,11 @@ def save_report(connection: Connection, id_: str, report: str) -> None:
 
 def told(connection: Connection) -> Told:
     """Return what the replicas have told."""
-    reports = {row.id: row.report for row in connection.execute(select(replicas))}
+    rows = connection.execute(select(replicas)).all()
     lead = connection.execute(select(leadership)).one()
-    return Told(reports, lead.holder, (lead.term, lead.until))
+    reports = {row.id: row.report for row in rows}
+    seen_at = {row.id: row.seen_at for row in rows}
+    return Told(reports, lead.holder, (lead.term, lead.until), seen_at)
 
 
 def dismissed(connection: Connection) -> dict[IssueKey, int]:

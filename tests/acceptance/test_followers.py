@@ -18,11 +18,14 @@ from sqlalchemy import Connection
 from service.app import exchange
 from service.model.account_checks import ENOUGH
 from service.model.users import Kind
+from service.settings import load
 from service.store.database import ChangeSet, UnavailableError, wall_clock
 from service.store.operating import operated
+from service.store.postgres import PostgresDatabase
 from service.store.replicas import want
 from service.webhooks.signatures import signed
 from service.whatsapp.http import CallError
+from service.workers.relays import Relay
 from tests.acceptance.cloud import SECRET, prepared
 from tests.acceptance.conftest import (
     HASH_A,
@@ -240,6 +243,37 @@ async def test_gauges_of_tables_and_relays_are_the_leaders_alone(pair: Pair) -> 
     assert all(f"\n{name}" in now for name in GAUGES)
 
 
+async def test_a_leader_that_may_have_lost_its_lease_does_not_show_that_it_leads(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = await pair.lead()
+    assert "\nackgate_leader 1.0" in await get(leader, "/metrics")
+    monkeypatch.setattr(PostgresDatabase, "leads", False)
+    assert leader.service.context.leading is not None
+    assert "\nackgate_leader 0.0" in await get(leader, "/metrics")
+
+
+async def test_a_configuration_that_is_read_again_while_a_replica_begins_to_lead_is_in_force(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sink() as crm, sink() as other:
+        leader, follower = await pair.start(relays={"crm": {"url": crm.url}})
+        restore = Relay.restore
+
+        async def restore_and_reload(relay: Relay) -> None:
+            await restore(relay)
+            follower.tree = merge(follower.tree, {"relays": {"crm": {"url": other.url}}})
+            file = follower.written()
+            assert await follower.service.reload(lambda: load(file, {}))
+
+        monkeypatch.setattr(Relay, "restore", restore_and_reload)
+        await leader.stop()
+        await becomes(follower, "/status", lambda status: status["leader"])
+        await follower.change()
+        await until(lambda: crm.taken or other.taken)
+        assert (len(crm.taken), len(other.taken)) == (0, 1)
+
+
 async def test_a_follower_takes_over_what_the_leader_did(pair: Pair) -> None:
     async with sink() as crm:
         leader, follower = await pair.start(
@@ -392,6 +426,25 @@ async def test_callbacks_that_one_could_not_store_close_the_gate_of_the_others(p
         await until(is_closed)
 
 
+async def test_a_replica_that_went_without_a_word_closes_the_gate_of_the_others(pair: Pair) -> None:
+    """What was sent to it comes again a while later, and nobody else knows of it."""
+    leader, follower = await pair.start()
+    contexts = [made.service.context for made in (leader, follower)]
+    for context in contexts:
+        context.catching_up = None  # with what was missed before it started
+    await write(leader, SEEN, id="gone", seen_at=wall_clock() - 16_000)
+    await until(lambda: all(context.catching_up for context in contexts))
+    assert contexts[0].catching_up == contexts[1].catching_up
+    noted = "SELECT value FROM installation WHERE key = 'downtime'"
+    before = await leader.rows(noted)
+    await write(leader, SEEN, id="earlier", seen_at=wall_clock() - 40_000)
+    await leader.service.background.exchange.once()
+    assert await leader.rows(noted) == before
+
+
+SEEN = "INSERT INTO replicas (id, seen_at, report) VALUES (:id, :seen_at, '{}')"
+
+
 async def test_whom_a_follower_was_asked_about_after_a_restore_comes_first(pair: Pair) -> None:
     leader = await pair.lead()
     users = [f"1631555{n:04}" for n in range(8)]
@@ -480,7 +533,11 @@ async def test_a_leader_whose_clock_is_ahead_does_not_look_all_the_time_for_what
     await until(leader.puts)
     await leader.api("POST", "/accounts/main/contacts", {"contacts": [{"input": "+16315550009"}]})
     later = wall_clock() + 3_600_000
-    await until(lambda: not leader.service.leader.workers[0]._tasks)
+
+    async def is_put_off() -> bool:
+        return bool(await leader.rows("SELECT 1 FROM outbox WHERE lease_until IS NULL"))
+
+    await until(is_put_off)
     await write(leader, "UPDATE outbox SET due_at = :later, lease_until = NULL", later=later)
     await write(leader, "UPDATE contacts SET due_at = :later", later=later)
     put_clock(leader, 7_200)

@@ -26,7 +26,7 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import Kind, State, User, by_key
 from service.observability.metrics import Metrics
-from service.store.accounts import note_policies
+from service.store.accounts import downtime, note_downtime, note_policies
 from service.store.contacts import usage
 from service.store.database import ConflictError, Transaction
 from service.store.postgres import PostgresDatabase
@@ -36,6 +36,7 @@ from service.store.replicas import asked, want
 from service.store.restore import mark, verify_user
 from service.store.schema import aliases, audit, changes, contacts, events, users
 from service.store.users import audit_of, find_user, history_of
+from tests.postgres import fetch
 from tests.storing import opening, within
 
 pytestmark = pytest.mark.postgres
@@ -308,6 +309,25 @@ async def test_whom_the_gate_was_asked_about_is_noted_without_waiting_for_those_
         await other.database.write(partial(want, account=ACCOUNT, user_ids=ids, now=NOW))
         await transaction.run(partial(verify_user, account=ACCOUNT, user_id=first))
     assert (await one.database.read(asked)).wanted == {ACCOUNT: [third]}
+
+
+async def test_of_two_first_downtimes_that_are_noted_at_once_the_one_that_lasts_longer_holds(
+    postgres_url: str, replicas: Sequence[Replica]
+) -> None:
+    one, other, _ = replicas
+    is_waiting = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    short = partial(note_downtime, since=NOW, until=NOW + 100)
+    async with asyncio.timeout(30):
+        async with one.database.transaction() as transaction:
+            await transaction.run(partial(note_downtime, since=NOW, until=NOW + 900))
+            noting = asyncio.create_task(other.database.write(short))
+            while await fetch(postgres_url, is_waiting) == [(0,)]:
+                await asyncio.sleep(0.01)
+        await noting
+    assert await one.database.read(downtime) == (NOW, NOW + 900)
 
 
 async def test_a_policy_that_changed_is_noted_once_by_replicas_that_start_together(
