@@ -65,6 +65,19 @@ WHERE (until < {_NOW} OR until > {_NOW} + 2 * $2) AND {_IS_KNOWN} RETURNING term
 A lease that ends later than any can end is from before the server's clock was set back.
 """
 
+HUNG_MS = 5_000
+END_HUNG = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = 'ackgate'
+AND state = 'active' AND wait_event = 'ClientRead' AND xact_start IS NOT NULL
+AND state_change < clock_timestamp() - $1 * interval '1 millisecond'
+"""
+"""Ends the transactions of a service that hangs in the midst of asking something.
+
+The driver asks in two steps. Between them the server waits for the second one without any time-out
+of its own, and keeps the lead and the users that the transaction holds.
+"""
+
 PRESENT = f"""
 WITH forgotten AS (DELETE FROM replicas WHERE seen_at < {_NOW} - {FORGOTTEN_MS} AND id <> $1),
 said AS (UPDATE replicas SET seen_at = {_NOW} WHERE id = $1 RETURNING id)
@@ -157,6 +170,8 @@ class Peers:
             self._telling = asyncio.create_task(self._tell())
         asked_at = time.monotonic()
         (term,) = await self._ask(RENEW, self.id, LEASE_MS) or (None,)
+        with suppress(UnavailableError):
+            await self._ask(END_HUNG, HUNG_MS)
         if term is None and may_take:
             with suppress(UnavailableError):  # a transaction of the former leader is still open
                 (term,) = await self._ask(TAKE, self.id, LEASE_MS) or (None,)

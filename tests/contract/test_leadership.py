@@ -17,6 +17,7 @@ from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
 from service.model.users import Kind
 from service.observability.metrics import Metrics
+from service.store import postgres_peers
 from service.store.database import (
     Database,
     FaultError,
@@ -26,6 +27,7 @@ from service.store.database import (
 )
 from service.store.postgres import PostgresDatabase
 from service.store.postgres_maintenance import OperatedPostgres
+from service.store.postgres_statements import PostgresTransaction
 from service.store.schema import accounts
 from tests.postgres import execute, fetch
 
@@ -124,6 +126,28 @@ async def test_a_lease_that_ended_is_kept_where_nobody_took_it(
     await execute(postgres_url, END_LEASE)
     assert await one.lead()
     assert not await other.lead()
+
+
+async def test_a_leader_that_hangs_in_the_midst_of_a_statement_holds_nobody_up(
+    postgres_url: str, replicas: Sequence[PostgresDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There no time-out of the server's ends its transaction."""
+    monkeypatch.setattr(postgres_peers, "HUNG_MS", 500)
+    former, leader, _ = replicas
+    assert await former.lead()
+
+    async def hang() -> None:
+        async with former.transaction(led=True) as transaction:
+            assert isinstance(transaction, PostgresTransaction)
+            await transaction._driver.prepare("SELECT 1 WHERE $1")
+            await execute(postgres_url, END_LEASE)
+            async with asyncio.timeout(10):
+                while not await leader.lead():
+                    await asyncio.sleep(0.1)
+
+    with pytest.raises(UnavailableError):
+        await hang()
+    assert leader.leads
 
 
 async def test_nobody_takes_the_lead_while_a_transaction_of_the_leader_is_open(
