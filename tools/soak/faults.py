@@ -72,7 +72,11 @@ class ServiceFaults:
 
     async def database_locked(self, chance: random.Random) -> None:
         """Lock the database, at times for longer than the service waits."""
-        await self._service.lock_database(chance.uniform(0.5, 7.0))
+        await self._service.database.lock(chance.uniform(0.5, 7.0))
+
+    async def server_crashed(self, _: random.Random) -> None:
+        """Let the database's server crash, and recover."""
+        await self._service.database.crash()
 
     async def login_refused(self, chance: random.Random) -> None:
         """Let the password be wrong; a restart ends the pause that follows."""
@@ -132,15 +136,19 @@ class ClientFaults:
         await self._client.do("clear_faults")
 
 
-SERVICE_FAULTS: dict[Fault[ServiceFaults], int] = {
+_OF_BOTH: dict[Fault[ServiceFaults], int] = {
     ServiceFaults.killed: 8,
     ServiceFaults.killed_while_it_starts: 3,
     ServiceFaults.killed_while_it_stops: 1,
     ServiceFaults.restarted: 2,
-    ServiceFaults.disk_full: 3,
     ServiceFaults.database_locked: 2,
     ServiceFaults.login_refused: 1,
 }
+SERVICE_FAULTS = {
+    "sqlite": _OF_BOTH | {ServiceFaults.disk_full: 3},
+    "postgresql": _OF_BOTH | {ServiceFaults.server_crashed: 3},
+}
+"""By kind of database: on PostgreSQL the disk is its server's."""
 CLIENT_FAULTS: dict[Fault[ClientFaults], int] = {
     ClientFaults.client_down: 2,
     ClientFaults.client_flapping: 2,

@@ -13,6 +13,7 @@ from tools.processes import RunError
 from tools.simulator import simulator
 from tools.soak.api import Api
 from tools.soak.cloud_model import ACCOUNTS
+from tools.soak.database import Database, SqliteDatabase, postgres_database
 from tools.soak.delivery import Delivery
 from tools.soak.evidence import GateAnswers, Put, gather, gather_restored, outbox
 from tools.soak.faults import (
@@ -50,6 +51,8 @@ class Soak:
     folder: Path
     seed: str
     seconds: float
+    database: str = "sqlite"
+    """Its kind: sqlite or postgresql."""
     record: Record = field(default_factory=Record)
     coverage: dict[str, int] = field(default_factory=dict)
     puts: Sequence[Put] = ()
@@ -57,7 +60,7 @@ class Soak:
     @property
     def backup(self) -> Path:
         """The backup that is made half way, and restored in the end."""
-        return self.folder / "backup.db"
+        return self.folder / "backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,19 @@ async def _set_up(run: Soak, stack: AsyncExitStack) -> Stage:
     sinks = Sinks(run.record, random.Random(f"{run.seed} sinks"))
     await sinks.start()
     await stack.enter_async_context(aclosing(sinks))
-    service = Service(run.folder, client, sinks.config)
+    service = Service(run.folder, client, sinks.config, _database(run, stack))
     await stack.enter_async_context(aclosing(service))
     await service.start()
     delivery = Delivery(service, run.record, random.Random(f"{run.seed} delivery"))
     await stack.enter_async_context(aclosing(delivery))
     api = await stack.enter_async_context(aclosing(Api(service, run.record)))
     return Stage(run, client, service, World(client, run.record), delivery, api, sinks)
+
+
+def _database(run: Soak, stack: AsyncExitStack) -> Database:
+    if run.database == "postgresql":
+        return stack.enter_context(postgres_database(run.folder))
+    return SqliteDatabase(run.folder / "ackgate.db")
 
 
 async def _load(stage: Stage) -> None:
@@ -137,10 +146,11 @@ async def _back_up(stage: Stage) -> None:
 async def _fail(stage: Stage, stop: asyncio.Event) -> None:
     """Let service and client fail, each by itself, until both are well again in the end."""
     record, seed = stage.run.record, stage.run.seed
+    faults = SERVICE_FAULTS[stage.run.database]
     of_service = ServiceFaults(stage.service, stage.client)
     of_client = ClientFaults(stage.client)
     await asyncio.gather(
-        cause_faults(of_service, SERVICE_FAULTS, record, f"{seed} service", stop),
+        cause_faults(of_service, faults, record, f"{seed} service", stop),
         cause_faults(of_client, CLIENT_FAULTS, record, f"{seed} client", stop),
     )
 
@@ -157,7 +167,7 @@ async def _come_to_rest(stage: Stage, sending: asyncio.Task[None]) -> None:
     record.undelivered = delivery.undelivered
     await stage.sinks.come_to_rest(stage.api, SETTLE_SECONDS)
     began = time.time()
-    while left := outbox(stage.service.database):
+    while left := await outbox(stage.service.database):
         last_due = min(max(work.due_at for work in left) / 1000, began + LONGEST_PAUSE_SECONDS)
         if time.time() > max(began, last_due) + SETTLE_SECONDS:
             return
@@ -180,9 +190,10 @@ async def _verdict(stage: Stage) -> list[Violation]:
     await service.stop()
     seen = await stage.client.do("seen")
     gate = GateAnswers(reasons, cloud)
-    evidence = await asyncio.to_thread(gather, service.database, service.log, seen, gate)
+    evidence = await gather(service.database, service.log, seen, gate)
     await _restore(stage)
-    restored = await asyncio.to_thread(gather_restored, run.backup, service.database)
+    backup = await service.database.opened(run.backup)
+    restored = await gather_restored(backup, service.database)
     evidence = replace(evidence, restored=restored)
     run.puts, run.coverage = evidence.puts, coverage(run.record, evidence)
     run.record.counts |= Counter({"kills": service.kills, "starts": service.starts})
