@@ -112,6 +112,7 @@ class PostgresDatabase:
         self._server = server
         self._name = name
         self._is_restored = False
+        self._in_use = asyncio.Lock()
         self.url = server.create_database(name)
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -146,11 +147,13 @@ class PostgresDatabase:
 
     async def crash(self) -> None:
         """End the server so that it has to recover, and start it again."""
-        await asyncio.to_thread(self._server.crash)
+        async with self._in_use:
+            await asyncio.to_thread(self._server.crash)
 
     async def back_up(self, command: Command, file: Path) -> None:  # noqa: ARG002  it is for a file
-        """Run pg_dump."""
-        await asyncio.to_thread(self.dump, file)
+        """Run pg_dump, while the server does not crash."""
+        async with self._in_use:
+            await asyncio.to_thread(self.dump, file)
 
     def dump(self, file: Path) -> None:
         """Write all that is in the database to a file."""

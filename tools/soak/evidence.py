@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,7 +155,7 @@ async def outbox(database: Database) -> list[Work]:
 
 
 async def gather(
-    database: Database, log: Path, seen: dict[str, Any], gate: GateAnswers
+    database: Database, logs: Iterable[Path], seen: dict[str, Any], gate: GateAnswers
 ) -> Evidence:
     """Gather everything, of a service that has ended, and of what its client has `seen`."""
     journal = await database.rows("SELECT body, state FROM journal ORDER BY id")
@@ -180,7 +180,10 @@ async def gather(
         puts=[Put(*put) for put in seen["puts"]],
         asked_at=dict(seen["gets"]),
         log_errors=[
-            line for line in log.read_text(errors="replace").splitlines() if _is_error(line)
+            line
+            for log in logs
+            for line in log.read_text(errors="replace").splitlines()
+            if _is_error(line)
         ],
     )
 

@@ -72,6 +72,7 @@ class Service:
     """The service as a child process, with its configuration and log in a folder."""
 
     def __init__(self, folder: Path, client: Client, relays: str, database: Database) -> None:
+        folder.mkdir(exist_ok=True)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.webhook, self.cloud_webhook = self.url + WEBHOOK, self.url + CLOUD_WEBHOOK
