@@ -258,9 +258,7 @@ class Database(Protocol):
     async def write(self, query: Callable[[Connection], T], *, led: bool = False) -> T:
         """Run queries in a transaction of their own. Raises as `transaction` does."""
 
-    async def write_dated(
-        self, query: Callable[[Connection, int], T], *, led: bool = False
-    ) -> T:
+    async def write_dated(self, query: Callable[[Connection, int], T], *, led: bool = False) -> T:
         """Run queries as `write` does, given the database's time (Unix ms): no process's own."""
 
     async def find_recipients(self, query: RecipientQuery) -> RecipientData:
