@@ -40,7 +40,7 @@ MANY = 1_000_000
 DOWN_SECONDS = 2.0
 """How long a sink is down when the backup is made, so that there is something left to deliver."""
 AFTER_RESTORE = 50
-"""Callbacks that come after the restore; the first of them get numbers that others had before."""
+"""Callbacks that come after the restore; on SQLite the first get numbers that others had."""
 REPLICAS = {"sqlite": 1, "postgresql": 2}
 """Services, by kind of database."""
 RESTORE_SECONDS = 1.0
