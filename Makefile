@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := .venv-tools/.installed
 MINUTES ?= 2
 SEED ?=
+DATABASE ?= sqlite
 TESTS ?= tests
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
@@ -64,8 +65,8 @@ coverage: install ## every test, with the branch coverage of service/, child pro
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
-soak: install ## load and random faults against the real command, and a verdict; MINUTES=2 SEED=
-	@$(BIN)/python -m tools.soak --minutes "$(MINUTES)" --seed "$(SEED)"
+soak: install ## load and random faults against the real command, and a verdict; MINUTES=2 SEED= DATABASE=postgresql
+	@$(BIN)/python -m tools.soak --minutes "$(MINUTES)" --seed "$(SEED)" --database "$(DATABASE)"
 
 pythons: install ## unit, contract and property tests on every other Python that is here; NEWEST=1
 	@$(BIN)/python .ci/pythons.py $(if $(NEWEST),--newest)

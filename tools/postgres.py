@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,18 @@ def programs() -> Path | None:
     newest = max(folders, key=lambda found: int(found.parts[-3]), default=None)
     found = newest or shutil.which("initdb")
     return Path(found).resolve().parent if found else None
+
+
+def run_program(program: str, *arguments: str, accepted: Container[int] = (0,)) -> str:
+    """Run a program of PostgreSQL's, and return what it prints; RunError where it fails."""
+    folder = programs()
+    if folder is None:
+        raise RunError("no PostgreSQL: install Debian's package postgresql")
+    command = [str(folder / program), "--no-password", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in accepted:
+        raise RunError(f"{program} failed: {done.stderr}")
+    return done.stdout
 
 
 class LocalServer:
@@ -107,6 +119,10 @@ class LocalServer:
         self._execute(f"CREATE DATABASE {name} OWNER {USER}")
         return f"{self.url.rpartition('/')[0]}/{name}"
 
+    def drop_database(self, name: str) -> None:
+        """Delete a database; whoever is connected to it is cut off."""
+        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
     def _execute(self, statement: str) -> None:
         address = ["-h", str(self.folder), "-p", str(self.port)]
         done = self._run(["psql", *address, "-U", SUPERUSER, "-qc", statement, "postgres"])
@@ -137,6 +153,11 @@ class LocalServer:
             self._process.send_signal(how)
             self._process.wait(60)
             self._process = None
+
+    def crash(self) -> None:
+        """End the server at once, so that it recovers as it starts again."""
+        self.stop(signal.SIGQUIT)
+        self.start()
 
     def cpu_seconds(self) -> float:
         """Return the CPU time so far of the server's processes, with those that have ended."""

@@ -1,4 +1,7 @@
-"""Load the service, let things fail, and judge: `python -m tools.soak [--minutes N] [--seed S]`."""
+"""Load the service, let things fail, and judge: `python -m tools.soak [--minutes N] [--seed S]`.
+
+With `--database postgresql` the service works on a PostgreSQL server that the soak starts.
+"""
 
 import argparse
 import asyncio
@@ -11,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from tools.soak.faults import SERVICE_FAULTS
 from tools.soak.record import Violation
 from tools.soak.run import Soak, soak
 
@@ -20,11 +24,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", default="", help="the random choices of an earlier soak")
+    parser.add_argument("--database", choices=SERVICE_FAULTS, default="sqlite")
     options = parser.parse_args()
     seed = options.seed or secrets.token_hex(4)
     folder = Path(tempfile.mkdtemp(prefix="ackgate-soak-"))
-    print(f"soak: {options.minutes:g} minutes, SEED={seed}", flush=True)
-    run = Soak(folder, seed, options.minutes * 60)
+    print(f"soak: {options.minutes:g} minutes on {options.database}, SEED={seed}", flush=True)
+    run = Soak(folder, seed, options.minutes * 60, options.database)
     try:
         violations = asyncio.run(soak(run))
     except BaseException:

@@ -3,9 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any
 
 import aiohttp
@@ -43,10 +43,10 @@ PAGES = 3
 
 
 class Api:
-    """Calls the API, and notes a violation where an answer has a wrong status."""
+    """Calls the API of each service in turn, and notes each answer that has a wrong status."""
 
-    def __init__(self, service: Service, record: Record) -> None:
-        self._service = service
+    def __init__(self, services: Sequence[Service], record: Record) -> None:
+        self._turns = cycle(services)
         self._record = record
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
@@ -65,7 +65,9 @@ class Api:
         `right` are the right statuses besides 200, and 503 while the database can't be used.
         """
         try:
-            async with self._http.request(method, self._service.url + path, json=body) as response:
+            async with self._http.request(
+                method, next(self._turns).url + path, json=body
+            ) as response:
                 text = response.content_type == "text/plain"
                 answer = await (response.text() if text else response.json(content_type=None))
                 status = response.status
@@ -166,7 +168,7 @@ class Api:
 
     async def forge(self, body: bytes) -> None:
         """Send a webhook that another app signed, which must be refused."""
-        url, headers = self._service.cloud_webhook, signature(f"not {APP_SECRET}", body)
+        url, headers = next(self._turns).cloud_webhook, signature(f"not {APP_SECRET}", body)
         with suppress(aiohttp.ClientError, OSError):
             async with self._http.post(url, data=body, headers=headers) as response:
                 status = response.status
@@ -188,4 +190,4 @@ class Api:
         """Ask something and close the connection before the answer."""
         with suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(0.001):
-                await self._http.get(f"{self._service.url}/api/v1/audit")
+                await self._http.get(f"{next(self._turns).url}/api/v1/audit")

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -43,10 +43,13 @@ class Callback:
 
 
 class Delivery:
-    """Delivers callbacks, and remembers those without a 200; made on the event loop."""
+    """Delivers callbacks to each service in turn, and remembers those without a 200.
 
-    def __init__(self, service: Service, record: Record, chance: random.Random) -> None:
-        self._service = service
+    It is made on the event loop.
+    """
+
+    def __init__(self, services: Sequence[Service], record: Record, chance: random.Random) -> None:
+        self._turns = itertools.cycle(services)
         self._record = record
         self._chance = chance
         self._numbers = itertools.count()
@@ -90,9 +93,10 @@ class Delivery:
             callback.accepted.set()
 
     async def _post(self, callback: Callback) -> int:
-        body, url, headers = callback.body, self._service.webhook, HEADERS
+        service = next(self._turns)
+        body, url, headers = callback.body, service.webhook, HEADERS
         if callback.cloud:
-            url, headers = self._service.cloud_webhook, HEADERS | signature(APP_SECRET, body)
+            url, headers = service.cloud_webhook, HEADERS | signature(APP_SECRET, body)
         async with self._http.post(url, data=body, headers=headers) as response:
             status = response.status
             if status not in {ACCEPTED, UNAVAILABLE}:
@@ -146,7 +150,8 @@ class Delivery:
         self, callback: Callback
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Send the head, and a part of the body."""
-        port, path = self._service.port, self._service.webhook.removeprefix(self._service.url)
+        service = next(self._turns)
+        port, path = service.port, service.webhook.removeprefix(service.url)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
         head += "Content-Type: application/json\r\n"

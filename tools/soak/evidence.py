@@ -1,14 +1,14 @@
 """What is found in the end: in the database, at the client, at the gate and in the log."""
 
 import json
-import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tools.soak.database import Database
 
 EXPECTED_ERRORS = {"login refused", "the database can't be written"}
 """Errors that the faults lead to; every other one in the log is an error of the service's own."""
@@ -26,7 +26,7 @@ JOIN users u ON u.id = a.user_id WHERE a.account != 'main'
 """
 CLOUD_DUPLICATES = """
 SELECT account, event, user_id, hash FROM audit
-WHERE account != 'main' AND hash NOT NULL AND event IN ('first_use', 'merged')
+WHERE account != 'main' AND hash IS NOT NULL AND event IN ('first_use', 'merged')
 GROUP BY 1, 2, 3, 4 HAVING count(*) > 1
 """
 AUDIT = """
@@ -117,7 +117,7 @@ class Evidence:
 
     now: int
     integrity_errors: Sequence[str] = ()
-    """What SQLite's own checks found."""
+    """What the database's own checks found."""
     journal: Sequence[JournalRow] = ()
     """In the order in which the callbacks took effect."""
     identities: Mapping[str, Identity] = field(default_factory=dict)
@@ -149,55 +149,54 @@ class GateAnswers(NamedTuple):
     cloud: dict[tuple[str, str], GateAnswer]
 
 
-def rows(database: Path, query: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query, beside whoever has the database open."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
-        return connection.execute(query).fetchall()
-
-
-def outbox(database: Path) -> list[Work]:
+async def outbox(database: Database) -> list[Work]:
     """Return the work that is left."""
-    return [Work(*row) for row in rows(database, OUTBOX)]
+    return [Work(*row) for row in await database.rows(OUTBOX)]
 
 
-def gather(database: Path, log: Path, seen: dict[str, Any], gate: GateAnswers) -> Evidence:
+async def gather(
+    database: Database, logs: Iterable[Path], seen: dict[str, Any], gate: GateAnswers
+) -> Evidence:
     """Gather everything, of a service that has ended, and of what its client has `seen`."""
-    checked = rows(database, "PRAGMA integrity_check") + rows(database, "PRAGMA foreign_key_check")
-    journal = rows(database, "SELECT body, state FROM journal ORDER BY id")
+    journal = await database.rows("SELECT body, state FROM journal ORDER BY id")
     return Evidence(
         now=time.time_ns() // 1_000_000,
-        integrity_errors=[str(row) for row in checked if row != ("ok",)],
+        integrity_errors=await database.faults(),
         journal=[JournalRow(*row) for row in journal],
         identities={
-            wa_id: Identity(hash_, state) for wa_id, hash_, state in rows(database, IDENTITIES)
+            wa_id: Identity(hash_, state) for wa_id, hash_, state in await database.rows(IDENTITIES)
         },
-        history=frozenset((wa_id, hash_) for wa_id, hash_ in rows(database, HISTORY)),
-        audit=Counter({(w, event, h): count for w, event, h, count in rows(database, AUDIT)}),
-        outbox=outbox(database),
-        contacts=dict(rows(database, "SELECT input, status FROM contacts")),
+        history=frozenset([(wa_id, hash_) for wa_id, hash_ in await database.rows(HISTORY)]),
+        audit=Counter({(w, event, h): count for w, event, h, count in await database.rows(AUDIT)}),
+        outbox=await outbox(database),
+        contacts=dict(await database.rows("SELECT input, status FROM contacts")),
         gate=gate.reasons,
         cloud={
             (account, name): CloudIdentity(id_, hash_, state, gate.cloud.get((account, name)))
-            for account, name, id_, hash_, state in rows(database, CLOUD_USERS)
+            for account, name, id_, hash_, state in await database.rows(CLOUD_USERS)
         },
-        cloud_duplicates=[str(row) for row in rows(database, CLOUD_DUPLICATES)],
+        cloud_duplicates=[str(row) for row in await database.rows(CLOUD_DUPLICATES)],
         client={wa_id: ClientIdentity(hash_, known) for wa_id, hash_, known in seen["users"]},
         puts=[Put(*put) for put in seen["puts"]],
         asked_at=dict(seen["gets"]),
         log_errors=[
-            line for line in log.read_text(errors="replace").splitlines() if _is_error(line)
+            line
+            for log in logs
+            for line in log.read_text(errors="replace").splitlines()
+            if _is_error(line)
         ],
     )
 
 
-def gather_restored(backup: Path, database: Path) -> Restored:
+async def gather_restored(backup: Database, database: Database) -> Restored:
     """Gather what a backup says of its relays, and what its database has in the end."""
-    journal = dict(rows(database, "SELECT id, body FROM journal"))
-    rest = {id_ for id_, *_ in rows(backup, "SELECT id FROM journal")}
+    journal = dict(await database.rows("SELECT id, body FROM journal"))
+    rest = {id_ for id_, *_ in await backup.rows("SELECT id FROM journal")}
     new = journal.keys() - rest
     undelivered = {}
-    for name, read_up_to, undone in rows(backup, "SELECT name, read_up_to, undone FROM relays"):
-        left = rows(backup, f"SELECT log_id FROM deliveries WHERE relay = '{name}'")
+    relays = await backup.rows("SELECT name, read_up_to, undone FROM relays")
+    for name, read_up_to, undone in relays:
+        left = await backup.rows(f"SELECT log_id FROM deliveries WHERE relay = '{name}'")
         ids = {*json.loads(undone), *(id_ for (id_,) in left)}
         undelivered[name] = frozenset(new | ids | {id_ for id_ in rest if id_ > read_up_to})
     return Restored(journal, undelivered)

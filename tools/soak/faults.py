@@ -30,25 +30,34 @@ async def cause_faults(
 
 
 class ServiceFaults:
-    """What happens to the service's process, and to its disk."""
+    """What happens to the service's process, and to its disk.
 
-    def __init__(self, service: Service, client: Client) -> None:
+    No process starts while `calm` is held: it would rightly give up without its database.
+    """
+
+    def __init__(self, service: Service, client: Client, calm: asyncio.Lock) -> None:
         self._service = service
         self._client = client
+        self._calm = calm
+
+    async def _start(self) -> None:
+        async with self._calm:
+            await self._service.start()
 
     async def killed(self, _: random.Random) -> None:
         """Kill it under load."""
         await self._service.kill()
-        await self._service.start()
+        await self._start()
 
     async def killed_while_it_starts(self, chance: random.Random) -> None:
         """Kill it, and once or twice more while it starts."""
         await self._service.kill()
         for _ in range(chance.randint(1, 2)):
-            self._service.spawn()
-            await asyncio.sleep(chance.uniform(0.1, 2.0))
-            await self._service.kill()
-        await self._service.start()
+            async with self._calm:
+                self._service.spawn()
+                await asyncio.sleep(chance.uniform(0.1, 2.0))
+                await self._service.kill()
+        await self._start()
 
     async def killed_while_it_stops(self, chance: random.Random) -> None:
         """Stop it, and kill it meanwhile."""
@@ -56,12 +65,12 @@ class ServiceFaults:
         await asyncio.sleep(chance.uniform(0.0, 0.6))
         await self._service.kill()
         await stopping
-        await self._service.start()
+        await self._start()
 
     async def restarted(self, _: random.Random) -> None:
         """Stop it under load, and start it again."""
         await self._service.stop()
-        await self._service.start()
+        await self._start()
 
     async def disk_full(self, chance: random.Random) -> None:
         """Let its files grow no more, and the write-ahead log be not even as large as it is."""
@@ -72,7 +81,13 @@ class ServiceFaults:
 
     async def database_locked(self, chance: random.Random) -> None:
         """Lock the database, at times for longer than the service waits."""
-        await self._service.lock_database(chance.uniform(0.5, 7.0))
+        async with self._calm:
+            await self._service.database.lock(chance.uniform(0.5, 7.0))
+
+    async def server_crashed(self, _: random.Random) -> None:
+        """Let the database's server crash, and recover."""
+        async with self._calm:
+            await self._service.database.crash()
 
     async def login_refused(self, chance: random.Random) -> None:
         """Let the password be wrong; a restart ends the pause that follows."""
@@ -132,15 +147,22 @@ class ClientFaults:
         await self._client.do("clear_faults")
 
 
-SERVICE_FAULTS: dict[Fault[ServiceFaults], int] = {
+PROCESS_FAULTS: dict[Fault[ServiceFaults], int] = {
     ServiceFaults.killed: 8,
     ServiceFaults.killed_while_it_starts: 3,
     ServiceFaults.killed_while_it_stops: 1,
     ServiceFaults.restarted: 2,
-    ServiceFaults.disk_full: 3,
+}
+"""Those that a second replica has by itself."""
+_OF_BOTH = PROCESS_FAULTS | {
     ServiceFaults.database_locked: 2,
     ServiceFaults.login_refused: 1,
 }
+SERVICE_FAULTS = {
+    "sqlite": _OF_BOTH | {ServiceFaults.disk_full: 3},
+    "postgresql": _OF_BOTH | {ServiceFaults.server_crashed: 3},
+}
+"""By kind of database: on PostgreSQL the disk is its server's."""
 CLIENT_FAULTS: dict[Fault[ClientFaults], int] = {
     ClientFaults.client_down: 2,
     ClientFaults.client_flapping: 2,

@@ -29,7 +29,7 @@ def judge(record: Record, evidence: Evidence) -> list[Violation]:
 
 
 def the_database_is_sound(_: Record, evidence: Evidence) -> Iterator[Violation]:
-    """Demand that SQLite finds no fault, and that the service logged no internal error."""
+    """Demand that the database's checks find no fault, and that the log has no internal error."""
     for line in evidence.integrity_errors:
         yield Violation("the database is not sound", line)
     for line in evidence.log_errors:

@@ -13,10 +13,12 @@ from tools.processes import RunError
 from tools.simulator import simulator
 from tools.soak.api import Api
 from tools.soak.cloud_model import ACCOUNTS
+from tools.soak.database import Database, SqliteDatabase, postgres_database
 from tools.soak.delivery import Delivery
 from tools.soak.evidence import GateAnswers, Put, gather, gather_restored, outbox
 from tools.soak.faults import (
     CLIENT_FAULTS,
+    PROCESS_FAULTS,
     SERVICE_FAULTS,
     ClientFaults,
     ServiceFaults,
@@ -38,7 +40,9 @@ MANY = 1_000_000
 DOWN_SECONDS = 2.0
 """How long a sink is down when the backup is made, so that there is something left to deliver."""
 AFTER_RESTORE = 50
-"""Callbacks that come after the restore; the first of them get numbers that others had before."""
+"""Callbacks that come after the restore; on SQLite the first get numbers that others had."""
+REPLICAS = {"sqlite": 1, "postgresql": 2}
+"""Services, by kind of database."""
 RESTORE_SECONDS = 1.0
 """A restore that is killed is killed within this time."""
 
@@ -50,6 +54,8 @@ class Soak:
     folder: Path
     seed: str
     seconds: float
+    database: str = "sqlite"
+    """Its kind: sqlite or postgresql."""
     record: Record = field(default_factory=Record)
     coverage: dict[str, int] = field(default_factory=dict)
     puts: Sequence[Put] = ()
@@ -57,7 +63,7 @@ class Soak:
     @property
     def backup(self) -> Path:
         """The backup that is made half way, and restored in the end."""
-        return self.folder / "backup.db"
+        return self.folder / "backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +72,27 @@ class Stage:
 
     run: Soak
     client: Client
-    service: Service
+    services: Sequence[Service]
+    """On PostgreSQL two replicas."""
     world: World
     delivery: Delivery
     api: Api
     sinks: Sinks
+
+    @property
+    def service(self) -> Service:
+        """The first one, which is backed up and restored."""
+        return self.services[0]
+
+    async def start(self) -> None:
+        """Start every service."""
+        for service in self.services:
+            await service.start()
+
+    async def stop(self) -> None:
+        """Stop every service in order."""
+        for service in self.services:
+            await service.stop()
 
 
 async def soak(run: Soak) -> list[Violation]:
@@ -92,13 +114,22 @@ async def _set_up(run: Soak, stack: AsyncExitStack) -> Stage:
     sinks = Sinks(run.record, random.Random(f"{run.seed} sinks"))
     await sinks.start()
     await stack.enter_async_context(aclosing(sinks))
-    service = Service(run.folder, client, sinks.config)
-    await stack.enter_async_context(aclosing(service))
-    await service.start()
-    delivery = Delivery(service, run.record, random.Random(f"{run.seed} delivery"))
+    database = _database(run, stack)
+    folders = [run.folder, run.folder / "second"][: REPLICAS[run.database]]
+    services = [Service(folder, client, sinks.config, database) for folder in folders]
+    for service in services:
+        await stack.enter_async_context(aclosing(service))
+        await service.start()
+    delivery = Delivery(services, run.record, random.Random(f"{run.seed} delivery"))
     await stack.enter_async_context(aclosing(delivery))
-    api = await stack.enter_async_context(aclosing(Api(service, run.record)))
-    return Stage(run, client, service, World(client, run.record), delivery, api, sinks)
+    api = await stack.enter_async_context(aclosing(Api(services, run.record)))
+    return Stage(run, client, services, World(client, run.record), delivery, api, sinks)
+
+
+def _database(run: Soak, stack: AsyncExitStack) -> Database:
+    if run.database == "postgresql":
+        return stack.enter_context(postgres_database(run.folder))
+    return SqliteDatabase(run.folder / "ackgate.db")
 
 
 async def _load(stage: Stage) -> None:
@@ -137,12 +168,18 @@ async def _back_up(stage: Stage) -> None:
 async def _fail(stage: Stage, stop: asyncio.Event) -> None:
     """Let service and client fail, each by itself, until both are well again in the end."""
     record, seed = stage.run.record, stage.run.seed
-    of_service = ServiceFaults(stage.service, stage.client)
+    faults, calm = SERVICE_FAULTS[stage.run.database], asyncio.Lock()
+    of_service = ServiceFaults(stage.service, stage.client, calm)
+    of_others = [ServiceFaults(other, stage.client, calm) for other in stage.services[1:]]
     of_client = ClientFaults(stage.client)
     await asyncio.gather(
-        cause_faults(of_service, SERVICE_FAULTS, record, f"{seed} service", stop),
+        cause_faults(of_service, faults, record, f"{seed} service", stop),
         cause_faults(of_client, CLIENT_FAULTS, record, f"{seed} client", stop),
+        *(cause_faults(one, PROCESS_FAULTS, record, f"{seed} other", stop) for one in of_others),
     )
+    for other in stage.services[1:]:  # it too may pause because of a refused login
+        await other.stop()
+        await other.start()
 
 
 async def _come_to_rest(stage: Stage, sending: asyncio.Task[None]) -> None:
@@ -157,7 +194,7 @@ async def _come_to_rest(stage: Stage, sending: asyncio.Task[None]) -> None:
     record.undelivered = delivery.undelivered
     await stage.sinks.come_to_rest(stage.api, SETTLE_SECONDS)
     began = time.time()
-    while left := outbox(stage.service.database):
+    while left := await outbox(stage.service.database):
         last_due = min(max(work.due_at for work in left) / 1000, began + LONGEST_PAUSE_SECONDS)
         if time.time() > max(began, last_due) + SETTLE_SECONDS:
             return
@@ -177,15 +214,19 @@ async def _verdict(stage: Stage) -> list[Violation]:
             await stage.api.cloud_lookup(account, _cloud_names(run.record, account))
         ).items()
     }
-    await service.stop()
+    await stage.stop()
     seen = await stage.client.do("seen")
     gate = GateAnswers(reasons, cloud)
-    evidence = await asyncio.to_thread(gather, service.database, service.log, seen, gate)
+    evidence = await gather(service.database, [each.log for each in stage.services], seen, gate)
     await _restore(stage)
-    restored = await asyncio.to_thread(gather_restored, run.backup, service.database)
+    backup = await service.database.opened(run.backup)
+    restored = await gather_restored(backup, service.database)
     evidence = replace(evidence, restored=restored)
     run.puts, run.coverage = evidence.puts, coverage(run.record, evidence)
-    run.record.counts |= Counter({"kills": service.kills, "starts": service.starts})
+    run.record.counts |= Counter(
+        kills=sum(each.kills for each in stage.services),
+        starts=sum(each.starts for each in stage.services),
+    )
     return judge(run.record, evidence)
 
 
@@ -197,17 +238,17 @@ async def _restore(stage: Stage) -> None:
     await service.restore(run.backup, kill_after=chance.uniform(0, RESTORE_SECONDS))
     await asyncio.sleep(1)  # what is replaced is named by the second
     await service.restore(run.backup)
-    await service.start()
+    await stage.start()
     # By themselves: the evidence of all that came before is gathered already.
     later = Record()
-    async with aclosing(Delivery(service, later, chance)) as delivery:
+    async with aclosing(Delivery(stage.services, later, chance)) as delivery:
         for _ in range(AFTER_RESTORE):
             await delivery.deliver(stage.world.status(chance))
         if delivery.undelivered:
             later.add_violation("a callback was not accepted after a restore", "")
     run.record.violations += later.violations
     await stage.sinks.come_to_rest(stage.api, SETTLE_SECONDS)
-    await service.stop()
+    await stage.stop()
 
 
 def _cloud_names(record: Record, account: str) -> list[str]:

@@ -3,11 +3,9 @@
 import asyncio
 import resource
 import signal
-import sqlite3
-import time
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from tools.installation import CLOUD_WEBHOOK, WEBHOOK, CloudAccount, Installation
 from tools.processes import Process, RunError, free_port, python
 from tools.simulator import SimulatorProcess
+from tools.soak.database import Database
 from tools.soak.record import MAX_CHANGES, PREFIXES, Handling
 
 CLOUD_AUTOMATIC = "1643"
@@ -70,9 +69,10 @@ class Client:
 
 
 class Service:
-    """The service as a child process, with its configuration, database and log in a folder."""
+    """The service as a child process, with its configuration and log in a folder."""
 
-    def __init__(self, folder: Path, client: Client, relays: str) -> None:
+    def __init__(self, folder: Path, client: Client, relays: str, database: Database) -> None:
+        folder.mkdir(exist_ok=True)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.webhook, self.cloud_webhook = self.url + WEBHOOK, self.url + CLOUD_WEBHOOK
@@ -85,12 +85,13 @@ class Service:
             account="timeout_seconds = 2",
             policy=POLICY,
             more=NO_SWEEP + relays,
+            database_url=database.url,
             cloud=CLOUD,
         )
-        self.database, self.log = installation.database, folder / "ackgate.log"
+        self.database, self.log = database, folder / "ackgate.log"
         self.starts = self.kills = 0
         self._command = installation.command(self.port)
-        self._config = installation.config
+        self._config, self._wal = installation.config, folder / "ackgate.db-wal"
         self._running: Process | None = None
 
     @property
@@ -124,18 +125,16 @@ class Service:
 
     async def back_up(self, file: Path) -> None:
         """Back its database up, whether it runs or not; RunError where that fails."""
-        await self._care("backup", file)
+        await self.database.back_up(self._care, file)
 
     async def restore(self, file: Path, kill_after: float | None = None) -> None:
         """Restore a backup, while it does not run; or kill the command after so many seconds."""
-        await self._care("restore", file, "--yes", kill_after=kill_after)
+        await self.database.restore(self._care, file, kill_after)
 
-    async def _care(
-        self, command: str, file: Path, *options: str, kill_after: float | None = None
-    ) -> None:
+    async def _care(self, *words: str, kill_after: float | None = None) -> None:
         """Run a command of `ackgate db`."""
-        arguments = ("service", "db", command, str(file), *options, "--config", str(self._config))
-        process = Process(python(*arguments), name=f"ackgate db {command}")
+        arguments = ("service", "db", *words, "--config", str(self._config))
+        process = Process(python(*arguments), name=f"ackgate db {words[0]}")
         if kill_after is not None:
             await asyncio.sleep(kill_after)
             await asyncio.to_thread(process.kill)
@@ -159,16 +158,5 @@ class Service:
             resource.prlimit(pid, limit, before)
 
     def wal_size(self) -> int:
-        """Return the size of the database's write-ahead log."""
-        log = self.database.with_name(f"{self.database.name}-wal")
-        return log.stat().st_size if log.exists() else 0
-
-    async def lock_database(self, seconds: float) -> None:
-        """Hold the database's write lock from another connection."""
-        await asyncio.to_thread(self._lock, seconds)
-
-    def _lock(self, seconds: float) -> None:
-        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=10)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            time.sleep(seconds)
-            other.execute("ROLLBACK")
+        """Return the size of the write-ahead log of its database, a file."""
+        return self._wal.stat().st_size if self._wal.exists() else 0
