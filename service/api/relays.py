@@ -148,8 +148,9 @@ async def deliveries(request: web.Request) -> web.Response:
 async def retry(request: web.Request) -> web.Response:
     """Try one delivery again now."""
     relay, text = _need_relay(request), request.match_info["id"]
-    known = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))
-    if not known or not (count := await _retry(request, relay, int(text))):
+    is_short = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))
+    is_id = is_short and int(text) <= MAX_ID
+    if not is_id or not (count := await _retry(request, relay, int(text))):
         raise ProblemError(404, "there is no such delivery", kind="no_such_delivery")
     return _counted(count)
 

@@ -126,6 +126,15 @@ async def test_a_test_of_one_that_does_not_answer_says_so(install: Install) -> N
     assert (await relay(made))["state"] == "running", "it tells nothing of deliveries"
 
 
+@pytest.mark.parametrize("id_", [0, 1, 2**63 - 1, 2**63, 10**30, "one", "-1"])
+async def test_a_delivery_that_is_not_there_can_not_be_tried_again(
+    install: Install, id_: object
+) -> None:
+    made = await install(relays=to("http://127.0.0.1:9"))
+    status, problem = await made.api("POST", f"/relays/crm/deliveries/{id_}/retry")
+    assert (status, problem["type"].rpartition("#")[2]) == (404, "no_such_delivery")
+
+
 @pytest.mark.parametrize("path", ["pause", "resume", "test", "deliveries/retry", "replay"])
 async def test_a_reader_may_look_at_relays_and_do_nothing_about_them(
     install: Install, path: str
