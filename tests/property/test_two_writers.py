@@ -123,7 +123,7 @@ def dealt(draw: st.DrawFn) -> Dealt:
 
 @pytest.mark.timeout(600)
 @given(dealt())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_comes_to_which_of_two_writers_ends_in_the_same_state(
     writers: Writers, dealt: Dealt
 ) -> None:
