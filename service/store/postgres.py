@@ -33,7 +33,7 @@ from service.store.database import (
 from service.store.gate import Gate, Reads
 from service.store.logs import SHIFT, offset_of
 from service.store.postgres_errors import FAILURES, cause_of, described, translated
-from service.store.postgres_peers import Peers
+from service.store.postgres_peers import NOW, Peers
 from service.store.postgres_statements import PostgresReads, PostgresTransaction
 from service.store.postgres_upgrades import (
     CONNECT_SECONDS,
@@ -67,7 +67,7 @@ SETTINGS = {
 }
 """Times in milliseconds. A lock that nobody lets go of ends with its holder's transaction.
 
-That of a process that hangs ends before the lease does that it may have had of the leader's.
+The server ends the transaction of a process that hangs: it keeps neither users nor the lead.
 """
 
 HOT_SETTINGS = SETTINGS | {"enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -82,11 +82,9 @@ MAX_TRIES = 3
 NOTE_MS = 1_000
 """How often the time of an account's last callback is written: all who write wait for its row."""
 
-_NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-_BEGUN = """
-SELECT pg_current_xact_id()::text::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-    (SELECT true FROM replicas WHERE id = $1)
-"""
+_BEGUN = f"""
+SELECT pg_current_xact_id()::text::bigint, {NOW}, (SELECT true FROM replicas WHERE id = $1)
+"""  # noqa: S608  constants of ours only
 """In this order: what is dated by a transaction is dated after others can see that it writes."""
 
 _BEGIN_LED = "BEGIN; SET LOCAL statement_timeout = 4000"
@@ -95,9 +93,9 @@ _BEGIN_LED = "BEGIN; SET LOCAL statement_timeout = 4000"
 HOLD_LEAD = "SELECT 1 FROM leadership WHERE term = $1 FOR KEY SHARE NOWAIT"
 """Whoever takes the lead changes the term, so it waits for those who hold it."""
 
-_LOOK = """
-SELECT coalesce((SELECT max(id) FROM journal), 0), coalesce((SELECT max(id) FROM events), 0)
-"""
+_LOOK = f"""
+SELECT coalesce((SELECT max(id) FROM journal), 0), coalesce((SELECT max(id) FROM events), 0), {NOW}
+"""  # noqa: S608  constants of ours only
 _WORK = """
 SELECT a.name, k.kind FROM accounts a CROSS JOIN unnest($1::text[]) AS k(kind) WHERE EXISTS (
     SELECT FROM outbox o WHERE o.account = a.name AND o.kind = k.kind AND o.due_at <= $2
@@ -234,7 +232,7 @@ class PostgresDatabase:
     async def _hold_lead(self, driver: "Driver") -> None:
         """Lead until the transaction has ended."""
         try:
-            holds = self.leads and await driver.fetchval(HOLD_LEAD, self._peers.term)
+            holds = await driver.fetchval(HOLD_LEAD, self._peers.term)
         except asyncpg.LockNotAvailableError:
             holds = False  # another one is about to take it
         if not holds:
@@ -342,9 +340,8 @@ class PostgresDatabase:
         found = ChangeSet()
         with translated():
             async with self._snapshot(self._gate_readers) as (_, driver):
-                found.journal_id, found.event_id = await driver.fetchrow(_LOOK) or (0, 0)
+                found.journal_id, found.event_id, now = await driver.fetchrow(_LOOK) or (0, 0, 0)
                 if self.leads:
-                    now = await driver.fetchval(_NOW)
                     kinds = {kind.value: kind for kind in Kind}
                     work = await driver.fetch(_WORK, [*kinds], now)
                     found.work = {(account, kinds[kind]) for account, kind in work}

@@ -33,6 +33,7 @@ BELIEVED_SECONDS = 4.0
 PRESENT_MS = 15_000
 """Whoever has said so long nothing is not present: it says so every second."""
 FORGOTTEN_MS = 86_400_000
+"""After so long without a word its row is deleted: it was killed, and will not come back."""
 
 CONNECT_SECONDS, COMMAND_SECONDS = 2.0, 2.0
 SETTINGS = {
@@ -47,18 +48,19 @@ TELL_SECONDS = 0.02
 """The others are told that there is something new no more often than that."""
 CHANNEL = "ackgate"
 
-_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+"""The server's time (Unix ms), within a statement."""
 
 _IS_KNOWN = "EXISTS (SELECT FROM replicas WHERE id = $1)"
 RENEW = f"""
-UPDATE leadership SET until = {_NOW} + $2
+UPDATE leadership SET until = {NOW} + $2
 WHERE holder = $1 AND {_IS_KNOWN} RETURNING term
 """  # noqa: S608  constants of ours only
 """Whoever holds a lease keeps it, even late: nobody else has taken it meanwhile."""
 
 TAKE = f"""
-UPDATE leadership SET term = term + 1, holder = $1, until = {_NOW} + $2
-WHERE (until < {_NOW} OR until > {_NOW} + 2 * $2) AND {_IS_KNOWN} RETURNING term
+UPDATE leadership SET term = term + 1, holder = $1, until = {NOW} + $2
+WHERE (until < {NOW} OR until > {NOW} + 2 * $2) AND {_IS_KNOWN} RETURNING term
 """  # noqa: S608  constants of ours only
 """It changes the key of the row, so it waits for transactions of the former leader that hold it.
 
@@ -79,18 +81,18 @@ of its own, and keeps the lead and the users that the transaction holds.
 """
 
 PRESENT = f"""
-WITH forgotten AS (DELETE FROM replicas WHERE seen_at < {_NOW} - {FORGOTTEN_MS} AND id <> $1),
-said AS (UPDATE replicas SET seen_at = {_NOW} WHERE id = $1 RETURNING id)
+WITH forgotten AS (DELETE FROM replicas WHERE seen_at < {NOW} - {FORGOTTEN_MS} AND id <> $1),
+said AS (UPDATE replicas SET seen_at = {NOW} WHERE id = $1 RETURNING id)
 SELECT (SELECT id FROM said), (
     SELECT count(*) FROM replicas
-    WHERE id <> $1 AND seen_at BETWEEN {_NOW} - {PRESENT_MS} AND {_NOW} + {PRESENT_MS})
+    WHERE id <> $1 AND seen_at BETWEEN {NOW} - {PRESENT_MS} AND {NOW} + {PRESENT_MS})
 """  # noqa: S608  constants of ours only
 
 TAKEN = "database.url: a service works on this database"
 
-_JOIN = text(f"INSERT INTO replicas (id, seen_at, report) VALUES (:id, {_NOW}, '{{}}')")  # noqa: S608  constants of ours only
-_TIME = text(f"SELECT {_NOW}")
-_NEWEST = text(f"SELECT max(seen_at) FROM replicas WHERE seen_at <= {_NOW} + {PRESENT_MS}")  # noqa: S608  constants of ours only
+_JOIN = text(f"INSERT INTO replicas (id, seen_at, report) VALUES (:id, {NOW}, '{{}}')")  # noqa: S608  constants of ours only
+_TIME = text(f"SELECT {NOW}")
+_NEWEST = text(f"SELECT max(seen_at) FROM replicas WHERE seen_at <= {NOW} + {PRESENT_MS}")  # noqa: S608  constants of ours only
 """What lies further ahead is from before the server's clock was set back."""
 
 log = structlog.get_logger(__name__)
