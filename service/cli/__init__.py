@@ -21,6 +21,7 @@ GROUPS = {
     "contacts": "service.cli.contacts",
     "db": "service.cli.db",
     "issues": "service.cli.issues",
+    "keys": "service.cli.keys",
     "policy": "service.cli.policy",
     "relays": "service.cli.relays",
     "simulate": "service.simulator.command",
@@ -81,7 +82,8 @@ def root(
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
     'recipients', 'contacts', 'relays', 'journal', 'audit' and 'events' ask a running one, at
     ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'alerts', 'accounts setup', 'db',
-    'check-config' and 'policy' read the configuration file, and work without it running.
+    'check-config' and 'policy' read the configuration file, and work without it running. 'keys
+    create' needs neither.
     """
 
 
