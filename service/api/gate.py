@@ -18,7 +18,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import serializers
-from service.api.auth import CALLER
+from service.api.auth import CALLER, CALLER_BY
 from service.api.context import AppContext, app_context
 from service.api.params import (
     BodyTime,
@@ -36,7 +36,7 @@ from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.model.shapes import rfc3339
 from service.model.timeline import LATEST_MS
-from service.model.users import by_key, usable_alias
+from service.model.users import usable_alias
 from service.store.database import RecipientQuery, UnavailableError
 from service.webhooks.request_ids import REQUEST_ID
 
@@ -394,31 +394,46 @@ async def lookup(request: web.Request) -> web.Response:
 async def block(request: web.Request) -> web.Response:
     """Block a user, who may be unknown so far."""
     body = await read_body(request, BlockBody)
-    text, until = _recipient(request), _milliseconds(body.until)
+    account, alias = await block_named(request, _recipient(request), body)
+    return _json(await request.app[GATE].one(account, alias))
+
+
+async def block_named(request: web.Request, text: str, body: BlockBody) -> tuple[str, str]:
+    """Block the user whom a text names; return the account of the path and the user's alias."""
+    until = _milliseconds(body.until)
     ledger = app_context(request).ledger
     if until is not None and not ledger.clock() < until <= LATEST_MS:
         raise field_problem(("until", "must be a time in the future"))
     account = need_account(request)
     alias = await _alias_to_block(request, account, text)
     note = None if until is None else f"until {rfc3339(until)}"
-    by = by_key(request[CALLER])
+    by = request[CALLER_BY]
     command = BlockUser(account, alias, body.reason, by, until, note, request[REQUEST_ID])
     await ledger.submit(command)
     log.info("decision", account=account, decision="block", caller=request[CALLER])
-    return _json(await request.app[GATE].one(account, alias))
+    return account, alias
 
 
 async def unblock(request: web.Request) -> web.Response:
     """End a person's block of a user."""
-    text, account = _recipient(request), need_account(request)
+    account, alias = await unblock_named(request, _recipient(request))
+    return _json(await request.app[GATE].one(account, alias))
+
+
+async def unblock_named(request: web.Request, text: str) -> tuple[str, str]:
+    """End the block of whom a text names; return the account of the path and the user's alias.
+
+    Raises a 404 where there is none.
+    """
+    account = need_account(request)
     alias = await alias_to_change(request, account, text)
     command = None
     if alias is not None:
-        command = UnblockUser(account, alias, by_key(request[CALLER]), request[REQUEST_ID])
+        command = UnblockUser(account, alias, request[CALLER_BY], request[REQUEST_ID])
     if command is None or not await app_context(request).ledger.submit(command):
         raise ProblemError(404, "the user is not blocked", kind="not_blocked")
     log.info("decision", account=account, decision="unblock", caller=request[CALLER])
-    return _json(await request.app[GATE].one(account, command.alias))
+    return account, command.alias
 
 
 def _recipient(request: web.Request) -> str:

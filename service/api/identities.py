@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from service.api import schemas, serializers
-from service.api.auth import CALLER
+from service.api.auth import CALLER, CALLER_BY
 from service.api.context import CALLER_ACCOUNTS, AppContext, app_context, sees
 from service.api.gate import (
     GATE,
@@ -38,7 +38,7 @@ from service.api.problems import ProblemError, document, field_problem
 from service.ledger.identities import RecordAnswer, TakeDecision
 from service.model.decisions import Decision, Result, Verb
 from service.model.recipients import Meaning
-from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
+from service.model.users import MAX_HASH_CHARACTERS, State, User, on_behalf
 from service.store.database import UnavailableError
 from service.store.logs import dated_before
 from service.store.users import IdentityFilter, audit_of, find_user, history_of, list_identities
@@ -179,14 +179,21 @@ def _status_of(user: User) -> int:
 async def acknowledge_many(request: web.Request) -> web.Response:
     """Decide to acknowledge up to 1,000 identities; return what became of each, in their order."""
     body = await read_body(request, ManyBody)
-    meanings = await _meanings(request, body.items)
-    items = await asyncio.gather(
+    items = await decide_many(request, body.items, Verb.ACKNOWLEDGE, body)
+    return web.json_response({"items": items})
+
+
+async def decide_many(
+    request: web.Request, items: list[DecisionItem], verb: Verb, grounds: Grounds
+) -> list[schemas.DecidedIdentity]:
+    """Record the caller's decision about each; return what became of each, in their order."""
+    meanings = await _meanings(request, items)
+    return await asyncio.gather(
         *(
-            _acknowledge_one(request, item, meaning, body)
-            for item, meaning in zip(body.items, meanings, strict=True)
+            _decide_one(request, item, meaning, verb, grounds)
+            for item, meaning in zip(items, meanings, strict=True)
         )
     )
-    return web.json_response({"items": items})
 
 
 async def _meanings(request: web.Request, items: list[DecisionItem]) -> list[Meaning | None]:
@@ -203,14 +210,18 @@ async def _meanings(request: web.Request, items: list[DecisionItem]) -> list[Mea
     return [next(found[item.account]) if item.account in found else None for item in items]
 
 
-async def _acknowledge_one(
-    request: web.Request, item: DecisionItem, meaning: Meaning | None, grounds: Grounds
+async def _decide_one(
+    request: web.Request,
+    item: DecisionItem,
+    meaning: Meaning | None,
+    verb: Verb,
+    grounds: Grounds,
 ) -> schemas.DecidedIdentity:
     """Return the Identity as it is then, or the problem for which the others need not wait."""
     try:
         _need_hash(request, item.account, item.hash)
         alias = _alias_of(item, meaning)
-        decision = _decision(request, Verb.ACKNOWLEDGE, item.hash, grounds)
+        decision = _decision(request, verb, item.hash, grounds)
         user = await _take(request, item.account, alias, decision)
     except ProblemError as error:
         problem = document(error.status, error.detail, kind=error.kind, **error.extra)
@@ -274,7 +285,7 @@ def _decision(request: web.Request, verb: Verb, hash_: str | None, grounds: Grou
     return Decision(
         verb,
         hash_,
-        by_key(request[CALLER], grounds.on_behalf_of),
+        on_behalf(request[CALLER_BY], grounds.on_behalf_of),
         grounds.note,
         grounds.evidence.model_dump() if grounds.evidence else None,
     )

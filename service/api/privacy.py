@@ -5,12 +5,11 @@ from aiohttp import web
 
 from service.api import schemas
 from service.api.asked import heed
-from service.api.auth import CALLER
+from service.api.auth import CALLER, CALLER_BY
 from service.api.context import AppContext, app_context
 from service.api.gate import GATE, alias_to_erase
 from service.api.params import need_account
 from service.ledger.erasing import NoteExport
-from service.model.users import by_key
 from service.store.database import APP_MARK
 from service.webhooks.request_ids import REQUEST_ID
 from service.workers.erasing import Eraser, Whom
@@ -29,7 +28,7 @@ async def erase(request: web.Request) -> web.Response:
     closed = await request.app[GATE].is_closed(account, alias)
     whom = Whom(account, alias, owners_of(context, account), closed)
     eraser = Eraser(context.ledger, context.database)
-    found = await eraser.erase(whom, by_key(request[CALLER]), request[REQUEST_ID])
+    found = await eraser.erase(whom, request[CALLER_BY], request[REQUEST_ID])
     await heed(context)
     log.info("decision", account=account, decision="erase", caller=request[CALLER])
     answer: schemas.Erased = {
@@ -49,7 +48,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     if request.method == "HEAD":
         return web.Response(headers=HEADERS)
     whom = Whom(account, alias, owners_of(context, account), closed=False)
-    command = NoteExport(account, alias, by_key(request[CALLER]), request[REQUEST_ID])
+    command = NoteExport(account, alias, request[CALLER_BY], request[REQUEST_ID])
     await context.ledger.submit(command)
     log.info("decision", account=account, decision="export", caller=request[CALLER])
     response = web.StreamResponse(headers=HEADERS)

@@ -22,6 +22,7 @@ GROUPS = {
     "contacts": "service.cli.contacts",
     "db": "service.cli.db",
     "issues": "service.cli.issues",
+    "keys": "service.cli.keys",
     "policy": "service.cli.policy",
     "relays": "service.cli.relays",
     "users": "service.cli.users",
@@ -83,7 +84,8 @@ def root(
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
     'recipients', 'contacts', 'relays', 'journal', 'audit', 'events' and 'users' ask a running one,
     at ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'alerts', 'accounts setup', 'db',
-    'audit verify', 'check-config' and 'policy' read the configuration file, and work without it.
+    'audit verify', 'check-config' and 'policy' read the configuration file, and work without it
+    running. 'keys create' needs neither.
     """
 
 
