@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools/.installed
+CLIENTS := tests/clients/node_modules/.installed
 MINUTES ?= 2
 SEED ?=
 DATABASE ?= sqlite
@@ -11,8 +12,8 @@ TESTS ?= tests
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-postgres tools coverage soak pythons wheel bench lint \
-	format openapi requirements clean
+.PHONY: help install run test test-all test-postgres tools coverage soak pythons wheel sbom audit \
+	bench lint format openapi requirements clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -50,14 +51,17 @@ test-all: install tools ## every test, on SQLite where it doesn't say; fails whe
 	$(BIN)/pytest -n 4 --dist worksteal --hypothesis-profile=deep
 
 # The generators want other versions of some libraries than the service, so they are by themselves.
-tools: $(TOOLS) ## what some tests need besides: client generators (needs npm) and schemathesis
+tools: $(TOOLS) $(CLIENTS) ## what some tests need besides: client generators, axe-core (both need npm), schemathesis
 
-$(TOOLS): requirements/tools.txt tests/clients/package-lock.json
+$(TOOLS): requirements/tools.txt
 	@$(PYTHON) -m venv .venv-tools
 	@.venv-tools/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/tools.txt
 	@.venv-tools/bin/pip check
-	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund
 	@touch $(TOOLS)
+
+$(CLIENTS): tests/clients/package-lock.json
+	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund
+	@touch $(CLIENTS)
 
 coverage: install ## every test, with the branch coverage of service/, child processes counted
 	$(BIN)/coverage erase
@@ -71,8 +75,14 @@ soak: install ## load and random faults against the real command, and a verdict;
 pythons: install ## unit, contract and property tests on every other Python that is here; NEWEST=1
 	@$(BIN)/python .ci/pythons.py $(if $(NEWEST),--newest)
 
-wheel: install ## sdist and wheel into dist/, and the wheel alone in a new virtual environment
+wheel: install $(TOOLS) ## sdist, wheel and SBOM into dist/, and the wheel alone in a new virtual environment
 	@$(BIN)/python .ci/wheel.py
+
+sbom: install $(TOOLS) ## the SBOM alone, into dist/
+	@$(BIN)/python .ci/sbom.py
+
+audit: $(TOOLS) ## known vulnerabilities of what a release installs, as PyPI knows them; fails where it can't be asked
+	@$(PYTHON) .ci/audit.py
 
 bench: install ## the benchmarks, each beside its reference; PARTS="accept --quick" for some
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tools/bench/requirements.txt

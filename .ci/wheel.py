@@ -1,5 +1,7 @@
 """Build the sdist, a wheel from it alone, and try the wheel in a new virtual environment.
 
+That environment is what the SBOM is made from.
+
 What is tried is what somebody has who installs Ackgate without a checkout: the locked dependencies
 and the wheel. Without the extras the service runs, and the simulator and a configuration with
 alerts say what they lack. With the extra for alerts such a configuration is accepted. With that of
@@ -19,6 +21,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import sbom
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 60
@@ -215,7 +219,7 @@ def try_out(ackgate: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Do all of it, and leave sdist and wheel in `dist`."""
+    """Do all of it, and leave sdist, wheel and SBOM in `dist`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sdist, wheel, source = build(folder)
@@ -223,6 +227,7 @@ def main() -> None:
             check_completeness(source)
         print(f"trying {wheel.name} with the locked dependencies", flush=True)
         commands = install(wheel, source, folder)
+        bill = sbom.write(commands / "python", folder, source)
         ackgate = str(commands / "ackgate")
         try_without_simulator(ackgate, folder / "service")
         try_alerts(ackgate, folder / "no-alerts", installed=False)
@@ -230,10 +235,10 @@ def main() -> None:
         try_alerts(ackgate, folder / "alerts", installed=True)
         install_locked(commands, source / "requirements/simulator.txt")
         try_out(ackgate, folder / "simulator")
-        for made in (sdist, wheel):
+        for made in (sdist, wheel, bill):
             (ROOT / "dist").mkdir(exist_ok=True)
             shutil.copy(made, ROOT / "dist")
-    print(f"{sdist.name} and {wheel.name} are in dist/")
+    print(f"{sdist.name}, {wheel.name} and {bill.name} are in dist/")
 
 
 if __name__ == "__main__":

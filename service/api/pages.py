@@ -36,10 +36,9 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+"""Those of a page; the others are the same for all answers."""
 
 
 class Pages(NamedTuple):
@@ -61,7 +60,8 @@ def make(description: Json) -> Pages:
 async def openapi(request: web.Request) -> web.Response:
     """Return this description of the API."""
     made = await asyncio.to_thread(request.app[PAGES])
-    return web.Response(body=made.description, content_type="application/json")
+    headers = {"Cache-Control": HEADERS["Cache-Control"]}
+    return web.Response(body=made.description, content_type="application/json", headers=headers)
 
 
 async def docs(request: web.Request) -> web.Response:

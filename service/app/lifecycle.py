@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from service.api.auth import counted, loopback_only
 from service.api.context import APP_CONTEXT, BODIES, AppContext, app_context
 from service.api.gate import GATE, Gate
+from service.api.headers import secure
 from service.api.problems import problems
 from service.api.routes import add_routes
 from service.app.background import BackgroundTasks
@@ -142,6 +143,7 @@ def _application(context: AppContext) -> web.Application:
     if context.settings.open_to_loopback_only:
         middlewares.append(loopback_only)
     app = web.Application(middlewares=middlewares)
+    app.on_response_prepare.append(secure)
     app[APP_CONTEXT] = context
     return app
 

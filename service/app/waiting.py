@@ -9,6 +9,7 @@ from typing import cast
 import structlog
 from aiohttp import web
 
+from service.api.headers import secure
 from service.api.problems import answer
 from service.observability.metrics import Metrics
 from service.webhooks.handler import expect
@@ -26,6 +27,7 @@ async def answering(
 ) -> AsyncIterator[None]:
     """Say on these addresses that the service lives and is not ready; they stay taken after."""
     app = web.Application(middlewares=[identified])
+    app.on_response_prepare.append(secure)
     app.router.add_route("*", "/{path:.*}", _answer, expect_handler=expect)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
     await runner.setup()

@@ -18,9 +18,11 @@ from service.cli.serve import check_config, serve
 GROUPS = {
     "accounts": "service.cli.accounts",
     "alerts": "service.cli.alerts",
+    "audit": "service.cli.audit",
     "contacts": "service.cli.contacts",
     "db": "service.cli.db",
     "issues": "service.cli.issues",
+    "keys": "service.cli.keys",
     "policy": "service.cli.policy",
     "relays": "service.cli.relays",
     "simulate": "service.simulator.command",
@@ -81,7 +83,8 @@ def root(
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
     'recipients', 'contacts', 'relays', 'journal', 'audit' and 'events' ask a running one, at
     ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'alerts', 'accounts setup', 'db',
-    'check-config' and 'policy' read the configuration file, and work without it running.
+    'check-config' and 'policy' read the configuration file, and work without it running. 'keys
+    create' needs neither.
     """
 
 
@@ -93,7 +96,6 @@ app.add_typer(identities.app)
 app.command()(decisions.acknowledge)
 app.add_typer(recipients.app)
 app.add_typer(journal.app)
-app.command()(journal.audit)
 app.command()(events.events)
 
 
