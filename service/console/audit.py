@@ -14,7 +14,7 @@ SHOWN = 50
 
 async def show(request: web.Request) -> web.Response:
     """Show the audit trail, newest first."""
-    query = query_from(request, journal.TrailQuery, limit=SHOWN, order="newest")
+    query = query_from(request, journal.TrailQuery, limit=str(SHOWN), order="newest")
     listed = await answer_of(request, journal.audit, query)
     wanted = {"account": query.account, "event": query.event}
     cursor = listed["next_cursor"]

@@ -52,7 +52,7 @@ async def show(request: web.Request) -> web.Response:
     if number:
         digits = canonical(number, context.settings.accounts[account].phone_number)
         spelled = {"input": [number], "wa_id": [digits or number]}
-    query = query_from(request, contacts.ContactsQuery, limit=SHOWN, **spelled)
+    query = query_from(request, contacts.ContactsQuery, limit=str(SHOWN), **spelled)
     listed = await answer_of(request, contacts.list_, query)
     checker, now = context.checkers[account], context.ledger.clock()
     first = checker.budget.first_day(now)
@@ -70,7 +70,7 @@ async def show(request: web.Request) -> web.Response:
         budget=checker.budget,
         usage=spent + checker.unwritten,
         needs_opt_in=checker.settings.require_opt_in,
-        path=_path(account),
+        place=_path(account),
         here=path_with(_path(account), number=number),
         is_later=query.cursor is not None,
         next=cursor and path_with(_path(account), number=number, cursor=cursor),

@@ -25,7 +25,7 @@ async def show_all(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """Show one relay, with what it could not deliver."""
-    query = query_from(request, relays.DeliveriesQuery, limit=SHOWN)
+    query = query_from(request, relays.DeliveriesQuery, limit=str(SHOWN))
     relay = await answer_of(request, relays.show)
     listed = await answer_of(request, relays.deliveries, query)
     here = _path(request)

@@ -35,7 +35,7 @@
         const value = row.cells[place + 1].dataset.value;
         return value === "" ? null : Number(value);
       }));
-    return { names, data: [at, ...values] };
+    return { names, at, values };
   };
 
   // One unit for all marks of an axis, so that they can be compared.
@@ -59,7 +59,7 @@
         y: { range: (_, __, most) => [0, Math.max(most * 1.08, isTime ? 10 : 4)] },
       },
       axes: [
-        { ...axis, grid: none, ticks: { ...grid, size: 4 }, space: 64,
+        { ...axis, grid: none, ticks: { ...grid, size: 4 }, space: 64, size: 32,
           values: (_, splits) => splits.map((at) =>
             step >= 3600 ? day(at) : clock(at)),
           ...(step >= 3600 ? { incrs: [86400, 172800] } : {}) },
@@ -69,8 +69,8 @@
             isTime ? lasting(value) : Number.isInteger(value) ? short(value) : "") },
       ],
       series: [
-        { value: (_, at) => (at === null ? "–" : step >= 3600 ? `${day(at)} ${clock(at)}` : clock(at)),
-          label: "Time" },
+        { value: (_, at) => (at === null ? "" : step >= 3600 ? `${day(at)} ${clock(at)}` : clock(at)),
+          label: "" },
         ...names.map((label, place) => ({
           label,
           stroke: colours[place],
@@ -79,7 +79,8 @@
           paths: isTime ? uPlot.paths.linear() : uPlot.paths.stepped({ align: 1 }),
           points: { show: isTime, size: 5, fill: colours[place] },
           spanGaps: isTime,
-          value: (_, value) => (isTime ? lasting(value) : number(value)),
+          value: (_, value, __, place) =>
+            (place === null ? "" : isTime ? lasting(value) : number(value)),
         })),
       ],
     };
@@ -88,7 +89,12 @@
   const draw = (figure, anew) => {
     const table = document.getElementById(figure.dataset.table);
     if (!table) return;
-    const { names, data } = read(table);
+    const { names, at, values } = read(table);
+    // A step lasts until the next begins, the last one too.
+    const isStepped = figure.dataset.unit !== "time";
+    const data = isStepped
+      ? [[...at, at.at(-1) + Number(figure.dataset.step)], ...values.map((of) => [...of, of.at(-1)])]
+      : [at, ...values];
     const before = drawn.get(figure);
     if (before && !anew) {
       before.setData(data);
