@@ -19,7 +19,7 @@ from service.api.problems import ProblemError
 from service.api.serializers import audit_entry
 from service.ledger.callbacks import Replay, state_of
 from service.model.shapes import rfc3339, time_of
-from service.store.database import APP_MARK
+from service.store.database import APP_MARK, ERASED
 from service.store.journal import journal_entry, list_journal
 from service.store.users import audit_entry_of, list_audit
 from service.webhooks.incoming import reader_of, replayed, united
@@ -27,7 +27,7 @@ from service.webhooks.request_ids import REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
-JournalState = Literal["applied", "quarantined", "synthetic"]
+JournalState = Literal["applied", "quarantined", "synthetic", "erased"]
 STATES = frozenset(get_args(JournalState))
 
 
@@ -129,6 +129,8 @@ def _readable(value: str) -> str:
 async def replay(request: web.Request) -> web.Response:
     """Read a callback again; what was understood when it came changes nothing now."""
     row = await _entry(request)
+    if row.state == ERASED:
+        return web.json_response(_summary(row))
     context = app_context(request)
     read = reader_of(context.settings, row.account)
     readings = await asyncio.to_thread(read, row.content_type, row.content_encoding, row.body)

@@ -25,13 +25,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 STRICT_TRANSPORT = "max-age=31536000"
 
 JUST_NOW, MINUTE, HOUR, DAY = 5, 60, 3_600, 86_400
@@ -107,10 +100,12 @@ def see_other(path: str) -> web.Response:
 
 
 def with_headers(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Add to an answer what keeps a browser from doing more than the console needs."""
+    """Add to an answer what lets a browser do what the console needs, and nothing more.
+
+    The rest of the headers every answer has: see `service.api.headers`.
+    """
     if not response.prepared:
-        response.headers.update(HEADERS)
-        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["Content-Security-Policy"] = POLICY
         response.headers.setdefault("Vary", "HX-Request")
         if is_secure(request):
             response.headers["Strict-Transport-Security"] = STRICT_TRANSPORT

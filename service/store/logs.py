@@ -82,6 +82,25 @@ def _first_id(transaction: ColumnElement[Any]) -> ColumnElement[int]:
     return shifted + func.coalesce(offset.scalar_subquery(), literal_column("0"))
 
 
+def begun_below(connection: Connection) -> int | None:
+    """Return the id below which lies all that transactions append that have begun by now.
+
+    None where everything is there already that will have such an id.
+    """
+    if is_in_order(connection):
+        return None
+    next_one = func.pg_snapshot_xmax(func.pg_current_snapshot())
+    return int(connection.execute(select(_first_id(next_one))).scalar_one())
+
+
+def is_settled(connection: Connection, id_: int | None) -> bool:
+    """Return whether no row can appear any more below an id that `begun_below` returned."""
+    bound = settled_below(connection)
+    if bound is None or id_ is None:
+        return True
+    return int(connection.execute(select(bound)).scalar_one()) >= id_
+
+
 def newest_settled(connection: Connection, id_: ColumnElement[int]) -> int:
     """Return the id of the newest row of a log that is settled; 0 where there is none."""
     query = select(func.max(id_)).where(settled(connection, id_))

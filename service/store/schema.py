@@ -243,6 +243,8 @@ erased_aliases = Table(
 
 Index("ix_erased_aliases_user_id", erased_aliases.c.user_id)
 
+Index("ix_erased_aliases_digest", erased_aliases.c.digest)
+
 erasures = Table(
     "erasures",
     metadata,

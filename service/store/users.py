@@ -12,6 +12,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    update,
 )
 
 from service.model.decisions import Block
@@ -210,6 +211,13 @@ def list_audit(
         connection, query, index, (account, event), after, limit, within, backwards=newest_first
     )
     return list(connection.execute(query))
+
+
+def delete_history(connection: Connection, user_ids: Sequence[int]) -> None:
+    """Delete the whole history of users."""
+    connection.execute(delete(changes).where(changes.c.user_id.in_(user_ids)))
+    mine = users.c.id.in_(user_ids)
+    connection.execute(update(users).where(mine).values(history_count=0))
 
 
 def find_block(connection: Connection, user_id: int) -> Block | None:

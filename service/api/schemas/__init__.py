@@ -36,6 +36,7 @@ from service.api.schemas.journal import (
     TrailEntry,
     TrailList,
 )
+from service.api.schemas.privacy import Erased
 from service.api.schemas.problems import (
     DecidedIdentities,
     DecidedIdentity,
@@ -92,6 +93,7 @@ __all__ = [
     "DeliveryList",
     "Description",
     "Empty",
+    "Erased",
     "Event",
     "EventList",
     "GateAnswer",
