@@ -57,6 +57,8 @@ SUBMODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "email": ("utils",),
     "importlib": ("metadata", "resources"),
+    "itsdangerous": (),
+    "jinja2": (),
     "multidict": (),
     "orjson": (),
     "os": ("path",),

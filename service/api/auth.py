@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from service.api.context import BODIES, CALLER_ACCOUNTS, RESERVATION, app_context
 from service.api.params import QUERY, Query, faults_of_body, read_query
 from service.api.problems import ProblemError, from_validation
+from service.model.users import By, by_key
 from service.settings import ApiKeySettings, Role, Settings
 from service.settings.types import is_loopback
 from service.store.database import APP_MARK
@@ -33,6 +34,8 @@ LOCAL = "local"
 
 CALLER = web.RequestKey("caller", str)
 CALLER_ROLE = web.RequestKey("caller_role", str)
+CALLER_BY = web.RequestKey("caller_by", By)
+"""Who the caller's decisions are recorded as."""
 
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 
@@ -63,6 +66,7 @@ def guarded(
                 context.count_refused_key(is_given="Authorization" in request.headers)
             raise
         request[CALLER] = name
+        request[CALLER_BY] = by_key(name)
         request[CALLER_ROLE] = "admin" if key is None else key.role
         request[CALLER_ACCOUNTS] = () if key is None else key.accounts
         # What a body is parsed into stays in memory until the request is answered.

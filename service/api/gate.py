@@ -18,7 +18,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import serializers
-from service.api.auth import CALLER
+from service.api.auth import CALLER, CALLER_BY
 from service.api.context import AppContext, app_context
 from service.api.params import (
     BodyTime,
@@ -36,7 +36,7 @@ from service.model.numbers import new_name, own_digits
 from service.model.recipients import Meaning, RecipientData, meaning_of
 from service.model.shapes import rfc3339
 from service.model.timeline import LATEST_MS
-from service.model.users import by_key, usable_alias
+from service.model.users import usable_alias
 from service.store.database import RecipientQuery, UnavailableError
 from service.webhooks.request_ids import REQUEST_ID
 
@@ -384,7 +384,7 @@ async def block(request: web.Request) -> web.Response:
     account = need_account(request)
     alias = await _alias_to_block(request, account, text)
     note = None if until is None else f"until {rfc3339(until)}"
-    by = by_key(request[CALLER])
+    by = request[CALLER_BY]
     command = BlockUser(account, alias, body.reason, by, until, note, request[REQUEST_ID])
     await ledger.submit(command)
     log.info("decision", account=account, decision="block", caller=request[CALLER])
@@ -397,7 +397,7 @@ async def unblock(request: web.Request) -> web.Response:
     alias = await alias_to_change(request, account, text)
     command = None
     if alias is not None:
-        command = UnblockUser(account, alias, by_key(request[CALLER]), request[REQUEST_ID])
+        command = UnblockUser(account, alias, request[CALLER_BY], request[REQUEST_ID])
     if command is None or not await app_context(request).ledger.submit(command):
         raise ProblemError(404, "the user is not blocked", kind="not_blocked")
     log.info("decision", account=account, decision="unblock", caller=request[CALLER])

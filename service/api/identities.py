@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from service.api import schemas, serializers
-from service.api.auth import CALLER
+from service.api.auth import CALLER, CALLER_BY
 from service.api.context import CALLER_ACCOUNTS, AppContext, app_context, sees
 from service.api.gate import (
     GATE,
@@ -38,7 +38,7 @@ from service.api.problems import ProblemError, document, field_problem
 from service.ledger.identities import RecordAnswer, TakeDecision
 from service.model.decisions import Decision, Result, Verb
 from service.model.recipients import Meaning
-from service.model.users import MAX_HASH_CHARACTERS, State, User, by_key
+from service.model.users import MAX_HASH_CHARACTERS, State, User, on_behalf
 from service.store.database import UnavailableError
 from service.store.logs import dated_before
 from service.store.users import IdentityFilter, audit_of, find_user, history_of, list_identities
@@ -274,7 +274,7 @@ def _decision(request: web.Request, verb: Verb, hash_: str | None, grounds: Grou
     return Decision(
         verb,
         hash_,
-        by_key(request[CALLER], grounds.on_behalf_of),
+        on_behalf(request[CALLER_BY], grounds.on_behalf_of),
         grounds.note,
         grounds.evidence.model_dump() if grounds.evidence else None,
     )

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import Field
 
 from service.api.asked import heed
-from service.api.auth import CALLER, visible
+from service.api.auth import CALLER, CALLER_BY, visible
 from service.api.context import AppContext, app_context
 from service.api.params import FilterText, Query, listed, query_of
 from service.api.problems import ProblemError
@@ -16,7 +16,6 @@ from service.api.reporting import leader_report
 from service.api.serializers import issue as serialized
 from service.ledger.identities import DismissIssue
 from service.model.account_checks import Issue
-from service.model.users import by_key
 from service.store.database import UnavailableError
 from service.webhooks.request_ids import REQUEST_ID
 from service.workers.monitoring import AppSubject
@@ -60,7 +59,7 @@ async def dismiss(request: web.Request) -> web.Response:
         raise ProblemError(409, detail, kind="issue_stands")
     for name, issue in found:
         await context.ledger.submit(
-            DismissIssue(name, code, issue.subject, by_key(request[CALLER]), request[REQUEST_ID])
+            DismissIssue(name, code, issue.subject, request[CALLER_BY], request[REQUEST_ID])
         )
         log.info("decision", account=name, decision="dismiss", code=code, caller=request[CALLER])
     with suppress(UnavailableError):  # it is dismissed, and heeded a little later

@@ -12,14 +12,13 @@ from pydantic import Field
 from sqlalchemy import Row
 
 from service.api import schemas
-from service.api.auth import CALLER, CALLER_ROLE, visible
+from service.api.auth import CALLER, CALLER_BY, CALLER_ROLE, visible
 from service.api.context import app_context, sees
 from service.api.params import MAX_ID, FilterText, Names, PageQuery, page, query_of
 from service.api.problems import ProblemError
 from service.api.serializers import audit_entry
 from service.ledger.callbacks import Replay, state_of
 from service.model.shapes import rfc3339, time_of
-from service.model.users import by_key
 from service.store.database import APP_MARK
 from service.store.journal import journal_entry, list_journal
 from service.store.users import audit_entry_of, list_audit
@@ -133,7 +132,7 @@ async def replay(request: web.Request) -> web.Response:
     if not all(sees(request, account) for account in readings if account):
         raise ProblemError(403, "it is by now for an account too that this key is not for")
     state, reason = state_of(united(readings))
-    note = Replay(row.id, by_key(request[CALLER]), state, reason, request[REQUEST_ID])
+    note = Replay(row.id, request[CALLER_BY], state, reason, request[REQUEST_ID])
     for command in replayed(row.account, row.received_at, row.body, readings, note):
         await context.ledger.submit(command)
     log.info(

@@ -61,9 +61,7 @@ async def openapi(request: web.Request) -> web.Response:
     """Return this description of the API."""
     made = await asyncio.to_thread(request.app[PAGES])
     headers = {"Cache-Control": HEADERS["Cache-Control"]}
-    return web.Response(
-        body=made.description, content_type="application/json", headers=headers
-    )
+    return web.Response(body=made.description, content_type="application/json", headers=headers)
 
 
 async def docs(request: web.Request) -> web.Response:

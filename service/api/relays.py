@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.api.asked import heed
-from service.api.auth import CALLER, CALLER_ROLE, visible
+from service.api.auth import CALLER, CALLER_BY, CALLER_ROLE, visible
 from service.api.context import AppContext, app_context
 from service.api.params import (
     MAX_ID,
@@ -33,7 +33,6 @@ from service.ledger.relays import ReplayRelay, RetryDeliveries, SwitchRelay
 from service.ledger.unit_of_work import Command
 from service.model.relays import RowState
 from service.model.shapes import rfc3339
-from service.model.users import by_key
 from service.settings import CloudAccountSettings, RelaySettings, Settings
 from service.store.database import NotLeaderError, UnavailableError
 from service.store.relays import (
@@ -100,7 +99,7 @@ async def resume(request: web.Request) -> web.Response:
 
 async def _switch(request: web.Request, *, paused: bool) -> web.Response:
     relay, caller = _need_relay(request), request[CALLER]
-    command = SwitchRelay(relay, by_key(caller), paused, request[REQUEST_ID])
+    command = SwitchRelay(relay, request[CALLER_BY], paused, request[REQUEST_ID])
     await _ask(request, command)
     decision = "pause" if paused else "resume"
     log.info("decision", decision=decision, relay=relay, caller=caller)
@@ -161,7 +160,7 @@ async def retry_dead(request: web.Request) -> web.Response:
 
 
 async def _retry(request: web.Request, relay: str, id_: int | None) -> int:
-    by, caller = by_key(request[CALLER]), request[CALLER]
+    by, caller = request[CALLER_BY], request[CALLER]
     count = await _ask(request, RetryDeliveries(relay, id_, by, request[REQUEST_ID]))
     if count or id_ is None:
         log.info("decision", decision="retry", relay=relay, caller=caller, count=count)
@@ -182,7 +181,7 @@ async def replay(request: web.Request) -> web.Response:
     if body.end < body.begin:
         raise field_problem(("to", "must not be before from"))
     begin, end = (int(at.timestamp() * 1000) for at in (body.begin, body.end))
-    context, by = app_context(request), by_key(request[CALLER])
+    context, by = app_context(request), request[CALLER_BY]
     # Counted by a reader: the writer has callbacks to keep.
     after, until, count = await context.database.read(
         partial(find_rows, source=context.settings.relays[relay].source, begin=begin, end=end)

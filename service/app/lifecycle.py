@@ -27,11 +27,13 @@ from service.app.leading import LeaderTasks
 from service.app.reloading import reload
 from service.app.replica import Replica
 from service.app.waiting import answering
+from service.console.live import Live
+from service.console.routes import add_console
 from service.observability import certificates
 from service.observability.logging import configure, count_dropped_lines, flush
 from service.observability.metrics import Metrics
 from service.settings import ServerSettings, Settings
-from service.store.accounts import account_rows
+from service.store.accounts import account_rows, console_secret
 from service.store.database import Database, NoRoomError
 from service.store.opening import open_database
 from service.webhooks.handler import WebhookHandler
@@ -158,11 +160,12 @@ async def closing(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def _add_api(app: web.Application) -> None:
-    """Add the API, health and metrics."""
+def _add_api(app: web.Application, secret: bytes, live: Live) -> None:
+    """Add the API, health and metrics, and the console."""
     app[GATE] = Gate(app[APP_CONTEXT])
     app[BODIES] = api_bodies(app[APP_CONTEXT])
     add_routes(app)
+    add_console(app, secret, live)
 
 
 def _tls_of(server: ServerSettings) -> ssl.SSLContext | None:
@@ -196,6 +199,7 @@ class Service:
         self._handler: WebhookHandler | None = None
         self._port = 0
         self._channels: list[Channel] = []
+        self._live = Live()
         self.context: AppContext | None = None
         self.background: BackgroundTasks | None = None
         self.leader: LeaderTasks | None = None
@@ -228,13 +232,15 @@ class Service:
         self._stack.callback(handler.close)
         handler.add_routes(app)
         self._stack.enter_context(counting_unreadable(context.metrics))
+        secret = await context.database.write(console_secret)
+        context.ledger.listeners.append(self._live.notify)
         if inside is None:
-            _add_api(app)
+            _add_api(app, secret, self._live)
             await self._listen(app, outside, tls)
         else:
             await self._listen(app, outside, tls)
             internal = _application(context)
-            _add_api(internal)
+            _add_api(internal, secret, self._live)
             await self._listen(internal, inside, None)
         self._port = outside.getsockname()[1]
         _note_certificate(server, self._port, context.metrics)
@@ -351,6 +357,7 @@ class Service:
         self.context.ready = False
         self.context.stopping = True
         self.context.hub.close()
+        self._live.close()
         log.info("stopping", drain_seconds=server.drain_seconds)
         await asyncio.sleep(server.drain_seconds)
 
@@ -363,6 +370,7 @@ class Service:
             self.context.stopping = True
             self.context.changes.close()
             self.context.hub.close()
+        self._live.close()
         if self.background is not None:
             await self.background.stop()
         finishing = [self._close(runner) for runner in self._runners]

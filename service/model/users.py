@@ -181,8 +181,17 @@ def by_policy(name: str) -> By:
 
 def by_key(name: str, on_behalf_of: str | None = None) -> By:
     """Return an API key as the decider, and the person it speaks for."""
-    by = {"kind": "key", "name": name}
-    return by if on_behalf_of is None else by | {"on_behalf_of": on_behalf_of}
+    return on_behalf({"kind": "key", "name": name}, on_behalf_of)
+
+
+def on_behalf(by: By, person: str | None) -> By:
+    """Return a decider with the person for whom it decides, where there is one."""
+    return by if person is None else by | {"on_behalf_of": person}
+
+
+def by_person(name: str) -> By:
+    """Return a person as the decider, whom a proxy in front of the console named."""
+    return {"kind": "person", "name": name}
 
 
 class AuditEntry(NamedTuple):

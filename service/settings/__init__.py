@@ -12,6 +12,7 @@ from service.settings.accounts import (
 )
 from service.settings.alerts import AlertSettings, AlertUrl
 from service.settings.changes import needing_restart
+from service.settings.console import ConsoleProxySettings, ConsoleRole, ConsoleSettings
 from service.settings.load import database_at, load
 from service.settings.relays import RelaySettings
 from service.settings.sources import SettingsError, keys
@@ -29,6 +30,9 @@ __all__ = [
     "ApiKeySettings",
     "AppSettings",
     "CloudAccountSettings",
+    "ConsoleProxySettings",
+    "ConsoleRole",
+    "ConsoleSettings",
     "ContactsSettings",
     "OnPremAccountSettings",
     "RelaySettings",

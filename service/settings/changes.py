@@ -14,6 +14,7 @@ CHANGEABLE = (
     "policy",
     "alerts",
     "api.keys",
+    "console",
     "accounts.NAME.policy",
     "accounts.NAME.gate",
     "accounts.NAME.username",

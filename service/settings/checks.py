@@ -58,6 +58,9 @@ def _public(settings: Settings) -> Iterator[Problem]:
         if settings.server.public_url is not None:
             problem = "needs a key of the API: set api.keys.NAME, or remove public_url"
             yield "server.public_url", problem
+        if settings.console.proxy.addresses:
+            problem = "needs a key of the API: set api.keys.NAME, or remove addresses"
+            yield "console.proxy.addresses", problem
         return
     for name, account in settings.onprem_accounts.items():
         if account.webhook_token is None and account.webhook_auth == "token":

@@ -15,6 +15,7 @@ from service.settings.accounts import (
     PolicySettings,
 )
 from service.settings.alerts import AlertSettings
+from service.settings.console import ConsoleSettings
 from service.settings.database import DatabaseSettings
 from service.settings.relays import RelaySettings
 from service.settings.types import (
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     relays: dict[Name, RelaySettings] = Field(default_factory=dict)
     alerts: AlertSettings = AlertSettings()
     api: ApiSettings = ApiSettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,6 +1,7 @@
 """Queries of accounts and of the installation itself."""
 
 import json
+import secrets
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
@@ -94,6 +95,20 @@ def note_downtime(connection: Connection, since: int, until: int) -> None:
     known = downtime(connection)
     if known is None or known.until < until or known.since > until:
         _keep(connection, "downtime", f"{since} {until}")
+
+
+CONSOLE_KEY = "console_secret"
+"""Key of the table `installation`."""
+SECRET_BYTES = 32
+
+
+def console_secret(connection: Connection) -> bytes:
+    """Return what sessions of the console are signed with; whoever is first makes it, for all."""
+    new = {"key": CONSOLE_KEY, "value": secrets.token_hex(SECRET_BYTES)}
+    # Sets nothing where there is one; it waits for whoever is making one at the same time.
+    upsert(connection, installation, new, ["key"], {"key": CONSOLE_KEY})
+    query = select(installation.c.value).where(installation.c.key == CONSOLE_KEY)
+    return bytes.fromhex(connection.execute(query).scalar_one())
 
 
 def _keep(connection: Connection, key: str, value: str) -> None:

@@ -882,7 +882,7 @@ def keys_in_comments(file: Path) -> set[str]:
 
 def _paths(value: Any, path: str) -> list[str]:
     if isinstance(value, dict):
-        named = path in {"accounts", "apps", "api.keys", "relays"}
+        named = path in {"accounts", "apps", "api.keys", "relays", "console.proxy.roles"}
         below = [(f"{path}.{'NAME' if named else k}".lstrip("."), v) for k, v in value.items()]
         if path == "relays.NAME.headers":
             # Whatever the name, and whether or not from a file.

@@ -21,9 +21,9 @@ from service.model.users import State
 
 
 class By(TypedDict):
-    """Who decided: the policy (`name` is the rule), an API key, or the client itself."""
+    """Who decided: the policy (`name` is the rule), an API key, a person, or the client."""
 
-    kind: Annotated[str, open_text("policy", "key", "client", example="key")]
+    kind: Annotated[str, open_text("policy", "key", "person", "client", example="key")]
     name: NotRequired[Annotated[str, Field(examples=["crm"])]]
     on_behalf_of: NotRequired[Annotated[str, Field(examples=["Ana"])]]
 

@@ -1,0 +1,72 @@
+"""The table of pages, from which the router and the navigation are made."""
+
+from typing import NamedTuple
+
+from aiohttp import web
+
+from service.api.problems import ProblemError
+from service.console import identities, live, signin, static
+from service.console.live import LIVE, Live
+from service.console.pages import NAVIGATION, NavItem, see_other
+from service.console.signin import HOME, SECRET, SIGN_IN, Resource, open_to_all, signed_in
+from service.settings import Role
+from service.webhooks.handler import expect
+
+
+class Route(NamedTuple):
+    """A page, or what a form of one does; without a role it is there for everybody.
+
+    `title` is what the navigation calls it, in the order of this table.
+    """
+
+    method: str
+    path: str
+    role: Role | None
+    resource: Resource
+    title: str | None = None
+
+
+CONSOLE: tuple[Route, ...] = (
+    Route("GET", HOME, "reader", identities.waiting, "Waiting"),
+    Route("GET", SIGN_IN, None, signin.show),
+    Route("POST", SIGN_IN, None, signin.sign_in),
+    Route("POST", "/console/sign-out", "reader", signin.sign_out),
+    Route("GET", "/console/stream", "reader", live.stream),
+    Route("GET", "/console/static/{version}/{name}", None, static.file),
+)
+
+
+async def _to_home(_: web.Request) -> web.Response:
+    return see_other(HOME)
+
+
+async def _nothing(request: web.Request) -> web.StreamResponse:
+    """Raise a 405 where other methods of the path are known, else a 404."""
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource.canonical != ANYTHING:
+            allowed |= (await resource.resolve(request))[1]
+    if allowed:
+        raise web.HTTPMethodNotAllowed(request.method, allowed)
+    raise ProblemError(404, "there is no such page")
+
+
+ANYTHING = "/console/{tail}"
+
+
+def add_console(app: web.Application, secret: bytes, woken: Live) -> None:
+    """Add the pages to an application that has the API; `woken` hears of each commit."""
+    app[SECRET] = secret
+    app[LIVE] = woken
+    app[NAVIGATION] = tuple(NavItem(r.title, r.path) for r in CONSOLE if r.title is not None)
+    app.router.add_get("/console", open_to_all(_to_home))
+    for route in CONSOLE:
+        handler = (
+            open_to_all(route.resource)
+            if route.role is None
+            else signed_in(route.role, route.resource)
+        )
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            app.router.add_route(method, route.path, handler, expect_handler=expect)
+    nothing = open_to_all(_nothing)
+    app.router.add_route("*", "/console/{tail:.*}", nothing, expect_handler=expect)
