@@ -377,7 +377,13 @@ async def lookup(request: web.Request) -> web.Response:
 async def block(request: web.Request) -> web.Response:
     """Block a user, who may be unknown so far."""
     body = await read_body(request, BlockBody)
-    text, until = _recipient(request), _milliseconds(body.until)
+    account, alias = await block_named(request, _recipient(request), body)
+    return _json(await request.app[GATE].one(account, alias))
+
+
+async def block_named(request: web.Request, text: str, body: BlockBody) -> tuple[str, str]:
+    """Block the user whom a text names; return the account of the path and the user's alias."""
+    until = _milliseconds(body.until)
     ledger = app_context(request).ledger
     if until is not None and not ledger.clock() < until <= LATEST_MS:
         raise field_problem(("until", "must be a time in the future"))
@@ -388,12 +394,21 @@ async def block(request: web.Request) -> web.Response:
     command = BlockUser(account, alias, body.reason, by, until, note, request[REQUEST_ID])
     await ledger.submit(command)
     log.info("decision", account=account, decision="block", caller=request[CALLER])
-    return _json(await request.app[GATE].one(account, alias))
+    return account, alias
 
 
 async def unblock(request: web.Request) -> web.Response:
     """End a person's block of a user."""
-    text, account = _recipient(request), need_account(request)
+    account, alias = await unblock_named(request, _recipient(request))
+    return _json(await request.app[GATE].one(account, alias))
+
+
+async def unblock_named(request: web.Request, text: str) -> tuple[str, str]:
+    """End the block of whom a text names; return the account of the path and the user's alias.
+
+    Raises a 404 where there is none.
+    """
+    account = need_account(request)
     alias = await alias_to_change(request, account, text)
     command = None
     if alias is not None:
@@ -401,7 +416,7 @@ async def unblock(request: web.Request) -> web.Response:
     if command is None or not await app_context(request).ledger.submit(command):
         raise ProblemError(404, "the user is not blocked", kind="not_blocked")
     log.info("decision", account=account, decision="unblock", caller=request[CALLER])
-    return _json(await request.app[GATE].one(account, command.alias))
+    return account, command.alias
 
 
 def _recipient(request: web.Request) -> str:

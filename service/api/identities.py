@@ -179,14 +179,21 @@ def _status_of(user: User) -> int:
 async def acknowledge_many(request: web.Request) -> web.Response:
     """Decide to acknowledge up to 1,000 identities; return what became of each, in their order."""
     body = await read_body(request, ManyBody)
-    meanings = await _meanings(request, body.items)
-    items = await asyncio.gather(
+    items = await decide_many(request, body.items, Verb.ACKNOWLEDGE, body)
+    return web.json_response({"items": items})
+
+
+async def decide_many(
+    request: web.Request, items: list[DecisionItem], verb: Verb, grounds: Grounds
+) -> list[schemas.DecidedIdentity]:
+    """Record the caller's decision about each; return what became of each, in their order."""
+    meanings = await _meanings(request, items)
+    return await asyncio.gather(
         *(
-            _acknowledge_one(request, item, meaning, body)
-            for item, meaning in zip(body.items, meanings, strict=True)
+            _decide_one(request, item, meaning, verb, grounds)
+            for item, meaning in zip(items, meanings, strict=True)
         )
     )
-    return web.json_response({"items": items})
 
 
 async def _meanings(request: web.Request, items: list[DecisionItem]) -> list[Meaning | None]:
@@ -203,14 +210,18 @@ async def _meanings(request: web.Request, items: list[DecisionItem]) -> list[Mea
     return [next(found[item.account]) if item.account in found else None for item in items]
 
 
-async def _acknowledge_one(
-    request: web.Request, item: DecisionItem, meaning: Meaning | None, grounds: Grounds
+async def _decide_one(
+    request: web.Request,
+    item: DecisionItem,
+    meaning: Meaning | None,
+    verb: Verb,
+    grounds: Grounds,
 ) -> schemas.DecidedIdentity:
     """Return the Identity as it is then, or the problem for which the others need not wait."""
     try:
         _need_hash(request, item.account, item.hash)
         alias = _alias_of(item, meaning)
-        decision = _decision(request, Verb.ACKNOWLEDGE, item.hash, grounds)
+        decision = _decision(request, verb, item.hash, grounds)
         user = await _take(request, item.account, alias, decision)
     except ProblemError as error:
         problem = document(error.status, error.detail, kind=error.kind, **error.extra)

@@ -34,6 +34,7 @@ from service.workers.relay_sources import events, journal
 from service.workers.relays import Relay
 from service.workers.restore import Verifier
 from service.workers.retention import Retention
+from service.workers.sealing import Sealer
 from service.workers.worker import Outcome, Worker
 
 LEASED_LOCALLY = 64
@@ -156,6 +157,7 @@ class LeaderTasks:
         noticer = Noticer(issues, leading.is_settled, context.ledger, context.database)
         self._run(noticer.run())
         leading.alerter.start()
+        self._run(Sealer(context.database).run())
         retention = Retention(
             context.settings.retention,
             context.ledger,

@@ -18,6 +18,7 @@ from service.cli.serve import check_config, serve
 GROUPS = {
     "accounts": "service.cli.accounts",
     "alerts": "service.cli.alerts",
+    "audit": "service.cli.audit",
     "contacts": "service.cli.contacts",
     "db": "service.cli.db",
     "issues": "service.cli.issues",
@@ -95,7 +96,6 @@ app.add_typer(identities.app)
 app.command()(decisions.acknowledge)
 app.add_typer(recipients.app)
 app.add_typer(journal.app)
-app.command()(journal.audit)
 app.command()(events.events)
 
 

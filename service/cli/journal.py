@@ -1,4 +1,4 @@
-"""`ackgate journal` and `ackgate audit`: what came in, and what was done."""
+"""`ackgate journal`: what came in."""
 
 import json
 from contextlib import suppress
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.documents import AUDIT, JOURNAL
+from service.cli.documents import JOURNAL
 from service.cli.options import (
     URL,
     All,
@@ -104,23 +104,3 @@ def replay(
         print_pairs(entry)
     if entry.get("state") == "quarantined":
         fail(f"it is quarantined still: {entry.get('reason')}")
-
-
-def audit(
-    account: OfAccount = None,
-    event: Annotated[
-        str | None, typer.Option(metavar="EVENT", help="Only this event, such as decided.")
-    ] = None,
-    limit: Limit = 100,
-    all_: All = False,
-    cursor: Cursor = None,
-    url: Url = URL,
-    key_file: KeyFile = None,
-    ca_file: CaFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the audit trail, oldest first: what changed, who decided, and on what evidence."""
-    query = given(account=account, event=event, cursor=cursor)
-    wanted = None if all_ else limit
-    server = server_at(url, key_file, ca_file)
-    print_list(server, AUDIT, ["audit"], query, wanted, "no entry is like that", as_json=as_json)

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.api.context import app_context
 from service.api.headers import OVER_TLS
 from service.api.problems import problem_of
+from service.console import words
 from service.console.browser import is_secure, wants_fragment
 from service.console.static import VERSION
 from service.settings import Role
@@ -144,6 +145,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters |= {"ago": ago, "lasting": lasting, "utc": utc, "iso": iso}
+    templates.globals["words"] = words
     return templates
 
 

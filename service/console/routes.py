@@ -5,7 +5,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from service.api.problems import ProblemError
-from service.console import identities, live, signin, static
+from service.console import decisions, identities, live, recipients, signin, static
 from service.console.live import LIVE, Live
 from service.console.pages import NAVIGATION, NavItem, see_other
 from service.console.signin import HOME, SECRET, SIGN_IN, Resource, open_to_all, signed_in
@@ -26,8 +26,18 @@ class Route(NamedTuple):
     title: str | None = None
 
 
+_ACCOUNT = "/console/accounts/{account}"
+_IDENTITY = f"{_ACCOUNT}/identities/{{user}}"
+_RECIPIENTS = f"{_ACCOUNT}/recipients"
+
 CONSOLE: tuple[Route, ...] = (
     Route("GET", HOME, "reader", identities.waiting, "Waiting"),
+    Route("POST", "/console/decide", "operator", decisions.decide_selected),
+    Route("GET", _IDENTITY, "reader", identities.show),
+    Route("POST", f"{_IDENTITY}/decide", "operator", identities.decide_one),
+    Route("GET", "/console/recipients", "reader", recipients.show, "Numbers"),
+    Route("POST", f"{_RECIPIENTS}/block", "operator", recipients.block),
+    Route("POST", f"{_RECIPIENTS}/unblock", "operator", recipients.unblock),
     Route("GET", SIGN_IN, None, signin.show),
     Route("POST", SIGN_IN, None, signin.sign_in),
     Route("POST", "/console/sign-out", "reader", signin.sign_out),

@@ -30,7 +30,7 @@ class ConsoleProxySettings(Table):
 
     addresses: List[Annotated[str, AfterValidator(_network)]] = ()
     user_header: HeaderName = "X-Forwarded-Email"
-    role: ConsoleRole = "reader"
+    role: ConsoleRole = "none"
     roles: dict[Text, ConsoleRole] = Field(default_factory=dict)
     sign_out_url: Text | None = None
 

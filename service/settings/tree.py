@@ -73,12 +73,23 @@ class ReconcilerSettings(Table):
     verify_per_second: Annotated[float, Field(gt=0, le=1_000)] = 20.0
 
 
-class RetentionSettings(Table):
-    """How long callbacks are kept as they came, 0 for ever; and how long relays may hold them."""
+Days = Annotated[float, Field(ge=0, le=36_600)]
 
-    journal_days: Annotated[float, Field(ge=0, le=36_600)] = 30.0
-    quarantined_days: Annotated[float, Field(ge=0, le=36_600)] = 90.0
-    relay_days: Annotated[float, Field(ge=0, le=36_600)] = 14.0
+
+class RetentionSettings(Table):
+    """How long each kind of row is kept, 0 for ever; and how long relays may hold some of it."""
+
+    journal_days: Days = 30.0
+    quarantined_days: Days = 90.0
+    events_days: Days | None = None
+    """None: as long as callbacks."""
+    audit_days: Days = 0.0
+    relay_days: Days = 14.0
+
+    @property
+    def days_of_events(self) -> float:
+        """How long the event log is kept."""
+        return self.journal_days if self.events_days is None else self.events_days
 
 
 class InspectorSettings(Table):

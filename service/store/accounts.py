@@ -16,13 +16,12 @@ from sqlalchemy import (
 
 from service.model.users import State
 from service.store.journal import dismissed_of
-from service.store.logs import append
 from service.store.schema import (
     accounts,
-    audit,
     installation,
     users,
 )
+from service.store.trail import append_entries
 from service.store.upgrades import CREATED_KEY, OLDEST_KEY
 from service.store.upserting import upsert
 
@@ -134,7 +133,7 @@ def note_policies(connection: Connection, policies: Iterable[tuple[str, str]], n
         changed = connection.execute(update(accounts).where(*as_read).values(policy=policy))
         if changed.rowcount and before is not None:
             entry = {"account": name, "at": now, "event": "policy_changed"}
-            append(connection, audit, [{**entry, "reason": "configuration"}])
+            append_entries(connection, [{**entry, "reason": "configuration"}])
 
 
 CLOUD_MIGRATION = "0005"

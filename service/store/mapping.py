@@ -1,4 +1,4 @@
-"""Rows of the tables and the objects of the model: from one to the other, pure."""
+"""Rows of the tables and the objects of the model: from one to the other, without I/O."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +19,7 @@ from service.model.users import (
     Work,
     moved_to,
 )
+from service.store.digests import digest_of, new_salt
 
 USER_COLUMNS = (
     "id", "account", "wa_id", "user_id", "named_at", "created_at", "hash", "changed_at",
@@ -33,7 +34,7 @@ CHANGE_COLUMNS = (
 )  # fmt: skip
 AUDIT_COLUMNS = (
     "account", "user_id", "at", "event", "hash", "decided_by", "reason", "note", "evidence",
-    "request_id",
+    "request_id", "salt", "digest",
 )  # fmt: skip
 OUTBOX_COLUMNS = (
     "account", "user_id", "kind", "due_at", "hash", "reason", "request_id", "attempts",
@@ -212,19 +213,13 @@ def change_row(user_id: int, change: Change) -> tuple[Any, ...]:
 
 
 def audit_row(account: str | None, user_id: int | None, entry: AuditEntry) -> tuple[Any, ...]:
-    """Write an audit entry in the order of AUDIT_COLUMNS."""
-    return (
-        account,
-        user_id,
-        entry.at,
-        entry.event,
-        entry.hash,
-        dump(entry.by),
-        entry.reason,
-        entry.note,
-        dump(entry.evidence),
-        entry.request_id,
-    )
+    """Write an audit entry in the order of AUDIT_COLUMNS, with a salt of its own."""
+    evidence = dump(entry.evidence)
+    personal = (
+        entry.hash, dump(entry.by), entry.reason, entry.note, evidence, entry.request_id,
+    )  # fmt: skip
+    salt = new_salt()
+    return (account, user_id, entry.at, entry.event, *personal, salt, digest_of(salt, personal))
 
 
 def work_of(row: Sequence[Any]) -> Work:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     insert,
     inspect,
     not_,
+    null,
     select,
     true,
     update,
@@ -25,9 +26,10 @@ from service.model.telling import tell_state
 from service.model.users import AuditEntry, Context, Kind, State
 from service.store.database import StoreError
 from service.store.events import append_events, begin_epoch
-from service.store.logs import append, go_beyond, would_repeat
+from service.store.logs import go_beyond, would_repeat
 from service.store.mapping import USER_COLUMNS, user_of
-from service.store.schema import accounts, audit, installation, outbox, unverified, users
+from service.store.schema import accounts, installation, outbox, unverified, users
+from service.store.trail import append_entries
 from service.store.upgrades import CREATED_KEY
 
 RESTORING_KEY = "restoring"
@@ -126,7 +128,7 @@ def unschedule(connection: Connection, now: int) -> int:
         _make_pending(connection, ids[start : start + CHUNK], now)
     entry = {"at": now, "event": "pending", "reason": RESTORED}
     entries = [{"account": row.account, "user_id": row.id, "hash": row.hash} for row in found]
-    append(connection, audit, [entry | of for of in entries])
+    append_entries(connection, [entry | of for of in entries])
     if inspect(connection).has_table("events"):  # a backup may be older
         _tell_pending(connection, ids, now)
     return len(found)
@@ -143,7 +145,8 @@ def _tell_pending(connection: Connection, user_ids: Sequence[int], now: int) -> 
     """Append to the event log that these users' identities are pending by now."""
     told: list[LoggedEvent] = []
     context = Context(now, Policies((), Policy("restore")), now, told=told)
-    columns = [users.c[name] for name in USER_COLUMNS]
+    there = {column["name"] for column in inspect(connection).get_columns("users")}
+    columns = [users.c[name] if name in there else null() for name in USER_COLUMNS]
     for start in range(0, len(user_ids), CHUNK):
         chosen = users.c.id.in_(user_ids[start : start + CHUNK])
         for row in connection.execute(select(*columns).where(chosen).order_by(users.c.id)):
@@ -153,7 +156,7 @@ def _tell_pending(connection: Connection, user_ids: Sequence[int], now: int) -> 
 
 def _record(connection: Connection, account: str, entry: AuditEntry) -> None:
     row = {"account": account, "at": entry.at, "event": entry.event, "reason": entry.reason}
-    append(connection, audit, [row])
+    append_entries(connection, [row])
 
 
 def unverified_accounts(connection: Connection) -> dict[str, int]:

@@ -105,11 +105,13 @@ users = Table(
     Column("named_at", Big),
     Column("merged_into", Big),
     Column("owner_since", Big),
+    Column("erased_at", Big),
 )
 """The users of every account, each with its latest identity, where it has one.
 
 `wa_id` is empty where a user is known by a user id alone. An identity whose hash is not known yet
-(Cloud API) has a state and no hash; in the history its hash is empty.
+(Cloud API) has a state and no hash; in the history its hash is empty. Of whom was erased, at
+`erased_at` (Unix ms), nothing is kept that names them.
 """
 
 user_ids = Sequence("user_ids", increment=10_000, metadata=metadata)
@@ -202,8 +204,10 @@ audit = Table(
     Column("note", Text),
     Column("evidence", Text),
     Column("request_id", Text),
+    Column("salt", LargeBinary),
+    Column("digest", LargeBinary),
 )
-"""The audit trail. Rows are only ever added.
+"""The audit trail. Rows are only ever added; see `trail.py` for `salt`, `digest`, and erased rows.
 
 SQLite gives their ids; PostgreSQL has no default for them, as for those of the other logs.
 """
@@ -211,6 +215,42 @@ SQLite gives their ids; PostgreSQL has no default for them, as for those of the 
 Index("ix_audit_user_id", audit.c.user_id)
 
 Index("ix_audit_account_event_id", audit.c.account, audit.c.event, audit.c.id)
+
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("id", Big, primary_key=True, autoincrement=False),
+    Column("at", Big, nullable=False),
+    Column("last_id", Big, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("seal", LargeBinary, nullable=False),
+    Column("deleted_at", Big),
+)
+"""A seal for each range of the audit trail, which ends with the entry `last_id`; see `trail.py`.
+
+`id` counts them. A range with `deleted_at` (Unix ms) was too old; of those the last one stays.
+"""
+
+erased_aliases = Table(
+    "erased_aliases",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("user_id", Big, ForeignKey("users.id"), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What erased users were called, as an HMAC with a secret of the installation."""
+
+Index("ix_erased_aliases_user_id", erased_aliases.c.user_id)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("user_id", Big, ForeignKey("users.id"), primary_key=True, autoincrement=False),
+    Column("names", Text, nullable=False),
+    Column("asked_at", Big, nullable=False),
+)
+"""Erasures that have begun and not ended: by which names, a JSON list, the logs are searched."""
 
 outbox = Table(
     "outbox",

@@ -143,6 +143,23 @@ def count_states(connection: Connection, within: Collection[str] | None = None) 
     return {state: counted.get(state.value, 0) for state in State}
 
 
+def count_states_up_to(
+    connection: Connection, accounts: Collection[str], states: Collection[State], limit: int
+) -> dict[State, int]:
+    """Count the identities of these accounts in each state, each of the two up to a limit.
+
+    So it costs no more where there are a hundred times as many.
+    """
+    counted = dict.fromkeys(states, 0)
+    for account in accounts:
+        for state in states:
+            mine = users.c.account == account, users.c.state == state
+            found = select(users.c.id).where(*mine).limit(limit).subquery()
+            count = connection.execute(select(func.count()).select_from(found)).scalar_one()
+            counted[state] = min(limit, counted[state] + count)
+    return counted
+
+
 def oldest_pending(connection: Connection, within: Collection[str] | None = None) -> int | None:
     """Return since when (Unix ms) the longest pending identity of these accounts has been."""
     index = (users.c.account, users.c.state, users.c.changed_at, users.c.id)

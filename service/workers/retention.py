@@ -1,8 +1,8 @@
-"""Deletes callbacks and events that were kept for long enough, slowly, and frees their space."""
+"""Deletes callbacks, events and audit entries that were kept for long enough, slowly."""
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -25,6 +25,7 @@ from service.store.retention import (
     next_chunk,
     next_quarantined,
 )
+from service.store.trail import delete_sealed, next_sealed
 
 FIRST_AFTER_SECONDS = 60.0
 EVERY_SECONDS = 3600.0
@@ -89,7 +90,9 @@ class Retention:
     @property
     def wanted(self) -> bool:
         """Whether anything is ever deleted."""
-        return bool(self._settings.journal_days or self._settings.quarantined_days)
+        kept = self._settings
+        of_callbacks = kept.journal_days or kept.quarantined_days
+        return bool(of_callbacks or kept.days_of_events or kept.audit_days)
 
     async def run(self) -> None:
         """Look, again and again."""
@@ -112,7 +115,9 @@ class Retention:
         days, apart = self._settings.journal_days, self._settings.quarantined_days
         held = _before(now, self._settings.relay_days)
         limits = Limits(now, _before(now, days), _before(now, apart), held=held)
-        of_events = await self._with_holds(limits, "events")
+        of_events = replace(limits, applied=_before(now, self._settings.days_of_events))
+        of_events = await self._with_holds(of_events, "events")
+        of_audit = Limits(now, _before(now, self._settings.audit_days), 0)
         limits = await self._with_holds(limits, "callbacks")
         # What was replayed since, and is no longer quarantined, lies behind the walk.
         if self._passes % WALKS_ANEW == 0:
@@ -121,11 +126,14 @@ class Retention:
         deleted, self._walked = await self._walk(next_chunk, limits, self._walked)
         scattered, _ = await self._walk(next_quarantined, limits, 0)
         events, _ = await self._walk(next_events, of_events, 0, delete_events)
+        entries, _ = await self._walk(next_sealed, of_audit, 0, delete_sealed)
         pages = await self._give_back()
         if deleted or scattered:
             log.info("deleted old callbacks", count=deleted + scattered, quarantined=scattered)
         if events:
             log.info("deleted old events", count=events)
+        if entries:
+            log.info("deleted old entries of the audit trail", count=entries)
         if pages:
             log.info("gave space back", pages=pages)
         return deleted + scattered
@@ -160,7 +168,7 @@ class Retention:
                 if delete is delete_entries:
                     self._metrics.journal_deleted.inc(gone)
                 deleted += gone
-                source = "callbacks" if delete is delete_entries else "events"
+                source = _READ.get(delete)
                 for reader in self.readers:
                     if reader.source == source:
                         reader.lose(chunk.ids)
@@ -182,6 +190,10 @@ class Retention:
         took = time.perf_counter() - started
         await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, took * (1 / SHARE - 1)))
         return result
+
+
+_READ: Mapping[Delete, Source] = {delete_entries: "callbacks", delete_events: "events"}
+"""The logs that relays read, by what deletes of them."""
 
 
 def _before(now: int, days: float) -> int:

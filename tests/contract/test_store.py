@@ -220,7 +220,8 @@ known_users = st.fixed_dictionaries(
 
 class TestUsers:
     def test_whatever_is_saved_of_a_user_comes_back(self, make: MakeDatabase) -> None:
-        @settings(suppress_health_check=[HealthCheck.too_slow])
+        # An example is four transactions, and there are two databases.
+        @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=100)
         @given(known_users, known_users)
         def check(first: dict[str, Any], second: dict[str, Any]) -> None:
             async def work(transaction: Transaction) -> User:

@@ -1,13 +1,24 @@
 // What pages do besides htmx: they keep ticks over a repaint, and say when they are not live.
 "use strict";
 (() => {
+  document.documentElement.classList.add("scripted");
+
   // A repaint replaces rows; what a person ticked stays ticked as long as its row is there.
   const ticked = new Set();
+  const keep = (box) => {
+    if (box.checked) ticked.add(box.id);
+    else ticked.delete(box.id);
+  };
   document.addEventListener("change", (event) => {
     const box = event.target;
-    if (box instanceof HTMLInputElement && box.type === "checkbox" && box.id) {
-      if (box.checked) ticked.add(box.id);
-      else ticked.delete(box.id);
+    if (!(box instanceof HTMLInputElement) || box.type !== "checkbox" || !box.id) return;
+    if (box.id !== "tick-all") {
+      keep(box);
+      return;
+    }
+    for (const one of document.querySelectorAll('input[type="checkbox"][name="item"]')) {
+      one.checked = box.checked;
+      keep(one);
     }
   });
   document.addEventListener("htmx:afterSwap", () => {
