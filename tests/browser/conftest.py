@@ -103,7 +103,7 @@ class Tab:
             await self.page.evaluate(AXE.read_text(encoding="utf-8"))
         found = await self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [
-            f"{one['id']} ({one['impact']}): {node['html'][:200]}"
+            f"{one['id']} ({one['impact']}): {node['html'][:200]} {node['failureSummary']}"
             for one in found["violations"]
             if one["impact"] in {"serious", "critical"}
             for node in one["nodes"]
