@@ -87,10 +87,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 async def _tell(
     request: web.Request, response: web.StreamResponse, live: Live, changed: asyncio.Event
 ) -> None:
-    while not live.closing:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(HEARTBEAT_SECONDS):
-                await changed.wait()
+    while await _goes_on(live, changed):
         is_news = changed.is_set()
         changed.clear()
         if not is_still_signed_in(request):
@@ -100,3 +97,12 @@ async def _tell(
         await response.write(CHANGED if is_news else b":\n\n")
         if is_news:
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _goes_on(live: Live, changed: asyncio.Event) -> bool:
+    """Wait until something changed, or for a while; return whether the stream goes on then."""
+    if not live.closing:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                await changed.wait()
+    return not live.closing

@@ -93,7 +93,10 @@ def see_other(path: str) -> web.Response:
 
 
 def with_headers(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Add to an answer what the console's differ in from others: see `service.api.headers`."""
+    """Add to an answer what lets a browser do what the console needs, and nothing more.
+
+    The rest of the headers every answer has: see `service.api.headers`.
+    """
     if not response.prepared:
         response.headers["Content-Security-Policy"] = POLICY
         response.headers.setdefault("Vary", "HX-Request")

@@ -36,6 +36,7 @@ PERSON = "person"
 """The caller's name in log lines where a proxy named a person, whose name is in the audit alone."""
 MAX_NAME = 256
 _BELOW = re.compile(r"/console/[A-Za-z0-9._~%/?&=+:@,-]{0,2000}")
+_UPWARDS = re.compile(r"\.\.|%2e", re.IGNORECASE)
 
 Resource = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -217,7 +218,8 @@ def _to_sign_in(request: web.Request) -> web.Response:
 
 def _next(text: str) -> str:
     """Return where to go after signing in: a page of the console alone."""
-    return text if _BELOW.fullmatch(text) and not text.startswith(SIGN_IN) else HOME
+    is_below = _BELOW.fullmatch(text) and not _UPWARDS.search(text)
+    return text if is_below and not text.startswith(SIGN_IN) else HOME
 
 
 async def show(request: web.Request) -> web.Response:
