@@ -18,11 +18,13 @@ from playwright.async_api import (
 )
 
 from tests.acceptance.conftest import (
+    WA_ID,
     Installation,
     certificates,
     digest_of,
     http,
     install,
+    notice,
     prepare,
     simulate,
     stack,
@@ -51,6 +53,21 @@ KEYS = {role: f"the-key-of-the-{role}-in-the-browser" for role in ("reader", "op
 API: dict[str, Any] = {
     "keys": {role: {"role": role, "sha256": digest_of(key)} for role, key in KEYS.items()}
 }
+
+
+SHOWN = f"+{WA_ID}"
+IDENTITY = f"/console/accounts/main/identities/{WA_ID}"
+
+
+async def change_many(made: Installation, count: int) -> None:
+    """Let the identities of so many users change, which one callback tells."""
+    users = [str(16315550000 + number) for number in range(count)]
+    notices = []
+    for wa_id in users:
+        made.sim.change_identity(wa_id, notify=False)
+        user = made.sim.users[wa_id]
+        notices += notice(wa_id, user.hash, user.created_timestamp)["messages"]
+    await made.deliver({"messages": notices})
 
 
 @dataclass
@@ -87,6 +104,14 @@ class Tab:
         await self.page.get_by_label("API key").fill(KEYS[role])
         await self.page.get_by_role("button", name="Sign in").click()
         await self.page.wait_for_url(self.base + path)
+
+    async def lists(self, shown: str) -> None:
+        """Wait until the page lists a user."""
+        await self.page.get_by_role("link", name=shown).wait_for()
+
+    async def decide(self, verb: str = "Acknowledge") -> None:
+        """Decide about the one identity that the page shows."""
+        await self.page.get_by_role("button", name=verb, exact=True).click()
 
     async def shows(self, text: str | re.Pattern[str]) -> Locator:
         """Wait until the page shows a text somewhere."""

@@ -5,14 +5,12 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.acceptance.conftest import HASH_A, WA_ID, Installation, until
-from tests.browser.conftest import PHONE, Browse, Tab
+from tests.acceptance.conftest import HASH_A, Installation, until
+from tests.browser.conftest import IDENTITY, SHOWN, Browse, change_many
 from tests.storing import url_on
 
 pytestmark = pytest.mark.tools
 
-SHOWN = f"+{WA_ID}"
-IDENTITY = f"/console/accounts/main/identities/{WA_ID}"
 MANY = 200
 
 
@@ -27,15 +25,6 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url_on(request.param, request)
 
 
-async def waits(tab: Tab) -> None:
-    """Wait until the page lists the user as one who waits."""
-    await tab.page.get_by_role("link", name=SHOWN).wait_for()
-
-
-async def decide(tab: Tab, verb: str = "Acknowledge") -> None:
-    await tab.page.get_by_role("button", name=verb, exact=True).click()
-
-
 async def test_a_change_appears_by_itself_is_acknowledged_and_messages_pass(
     manual: Installation, browse: Browse
 ) -> None:
@@ -44,7 +33,7 @@ async def test_a_change_appears_by_itself_is_acknowledged_and_messages_pass(
     await tab.shows("Nobody waits.")
     assert await tab.faults() == []
     hash_ = await manual.change()
-    await waits(tab)
+    await tab.lists(SHOWN)
     assert await tab.faults() == []
     await tab.page.get_by_role("link", name=SHOWN).click()
     await expect(tab.page.locator("#hash")).to_have_text(hash_)
@@ -52,7 +41,7 @@ async def test_a_change_appears_by_itself_is_acknowledged_and_messages_pass(
     await tab.page.get_by_label("How did you recognise the person?").fill("phone call")
     await tab.page.get_by_label("Where is that recorded?").fill("ticket T-17")
     await tab.page.get_by_label("Note").fill("she has a new phone")
-    await decide(tab)
+    await tab.decide()
     await tab.shows("WhatsApp agreed")
     await tab.shows("she has a new phone")
     assert await tab.faults() == []
@@ -73,15 +62,15 @@ async def test_a_decision_about_what_changed_meanwhile_decides_nothing(
     await tab.sign_in(path=IDENTITY)
     newer = await manual.change()
     await tab.shows("The identity changed since you opened this page.")
-    await decide(tab)
+    await tab.decide()
     await tab.shows("Nothing was decided.")
     await expect(tab.page.locator("#hash")).to_have_text(newer)
     assert await tab.faults() == []
     assert (await manual.state(), manual.puts()) == ("pending", [])
-    await decide(tab, "Hold")
+    await tab.decide("Hold")
     await tab.shows("Held. The number stays blocked until somebody acknowledges it.")
     assert await manual.state() == "held"
-    await decide(tab)
+    await tab.decide()
     await manual.becomes("acknowledged", hash_=newer)
 
 
@@ -89,8 +78,7 @@ async def test_two_hundred_are_decided_about_at_once_with_progress(
     manual: Installation, browse: Browse
 ) -> None:
     tab = await browse(manual)
-    for number in range(MANY):
-        await manual.change(str(16315550000 + number))
+    await change_many(manual, MANY)
     await tab.sign_in()
     await tab.page.get_by_label("Tick all on this page").check()
     seen: list[str] = []
@@ -102,115 +90,3 @@ async def test_two_hundred_are_decided_about_at_once_with_progress(
     assert await tab.faults() == []
     await until(lambda: len(manual.sim.puts) == MANY, 60)
     await tab.shows("Nobody waits.")
-
-
-async def test_ticks_and_typed_text_stay_while_the_page_repaints(
-    manual: Installation, browse: Browse
-) -> None:
-    tab = await browse(manual)
-    await manual.change()
-    await tab.sign_in()
-    await tab.page.get_by_label(f"Tick {SHOWN}").check()
-    await tab.page.get_by_label("Note").fill("half a sen")
-    await manual.change("16315553602")
-    await tab.page.get_by_role("link", name="+16315553602").wait_for()
-    await expect(tab.page.get_by_label(f"Tick {SHOWN}")).to_be_checked()
-    await expect(tab.page.get_by_label("Note")).to_have_value("half a sen")
-    await expect(tab.page.get_by_label("Note")).to_be_focused()
-    await manual.change()
-    await expect(tab.page.get_by_label(f"Tick {SHOWN}")).not_to_be_checked()
-
-
-async def test_who_may_read_only_is_offered_no_decision_and_can_make_none(
-    manual: Installation, browse: Browse
-) -> None:
-    tab = await browse(manual)
-    hash_ = await manual.change()
-    await tab.sign_in("reader")
-    await waits(tab)
-    assert await tab.page.get_by_role("checkbox").count() == 0
-    await tab.open(IDENTITY)
-    await tab.page.get_by_role("heading", name=SHOWN).wait_for()
-    assert await tab.page.get_by_role("button", name="Acknowledge").count() == 0
-    form = (
-        "([path, hash]) => { const form = document.createElement('form'); form.method = 'post';"
-        "form.action = path; for (const [name, value] of [['hash', hash], ['verb', 'acknowledge'],"
-        "['form_token', document.querySelector('[name=form_token]').value]]) { const input ="
-        "document.createElement('input'); input.name = name; input.value = value;"
-        "form.append(input); } document.body.append(form); form.submit(); }"
-    )
-    await tab.page.evaluate(form, [f"{IDENTITY}/decide", hash_])
-    await tab.shows(re.compile("the role operator is needed", re.IGNORECASE))
-    assert await tab.faults() == []
-    assert await manual.state() == "pending"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_a_phone_shows_every_page_without_scrolling_sideways(
-    manual: Installation, browse: Browse, scheme: str
-) -> None:
-    tab = await browse(manual, viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True)
-    await tab.open()
-    assert (await tab.overflow(), await tab.faults()) == (0, [])
-    await manual.change(hash_=HASH_A)
-    await manual.change()
-    await tab.sign_in()
-    await waits(tab)
-    pages = await tab.page.get_by_role("navigation", name="Pages").get_by_role("link").all()
-    paths = [await link.get_attribute("href") for link in pages]
-    for path in [*paths, IDENTITY, f"/console/recipients?number={WA_ID}", "/console/nothing"]:
-        await tab.open(str(path))
-        assert (await tab.overflow(), await tab.faults()) == (0, []), path
-
-
-async def test_the_keyboard_alone_suffices(manual: Installation, browse: Browse) -> None:
-    tab = await browse(manual)
-    hash_ = await manual.change()
-    keyboard = tab.page.keyboard
-    await tab.open()
-    await expect(tab.page.get_by_label("API key")).to_be_focused()
-    await keyboard.type("the-key-of-the-operator-in-the-browser")
-    await keyboard.press("Enter")
-    await waits(tab)
-    await keyboard.press("Tab")
-    await expect(tab.page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    await keyboard.press("Enter")
-    await reach(tab, SHOWN)
-    await keyboard.press("Enter")
-    await tab.page.wait_for_url(re.compile("identities"))
-    await reach(tab, "Acknowledge")
-    await keyboard.press("Enter")
-    await manual.becomes("acknowledged", hash_=hash_)
-
-
-async def reach(tab: Tab, name: str) -> None:
-    """Press the tab key until something is focused, which has to be seen each time."""
-    for _ in range(40):
-        await tab.page.keyboard.press("Tab")
-        text, outline = await tab.page.evaluate(
-            "(() => { const one = document.activeElement, style = getComputedStyle(one);"
-            "return [one.textContent.trim(), style.outlineStyle !== 'none'"
-            " || style.boxShadow !== 'none']; })()"
-        )
-        assert outline, text
-        if text == name:
-            return
-    pytest.fail(f"{name} can't be reached by the keyboard")
-
-
-async def test_everything_can_be_done_without_scripts(manual: Installation, browse: Browse) -> None:
-    tab = await browse(manual, java_script_enabled=False)
-    for number in range(25):
-        await manual.change(str(16315550000 + number))
-    hash_ = await manual.change()
-    await tab.sign_in()
-    for tick in await tab.page.get_by_label(re.compile(r"Tick \+163155500")).all():
-        await tick.check()
-    await tab.page.locator("#hold-selected").click()
-    await tab.page.get_by_role("button", name="Continue").click()
-    await tab.shows("Done: 25 of 25 held")
-    await tab.page.get_by_role("link", name="Back to who waits").click()
-    await tab.page.get_by_role("link", name=SHOWN).click()
-    await decide(tab)
-    await tab.shows("Acknowledged. Messages pass as soon as WhatsApp agrees")
-    await manual.becomes("acknowledged", hash_=hash_)
