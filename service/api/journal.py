@@ -51,6 +51,9 @@ class TrailQuery(PageQuery):
 
     account: Annotated[FilterText | None, Field(description="Only of this account.")] = None
     event: Annotated[FilterText | None, Field(description="Only of this event.")] = None
+    order: Annotated[
+        Literal["oldest", "newest"], Field(description="Which entries come first.")
+    ] = "oldest"
 
 
 async def list_(request: web.Request) -> web.Response:
@@ -149,7 +152,7 @@ async def replay(request: web.Request) -> web.Response:
 
 
 async def audit(request: web.Request) -> web.Response:
-    """List the whole audit trail, oldest first."""
+    """List the whole audit trail, oldest first unless `order` says otherwise."""
     query = query_of(request, TrailQuery)
     asked = page(request, 1)
     rows = await app_context(request).database.read(
@@ -160,6 +163,7 @@ async def audit(request: web.Request) -> web.Response:
             after=asked.after_id,
             limit=asked.limit + 1,
             within=visible(request),
+            newest_first=query.order == "newest",
         )
     )
     return asked.answer(rows, _audited, lambda row: (row.id,))

@@ -107,6 +107,21 @@ def newest_settled(connection: Connection, id_: ColumnElement[int]) -> int:
     return connection.execute(query).scalar() or 0
 
 
+def first_since(connection: Connection, log: Table, dated: ColumnElement[int], at: int) -> int:
+    """Return the first id of a row that is dated at a time (Unix ms) or later, by halving."""
+    low = connection.execute(select(func.min(log.c.id))).scalar() or 1
+    high = newest_settled(connection, log.c.id) + 1
+    while low < high:
+        middle = (low + high) // 2
+        query = select(log.c.id, dated).where(log.c.id >= middle)
+        row = connection.execute(query.order_by(log.c.id).limit(1)).one_or_none()
+        if row is None or row[1] >= at:
+            high = middle
+        else:
+            low = row.id + 1
+    return low
+
+
 def count_rows(
     connection: Connection, id_: ColumnElement[int], after: int, until: int | None = None
 ) -> int:

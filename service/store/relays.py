@@ -26,7 +26,7 @@ from service.model.relays import RowState
 from service.store.database import ERASED
 from service.store.erased import erased_among
 from service.store.events import NOTHING_TOLD, EventRow, deleted_up_to, epoch_of, event_json
-from service.store.logs import count_rows, newest_settled, settled
+from service.store.logs import count_rows, first_since, newest_settled, settled
 from service.store.schema import deliveries, events, journal, relay_replays, relays
 from service.store.upserting import upsert_all
 
@@ -366,7 +366,8 @@ def replay_rows(connection: Connection, relay: str) -> list[ReplayRow]:
 def find_rows(connection: Connection, source: Source, begin: int, end: int) -> tuple[int, int, int]:
     """Find what arrived between two times (Unix ms): after which id, up to which, and how many."""
     table = _TABLES[source]
-    first, last = (_first_since(connection, source, at) for at in (begin, end + 1))
+    arrived = _TIMES[source]
+    first, last = (first_since(connection, table, arrived, at) for at in (begin, end + 1))
     within = and_(table.c.id >= first, table.c.id < last)
     count = connection.execute(select(func.count()).select_from(table).where(within)).scalar()
     return first - 1, last - 1, count or 0
@@ -379,22 +380,6 @@ def add_replay(connection: Connection, relay: str, after: int, until: int, now: 
     row = ReplayRow(max(newest + 1, now), relay, after, until, now)
     connection.execute(insert(relay_replays).values(row._asdict()))
     return row
-
-
-def _first_since(connection: Connection, source: Source, at: int) -> int:
-    """Return the first id of a row that arrived at a time or later, by halving."""
-    table, arrived = _TABLES[source], _TIMES[source]
-    low = connection.execute(select(func.min(table.c.id))).scalar() or 1
-    high = newest_of(connection, source) + 1
-    while low < high:
-        middle = (low + high) // 2
-        query = select(table.c.id, arrived).where(table.c.id >= middle)
-        row = connection.execute(query.order_by(table.c.id).limit(1)).one_or_none()
-        if row is None or row[1] >= at:
-            high = middle
-        else:
-            low = row.id + 1
-    return low
 
 
 def move_replay(connection: Connection, id_: int, position: int, *, ended: bool) -> None:

@@ -188,6 +188,8 @@ def list_audit(
     after: int,
     limit: int,
     within: Collection[str] | None = None,
+    *,
+    newest_first: bool = False,
 ) -> list[Row[Any]]:
     """Return a page of the whole audit trail, oldest first; `within` are names of accounts, apps.
 
@@ -205,7 +207,9 @@ def list_audit(
         .outerjoin(whose, whose.c.id == func.coalesce(users.c.merged_into, users.c.id))
     )
     index = (audit.c.account, audit.c.event, audit.c.id)
-    query = in_order_of_ids(connection, query, index, (account, event), after, limit, within)
+    query = in_order_of_ids(
+        connection, query, index, (account, event), after, limit, within, backwards=newest_first
+    )
     return list(connection.execute(query))
 
 
