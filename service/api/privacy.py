@@ -9,11 +9,15 @@ from service.api.auth import CALLER, CALLER_BY
 from service.api.context import AppContext, app_context
 from service.api.gate import GATE, alias_to_erase
 from service.api.params import need_account
+from service.ledger.erasing import NoteExport
 from service.store.database import APP_MARK
 from service.webhooks.request_ids import REQUEST_ID
 from service.workers.erasing import Eraser, Whom
+from service.workers.exporting import Exporter
 
 log = structlog.get_logger(__name__)
+
+HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 
 async def erase(request: web.Request) -> web.Response:
@@ -34,6 +38,26 @@ async def erase(request: web.Request) -> web.Response:
         "linked": [*found.linked],
     }
     return web.json_response(answer)
+
+
+async def export(request: web.Request) -> web.StreamResponse:
+    """Tell all that is kept of a user, as one JSON object, which is sent as it is found."""
+    account, text = need_account(request), request.match_info["user"]
+    context = app_context(request)
+    alias = await alias_to_erase(request, account, text)
+    if request.method == "HEAD":
+        return web.Response(headers=HEADERS)
+    whom = Whom(account, alias, owners_of(context, account), closed=False)
+    command = NoteExport(account, alias, request[CALLER_BY], request[REQUEST_ID])
+    await context.ledger.submit(command)
+    log.info("decision", account=account, decision="export", caller=request[CALLER])
+    response = web.StreamResponse(headers=HEADERS)
+    async for piece in Exporter(context.database).export(whom):
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(piece)
+    await response.write_eof()
+    return response
 
 
 def owners_of(context: AppContext, account: str) -> list[str]:

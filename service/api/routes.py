@@ -170,6 +170,15 @@ API: tuple[Route, ...] = (
         answer=Answer(type=s.Erased),
         problems=_SENDER,
     ),
+    Route(
+        "GET",
+        f"{_USER}/export",
+        "admin",
+        privacy.export,
+        query=Query,
+        answer=Answer(type=s.Exported, headers=_UNCACHED),
+        problems=_SENDER,
+    ),
     Route("GET", "/issues", "reader", issues.list_, None, Query, Answer(type=s.IssueList)),
     Route(
         "DELETE",

@@ -48,3 +48,18 @@ def erase(
         note(f"a backup that has the user still: {backup}")
     for other in answer["linked"]:
         note(f"another number of the same person, not erased: {other}")
+
+
+@app.command()
+def export(
+    account: Account,
+    user: User,
+    url: Url = URL,
+    key_file: KeyFile = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print all that is kept of a user, as JSON, with or without --json."""
+    server = server_at(url, key_file, ca_file)
+    path = ("accounts", account, "users", user, "export")
+    print_json(talk(server, lambda api: api.get(*path, patience=PATIENCE_SECONDS), as_json=as_json))

@@ -37,7 +37,7 @@ from service.store.users import (
 )
 from service.webhooks.incoming import in_journal
 
-PAGE = 50
+PAGE = 200
 MOST_COUNTED = 2_000
 """Of more than so many the page says only that there are more: counting them would take longer."""
 MAX_STORY = 300

@@ -70,7 +70,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
         return response
     changed = live.join()
     try:
-        await response.write(b"retry: %d\n\n" % RETRY_MS)
+        # What was committed since the page was made, or since its last stream, it has not heard of.
+        await response.write(b"retry: %d\n\n" % RETRY_MS + CHANGED)
         await _tell(request, response, live, changed)
         await response.write_eof()
     except ConnectionError:

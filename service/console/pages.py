@@ -12,6 +12,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.api.context import app_context
+from service.api.headers import OVER_TLS
 from service.api.problems import problem_of
 from service.console import words
 from service.console.browser import is_secure, wants_fragment
@@ -25,7 +26,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-STRICT_TRANSPORT = "max-age=31536000"
 
 JUST_NOW, MINUTE, HOUR, DAY = 5, 60, 3_600, 86_400
 FEW_HOURS, FEW_DAYS = 10, 3
@@ -108,7 +108,7 @@ def with_headers(request: web.Request, response: web.StreamResponse) -> web.Stre
         response.headers["Content-Security-Policy"] = POLICY
         response.headers.setdefault("Vary", "HX-Request")
         if is_secure(request):
-            response.headers["Strict-Transport-Security"] = STRICT_TRANSPORT
+            response.headers.update(OVER_TLS)
     return response
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from service.ledger.identities import OneUserCommand
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
 from service.model.erasure import ERASED_ALIAS, erase_links, erase_user
 from service.model.merges import MOVES
@@ -82,3 +83,22 @@ class EraseLinks(Command[None]):
         for user_id in self.user_ids:
             if (user := uow.find_by_id(user_id)) is not None:
                 erase_links(user, self.names)
+
+
+@dataclass(frozen=True)
+class NoteExport(OneUserCommand[None]):
+    """Notes in the audit trail that all was exported that is kept of a user, known or not."""
+
+    account: str
+    alias: str
+    by: By
+    request_id: str | None = None
+
+    def apply(self, uow: UnitOfWork) -> None:
+        """Add the entry: the user's, or the account's where nobody is known."""
+        context = uow.context(self.account, request_id=self.request_id)
+        entry = context.entry("exported", by=self.by)
+        if (user := uow.find(self.account, self.alias)) is not None:
+            user.record(entry)
+        else:
+            uow.add_audit(self.account, entry)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     Row,
     Select,
+    and_,
     cast,
     delete,
     false,
@@ -29,6 +30,8 @@ from sqlalchemy import (
 )
 
 from service.model.erasure import ERASED_ALIAS
+from service.model.numbers import own_digits
+from service.store.contacts import not_formed
 from service.store.database import ERASED
 from service.store.events import NOTHING_TOLD
 from service.store.logs import is_in_order, settled
@@ -51,6 +54,8 @@ ERASED_ROWS_KEY = "rows_erased"
 """Key of the table `installation`: when (Unix ms) rows of the logs were changed last."""
 ROWS = 2_000
 """Rows that one look goes through."""
+NOT_FORMED = 10_000
+"""Contacts without a canonical form that are looked at, at most."""
 FOUND = 20
 """Rows that one look returns, and one transaction then writes, at most."""
 
@@ -70,10 +75,18 @@ def aliases_of(connection: Connection, user_id: int) -> list[str]:
 
 def inputs_of(connection: Connection, account: str, names: Collection[str]) -> list[str]:
     """Return the inputs of contacts that are about somebody of these names."""
+    query = select(contacts.c.input).where(about_contacts(account, names))
+    found = {*connection.execute(query).scalars()}
+    # Those whose one form nobody has looked for yet, for a moment after they came.
+    new = not_formed(connection, account, NOT_FORMED)
+    return sorted(found | {input_ for input_ in new if own_digits(input_) in names})
+
+
+def about_contacts(account: str, names: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that a contact is about somebody of these names."""
     ours = contacts.c
     about = or_(ours.input.in_(names), ours.wa_id.in_(names), ours.canonical.in_(names))
-    query = select(ours.input).where(ours.account == account, about).order_by(ours.input)
-    return [*connection.execute(query).scalars()]
+    return and_(ours.account == account, about)
 
 
 def begin(
@@ -159,7 +172,7 @@ class Search:
 def look_at_callbacks(connection: Connection, search: Search, after: int) -> Found:
     """Look for callbacks in whose bodies somebody of these names is."""
     rows = journal.c
-    found = select(rows.id, rows.content_encoding, rows.body)
+    found = select(rows.id, rows.received_at, rows.content_encoding, rows.body)
     found = found.where(rows.account.in_(search.owners), search.in_bytes(connection, rows.body))
     return _look(connection, rows.id, found, after, settled(connection, rows.id))
 

@@ -83,9 +83,13 @@ def digest_of(key: str) -> str:
 def toml(tree: Mapping[str, Any], path: str = "") -> str:
     """Write a tree of tables as TOML."""
     lines = [f"[{path}]"] if path else []
-    lines += [f"{k} = {_value(v)}" for k, v in tree.items() if not isinstance(v, dict)]
+    lines += [f"{_key(k)} = {_value(v)}" for k, v in tree.items() if not isinstance(v, dict)]
     below = [toml(v, f"{path}.{k}" if path else k) for k, v in tree.items() if isinstance(v, dict)]
     return "\n".join([*lines, *below]) + "\n"
+
+
+def _key(name: str) -> str:
+    return json.dumps(name) if "@" in name else name
 
 
 def _value(value: Any) -> str:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.console import identities
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -178,8 +179,9 @@ async def test_nothing_ticked_decides_nothing(made: Installation, browser: Brows
 
 
 async def test_a_long_list_has_pages_and_can_be_of_one_state(
-    made: Installation, browser: Browser
+    made: Installation, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(identities, "PAGE", 50)
     for number in range(60):
         await made.deliver(notice(f"163155560{number:02}", HASH_A, hour_ago(number)))
     await made.decide("hold", HASH_A, "16315556059")
@@ -264,6 +266,8 @@ async def test_an_open_page_is_told_of_a_change_and_repaints_itself(
     async with made.http.get(url, cookies=browser.cookies) as stream:
         assert stream.status == 200
         await stream.content.readuntil(b"\n\n")
+        # What came between the page and its stream is told at once.
+        assert await stream.content.readuntil(b"\n\n") == b"event: changed\ndata: 1\n\n"
         await made.change()
         assert await stream.content.readuntil(b"\n\n") == b"event: changed\ndata: 1\n\n"
     live = {"HX-Request": "true", "Ackgate-Live": "1"}
@@ -277,7 +281,7 @@ async def test_an_open_page_is_told_of_a_change_and_repaints_itself(
 async def test_a_stream_ends_with_the_service(made: Installation, browser: Browser) -> None:
     url = f"{made.base}/console/stream"
     async with made.http.get(url, cookies=browser.cookies) as stream:
-        await stream.content.readuntil(b"\n\n")
+        await stream.content.readuntil(b"changed\ndata: 1\n\n")
         await made.stop()
         assert await stream.content.read() == b""
 

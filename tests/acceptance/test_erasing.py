@@ -62,6 +62,20 @@ async def assert_gone(service: Installation, *sentinels: str) -> None:
             assert not [one for one in sentinels if one.encode() in raw], file.name
 
 
+async def assert_all_is_told(service: Installation) -> None:
+    """Export the user: all the sentinels are there, and nothing of the neighbour."""
+    await service.settled()
+    status, told = await service.api("GET", f"/accounts/main/users/{GONE}/export")
+    assert status == 200, told
+    written = json.dumps(told, ensure_ascii=False)
+    assert not [one for one in SENTINELS if one not in written]
+    assert "a neighbour's" not in written
+    assert "A Neighbour" not in written
+    assert len(told["callbacks"]) >= 6
+    assert {entry["event"] for entry in told["audit"]} > {"changed", "held", "blocked", "exported"}
+    assert told["block"]["reason"] == "vanishing note"
+
+
 async def test_nothing_of_an_erased_user_is_left_anywhere(
     manual: Installation, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +102,7 @@ async def test_nothing_of_an_erased_user_is_left_anywhere(
     moved["body"] = f"A user changed from {MOVED} to {GONE}"
     system = {"from": MOVED, "id": "moved", "timestamp": "1749416383", "type": "system"}
     await service.deliver({"messages": [system | {"system": moved}]})
+    await assert_all_is_told(service)
     answer = await erase(service)
     assert answer["erased"]["callbacks"] >= 5
     assert answer["linked"] == [MOVED]

@@ -308,6 +308,8 @@ async def test_the_webhooks_speak_tls_with_a_certificate_of_its_own(
     await made.sim.settled()
     await made.becomes("acknowledged", hash_=hash_)
     assert await made.post(notice(OTHER_ID, HASH_A, hour_ago())) == 200
+    _, _, headers = await made.call("GET", "/health/live")
+    assert headers["Strict-Transport-Security"] == "max-age=31536000"
     host, _, port = made.base.removeprefix("https://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")

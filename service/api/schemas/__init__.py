@@ -36,7 +36,7 @@ from service.api.schemas.journal import (
     TrailEntry,
     TrailList,
 )
-from service.api.schemas.privacy import Erased
+from service.api.schemas.privacy import Erased, Exported, ExportedCallback
 from service.api.schemas.problems import (
     DecidedIdentities,
     DecidedIdentity,
@@ -96,6 +96,8 @@ __all__ = [
     "Erased",
     "Event",
     "EventList",
+    "Exported",
+    "ExportedCallback",
     "GateAnswer",
     "GraphError",
     "GraphErrorData",
