@@ -84,7 +84,7 @@ async def test_an_acknowledgement_is_decided_explained_and_told(
     assert page.url == f"{path_of()}?done=acknowledged"
     await made.becomes("acknowledged")
     page = await browser.get(path_of())
-    for shown in ("voice known", "phone call", "T-17", "by the key operator", "callback 1 in the"):
+    for shown in ("voice known", "phone call", "T-17", "by the key operator", "in the journal"):
         assert shown in page.text
     assert not page.has_form("/decide")
     [entry] = await made.audit(event="decided")
