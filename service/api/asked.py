@@ -37,7 +37,10 @@ def _lead(context: AppContext, found: Asked) -> None:
     for row in found.relays:
         if (relay := context.leading.relays.get(row.name)) is not None:
             replays = [one for one in found.replays if one.relay == row.name]
+            if found.rows_erased != context.leading.rows_erased:
+                relay.forget()
             relay.heed(row, found.retries.get(row.name, ()), replays)
+    context.leading.rows_erased = found.rows_erased
     for account, user_ids in found.wanted.items():
         if (verifier := context.leading.verifiers.get(account)) is not None:
             verifier.want(user_ids)

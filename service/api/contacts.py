@@ -123,7 +123,11 @@ async def list_(request: web.Request) -> web.Response:
 async def check(request: web.Request) -> web.Response:
     """Have numbers checked by the client; return the contacts in the order of the request."""
     body = await read_body(request, CheckBody)
-    key = _key(request, body)
+    return await check_numbers(request, body, _key(request, body))
+
+
+async def check_numbers(request: web.Request, body: CheckBody, key: Key | None) -> web.Response:
+    """Have numbers checked, as a body says; `key` is that of a request that may be repeated."""
     account = need_client(request)
     context = app_context(request)
     numbers = await _numbers(context, account, body)

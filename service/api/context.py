@@ -117,13 +117,15 @@ class Leading:
 
     `inspectors` hold one for each account and, under its name in the journal, one for each app, and
     those of relays, keys and what is pending, whose names no account has; `verifiers` one for each
-    account that is unverified since a restore.
+    account that is unverified since a restore. `rows_erased` is when rows of the logs were erased
+    last, as far as relays have heeded it.
     """
 
     alerter: Alerter
     verifiers: dict[str, Verifier] = field(default_factory=dict)
     inspectors: dict[str, Inspector] = field(default_factory=dict)
     relays: dict[str, Relay] = field(default_factory=dict)
+    rows_erased: str | None = None
 
     def is_settled(self, key: IssueKey) -> bool:
         """Return whether an issue that is not there has passed: after a start nobody may know yet.

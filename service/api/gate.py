@@ -47,9 +47,12 @@ JUDGED_ON_LOOP = 64
 """Recipients that are judged on the event loop; more take milliseconds, and go to a thread."""
 LOOK_AGAIN_SECONDS = 0.5
 """How often to look again while more than a change of the user has to clear the reasons."""
-CLEARED_BY_CHANGE = ("identity_", "send_blocked", "number_changed", "blocked")
+CLEARED_BY_CHANGE = ("identity_", "send_blocked", "number_changed", "blocked", "erased")
 """Beginnings of the codes that only a change of the user clears: its commit wakes the request."""
 
+
+ABOUT_ACCOUNTS = frozenset({"account_unverified", "account_unreachable", "catching_up"})
+"""Codes of what closes the gate of an account for everybody."""
 
 ANSWERS = SENDABLE, NOT_SENDABLE, NO_RECIPIENT, UNAVAILABLE = (
     "sendable", "not_sendable", "no_recipient", "unavailable",
@@ -129,6 +132,13 @@ class Gate:
         self._count(account, [found.verdict])
         cloud = account in self._cloud
         return serializers.gate_answer(account, found.verdict, found.at, cloud=cloud)
+
+    async def is_closed(self, account: str, alias: str) -> bool:
+        """Return whether anything but a block by hand closes the gate, which outlasts the user."""
+        status = self._status(account)
+        verdict = judge(alias, await self._find(account, [alias]), status)
+        codes = {reason.code for reason in (() if verdict is None else verdict.reasons)}
+        return bool(codes - {"blocked", *ABOUT_ACCOUNTS})
 
     def _count(self, account: str, verdicts: Sequence[Verdict | None]) -> None:
         self._metrics.count_answers(account, Counter(map(_result, verdicts)))
@@ -275,6 +285,13 @@ async def alias_to_ask_about(request: web.Request, account: str, text: str) -> s
     """
     meaning = await request.app[GATE].meaning(account, text)
     return _named(text, meaning) or _new_alias(request, account, text, meaning)
+
+
+async def alias_to_erase(request: web.Request, account: str, text: str) -> str:
+    """Return the alias of the one user whom a text names, known or not, as for a block."""
+    if not usable_alias(text) and own_digits(text) is None:
+        raise _no_recipient()
+    return await _alias_to_block(request, account, text)
 
 
 async def _alias_to_block(request: web.Request, account: str, text: str) -> str:

@@ -43,6 +43,11 @@ async def dismiss(request: web.Request) -> web.Response:
     A 409 where the cause is there now, for then they pass by themselves once it is gone.
     """
     code, asked = request.match_info["code"], query_of(request, DismissalQuery)
+    return await dismiss_those(request, code, asked)
+
+
+async def dismiss_those(request: web.Request, code: str, asked: DismissalQuery) -> web.Response:
+    """Dismiss the issues with a code that the caller may see, as `dismiss` does."""
     context = app_context(request)
     await _look_at_journal(context)
     found = [

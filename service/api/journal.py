@@ -19,7 +19,7 @@ from service.api.problems import ProblemError
 from service.api.serializers import audit_entry
 from service.ledger.callbacks import Replay, state_of
 from service.model.shapes import rfc3339, time_of
-from service.store.database import APP_MARK
+from service.store.database import APP_MARK, ERASED
 from service.store.journal import journal_entry, list_journal
 from service.store.users import audit_entry_of, list_audit
 from service.webhooks.incoming import reader_of, replayed, united
@@ -27,7 +27,7 @@ from service.webhooks.request_ids import REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
-JournalState = Literal["applied", "quarantined", "synthetic"]
+JournalState = Literal["applied", "quarantined", "synthetic", "erased"]
 STATES = frozenset(get_args(JournalState))
 
 
@@ -51,6 +51,9 @@ class TrailQuery(PageQuery):
 
     account: Annotated[FilterText | None, Field(description="Only of this account.")] = None
     event: Annotated[FilterText | None, Field(description="Only of this event.")] = None
+    order: Annotated[
+        Literal["oldest", "newest"], Field(description="Which entries come first.")
+    ] = "oldest"
 
 
 async def list_(request: web.Request) -> web.Response:
@@ -126,6 +129,8 @@ def _readable(value: str) -> str:
 async def replay(request: web.Request) -> web.Response:
     """Read a callback again; what was understood when it came changes nothing now."""
     row = await _entry(request)
+    if row.state == ERASED:
+        return web.json_response(_summary(row))
     context = app_context(request)
     read = reader_of(context.settings, row.account)
     readings = await asyncio.to_thread(read, row.content_type, row.content_encoding, row.body)
@@ -147,7 +152,7 @@ async def replay(request: web.Request) -> web.Response:
 
 
 async def audit(request: web.Request) -> web.Response:
-    """List the whole audit trail, oldest first."""
+    """List the whole audit trail, oldest first unless `order` says otherwise."""
     query = query_of(request, TrailQuery)
     asked = page(request, 1)
     rows = await app_context(request).database.read(
@@ -158,6 +163,7 @@ async def audit(request: web.Request) -> web.Response:
             after=asked.after_id,
             limit=asked.limit + 1,
             within=visible(request),
+            newest_first=query.order == "newest",
         )
     )
     return asked.answer(rows, _audited, lambda row: (row.id,))

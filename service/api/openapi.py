@@ -34,6 +34,7 @@ TAGS = {
     "issues": "What is wrong with the accounts, and how to cure it.",
     "relays": "What arrives goes on to other systems.",
     "journal": "Callbacks as they came, and the audit trail.",
+    "privacy": "A person is erased, or told what is kept of them.",
     "events": "What happened, told to whoever must act on it.",
     "compat": "An identity as the On-Premises API shows it.",
     "sending": "Sending through: messages and media, as the account's own API takes them.",

@@ -19,6 +19,7 @@ from service.api import (
     issues,
     journal,
     pages,
+    privacy,
     relays,
     sending,
 )
@@ -49,6 +50,7 @@ _IDENTITY = "/accounts/{account}/identities/{user}"
 _RECIPIENTS = "/accounts/{account}/recipients"
 _LOOKUP = f"{_RECIPIENTS}/lookup"
 _BLOCK = f"{_RECIPIENTS}/{{user}}/block"
+_USER = "/accounts/{account}/users/{user}"
 _RELAY = "/relays/{relay}"
 _CONTACTS = "/accounts/{account}/contacts"
 
@@ -158,6 +160,24 @@ API: tuple[Route, ...] = (
         query=Query,
         answer=_GATE,
         problems=("not_blocked", *_SENDER),
+    ),
+    Route(
+        "POST",
+        f"{_USER}/erase",
+        "admin",
+        privacy.erase,
+        query=Query,
+        answer=Answer(type=s.Erased),
+        problems=_SENDER,
+    ),
+    Route(
+        "GET",
+        f"{_USER}/export",
+        "admin",
+        privacy.export,
+        query=Query,
+        answer=Answer(type=s.Exported, headers=_UNCACHED),
+        problems=_SENDER,
     ),
     Route("GET", "/issues", "reader", issues.list_, None, Query, Answer(type=s.IssueList)),
     Route(

@@ -29,7 +29,13 @@ from service.model.signature_check import SignatureCheck
 from service.model.users import Kind
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.store.accounts import created_at, moved_back, need_cloud_release, note_policies
+from service.store.accounts import (
+    CLOUD_MIGRATION,
+    created_at,
+    moved_back,
+    need_release,
+    note_policies,
+)
 from service.store.database import SYNTHETIC, Database, StoreError
 from service.store.events import epoch_of
 from service.store.relays import ensure_relays
@@ -75,7 +81,7 @@ async def build(settings: Settings, database: Database, stack: AsyncExitStack) -
             "cloud again, or restore the backup from before it moved there"
         )
     if settings.cloud_accounts:
-        await database.write(need_cloud_release)
+        await database.write(partial(need_release, migration=CLOUD_MIGRATION))
     policies = await keep_policies(settings, database)
     context = _connect(settings, database, policies, await database.read(epoch_of))
     context.created_at = await database.read(created_at)

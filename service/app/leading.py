@@ -28,6 +28,7 @@ from service.workers.monitoring import (
     watch_health,
 )
 from service.workers.noticing import Noticer
+from service.workers.points import Recorder
 from service.workers.relay_checks import RelaySubject
 from service.workers.relay_log import Log
 from service.workers.relay_sources import events, journal
@@ -156,6 +157,8 @@ class LeaderTasks:
         issues = partial(context.issues, leading)
         noticer = Noticer(issues, leading.is_settled, context.ledger, context.database)
         self._run(noticer.run())
+        recorder = Recorder(leading.relays.values(), context.database)
+        self._run(recorder.run())
         leading.alerter.start()
         self._run(Sealer(context.database).run())
         retention = Retention(

@@ -25,6 +25,7 @@ GROUPS = {
     "keys": "service.cli.keys",
     "policy": "service.cli.policy",
     "relays": "service.cli.relays",
+    "users": "service.cli.users",
     "simulate": "service.simulator.command",
 }
 """Groups of commands whose modules take long to load: they are loaded when they are called."""
@@ -81,10 +82,10 @@ def root(
     """Keep every webhook of WhatsApp, and tell whom of its users may be written to, and whom not.
 
     'serve' is the service. 'status', 'accounts', 'issues', 'gate', 'identities', 'acknowledge',
-    'recipients', 'contacts', 'relays', 'journal', 'audit' and 'events' ask a running one, at
-    ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'alerts', 'accounts setup', 'db',
-    'check-config' and 'policy' read the configuration file, and work without it running. 'keys
-    create' needs neither.
+    'recipients', 'contacts', 'relays', 'journal', 'audit', 'events' and 'users' ask a running one,
+    at ACKGATE_URL with the API key in ACKGATE_KEY. 'doctor', 'alerts', 'accounts setup', 'db',
+    'audit verify', 'check-config' and 'policy' read the configuration file, and work without it
+    running. 'keys create' needs neither.
     """
 
 

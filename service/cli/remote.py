@@ -69,10 +69,15 @@ class Api:
         self._server = server
 
     async def get(
-        self, *path: str, query: Query | None = None, headers: Mapping[str, str] | None = None
+        self,
+        *path: str,
+        query: Query | None = None,
+        patience: float = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Read a resource."""
-        return (await self._call("GET", path, query or {}, headers=headers)).document
+        """Read a resource; the service may take `patience` seconds longer than usual."""
+        answer = await self._call("GET", path, query or {}, None, patience, headers)
+        return answer.document
 
     async def post(
         self,

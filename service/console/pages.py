@@ -79,6 +79,13 @@ def fragment(
     return _html(text, status)
 
 
+def page_or_part(request: web.Request, template: str, part: str, **values: Any) -> web.Response:
+    """Return a whole page, or the part of it that changes where htmx asks for that."""
+    if wants_fragment(request):
+        return fragment(request, part, **values)
+    return page(request, template, **values)
+
+
 def _with_now(request: web.Request, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"now": app_context(request).ledger.clock(), **values}
 
@@ -147,7 +154,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"ago": ago, "lasting": lasting, "utc": utc, "iso": iso}
+    templates.filters |= {"ago": ago, "lasting": lasting, "utc": utc, "iso": iso, "ms": ms}
+    templates.filters |= {"event": words.event_of, "decider": words.decider}
     templates.globals["words"] = words
     return templates
 
@@ -160,6 +168,11 @@ def utc(at: int) -> str:
 def iso(at: int) -> str:
     """Return a time (Unix ms) as programs read it."""
     return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ms(text: str | None) -> int | None:
+    """Return a time of an answer of the API as Unix milliseconds."""
+    return None if text is None else round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def ago(at: int, now: int) -> str:

@@ -5,7 +5,19 @@ from typing import NamedTuple
 from aiohttp import web
 
 from service.api.problems import ProblemError
-from service.console import decisions, identities, live, recipients, signin, static
+from service.console import (
+    accounts,
+    audit,
+    charts,
+    contacts,
+    decisions,
+    identities,
+    live,
+    recipients,
+    relays,
+    signin,
+    static,
+)
 from service.console.live import LIVE, Live
 from service.console.pages import NAVIGATION, NavItem, see_other
 from service.console.signin import HOME, SECRET, SIGN_IN, Resource, open_to_all, signed_in
@@ -29,6 +41,8 @@ class Route(NamedTuple):
 _ACCOUNT = "/console/accounts/{account}"
 _IDENTITY = f"{_ACCOUNT}/identities/{{user}}"
 _RECIPIENTS = f"{_ACCOUNT}/recipients"
+_RELAY = f"{relays.PATH}/{{relay}}"
+_CONTACTS = f"{contacts.PATH}/{{account}}"
 
 CONSOLE: tuple[Route, ...] = (
     Route("GET", HOME, "reader", identities.waiting, "Waiting"),
@@ -41,6 +55,19 @@ CONSOLE: tuple[Route, ...] = (
     Route("GET", SIGN_IN, None, signin.show),
     Route("POST", SIGN_IN, None, signin.sign_in),
     Route("POST", "/console/sign-out", "reader", signin.sign_out),
+    Route("GET", accounts.PATH, "reader", accounts.show, "Accounts"),
+    Route("POST", "/console/issues/dismiss", "operator", accounts.dismiss),
+    Route("GET", relays.PATH, "reader", relays.show_all, "Relays"),
+    Route("GET", _RELAY, "reader", relays.show),
+    Route("POST", f"{_RELAY}/pause", "operator", relays.pause),
+    Route("POST", f"{_RELAY}/resume", "operator", relays.resume),
+    Route("POST", f"{_RELAY}/retry", "operator", relays.retry_dead),
+    Route("POST", f"{_RELAY}/deliveries/{{id}}/retry", "operator", relays.retry),
+    Route("GET", contacts.PATH, "reader", contacts.begin, "Contacts"),
+    Route("GET", _CONTACTS, "reader", contacts.show),
+    Route("POST", f"{_CONTACTS}/check", "operator", contacts.check),
+    Route("GET", charts.PATH, "reader", charts.show, "Activity"),
+    Route("GET", audit.PATH, "reader", audit.show, "Audit"),
     Route("GET", "/console/stream", "reader", live.stream),
     Route("GET", "/console/static/{version}/{name}", None, static.file),
 )

@@ -70,6 +70,13 @@ EVENTS: Mapping[str, str] = {
     "verified": "Checked with WhatsApp after a restore",
     "erased": "Erased",
     "exported": "Exported",
+    "policy_changed": "The policy changed",
+    "replayed": "A callback was read again",
+    "issue_dismissed": "An issue was dismissed",
+    "relay_paused": "A relay was paused",
+    "relay_resumed": "A relay was resumed",
+    "relay_replayed": "A relay sends once more",
+    "deliveries_retried": "Deliveries were tried again",
 }
 
 LINKS: Mapping[str, str] = {

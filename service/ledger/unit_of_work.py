@@ -1,6 +1,6 @@
 """What a batch works on: the users and contacts that its commands concern, loaded once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ from service.model.telling import contact_event
 from service.model.timeline import date_event
 from service.model.users import AuditEntry, Context, User, is_user_id
 from service.store.database import Alias, ChangeSet, JournalRow, Transaction
-from service.store.users import find_block, put_block
+from service.store.users import delete_history, find_block, put_block
 
 T = TypeVar("T")
 
@@ -96,6 +96,7 @@ class UnitOfWork:
         self._policies = policies
         self._chance = chance
         self._users: dict[Alias, User] = {}
+        self._erased: dict[Alias, User] = {}
         self._by_id: dict[int, User] = {}
         self._created: set[int] = set()
         self._contacts: dict[Alias, Contact] = {}
@@ -108,6 +109,7 @@ class UnitOfWork:
         self._recipients: dict[Alias, str] = {}
         self._called_back: dict[str, int] = {}
         self._told: list[LoggedEvent] = []
+        self._erasing: dict[int, Callable[[Connection, int, int], None]] = {}
 
     async def load(self, commands: Sequence[Command[Any]]) -> None:
         """Load what the commands of a batch require, and what an earlier try of it missed."""
@@ -124,6 +126,9 @@ class UnitOfWork:
         aliases |= self._missed
         if aliases or ids:
             self._users = await self._transaction.load_users(aliases, ids)
+        unknown = aliases - self._users.keys()
+        if unknown:
+            self._erased = await self._transaction.load_erased(unknown)
         if inputs:
             self._contacts = await self._transaction.load_contacts(inputs)
         if names:
@@ -131,7 +136,8 @@ class UnitOfWork:
         claimed = {id_ for command in commands for id_ in await command.claim(self._transaction)}
         if claimed:
             self._users |= await self._transaction.load_users((), claimed)
-        self._by_id = {user.id: user for user in self._users.values()}
+        loaded = (*self._users.values(), *self._erased.values())
+        self._by_id = {user.id: user for user in loaded}
 
     async def apply(self, commands: Sequence[Command[Any]]) -> list[Any]:
         """Apply the commands in their order; return what each came to."""
@@ -153,8 +159,9 @@ class UnitOfWork:
         return Context(self.now, policies, came, self._chance, request_id, self._told)
 
     def find(self, account: str, alias: str) -> User | None:
-        """Return a user that is known, and loaded."""
-        user = self._users.get((account, alias))
+        """Return a user that is known, and loaded; also who was called so and was erased."""
+        key = account, alias
+        user = self._users.get(key) or self._erased.get(key)
         while user is not None and user.merged_into is not None:
             user = self._by_id.get(user.merged_into)
         return user
@@ -186,7 +193,33 @@ class UnitOfWork:
                 known = User(id_, account, alias, self.now)
             self._created.add(id_)
             self._users[account, alias] = self._by_id[id_] = known
+        elif (account, alias) not in self._users:
+            self._name_again(account, alias, known)
         return known
+
+    def _name_again(self, account: str, alias: str, user: User) -> None:
+        """Let an alias lead again to who had it before being erased: it is in use."""
+        if is_user_id(alias):
+            user.user_id = user.user_id or alias
+        else:
+            user.wa_id = user.wa_id or alias
+        self._users[account, alias] = user
+        self._owned[account, alias] = user.id
+
+    def add_nameless(self, account: str) -> User:
+        """Return a new user without any name, who leaves a tombstone."""
+        user = User(self._transaction.new_user_id(), account, None, self.now)
+        self._created.add(user.id)
+        self._by_id[user.id] = user
+        return user
+
+    def erase(self, user: User, names: Callable[[Connection, int, int], None]) -> None:
+        """Have all of a user's history deleted, and the names, once the user has a row.
+
+        `names` is called with a connection, the user's id and the time (Unix ms).
+        """
+        self._erasing[user.id] = names
+        self._owned = {key: id_ for key, id_ in self._owned.items() if id_ != user.id}
 
     def resolve_aliases(
         self, account: str, seen: AliasesSeen, hash_: str | None, context: Context
@@ -336,6 +369,8 @@ class UnitOfWork:
         changes.event_id = await transaction.add_events(self._told)
         if self._blocks:
             await transaction.run(self._put_blocks)
+        if self._erasing:
+            await transaction.run(self._erase)
         changes.checks = self.checks
         changes.journal = self._journal
         changes.told = [event.type for event in self._told]
@@ -353,6 +388,11 @@ class UnitOfWork:
                     and latest.hash == entry.hash
                 ):
                     yield user.account, max(0, self.now - latest.received_at)
+
+    def _erase(self, connection: Connection) -> None:
+        delete_history(connection, [*self._erasing])
+        for user_id, erase_names in self._erasing.items():
+            erase_names(connection, user_id, self.now)
 
     def _put_blocks(self, connection: Connection) -> None:
         for user_id, block in self._blocks.items():

@@ -32,6 +32,7 @@ CLEARS_WHEN = {
     "send_blocked": "the client says that the identity is acknowledged, or that it knows none",
     "number_changed": "a person or the client acknowledges an identity that came after the change",
     "blocked": "the block ends, or a person ends it",
+    "erased": "the user's identity is known again, and a person acknowledges it",
     "contact_invalid": "a contact check finds the number valid",
     UNKNOWN: "the number is checked, or the user writes",
     "contact_stale": "the number is checked again, or the user writes",
@@ -183,6 +184,8 @@ def _of_user(user: Recipient, status: AccountStatus) -> list[Reason]:
     if user.moved_to is not None:
         moved = _reason("number_changed", user.moved_to.since.at, user.alias, status)
         reasons.append(moved._replace(alias=user.moved_to.alias))
+    if user.erased_at is not None and user.after_hold and user.state is None:
+        reasons.append(_reason("erased", user.erased_at, user.alias, status))
     blocked = user.blocked
     if blocked is not None and (blocked.until is None or status.now < blocked.until):
         reason = _reason("blocked", blocked.since, user.alias, status)

@@ -25,6 +25,7 @@ from service.model.users import (
 )
 
 MOVED = "the user has another number now"
+ERASED = "the user was erased: whether it is another identity than before is not known"
 
 
 # A change becomes the latest.
@@ -51,9 +52,15 @@ def install(user: User, change: Change, context: Context) -> None:
 def install_first(user: User, change: Change, context: Context) -> None:
     """Install the first change of a user, trusted where the account says so.
 
-    Whoever comes after the user has left the number may be somebody else, and is not trusted.
+    Whoever comes after the user has left the number may be somebody else, and is not trusted. Nor
+    is who was erased: what was known of the user before is not known any more.
     """
     install(user, change, context)
+    if user.erased_at is not None:
+        user.identity.after_hold = True
+        wait_for_person(user, change, context)
+        record_change(user, change, context, ERASED)
+        return
     first_use = context.policies.first_use
     if first_use is None or came_after_a_move(user, change):
         apply_policy(user, change, context)

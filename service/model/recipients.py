@@ -21,7 +21,7 @@ class Recipient(NamedTuple):
 
     `blocked` is a person's block, with its end; `is_known` is false where that block is all that
     is known. `unverified`: the client was not asked since a restore. `wa_id` is empty where only a
-    user id is known. Times are Unix milliseconds.
+    user id is known. Who was erased is called as it was asked. Times are Unix milliseconds.
     """
 
     id: int
@@ -36,6 +36,8 @@ class Recipient(NamedTuple):
     blocked: ManualBlock | None = None
     user_id: str | None = None
     hash: str | None = None
+    erased_at: int | None = None
+    after_hold: bool = False
 
     @property
     def alias(self) -> str:

@@ -247,8 +247,9 @@ class User:
     down. `blocked_ids` are the failed messages (480, 137000) that have taken effect, `audit` the
     entries to be added to the audit trail. On the Cloud API there may be a `user_id`, or that
     alone; `named_at` is when both were last used together, `merged_into` the user that this one
-    turned out to be. Since `owner_since` it is known who has the number, see `moved_to`. Times are
-    Unix milliseconds.
+    turned out to be. Since `owner_since` it is known who has the number, see `moved_to`. Who was
+    erased at `erased_at` has lost all names, and may be given them anew. Times are Unix
+    milliseconds.
     """
 
     id: int
@@ -264,6 +265,7 @@ class User:
     named_at: int | None = None
     merged_into: int | None = None
     owner_since: int | None = None
+    erased_at: int | None = None
     audit: list[AuditEntry] = field(default_factory=list)
 
     @property

@@ -140,10 +140,14 @@ CLOUD_MIGRATION = "0005"
 """The first whose release reads users without a number, and identities without a hash."""
 
 
-def need_cloud_release(connection: Connection) -> None:
-    """Let no release open the database any more that does not know the Cloud API."""
-    older = (installation.c.key == OLDEST_KEY, installation.c.value < CLOUD_MIGRATION)
-    connection.execute(update(installation).where(*older).values(value=CLOUD_MIGRATION))
+ERASURE_MIGRATION = "0019"
+"""The first whose release knows who was erased, and does not trust them for being new."""
+
+
+def need_release(connection: Connection, migration: str) -> None:
+    """Let no release open the database any more that does not know a migration."""
+    older = (installation.c.key == OLDEST_KEY, installation.c.value < migration)
+    connection.execute(update(installation).where(*older).values(value=migration))
 
 
 def moved_back(connection: Connection, onprem: Collection[str]) -> str | None:

@@ -19,6 +19,9 @@ T = TypeVar("T")
 SYNTHETIC = "synthetic"
 """The journal state of what `ackgate doctor` sent: kept, and no sign of life of the client."""
 
+ERASED = "erased"
+"""The journal state of a callback of which nothing is left: it was about erased users alone."""
+
 APP_MARK = "@"
 """Before the name of an app, where the journal can name no single account: no name begins so."""
 
@@ -156,6 +159,9 @@ class Transaction(Protocol):
         Nobody else changes them until the transaction ends. Raises ConflictError where one of them
         was not to be had.
         """
+
+    async def load_erased(self, aliases: Iterable[Alias]) -> dict[Alias, User]:
+        """Load who was called so, and was erased: by the digests of these names."""
 
     def load_users_through(
         self, connection: Connection, aliases: Iterable[Alias]
@@ -312,6 +318,12 @@ class Database(Protocol):
 
     async def files(self) -> Files | None:
         """Return what is to be known of the database's files besides; None where it keeps them."""
+
+    async def scrub(self) -> Sequence[str]:
+        """Leave nothing of what was deleted in the database's own files, as far as it can.
+
+        Returns the names of backups beside it, which have it still. Raises UnavailableError.
+        """
 
     async def close(self) -> None:
         """Finish what was begun, and let go of the database."""

@@ -115,6 +115,10 @@ def span_of(connection: Connection) -> Span:
     return Span(epoch_of(connection), newest, deleted_up_to(connection))
 
 
+NOTHING_TOLD = "{}"
+"""The data of an event of which nothing is left: it was about an erased user."""
+
+
 def epoch_of(connection: Connection) -> str:
     """Return the epoch of the database, to which the ids of its events belong."""
     query = select(installation.c.value).where(installation.c.key == EPOCH_KEY)

@@ -82,10 +82,44 @@ def _first_id(transaction: ColumnElement[Any]) -> ColumnElement[int]:
     return shifted + func.coalesce(offset.scalar_subquery(), literal_column("0"))
 
 
+def begun_below(connection: Connection) -> int | None:
+    """Return the id below which lies all that transactions append that have begun by now.
+
+    None where everything is there already that will have such an id.
+    """
+    if is_in_order(connection):
+        return None
+    next_one = func.pg_snapshot_xmax(func.pg_current_snapshot())
+    return int(connection.execute(select(_first_id(next_one))).scalar_one())
+
+
+def is_settled(connection: Connection, id_: int | None) -> bool:
+    """Return whether no row can appear any more below an id that `begun_below` returned."""
+    bound = settled_below(connection)
+    if bound is None or id_ is None:
+        return True
+    return int(connection.execute(select(bound)).scalar_one()) >= id_
+
+
 def newest_settled(connection: Connection, id_: ColumnElement[int]) -> int:
     """Return the id of the newest row of a log that is settled; 0 where there is none."""
     query = select(func.max(id_)).where(settled(connection, id_))
     return connection.execute(query).scalar() or 0
+
+
+def first_since(connection: Connection, log: Table, dated: ColumnElement[int], at: int) -> int:
+    """Return the first id of a row that is dated at a time (Unix ms) or later, by halving."""
+    low = connection.execute(select(func.min(log.c.id))).scalar() or 1
+    high = newest_settled(connection, log.c.id) + 1
+    while low < high:
+        middle = (low + high) // 2
+        query = select(log.c.id, dated).where(log.c.id >= middle)
+        row = connection.execute(query.order_by(log.c.id).limit(1)).one_or_none()
+        if row is None or row[1] >= at:
+            high = middle
+        else:
+            low = row.id + 1
+    return low
 
 
 def count_rows(

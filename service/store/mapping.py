@@ -17,6 +17,7 @@ from service.model.users import (
     State,
     User,
     Work,
+    is_user_id,
     moved_to,
 )
 from service.store.digests import digest_of, new_salt
@@ -26,7 +27,7 @@ USER_COLUMNS = (
     "changed_precision", "received_at", "seen", "claims", "decided_by", "decided_at",
     "acknowledged_at", "state", "version", "updated_at", "due_at", "attempts", "last_error",
     "after_hold", "disputed", "confirmed_at", "checked_at", "blocked_since", "blocked_ids", "links",
-    "wrote_at", "merged_into", "owner_since", "has_work", "has_ask", "history_count",
+    "wrote_at", "merged_into", "owner_since", "erased_at", "has_work", "has_ask", "history_count",
 )  # fmt: skip
 CHANGE_COLUMNS = (
     "user_id", "hash", "first_at", "changed_at", "changed_precision", "received_at", "seen",
@@ -43,7 +44,7 @@ OUTBOX_COLUMNS = (
 RECIPIENT_COLUMNS = (
     "u.id", "u.wa_id", "u.state", "u.received_at", "u.blocked_since", "u.wrote_at", "u.checked_at",
     "u.user_id", "u.hash", "u.links", "u.owner_since",
-    "b.since", "b.until", "b.reason", "v.user_id",
+    "u.erased_at", "u.after_hold", "b.since", "b.until", "b.reason", "v.user_id",
 )  # fmt: skip
 """What makes a `Recipient`: of the tables `users`, `blocks` and `unverified`."""
 CONTACT_COLUMNS = (
@@ -78,7 +79,7 @@ def user_of(row: Sequence[Any]) -> User:
         id_, account, wa_id, user_id, named_at, created_at, hash_, changed_at, changed_precision,
         received_at, seen, claims, decided_by, decided_at, acknowledged_at, state, version,
         updated_at, due_at, attempts, last_error, after_hold, disputed, confirmed_at, checked_at,
-        blocked_since, blocked_ids, links, wrote_at, merged_into, owner_since, _, _, _,
+        blocked_since, blocked_ids, links, wrote_at, merged_into, owner_since, erased_at, _, _, _,
     ) = row  # fmt: skip
     latest = None
     if state is not None:
@@ -100,6 +101,7 @@ def user_of(row: Sequence[Any]) -> User:
         named_at=named_at,
         merged_into=merged_into,
         owner_since=owner_since,
+        erased_at=erased_at,
         created_at=created_at,
         identity=Identity(
             latest=latest,
@@ -148,6 +150,7 @@ def user_row(user: User, history_count: int) -> tuple[Any, ...]:
         user.wrote_at,
         user.merged_into,
         user.owner_since,
+        user.erased_at,
         identity.work is not None,
         identity.ask is not None,
         history_count,
@@ -302,7 +305,7 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
     """Build a recipient from a row: an alias, and what RECIPIENT_COLUMNS name."""
     (
         _, id_, wa_id, state, received_at, blocked_since, wrote_at, checked_at, user_id, hash_,
-        links, owner_since, since, until, reason, unverified,
+        links, owner_since, erased_at, after_hold, since, until, reason, unverified,
     ) = row  # fmt: skip
     moved = blocked = None
     if links is not None:
@@ -323,7 +326,18 @@ def recipient_of(row: Sequence[Any]) -> Recipient:
         blocked,
         user_id,
         hash_,
+        erased_at,
+        bool(after_hold),
     )
+
+
+def called(recipient: Recipient, alias: str) -> Recipient:
+    """Return who was erased under the name that was asked for, unless there is another by now."""
+    if recipient.alias:
+        return recipient
+    if is_user_id(alias):
+        return recipient._replace(user_id=alias)
+    return recipient._replace(wa_id=alias)
 
 
 def event_row(event_id: int, event: LoggedEvent) -> tuple[Any, ...]:

@@ -34,6 +34,8 @@ R = TypeVar("R", bound=tuple[Any, ...])
 FIRST = -(1 << 62)
 """A time before every other."""
 
+MAX_ID = 2**63 - 1
+
 
 class Part(NamedTuple):
     """The rows of an account and a kind; None for those of no account."""
@@ -71,8 +73,12 @@ def first_ids(
     after: Sequence[int],
     limit: int,
     below: ColumnElement[int] | int | None = None,
+    *,
+    backwards: bool = False,
 ) -> list[int]:
     """Return the ids of the first rows after a place, of these accounts and kinds, in order.
+
+    Going `backwards` they are the last ones before it, from there on.
 
     `index` are the columns of an index: account, kind, and those of a place, of which the last is
     the id; the first of a place is `below` a value, where that is given. None among the accounts
@@ -81,10 +87,10 @@ def first_ids(
     if not accounts or not kinds:
         return []
     if connection.dialect.name == "sqlite":
-        query = _queued(index, accounts, kinds, after, below).limit(limit)
+        query = _queued(index, accounts, kinds, after, below, backwards=backwards).limit(limit)
         return [*connection.execute(query).scalars()]
     parts = [Part(*part) for part in product(accounts, kinds)]
-    return _merged(connection, index, parts, after, limit, below)
+    return _merged(connection, index, parts, after, limit, below, backwards=backwards)
 
 
 def _queued(
@@ -93,6 +99,8 @@ def _queued(
     kinds: Collection[str],
     after: Sequence[int],
     below: ColumnElement[int] | int | None,
+    *,
+    backwards: bool,
 ) -> Select[tuple[int]]:
     """Return a query of the ids in order, as SQLite gives them.
 
@@ -109,8 +117,9 @@ def _queued(
         first = (
             select(looked.c.id)
             .where(looked.c[account.name].is_not_distinct_from(of.c.account))
-            .where(looked.c[kind.name] == of.c.kind, *_between(at, after, below))
-            .order_by(*at)
+            .where(looked.c[kind.name] == of.c.kind)
+            .where(*_between(at, after, below, backwards=backwards))
+            .order_by(*_ordered(at, backwards=backwards))
             .limit(1)
             .scalar_subquery()
         )
@@ -122,7 +131,8 @@ def _queued(
     parts = select(one.c.account, other.c.kind).join_from(one, other, true()).cte("part")
     page = following(parts, after).cte("page", recursive=True)
     rest = following(page, [page.c[one.name] for one in place])
-    order = ", ".join(str(3 + number) for number in range(len(place)))
+    way = " DESC" if backwards else ""
+    order = ", ".join(f"{3 + number}{way}" for number in range(len(place)))
     page = page.union_all(rest.suffix_with(f"ORDER BY {order}"))
     return select(page.c.id)
 
@@ -136,9 +146,19 @@ def _between(
     at: Sequence[ColumnElement[Any]],
     after: Sequence[Any],
     below: ColumnElement[int] | int | None,
+    *,
+    backwards: bool,
 ) -> list[ColumnElement[bool]]:
     """Return the conditions that a place is after another, and its first column below a value."""
-    return [tuple_(*at) > tuple_(*after), *([] if below is None else [at[0] < below])]
+    place, start = tuple_(*at), tuple_(*after)
+    is_after = place < start if backwards else place > start
+    return [is_after, *([] if below is None else [at[0] < below])]
+
+
+def _ordered(
+    columns: Sequence[ColumnElement[Any]], *, backwards: bool
+) -> Sequence[ColumnElement[Any]]:
+    return [column.desc() for column in columns] if backwards else columns
 
 
 def _merged(
@@ -148,6 +168,8 @@ def _merged(
     after: Sequence[int],
     limit: int,
     below: ColumnElement[int] | int | None,
+    *,
+    backwards: bool,
 ) -> list[int]:
     """Return the ids in order, merged from some rows of each part.
 
@@ -158,14 +180,18 @@ def _merged(
     read_to: Mapping[Part, Sequence[int]] = dict.fromkeys(parts, after)
     many = 1 + 2 * limit // len(parts)
     while read_to:
-        found = _next_of_each(connection, index, read_to, many, below)
+        found = _next_of_each(connection, index, read_to, many, below, backwards=backwards)
         rows = [(place, part) for part, places in found.items() for place in places]
-        page = sorted([*page, *rows], key=lambda row: row[0])[:limit]
+        page = sorted([*page, *rows], key=lambda row: row[0], reverse=backwards)[:limit]
         last = page[-1][0] if len(page) == limit else None
+
+        def may_have_more(read: tuple[int, ...], last: tuple[int, ...] | None = last) -> bool:
+            return last is None or (read > last if backwards else read < last)
+
         read_to = {
             part: places[-1]
             for part, places in found.items()
-            if len(places) == many and (last is None or places[-1] < last)
+            if len(places) == many and may_have_more(places[-1])
         }
         many *= 4
     return [place[-1] for place, _ in page]
@@ -177,6 +203,8 @@ def _next_of_each(
     read_to: Mapping[Part, Sequence[int]],
     many: int,
     below: ColumnElement[int] | int | None,
+    *,
+    backwards: bool,
 ) -> dict[Part, list[tuple[int, ...]]]:
     """Return the places of the next rows of each part after one, in order, so many at most."""
     account, kind, *place = index
@@ -194,8 +222,8 @@ def _next_of_each(
         return (
             select(*index)
             .where(*of_account, kind == part.c.kind)
-            .where(*_between(place, [part.c[name] for name in names], below))
-            .order_by(*index)
+            .where(*_between(place, [part.c[name] for name in names], below, backwards=backwards))
+            .order_by(*_ordered(index, backwards=backwards))
             .limit(many)
         )
 
@@ -219,16 +247,22 @@ def in_order_of_ids(
     after: int,
     limit: int,
     within: Collection[str] | None,
+    *,
+    backwards: bool = False,
 ) -> Select[R]:
     """Return a query with the first settled rows after an id, of an account, a kind, or both.
+
+    Going `backwards` they are the newest ones before it, where it is not 0.
 
     The columns are account, kind and id, and there is an index of them in this order. `within` are
     the accounts that may be among them; None for all, and for rows of no account.
     """
     account, kind, id_ = index
-    query = query.order_by(id_).limit(limit)
+    query = query.order_by(id_.desc() if backwards else id_).limit(limit)
+    after = after or MAX_ID if backwards else after
     if wanted == (None, None) and within is None:
-        return query.where(id_ > after, settled(connection, id_))
+        is_after = id_ < after if backwards else id_ > after
+        return query.where(is_after, settled(connection, id_))
     accounts = [None, *distinct(connection, account)] if wanted[0] is None else [wanted[0]]
     if within is not None:
         accounts = [of for of in accounts if of in within]
@@ -237,5 +271,5 @@ def in_order_of_ids(
     else:
         kinds = {what for of in accounts for what in distinct(connection, kind, (account, of))}
     below = settled_below(connection)
-    ids = first_ids(connection, index, accounts, kinds, (after,), limit, below)
+    ids = first_ids(connection, index, accounts, kinds, (after,), limit, below, backwards=backwards)
     return query.where(id_.in_(ids))

@@ -6,7 +6,7 @@ other queries are SQLAlchemy's, over the same connection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +30,7 @@ from service.store.database import (
     Transaction,
     wall_clock,
 )
+from service.store.erased import ErasedNames
 from service.store.gate import Gate, Reads
 from service.store.logs import SHIFT, offset_of
 from service.store.postgres_errors import FAILURES, cause_of, described, translated
@@ -133,6 +134,7 @@ class PostgresDatabase:
         self._gate_readers = self._engine(GATE_READERS, HOT_SETTINGS)
         self._gate = Gate(self._gate_snapshot)
         self._peers = Peers(url)
+        self._erased = ErasedNames()
         self._versions: dict[int, list[str]] = {}
         self._log_offset = 0
         self._user_ids = range(0)
@@ -217,6 +219,7 @@ class PostgresDatabase:
                         (xid << SHIFT) + self._log_offset,
                         self._take_user_id,
                         self._may_note,
+                        self._erased,
                     )
                     yield transaction
                     await transaction.finish()
@@ -276,7 +279,7 @@ class PostgresDatabase:
         """Open a snapshot for the gate's statements."""
         with translated():
             async with self._snapshot(self._gate_readers) as (_, driver):
-                yield PostgresReads(driver)
+                yield PostgresReads(driver, self._erased)
 
     @asynccontextmanager
     async def _snapshot(self, engine: AsyncEngine) -> AsyncIterator["Connected"]:
@@ -366,6 +369,10 @@ class PostgresDatabase:
     async def free_bytes(self) -> int | None:
         """Return None: where PostgreSQL keeps its files is not known here."""
         return None
+
+    async def scrub(self) -> Sequence[str]:
+        """Return nothing: the server reuses the space in time, and its backups are its own."""
+        return ()
 
     async def files(self) -> Files | None:
         """Return None: the log and the backups are PostgreSQL's own."""

@@ -18,6 +18,7 @@ from service.model.recipients import LatestCheck, Recipient
 from service.model.users import AuditEntry, Kind, User
 from service.store import schema
 from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, ConflictError, JournalRow
+from service.store.erased import ErasedNames
 from service.store.loaded import LoadedUsers, Row
 from service.store.logs import PLACES_OF_BATCHES
 from service.store.mapping import (
@@ -29,6 +30,7 @@ from service.store.mapping import (
     RECIPIENT_COLUMNS,
     USER_COLUMNS,
     audit_row,
+    called,
     contact_of,
     contact_row,
     event_row,
@@ -125,6 +127,9 @@ AND (o.lease_until IS NULL OR o.lease_until <= $3)
 ORDER BY o.due_at LIMIT $4 FOR NO KEY UPDATE OF u SKIP LOCKED
 """
 
+VALUE_OF = "SELECT value FROM installation WHERE key = $1"
+ERASED = "SELECT account, digest, user_id FROM erased_aliases WHERE digest = ANY($1::bytea[])"
+
 UPSERT_USERS = _upsert(schema.users, USER_COLUMNS, ("id",))
 MOVE_ALIASES = """
 UPDATE aliases a SET user_id = t.user_id
@@ -170,6 +175,7 @@ MERGE = (
     "UPDATE changes SET user_id = $1 WHERE user_id = $2",
     "UPDATE aliases SET user_id = $1 WHERE user_id = $2",
     "UPDATE users SET merged_into = $1 WHERE merged_into = $2",
+    "UPDATE erased_aliases SET user_id = $1 WHERE user_id = $2",
 )
 """The history, the aliases, and those who turned out to be the one who is no more."""
 
@@ -210,6 +216,7 @@ class PostgresTransaction:
         first_id: int,
         take_user_id: Callable[[], int],
         may_note: Callable[[str], bool],
+        erased: ErasedNames,
     ) -> None:
         self.now = now
         self._number = number
@@ -218,6 +225,7 @@ class PostgresTransaction:
         self._connection = connection
         self._driver = driver
         self._may_note = may_note
+        self._erased = erased
         self._loaded = LoadedUsers()
         self._has_waited = False
         self._locked: set[int] = set()
@@ -271,6 +279,23 @@ class PostgresTransaction:
         for user in users.values():
             found[user.account, user.alias] = user
         return found
+
+    async def load_erased(self, aliases: Iterable[Alias]) -> dict[Alias, User]:
+        """Lock and load who was called so, and was erased."""
+        names = {*aliases}
+        if not names or not await self._erased.any(self._value_of):
+            return {}
+        digests = {self._erased.digest(alias): alias for _, alias in names}
+        rows = await self._driver.fetch(ERASED, [*digests])
+        found = {(account, digests[digest]): user_id for account, digest, user_id in rows}
+        ids = {key: found[key] for key in found.keys() & names}
+        if ids:
+            await self.load_users((), ids.values())
+        return {key: user for key, id_ in ids.items() if (user := self._loaded.get(id_))}
+
+    async def _value_of(self, key: str) -> str | None:
+        value: str | None = await self._driver.fetchval(VALUE_OF, key)
+        return value
 
     async def _refuse_overtaken(self, rows: "Sequence[asyncpg.Record]") -> None:
         """Raise ConflictError where a transaction that began later has written one of these rows.
@@ -481,6 +506,14 @@ LEFT JOIN unverified v ON v.account = a.account AND v.user_id = u.id
 WHERE a.account = $1 AND a.alias = ANY($2::text[])
 """  # noqa: S608  names of ours only
 
+_ERASED = f"""
+SELECT e.digest, {", ".join(RECIPIENT_COLUMNS)} FROM erased_aliases e
+JOIN users u ON u.id = e.user_id
+LEFT JOIN blocks b ON b.user_id = u.id
+LEFT JOIN unverified v ON v.account = e.account AND v.user_id = u.id
+WHERE e.account = $1 AND e.digest = ANY($2::bytea[])
+"""  # noqa: S608  names of ours only
+
 _CHECKS = " UNION ".join(
     f"SELECT {', '.join(LatestCheck._fields)} FROM contacts "  # noqa: S608  names of ours only
     f"WHERE account = $1 AND {key} = ANY(${number}::text[])"
@@ -491,13 +524,29 @@ _CHECKS = " UNION ".join(
 class PostgresReads:
     """See `service.store.gate.Reads`."""
 
-    def __init__(self, driver: "asyncpg.Connection[asyncpg.Record]") -> None:
+    def __init__(self, driver: "asyncpg.Connection[asyncpg.Record]", erased: ErasedNames) -> None:
         self._driver = driver
+        self._erased = erased
 
     async def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
         """Return the users by what they are called."""
         rows = await self._driver.fetch(_RECIPIENTS, account, [*aliases])
-        return {row[0]: recipient_of(tuple(row)) for row in rows}
+        found = {row[0]: recipient_of(tuple(row)) for row in rows}
+        if len(found) < len(aliases):
+            found |= await self._who_was_erased(account, {*aliases} - found.keys())
+        return found
+
+    async def _who_was_erased(self, account: str, names: Collection[str]) -> dict[str, Recipient]:
+        """Return who was called so before being erased, each under the name that was asked for."""
+        if not names or not await self._erased.any(self._value_of):
+            return {}
+        digests = {self._erased.digest(alias): alias for alias in names}
+        rows = await self._driver.fetch(_ERASED, account, [*digests])
+        return {digests[row[0]]: called(recipient_of(tuple(row)), digests[row[0]]) for row in rows}
+
+    async def _value_of(self, key: str) -> str | None:
+        value: str | None = await self._driver.fetchval(VALUE_OF, key)
+        return value
 
     async def checks(
         self,

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -21,9 +21,12 @@ from sqlalchemy import (
     update,
 )
 
+from service.model.erasure import ERASED_ALIAS
 from service.model.relays import RowState
-from service.store.events import EventRow, epoch_of, event_json
-from service.store.logs import count_rows, newest_settled, settled
+from service.store.database import ERASED
+from service.store.erased import erased_among
+from service.store.events import NOTHING_TOLD, EventRow, deleted_up_to, epoch_of, event_json
+from service.store.logs import count_rows, first_since, newest_settled, settled
 from service.store.schema import deliveries, events, journal, relay_replays, relays
 from service.store.upserting import upsert_all
 
@@ -182,12 +185,21 @@ def _rows(connection: Connection, source: Source, *where: ColumnElement[bool]) -
 def _event(epoch: str, row: EventRow) -> LogRow:
     """Return an event as it is passed on: as the API shows it."""
     body = orjson.dumps(event_json(epoch, row))
-    return LogRow(row.id, row.account, row.at, "", "application/json", "", body)
+    state = ERASED if row.data == NOTHING_TOLD else ""
+    return LogRow(row.id, row.account, row.at, state, "application/json", "", body)
 
 
 def log_row(connection: Connection, source: Source, id_: int) -> LogRow | None:
     """Return one row of a log, if it is still kept."""
     return next(iter(_rows(connection, source, _TABLES[source].c.id == id_)), None)
+
+
+def is_erased(connection: Connection, source: Source, id_: int) -> bool:
+    """Return whether a row that is not there was about an erased user, and not too old.
+
+    Of an erased callback the row stays.
+    """
+    return source == "events" and id_ > deleted_up_to(connection)
 
 
 def arrived_at(connection: Connection, source: Source, after: int) -> int | None:
@@ -225,9 +237,24 @@ def save_deliveries(connection: Connection, rows: Sequence[DeliveryRow]) -> None
     """Write rows, new or known; what a person asks about them meanwhile stays."""
     values = [
         {**row._asdict(), "kinds": json.dumps(row.kinds), "names": json.dumps(row.names)}
-        for row in rows
+        for row in without_erased(connection, rows)
     ]
     upsert_all(connection, deliveries, values, ["relay", "id"], kept=["retry_asked"])
+
+
+def without_erased(connection: Connection, rows: Sequence[DeliveryRow]) -> Iterator[DeliveryRow]:
+    """Yield rows without the names of who was erased since the relay has them in memory."""
+    called = {name: name.rpartition("/")[2] for row in rows for name in row.names}
+    erased = erased_among(connection, {*called.values()})
+    for row in rows:
+        if erased.keys().isdisjoint(called[name] for name in row.names):
+            yield row
+            continue
+        names = {
+            f"{name.removesuffix(called[name])}{ERASED_ALIAS}" if called[name] in erased else name
+            for name in row.names
+        }
+        yield row._replace(names=sorted(names), answer=None)
 
 
 def delete_deliveries(connection: Connection, relay: str, ids: Iterable[int]) -> None:
@@ -339,7 +366,8 @@ def replay_rows(connection: Connection, relay: str) -> list[ReplayRow]:
 def find_rows(connection: Connection, source: Source, begin: int, end: int) -> tuple[int, int, int]:
     """Find what arrived between two times (Unix ms): after which id, up to which, and how many."""
     table = _TABLES[source]
-    first, last = (_first_since(connection, source, at) for at in (begin, end + 1))
+    arrived = _TIMES[source]
+    first, last = (first_since(connection, table, arrived, at) for at in (begin, end + 1))
     within = and_(table.c.id >= first, table.c.id < last)
     count = connection.execute(select(func.count()).select_from(table).where(within)).scalar()
     return first - 1, last - 1, count or 0
@@ -352,22 +380,6 @@ def add_replay(connection: Connection, relay: str, after: int, until: int, now: 
     row = ReplayRow(max(newest + 1, now), relay, after, until, now)
     connection.execute(insert(relay_replays).values(row._asdict()))
     return row
-
-
-def _first_since(connection: Connection, source: Source, at: int) -> int:
-    """Return the first id of a row that arrived at a time or later, by halving."""
-    table, arrived = _TABLES[source], _TIMES[source]
-    low = connection.execute(select(func.min(table.c.id))).scalar() or 1
-    high = newest_of(connection, source) + 1
-    while low < high:
-        middle = (low + high) // 2
-        query = select(table.c.id, arrived).where(table.c.id >= middle)
-        row = connection.execute(query.order_by(table.c.id).limit(1)).one_or_none()
-        if row is None or row[1] >= at:
-            high = middle
-        else:
-            low = row.id + 1
-    return low
 
 
 def move_replay(connection: Connection, id_: int, position: int, *, ended: bool) -> None:

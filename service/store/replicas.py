@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select, update
 
+from service.store.erasing import rows_erased
 from service.store.events import IssueKey
 from service.store.relays import RelayRow, ReplayRow, relay_rows
 from service.store.schema import (
@@ -58,19 +59,24 @@ class Asked(NamedTuple):
     """What a person asks of the leader, and whom the gate is asked about after a restore.
 
     `retries` are ids of deliveries, by relay; `replays` all of them; `wanted` users by account, who
-    was asked about last first.
+    was asked about last first. `rows_erased` is when rows of the logs were erased last.
     """
 
     relays: Sequence[RelayRow]
     retries: Mapping[str, Sequence[int]]
     replays: Sequence[ReplayRow]
     wanted: Mapping[str, Sequence[int]]
+    rows_erased: str | None = None
 
 
 def asked(connection: Connection) -> Asked:
     """Return what is asked of the leader, and not done yet."""
     return Asked(
-        relay_rows(connection), _retries(connection), _replays(connection), _wanted(connection)
+        relay_rows(connection),
+        _retries(connection),
+        _replays(connection),
+        _wanted(connection),
+        rows_erased(connection),
     )
 
 

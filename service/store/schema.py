@@ -243,6 +243,8 @@ erased_aliases = Table(
 
 Index("ix_erased_aliases_user_id", erased_aliases.c.user_id)
 
+Index("ix_erased_aliases_digest", erased_aliases.c.digest)
+
 erasures = Table(
     "erasures",
     metadata,
@@ -550,6 +552,20 @@ Index(
     postgresql_where=text("wanted_at IS NOT NULL"),
 )
 
+points = Table(
+    "points",
+    metadata,
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("at", Big, primary_key=True, autoincrement=False),
+    Column("series", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("times", Big, nullable=False),
+    Column("total", Big, nullable=False),
+    Column("longest", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The points of the charts; see `model/points.py`. They are deleted once no chart shows them."""
+
 leadership = Table(
     "leadership",
     metadata,
@@ -581,5 +597,5 @@ installation = Table(
 
 `oldest_migration` is what a release must know to run on it. `epoch` is another one whenever the ids
 of the event log may begin anew: after a restore, and in another database. `events_deleted` is the
-id up to which old events were deleted.
+id up to which old events were deleted. `points` is how far the logs are in the table `points`.
 """

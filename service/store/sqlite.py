@@ -10,7 +10,7 @@ import itertools
 import shlex
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -42,6 +42,7 @@ from service.store.database import (
     UnavailableError,
     wall_clock,
 )
+from service.store.erased import ErasedNames
 from service.store.gate import Gate, Reads
 from service.store.sqlite_checkpoints import PASSIVE, Checkpoints
 from service.store.sqlite_faults import CURE, Faults, is_damage, is_no_room
@@ -49,6 +50,7 @@ from service.store.sqlite_files import (
     BUSY_TIMEOUT_SECONDS,
     PAGES_A_STEP,
     FileLock,
+    backups_beside,
     beside,
     look_at_files,
     need_folder,
@@ -62,6 +64,11 @@ T = TypeVar("T")
 
 READERS = 2
 """Connections for queries; what comes beyond waits for one of them."""
+
+SCRUBS = 100
+SCRUB_PAUSE_SECONDS = 0.1
+"""How often the write-ahead log is tried to be emptied, and the time between."""
+TRUNCATE = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 _TAKEN = {
     sqlite3.SQLITE_CONSTRAINT_UNIQUE,
@@ -93,6 +100,7 @@ class SQLiteDatabase(Alone):
         self._gate_reader = _engine(path, read_only=True, connections=1)
         self._gate = Gate(self._gate_snapshot)
         self._checkpoints = Checkpoints(path, self._copy_beside, self._copy_within)
+        self._erased = ErasedNames()
         self._writes: set[asyncio.Task[Any]] = set()
         # One process alone writes to the file, so counting is enough.
         self._user_ids = itertools.count(1)
@@ -171,6 +179,7 @@ class SQLiteDatabase(Alone):
                             self._user_ids.__next__,
                             self._journal_ids.__next__,
                             self._event_ids.__next__,
+                            self._erased,
                         )
                         failpoints.reached("store.before_commit")
                         self._faults.refuse()
@@ -219,7 +228,7 @@ class SQLiteDatabase(Alone):
             async with _connected(self._gate_reader) as (connection, driver):
                 try:
                     await driver.execute("BEGIN")
-                    yield SQLiteReads(driver)
+                    yield SQLiteReads(driver, self._erased)
                 finally:
                     await _roll_back(connection, driver)
 
@@ -235,6 +244,21 @@ class SQLiteDatabase(Alone):
     async def files(self) -> Files:
         """Return the size of the log, and when the last backup was made; see `Database.files`."""
         return await asyncio.to_thread(look_at_files, self._path)
+
+    async def scrub(self) -> Sequence[str]:
+        """Empty the write-ahead log; see `Database.scrub`."""
+        await self._copy_beside()
+        for _ in range(SCRUBS):
+            async with self._turn:
+                with self._translated():
+                    async with _connected(self._writer) as (_, driver):
+                        ((busy, _, _),) = await driver.execute_fetchall(TRUNCATE)
+            if not busy:
+                break
+            await asyncio.sleep(SCRUB_PAUSE_SECONDS)
+        else:
+            raise UnavailableError("the write-ahead log is being read")
+        return await asyncio.to_thread(backups_beside, self._path)
 
     async def _copy_beside(self) -> tuple[int, int]:
         return await self._copy(self._copier)

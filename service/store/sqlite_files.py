@@ -163,9 +163,17 @@ def pragmas(*, read_only: bool = False) -> list[str]:
         "PRAGMA auto_vacuum = INCREMENTAL",
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
+        "PRAGMA secure_delete = ON",
         f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
         f"PRAGMA journal_size_limit = {LOG_BYTES // 2}",
     ]
+
+
+def backups_beside(path: Path) -> list[str]:
+    """Return the files beside a database that are copies of it, or hold what was in it."""
+    marks = ("before-", "replaced-", "rescued-")
+    found = (one.name for one in path.parent.glob(f"{path.name}.*"))
+    return sorted(name for name in found if name.removeprefix(f"{path.name}.").startswith(marks))
 
 
 def look_at_files(path: Path) -> Files:

@@ -13,6 +13,7 @@ from service.model.event_log import LoggedEvent
 from service.model.recipients import LatestCheck, Recipient
 from service.model.users import AuditEntry, Kind, User
 from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
+from service.store.erased import ErasedNames
 from service.store.loaded import LoadedUsers, Row
 from service.store.mapping import (
     AUDIT_COLUMNS,
@@ -23,6 +24,7 @@ from service.store.mapping import (
     RECIPIENT_COLUMNS,
     USER_COLUMNS,
     audit_row,
+    called,
     contact_of,
     contact_row,
     event_row,
@@ -88,6 +90,7 @@ MERGE = (
     "UPDATE changes SET user_id = ? WHERE user_id = ?",
     "UPDATE aliases SET user_id = ? WHERE user_id = ?",
     "UPDATE users SET merged_into = ? WHERE merged_into = ?",
+    "UPDATE erased_aliases SET user_id = ? WHERE user_id = ?",
 )
 """The history, the aliases, and those who turned out to be the one who is no more."""
 
@@ -95,6 +98,8 @@ COUNT_HISTORY = (
     "UPDATE users SET history_count = (SELECT count(*) FROM changes WHERE user_id = users.id) "
     "WHERE id = ?"
 )
+
+VALUE_OF = "SELECT value FROM installation WHERE key = ?"
 
 DUE = (
     "SELECT user_id FROM outbox WHERE account = ? AND kind = ? AND due_at <= ? "
@@ -113,6 +118,7 @@ class SQLiteTransaction:
         take_user_id: Callable[[], int],
         take_journal_id: Callable[[], int],
         take_event_id: Callable[[], int],
+        erased: ErasedNames,
     ) -> None:
         self.now = now
         self.new_user_id = take_user_id
@@ -120,6 +126,7 @@ class SQLiteTransaction:
         self._take_event_id = take_event_id
         self._connection = connection
         self._driver = driver
+        self._erased = erased
         self._loaded = LoadedUsers()
 
     async def run(self, query: Callable[[Connection], T]) -> T:
@@ -155,6 +162,29 @@ class SQLiteTransaction:
         for user in by_id.values():
             found[user.account, user.alias] = user
         return found
+
+    async def load_erased(self, aliases: Iterable[Alias]) -> dict[Alias, User]:
+        """Load who was called so, and was erased."""
+        names = [*aliases]
+        if not names or not await self._erased.any(self._value_of):
+            return {}
+        ids: dict[Alias, int] = {}
+        for chunk in _chunks(names):
+            digests = {self._erased.digest(alias): (account, alias) for account, alias in chunk}
+            sql = (
+                "SELECT account, digest, user_id FROM erased_aliases "  # noqa: S608  names of ours only
+                f"WHERE digest IN ({_marks(digests)})"
+            )
+            for account, digest, user_id in await self._fetch(sql, [*digests]):
+                _, alias = digests[digest]
+                ids[account, alias] = user_id
+        ids = {key: ids[key] for key in ids.keys() & {*names}}
+        await self.load_users((), ids.values())
+        return {key: user for key, id_ in ids.items() if (user := self._loaded.get(id_))}
+
+    async def _value_of(self, key: str) -> str | None:
+        rows = await self._fetch(VALUE_OF, (key,))
+        return rows[0][0] if rows else None
 
     def load_users_through(
         self, connection: Connection, aliases: Iterable[Alias]
@@ -310,14 +340,23 @@ _RECIPIENTS = (
     "WHERE a.account = ? AND a.alias IN ({})"
 )
 
+_ERASED = (
+    f"SELECT e.digest, {', '.join(RECIPIENT_COLUMNS)} FROM erased_aliases e "  # noqa: S608  names of ours only
+    "JOIN users u ON u.id = e.user_id "
+    "LEFT JOIN blocks b ON b.user_id = u.id "
+    "LEFT JOIN unverified v ON v.account = e.account AND v.user_id = u.id "
+    "WHERE e.account = ? AND e.digest IN ({})"
+)
+
 _CHECKS = f"SELECT {', '.join(LatestCheck._fields)} FROM contacts WHERE "  # noqa: S608  names of ours only
 
 
 class SQLiteReads:
     """See `service.store.gate.Reads`."""
 
-    def __init__(self, driver: aiosqlite.Connection) -> None:
+    def __init__(self, driver: aiosqlite.Connection, erased: ErasedNames) -> None:
         self._driver = driver
+        self._erased = erased
 
     async def users(self, account: str, aliases: Collection[str]) -> dict[str, Recipient]:
         """Return the users by what they are called."""
@@ -328,7 +367,27 @@ class SQLiteReads:
                 _RECIPIENTS.format(_marks(chunk)), (account, *chunk)
             )
             found.update({row[0]: recipient_of(row) for row in rows})
+        if len(found) < len(wanted):
+            unknown = [alias for alias in wanted if alias not in found]
+            found |= await self._who_was_erased(account, unknown)
         return found
+
+    async def _who_was_erased(self, account: str, names: Sequence[str]) -> dict[str, Recipient]:
+        """Return who was called so before being erased, each under the name that was asked for."""
+        found: dict[str, Recipient] = {}
+        if not await self._erased.any(self._value_of):
+            return found
+        for chunk in _chunks(names):
+            digests = {self._erased.digest(alias): alias for alias in chunk}
+            sql = _ERASED.format(_marks(digests))
+            for row in await self._driver.execute_fetchall(sql, (account, *digests)):
+                alias = digests[row[0]]
+                found[alias] = called(recipient_of(row), alias)
+        return found
+
+    async def _value_of(self, key: str) -> str | None:
+        rows = [*await self._driver.execute_fetchall(VALUE_OF, (key,))]
+        return rows[0][0] if rows else None
 
     async def checks(
         self,

@@ -20,6 +20,9 @@ ROWS = 500
 """Entries of one range, at most: one transaction seals, or deletes, one."""
 MAX_FAULTS = 20
 
+KEPT_EVENTS = ("erased", "exported")
+"""Events of a user whose entries say nothing of that user."""
+
 _PERSONAL = [audit.c[name] for name in PERSONAL]
 _SEALED = (audit.c.id, audit.c.at, audit.c.event, audit.c.account, audit.c.user_id)
 
@@ -100,15 +103,18 @@ def give_digests(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, 
     return {value["of"]: value["digest"] for value in values}
 
 
-def erase_entries(connection: Connection, user_ids: Sequence[int], limit: int) -> int:
-    """Erase what some entries of users say, so many at most; return how many that were.
+def erase_entries(connection: Connection, user_id: int, until: int, limit: int) -> int:
+    """Erase what entries of a user say up to a time (Unix ms), so many at most.
 
-    Their digests stay.
+    Returns how many that were. Their digests stay, and so does who erased or exported.
     """
+    gone = select(users.c.id).where(users.c.merged_into == user_id)
+    user_ids = [user_id, *connection.execute(gone).scalars()]
     some = [*_PERSONAL, audit.c.salt]
     said = audit.c.salt.is_not(None) | audit.c.digest.is_(None)
     query = select(audit.c.id, audit.c.digest, *_PERSONAL).where(audit.c.user_id.in_(user_ids))
-    rows = connection.execute(query.where(said).order_by(audit.c.id).limit(limit)).all()
+    query = query.where(said, audit.c.at <= until, audit.c.event.not_in(KEPT_EVENTS))
+    rows = connection.execute(query.order_by(audit.c.id).limit(limit)).all()
     give_digests(connection, [row for row in rows if row.digest is None])
     ids = [row.id for row in rows]
     nothing = {column.name: None for column in some}

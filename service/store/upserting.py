@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, case
 from sqlalchemy.dialects import postgresql, sqlite
 
 
@@ -32,6 +32,30 @@ def upsert_all(
         new = {name: statement.excluded[name] for name in rows[0] if name not in (*key, *kept)}
         statement = statement.on_conflict_do_update(index_elements=key, set_=new)
         connection.execute(statement, [dict(row) for row in rows])
+
+
+def add_to_all(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    key: Sequence[str],
+    *,
+    added: Sequence[str],
+    greatest: Sequence[str],
+) -> None:
+    """Insert rows; where there is one with the same key, add to some columns.
+
+    Of others the greater value stays.
+    """
+    if not rows:
+        return
+    statement = _insert(connection)(table)
+    new = {name: table.c[name] + statement.excluded[name] for name in added}
+    for name in greatest:
+        old, given = table.c[name], statement.excluded[name]
+        new[name] = case((given > old, given), else_=old)
+    statement = statement.on_conflict_do_update(index_elements=key, set_=new)
+    connection.execute(statement, [dict(row) for row in rows])
 
 
 def _insert(connection: Connection) -> Any:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    update,
 )
 
 from service.model.decisions import Block
@@ -187,6 +188,8 @@ def list_audit(
     after: int,
     limit: int,
     within: Collection[str] | None = None,
+    *,
+    newest_first: bool = False,
 ) -> list[Row[Any]]:
     """Return a page of the whole audit trail, oldest first; `within` are names of accounts, apps.
 
@@ -204,8 +207,17 @@ def list_audit(
         .outerjoin(whose, whose.c.id == func.coalesce(users.c.merged_into, users.c.id))
     )
     index = (audit.c.account, audit.c.event, audit.c.id)
-    query = in_order_of_ids(connection, query, index, (account, event), after, limit, within)
+    query = in_order_of_ids(
+        connection, query, index, (account, event), after, limit, within, backwards=newest_first
+    )
     return list(connection.execute(query))
+
+
+def delete_history(connection: Connection, user_ids: Sequence[int]) -> None:
+    """Delete the whole history of users."""
+    connection.execute(delete(changes).where(changes.c.user_id.in_(user_ids)))
+    mine = users.c.id.in_(user_ids)
+    connection.execute(update(users).where(mine).values(history_count=0))
 
 
 def find_block(connection: Connection, user_id: int) -> Block | None:

@@ -19,6 +19,7 @@ from service.store.relays import (
     Source,
     arrived_at,
     count_after,
+    is_erased,
     log_row,
     newest_of,
     read_log,
@@ -168,6 +169,18 @@ class Log:
         """Return one row, if it is still kept. Raises UnavailableError."""
         row = await self._database.read(partial(log_row, source=self.source, id_=id_))
         return None if row is None else Routed(row, await self._routing_of(row))
+
+    async def is_erased(self, id_: int) -> bool:
+        """Return whether a row that is not there was erased. Raises UnavailableError."""
+        return await self._database.read(partial(is_erased, source=self.source, id_=id_))
+
+    def forget(self) -> None:
+        """Keep no rows in memory any more: something of them was erased."""
+        self._tail.clear()
+        self._routings.clear()
+        self._tail_bytes = 0
+        if self.is_in_order:
+            self._tail_after = self.newest
 
     async def arrived_after(self, id_: int) -> int | None:
         """Return when (Unix ms) the first row after an id arrived. Raises UnavailableError."""

@@ -117,6 +117,11 @@ class LogReader:
         kept = self._kept.get((entry.replay, entry.log_id))
         return kept or await self._source.row(entry.log_id)
 
+    def forget(self) -> None:
+        """Read again whatever is to be sent: something of it was erased."""
+        self._kept.clear()
+        self._bytes = 0
+
     def drop(self, entry: Entry) -> None:
         """Let go of what was read for an entry."""
         kept = self._kept.pop((entry.replay, entry.log_id), None)

@@ -18,7 +18,7 @@ from service.model.shapes import time_of
 from service.observability import failpoints
 from service.observability.metrics import Metrics
 from service.settings import RelaySettings
-from service.store.database import ChangeSet, Database, UnavailableError
+from service.store.database import ERASED, ChangeSet, Database, UnavailableError
 from service.store.relays import (
     Progress,
     RelayRow,
@@ -217,9 +217,10 @@ class Relay:
     async def _deliver(self, entry: Entry) -> None:
         """Send what an entry stands for, and note what came of it."""
         found = await self._reader.row_of(entry)
-        if found is None:
+        if found is None or found.row.state == ERASED:
             self._schedule.forget(entry)
-            self._skip(1)
+            if found is None and not await self._source.is_erased(entry.log_id):
+                self._skip(1)
             return
         row, id_ = found.row, f"{self._source.ids}{entry.log_id}"
         headers = {
@@ -273,6 +274,11 @@ class Relay:
         self._metrics.relay_skipped.labels(self.name).inc(count)
 
     # What a person asks, through whatever replica: it is in the database.
+
+    def forget(self) -> None:
+        """Read again from the database what is to be sent: something of it was erased."""
+        self._reader.forget()
+        self._source.forget()
 
     def heed(self, row: RelayRow, retries: Sequence[int], replays: Sequence[ReplayRow]) -> None:
         """Do what the database says by now that a person asked, as far as that is not done yet."""

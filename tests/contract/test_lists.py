@@ -280,3 +280,12 @@ class TestAudit:
         await database.write(lambda c: c.execute(insert(audit), numbered(rows)))
         found = await shown(database, lambda c: list_audit(c, account, event, 0, LIMIT))
         assert [row.id - MANY - 1 for row in found] == expected
+        newest = await shown(
+            database, lambda c: list_audit(c, account, event, 0, 2, newest_first=True)
+        )
+        assert [row.id - MANY - 1 for row in newest] == expected[:-3:-1]
+        before = newest[-1].id if newest else 1
+        older = await shown(
+            database, lambda c: list_audit(c, account, event, before, LIMIT, newest_first=True)
+        )
+        assert [row.id - MANY - 1 for row in older] == expected[-3::-1]

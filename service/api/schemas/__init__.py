@@ -36,6 +36,7 @@ from service.api.schemas.journal import (
     TrailEntry,
     TrailList,
 )
+from service.api.schemas.privacy import Erased, Exported, ExportedCallback
 from service.api.schemas.problems import (
     DecidedIdentities,
     DecidedIdentity,
@@ -92,8 +93,11 @@ __all__ = [
     "DeliveryList",
     "Description",
     "Empty",
+    "Erased",
     "Event",
     "EventList",
+    "Exported",
+    "ExportedCallback",
     "GateAnswer",
     "GraphError",
     "GraphErrorData",

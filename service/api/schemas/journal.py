@@ -30,7 +30,7 @@ class JournalEntry(Owner):
 
     id: Annotated[int, Field(ge=1, examples=[13])]
     received_at: Time
-    state: Annotated[str, open_text("applied", "quarantined", "synthetic")]
+    state: Annotated[str, open_text("applied", "quarantined", "synthetic", "erased")]
     reason: NoText
     replayed_at: NoTimeYet
     request_id: Annotated[str | None, Field(examples=["jgkwmdlsbvkqpzfyhxtc"])]

@@ -44,7 +44,8 @@ def upgrade() -> None:
         ),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_erased_aliases_user_id", "erased_aliases", ["user_id"])
+    for column in ("user_id", "digest"):
+        op.create_index(f"ix_erased_aliases_{column}", "erased_aliases", [column])
     op.create_table(
         "erasures",
         sa.Column("user_id", BIG, autoincrement=False, nullable=False),

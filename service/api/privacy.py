@@ -1,0 +1,66 @@
+"""What a person has a right to: to be erased, and to be told all that is kept of them."""
+
+import structlog
+from aiohttp import web
+
+from service.api import schemas
+from service.api.asked import heed
+from service.api.auth import CALLER, CALLER_BY
+from service.api.context import AppContext, app_context
+from service.api.gate import GATE, alias_to_erase
+from service.api.params import need_account
+from service.ledger.erasing import NoteExport
+from service.store.database import APP_MARK
+from service.webhooks.request_ids import REQUEST_ID
+from service.workers.erasing import Eraser, Whom
+from service.workers.exporting import Exporter
+
+log = structlog.get_logger(__name__)
+
+HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+async def erase(request: web.Request) -> web.Response:
+    """Erase a user, also one who is not known; done again it erases what has come since."""
+    account, text = need_account(request), request.match_info["user"]
+    context = app_context(request)
+    alias = await alias_to_erase(request, account, text)
+    closed = await request.app[GATE].is_closed(account, alias)
+    whom = Whom(account, alias, owners_of(context, account), closed)
+    eraser = Eraser(context.ledger, context.database)
+    found = await eraser.erase(whom, request[CALLER_BY], request[REQUEST_ID])
+    await heed(context)
+    log.info("decision", account=account, decision="erase", caller=request[CALLER])
+    answer: schemas.Erased = {
+        "account": account,
+        "erased": found.counts,
+        "backups": [*found.backups],
+        "linked": [*found.linked],
+    }
+    return web.json_response(answer)
+
+
+async def export(request: web.Request) -> web.StreamResponse:
+    """Tell all that is kept of a user, as one JSON object, which is sent as it is found."""
+    account, text = need_account(request), request.match_info["user"]
+    context = app_context(request)
+    alias = await alias_to_erase(request, account, text)
+    if request.method == "HEAD":
+        return web.Response(headers=HEADERS)
+    whom = Whom(account, alias, owners_of(context, account), closed=False)
+    command = NoteExport(account, alias, request[CALLER_BY], request[REQUEST_ID])
+    await context.ledger.submit(command)
+    log.info("decision", account=account, decision="export", caller=request[CALLER])
+    response = web.StreamResponse(headers=HEADERS)
+    async for piece in Exporter(context.database).export(whom):
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def owners_of(context: AppContext, account: str) -> list[str]:
+    """Return what journal and event log call whoever a callback of an account may belong to."""
+    app = getattr(context.settings.accounts[account], "app", None)
+    return [account] if app is None else [account, f"{APP_MARK}{app}"]

@@ -1,0 +1,72 @@
+"""Who was erased: known by an HMAC of each name, with a secret of the installation.
+
+So a block by hand stays in force, and nobody is trusted again for being new. There is no secret
+before somebody was erased; until then nothing more is looked up than whether there is one.
+"""
+
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Iterable
+
+from sqlalchemy import Connection, select
+
+from service.store.schema import erased_aliases, installation
+from service.store.upserting import upsert, upsert_all
+
+SECRET_KEY = "alias_secret"  # noqa: S105  the name of a row
+"""Key of the table `installation`."""
+SECRET_BYTES = 32
+
+
+class ErasedNames:
+    """The secret of a database, once somebody was erased: it is read once, and stays."""
+
+    def __init__(self) -> None:
+        self._secret: bytes | None = None
+
+    async def any(self, value_of: Callable[[str], Awaitable[str | None]]) -> bool:
+        """Return whether anybody was ever erased; `value_of` reads a row of `installation`."""
+        if self._secret is None:
+            text = await value_of(SECRET_KEY)
+            self._secret = None if text is None else bytes.fromhex(text)
+        return self._secret is not None
+
+    def digest(self, name: str) -> bytes:
+        """Return the HMAC of a name."""
+        return digest_of(self._secret or b"", name)
+
+
+def digest_of(secret: bytes, name: str) -> bytes:
+    """Return the HMAC of a name."""
+    return hmac.digest(secret, name.encode(errors="replace"), "sha256")
+
+
+def secret_of(connection: Connection) -> bytes | None:
+    """Return the secret; None where nobody was ever erased."""
+    query = select(installation.c.value).where(installation.c.key == SECRET_KEY)
+    text = connection.execute(query).scalar()
+    return None if text is None else bytes.fromhex(text)
+
+
+def keep_erased(connection: Connection, account: str, names: Iterable[str], user_id: int) -> None:
+    """Let the digests of these names lead to whom they were the names of."""
+    fresh = secrets.token_hex(SECRET_BYTES)
+    key = {"key": SECRET_KEY}
+    upsert(connection, installation, {**key, "value": fresh}, ["key"], key)  # the first one stays
+    secret = secret_of(connection) or b""
+    rows = [
+        {"account": account, "digest": digest_of(secret, name), "user_id": user_id}
+        for name in sorted(names)
+    ]
+    upsert_all(connection, erased_aliases, rows, ["account", "digest"])
+
+
+def erased_among(connection: Connection, names: Collection[str]) -> dict[str, int]:
+    """Return the users who were called so, at whatever account, and were erased."""
+    secret = secret_of(connection) if names else None
+    if secret is None:
+        return {}
+    digests = {digest_of(secret, name): name for name in names}
+    query = select(erased_aliases.c.digest, erased_aliases.c.user_id)
+    rows = connection.execute(query.where(erased_aliases.c.digest.in_([*digests])))
+    return {digests[bytes(digest)]: user_id for digest, user_id in rows}

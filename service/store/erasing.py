@@ -1,0 +1,286 @@
+"""Erasing a user from the tables, a little at a time.
+
+The user's own row loses everything in one transaction (`EraseUser` of the ledger), in which it is
+noted by which names the logs are to be searched (`erasures`). They are searched by ranges of ids,
+in transactions that only read; what is found is written in small ones. Whoever is cut short begins
+again: what is done already is not found any more.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Row,
+    Select,
+    and_,
+    cast,
+    delete,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
+
+from service.model.erasure import ERASED_ALIAS
+from service.model.numbers import own_digits
+from service.store.contacts import not_formed
+from service.store.database import ERASED
+from service.store.events import NOTHING_TOLD
+from service.store.logs import is_in_order, settled
+from service.store.schema import (
+    aliases,
+    contacts,
+    deliveries,
+    erasures,
+    events,
+    idempotency,
+    installation,
+    journal,
+    message_recipients,
+    unverified,
+    users,
+)
+from service.store.upserting import upsert
+
+ERASED_ROWS_KEY = "rows_erased"
+"""Key of the table `installation`: when (Unix ms) rows of the logs were changed last."""
+ROWS = 2_000
+"""Rows that one look goes through."""
+NOT_FORMED = 10_000
+"""Contacts without a canonical form that are looked at, at most."""
+FOUND = 20
+"""Rows that one look returns, and one transaction then writes, at most."""
+
+
+def names_of(connection: Connection, account: str, alias: str) -> set[str]:
+    """Return what the user with this alias is called, this alias included."""
+    mine = aliases.c.account == account, aliases.c.alias == alias
+    user_id = connection.execute(select(aliases.c.user_id).where(*mine)).scalar()
+    return {alias} if user_id is None else {alias, *aliases_of(connection, user_id)}
+
+
+def aliases_of(connection: Connection, user_id: int) -> list[str]:
+    """Return what a user is called."""
+    query = select(aliases.c.alias).where(aliases.c.user_id == user_id)
+    return [*connection.execute(query).scalars()]
+
+
+def inputs_of(connection: Connection, account: str, names: Collection[str]) -> list[str]:
+    """Return the inputs of contacts that are about somebody of these names."""
+    query = select(contacts.c.input).where(about_contacts(account, names))
+    found = {*connection.execute(query).scalars()}
+    # Those whose one form nobody has looked for yet, for a moment after they came.
+    new = not_formed(connection, account, NOT_FORMED)
+    return sorted(found | {input_ for input_ in new if own_digits(input_) in names})
+
+
+def about_contacts(account: str, names: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that a contact is about somebody of these names."""
+    ours = contacts.c
+    about = or_(ours.input.in_(names), ours.wa_id.in_(names), ours.canonical.in_(names))
+    return and_(ours.account == account, about)
+
+
+def begin(
+    connection: Connection, account: str, user_id: int, names: Collection[str], now: int
+) -> None:
+    """Take the names away from a user, and note by which the logs are to be searched."""
+    known = names_left(connection, user_id)
+    connection.execute(delete(aliases).where(aliases.c.user_id == user_id))
+    connection.execute(delete(unverified).where(unverified.c.user_id == user_id))
+    connection.execute(
+        update(users).where(users.c.merged_into == user_id).values(erased_at=now, **_NOTHING)
+    )
+    delete_contacts(connection, account, names)
+    row = {"names": json.dumps(sorted({*known, *names})), "asked_at": now}
+    upsert(connection, erasures, {"user_id": user_id, **row}, ["user_id"], row)
+
+
+_NOTHING: dict[str, Any] = {"wa_id": "", "user_id": None, "links": None, "blocked_ids": None}
+
+
+def names_left(connection: Connection, user_id: int) -> list[str]:
+    """Return by which names the logs are still to be searched for a user."""
+    query = select(erasures.c.names).where(erasures.c.user_id == user_id)
+    text = connection.execute(query).scalar()
+    return [] if text is None else json.loads(text)
+
+
+def asked_at(connection: Connection, user_id: int) -> int:
+    """Return when (Unix ms) the erasure of a user was asked for."""
+    query = select(erasures.c.asked_at).where(erasures.c.user_id == user_id)
+    return connection.execute(query).scalar() or 0
+
+
+def delete_contacts(connection: Connection, account: str, names: Collection[str]) -> int:
+    """Delete the contacts about somebody of these names; return how many that were."""
+    inputs = inputs_of(connection, account, names)
+    mine = contacts.c.account == account, contacts.c.input.in_(inputs)
+    return connection.execute(delete(contacts).where(*mine)).rowcount
+
+
+def end(connection: Connection, user_id: int) -> None:
+    """Note that nothing is left to be searched for a user."""
+    connection.execute(delete(erasures).where(erasures.c.user_id == user_id))
+
+
+# What is searched.
+
+
+class Found(NamedTuple):
+    """The rows that a look found, how far it came, and whether there is more to look at."""
+
+    rows: Sequence[Row[Any]]
+    last: Any
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Whom to look for: the names, and the accounts as the journal and the event log call them."""
+
+    names: Sequence[str]
+    owners: Sequence[str]
+
+    @property
+    def spelled(self) -> list[str]:
+        """The names, also as JSON writes them."""
+        written = {form for name in self.names for form in (name, json.dumps(name)[1:-1])}
+        return sorted(written | {form.replace("/", "\\/") for form in written})
+
+    def in_bytes(self, connection: Connection, column: Column[Any]) -> ColumnElement[bool]:
+        """Return the condition that bytes hold one of the names, perhaps within a longer one."""
+        found = func.instr if is_in_order(connection) else func.pg_catalog.position
+        needles = (cast(name.encode(), LargeBinary) for name in self.spelled)
+        return or_(false(), *(found(column, needle) > 0 for needle in needles))
+
+    def in_text(self, connection: Connection, *columns: Column[Any]) -> ColumnElement[bool]:
+        """Return the same condition for texts."""
+        found = func.instr if is_in_order(connection) else func.strpos
+        pairs = ((column, name) for column in columns for name in self.spelled)
+        return or_(false(), *(found(column, name) > 0 for column, name in pairs))
+
+
+def look_at_callbacks(connection: Connection, search: Search, after: int) -> Found:
+    """Look for callbacks in whose bodies somebody of these names is."""
+    rows = journal.c
+    found = select(rows.id, rows.received_at, rows.content_encoding, rows.body)
+    found = found.where(rows.account.in_(search.owners), search.in_bytes(connection, rows.body))
+    return _look(connection, rows.id, found, after, settled(connection, rows.id))
+
+
+def look_at_events(connection: Connection, search: Search, after: int) -> Found:
+    """Look for events that name somebody of these names."""
+    rows = events.c
+    found = select(rows.id, rows.at, rows.type, rows.names, rows.data)
+    found = found.where(rows.account.in_(search.owners))
+    found = found.where(search.in_text(connection, rows.names, rows.data))
+    return _look(connection, rows.id, found, after, settled(connection, rows.id))
+
+
+def look_at_links(connection: Connection, search: Search, after: int) -> Found:
+    """Look for users who are linked with somebody of these names."""
+    found = select(users.c.id).where(users.c.account.in_(search.owners))
+    found = found.where(search.in_text(connection, users.c.links))
+    return _look(connection, users.c.id, found, after, true())
+
+
+def look_at_recipients(connection: Connection, search: Search, after: str) -> Found:
+    """Look for messages that were for somebody of these names."""
+    rows = message_recipients.c
+    found = select(rows.message_id.label("id"), rows.at).where(rows.alias.in_(search.names))
+    mine = rows.account == search.owners[0]
+    return _look(connection, rows.message_id, found.where(mine), after, mine)
+
+
+def _look(
+    connection: Connection,
+    key: Column[Any],
+    found: Select[Any],
+    after: Any,
+    which: ColumnElement[bool],
+) -> Found:
+    """Look at the next rows by a key: at so many, and return so many at most."""
+    page = select(key).where(key > after, which).order_by(key).limit(ROWS)
+    keys = connection.execute(page).scalars().all()
+    if not keys:
+        return Found((), after, more=False)
+    within = found.where(key > after, key <= keys[-1]).order_by(key).limit(FOUND)
+    rows = connection.execute(within).all()
+    return Found(rows, rows[-1].id if len(rows) == FOUND else keys[-1], more=True)
+
+
+def replace_bodies(connection: Connection, bodies: Sequence[tuple[int, bytes]]) -> int:
+    """Write what is left of callbacks; one of which nothing is left is `erased`."""
+    for id_, body in bodies:
+        values: dict[str, Any] = {"body": body}
+        if not body:
+            values |= {"state": ERASED, "reason": None}
+        connection.execute(update(journal).where(journal.c.id == id_).values(values))
+    return len(bodies)
+
+
+def delete_events(connection: Connection, ids: Sequence[int]) -> int:
+    """Delete events. The newest of all is emptied: else its id would be given a second time."""
+    newest = connection.execute(select(func.max(events.c.id))).scalar()
+    emptied = update(events).where(events.c.id.in_(ids), events.c.id == newest)
+    count = connection.execute(emptied.values(names="[]", data=NOTHING_TOLD)).rowcount
+    gone = delete(events).where(events.c.id.in_(ids), events.c.id != newest)
+    return count + connection.execute(gone).rowcount
+
+
+def forget_recipients_of(connection: Connection, account: str, ids: Sequence[str]) -> int:
+    """Forget whom messages were for."""
+    rows = message_recipients.c
+    mine = rows.account == account, rows.message_id.in_(ids)
+    return connection.execute(delete(message_recipients).where(*mine)).rowcount
+
+
+def delete_answers(connection: Connection, search: Search) -> int:
+    """Delete what requests with an Idempotency-Key were answered about somebody of these names."""
+    rows = idempotency.c
+    about = search.in_text(connection, rows.answer)
+    mine = rows.account == search.owners[0]
+    return connection.execute(delete(idempotency).where(mine, about)).rowcount
+
+
+def rename_in_deliveries(connection: Connection, search: Search) -> int:
+    """Take somebody of these names out of the rows of relays; return in how many that one was."""
+    rows = deliveries.c
+    query = select(rows.relay, rows.id, rows.names).where(search.in_text(connection, rows.names))
+    count = 0
+    for relay, id_, text in connection.execute(query).all():
+        before = json.loads(text)
+        after = [_renamed(name, search.names) for name in before]
+        if after != before:
+            mine = rows.relay == relay, rows.id == id_
+            values = {"names": json.dumps(sorted(set(after))), "answer": None}
+            connection.execute(update(deliveries).where(*mine).values(values))
+            count += 1
+    return count
+
+
+def _renamed(name: str, gone: Collection[str]) -> str:
+    """Return a name, which may follow that of an account, as it is written once it is erased."""
+    owner, slash, alias = name.rpartition("/")
+    return f"{owner}{slash}{ERASED_ALIAS}" if alias in gone else name
+
+
+def note_rows_erased(connection: Connection, now: int) -> None:
+    """Note that rows of the logs were changed, for whoever holds some in memory."""
+    row = {"value": str(now)}
+    upsert(connection, installation, {"key": ERASED_ROWS_KEY, **row}, ["key"], row)
+
+
+def rows_erased(connection: Connection) -> str | None:
+    """Return when rows of the logs were changed last."""
+    query = select(installation.c.value).where(installation.c.key == ERASED_ROWS_KEY)
+    return connection.execute(query).scalar()

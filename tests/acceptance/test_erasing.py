@@ -1,0 +1,193 @@
+"""Who is erased is nowhere any more, and is not let in by that."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.store.schema import metadata
+from tests.acceptance.conftest import (
+    HASH_A,
+    HASH_B,
+    HASH_C,
+    NUMBER,
+    OTHER_ID,
+    WA_ID,
+    CloudInstallation,
+    Installation,
+    Json,
+    hour_ago,
+    notice,
+    until,
+    wrote,
+)
+from tests.acceptance.sinks import sink
+
+GONE = "16315550771"
+MOVED = "16315550662"
+GONE_HASH = "U2VudGluZWw="
+SENTINELS = (GONE, GONE_HASH, "A Vanishing", "vanishing text", "vanishing note", "555-0771")
+
+
+def said(text: str, wa_id: str = GONE, name: str = "A Vanishing Name") -> Json:
+    message = {"from": wa_id, "id": f"m-{text}", "timestamp": "1749416383", "type": "text"}
+    contact = {"wa_id": wa_id, "profile": {"name": name}}
+    return {"contacts": [contact], "messages": [message | {"text": {"body": text}}]}
+
+
+def together(*bodies: Json) -> Json:
+    parts = ("contacts", "messages")
+    return {part: [one for body in bodies for one in body.get(part, [])] for part in parts}
+
+
+async def erase(service: Installation, user: str = GONE) -> Json:
+    path = f"/accounts/{service.account}/users/{user}/erase"
+    status, answer = await service.api("POST", path)
+    assert status == 200, answer
+    return dict(answer)
+
+
+async def assert_gone(service: Installation, *sentinels: str) -> None:
+    """Look at every column of every table, and on SQLite at the bytes of the files."""
+    for table in metadata.sorted_tables:
+        for row in await service.rows(f"SELECT * FROM {table.name}"):
+            shown = " ".join(
+                one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in row
+            )
+            assert not [one for one in sentinels if one in shown], f"{table.name}: {row}"
+    if service.is_on_a_file:
+        for file in (service.database, Path(f"{service.database}-wal")):
+            raw = file.read_bytes() if file.exists() else b""
+            assert not [one for one in sentinels if one.encode() in raw], file.name
+
+
+async def assert_all_is_told(service: Installation) -> None:
+    """Export the user: all the sentinels are there, and nothing of the neighbour."""
+    await service.settled()
+    status, told = await service.api("GET", f"/accounts/main/users/{GONE}/export")
+    assert status == 200, told
+    written = json.dumps(told, ensure_ascii=False)
+    assert not [one for one in SENTINELS if one not in written]
+    assert "a neighbour's" not in written
+    assert "A Neighbour" not in written
+    assert len(told["callbacks"]) >= 6
+    assert {entry["event"] for entry in told["audit"]} > {"changed", "held", "blocked", "exported"}
+    assert told["block"]["reason"] == "vanishing note"
+
+
+async def test_nothing_of_an_erased_user_is_left_anywhere(
+    manual: Installation, capfd: pytest.CaptureFixture[str]
+) -> None:
+    service = manual
+    await service.deliver(said("vanishing text 1"), notice(GONE, GONE_HASH, hour_ago()))
+    await service.deliver(notice(GONE, f"{GONE_HASH}2", hour_ago(60)))
+    await service.deliver({"contacts": [{"input": "+1 (631) 555-0771", "status": "processing"}]})
+    await service.deliver(
+        {"contacts": [{"input": "+1 (631) 555-0771", "status": "valid", "wa_id": GONE}]},
+        together(said("vanishing text 2"), said("a neighbour's", OTHER_ID, "A Neighbour")),
+    )
+    await service.post(f"{GONE} is not JSON".encode())
+    status, _ = await service.hold(
+        f"{GONE_HASH}2",
+        GONE,
+        note="vanishing note",
+        evidence={"method": "vanishing note", "reference": "vanishing note"},
+    )
+    assert status == 200
+    block = f"/accounts/main/recipients/{GONE}/block"
+    assert (await service.api("PUT", block, {"reason": "vanishing note"}))[0] == 200
+    await service.deliver(wrote(OTHER_ID, HASH_A, hour_ago()))
+    moved = {"type": "user_changed_number", "user": MOVED, "new_wa_id": GONE}
+    moved["body"] = f"A user changed from {MOVED} to {GONE}"
+    system = {"from": MOVED, "id": "moved", "timestamp": "1749416383", "type": "system"}
+    await service.deliver({"messages": [system | {"system": moved}]})
+    await assert_all_is_told(service)
+    answer = await erase(service)
+    assert answer["erased"]["callbacks"] >= 5
+    assert answer["linked"] == [MOVED]
+    await assert_gone(service, *SENTINELS)
+    out = capfd.readouterr()
+    assert not [one for one in SENTINELS if one in out.out + out.err]
+    neighbour = next(e for e in await service.journal() if e["state"] == "applied")
+    _, kept = await service.api("GET", f"/journal/{neighbour['id']}")
+    assert "a neighbour's" in kept["body"]
+    assert "A Neighbour" in kept["body"]
+    assert (await service.identity(OTHER_ID))["hash"] == HASH_A
+    assert set(await service.reasons(GONE)) == {"erased", "blocked"}
+    assert await service.reasons(OTHER_ID) == ["identity_pending"]
+    assert await service.reasons(MOVED) == ["number_changed"], "who moved there stays closed"
+    again = await erase(service)
+    assert again["linked"] == []
+    assert sum(again["erased"].values()) == 0
+
+
+async def test_the_next_identity_of_an_erased_user_waits_for_a_person(auto: Installation) -> None:
+    service = auto
+    service.sim.set_user(GONE, hash=GONE_HASH, acknowledged=False)
+    await service.deliver(notice(GONE, GONE_HASH, hour_ago()))
+    await service.becomes("acknowledged", GONE)
+    await erase(service)
+    assert await service.reasons(GONE) == [], "it was sendable"
+    await service.deliver(said("again"))
+    assert await service.reasons(GONE) == []
+    await erase(service)
+    await service.deliver(notice(GONE, GONE_HASH, hour_ago()))
+    assert await service.state(GONE) == "pending"
+    await service.deliver(notice(GONE, HASH_C, hour_ago(60)))
+    assert await service.state(GONE) == "pending"
+    assert await service.reasons(GONE) == ["identity_pending"]
+    await erase(service)
+    assert await service.reasons(GONE) == ["erased"]
+    await service.deliver(said("and again"))
+    assert await service.reasons(GONE) == ["erased"], "a message without a hash opens nothing"
+    service.sim.set_user(GONE, hash=HASH_B, acknowledged=False)
+    await service.deliver(notice(GONE, HASH_B, hour_ago(90)))
+    assert (await service.acknowledge(HASH_B, GONE))[0] == 202
+    await service.becomes("acknowledged", GONE)
+    assert await service.reasons(GONE) == []
+
+
+async def test_a_user_of_the_cloud_api_is_known_by_every_former_name(
+    shop: CloudInstallation,
+) -> None:
+    service, user_id = shop, "US.77100000000000000001"
+
+    def webhook(contact: Json, message: Json) -> Json:
+        value = {
+            "messaging_product": "whatsapp",
+            "metadata": {"display_phone_number": "1", "phone_number_id": NUMBER},
+            "contacts": [contact],
+            "messages": [message | {"id": "wamid.x", "timestamp": "1749416383", "type": "text"}],
+        }
+        change = {"field": "messages", "value": value}
+        return {"object": "whatsapp_business_account", "entry": [{"id": "0", "changes": [change]}]}
+
+    both = {"wa_id": GONE, "user_id": user_id, "identity_key_hash": GONE_HASH}
+    profile = {"profile": {"name": "A Vanishing Name"}}
+    whole = webhook(both | profile, {"from": GONE, "from_user_id": user_id})
+    await service.come(whole)
+    assert await service.state(GONE) == "acknowledged", "trusted on first use"
+    await erase(service)
+    await assert_gone(service, user_id, *SENTINELS)
+    by_id = webhook({"user_id": user_id, "identity_key_hash": GONE_HASH}, {"from_user_id": user_id})
+    await service.come(by_id)
+    assert await service.state(user_id) == "pending"
+    await erase(service, user_id)
+    await service.come(whole)
+    assert await service.state(GONE) == "pending"
+
+
+async def test_relays_deliver_what_is_left(install: Any) -> None:
+    async with sink() as crm:
+        service = await install(relays={"crm": {"url": crm.url}})
+        assert (await service.api("POST", "/relays/crm/pause"))[0] == 200
+        await service.deliver(said("vanishing text"))
+        await service.deliver(together(said("vanishing text"), said("theirs", OTHER_ID, "Their")))
+        await service.deliver(said("another", WA_ID, "Another"))
+        await erase(service)
+        assert (await service.api("POST", "/relays/crm/resume"))[0] == 200
+        await until(lambda: len(crm.taken) == 2)
+        bodies = crm.bodies
+        assert not [one for one in SENTINELS if any(one.encode() in body for body in bodies)]
+        assert json.loads(bodies[0])["messages"][0]["from"] == OTHER_ID
