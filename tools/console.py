@@ -30,7 +30,7 @@ READS = 30
 BUSY, MARKED = 1_000, 150
 """Users whose identities change all the time, and older ones, about whom is decided."""
 RATE = 500
-SENDERS = 8
+SENDERS = 64
 EVERY_SECONDS = 10
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 COUNT_REPAINTS = """
@@ -83,7 +83,8 @@ async def change(server: Server, ends_at: float, sent: list[int]) -> None:
     """Let identities change at the rate, until a time."""
     numbers = count()
     began = time.monotonic()
-    async with aiohttp.ClientSession(server.url) as session:
+    media_type = {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(server.url, headers=media_type) as session:
 
         async def send() -> None:
             while time.monotonic() < ends_at:

@@ -5,7 +5,7 @@ journal is in the order of arrivals but for what was taken at the same time: so 
 found by halving.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,6 +15,7 @@ from service.store.schema import journal
 
 NEAR_MS = 250
 """Callbacks that arrived so shortly one after the other may stand in either order."""
+_SIDES = (-NEAR_MS, NEAR_MS)
 MAX_ROWS = 20
 """So many more callbacks than times are looked into, where several came at the same one."""
 MAX_BYTES = 262_144
@@ -42,21 +43,40 @@ def callbacks_at(
     if not wanted:
         return []
     # Whatever arrived within the tolerance may stand before or after.
-    bounds = [at + side for at in wanted for side in (-NEAR_MS, NEAR_MS)]
-    begins_and_ends = iter(_first_since(connection, bounds))
-    spans = list(zip(wanted, begins_and_ends, begins_and_ends, strict=True))
-    names = ("at", "first", "last")
-    span = values(*(column(name, BigInteger) for name in names)).data(spans).cte("span")
+    bounds = iter(_first_since(connection, [at + side for at in wanted for side in _SIDES]))
+    ids = _arrived_at(connection, {*wanted}, _merged(zip(bounds, bounds, strict=True)))
     rows = journal.c
-    within = rows.id.between(span.c.first, span.c.last) & (rows.received_at == span.c.at)
     query = (
         select(rows.id, rows.received_at, rows.body)
-        .select_from(span.join(journal, within))
+        .where(rows.id.in_(ids[: MAX_ROWS + len(wanted)]))
         .where(rows.account.in_(accounts), func.length(rows.body) <= MAX_BYTES)
         .order_by(rows.id)
-        .limit(MAX_ROWS + len(wanted))
     )
     return [Told(id_, came, dict(_names_in(body))) for id_, came, body in connection.execute(query)]
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the same ids as spans that don't overlap; they are in the order of their ends."""
+    found: list[tuple[int, int]] = []
+    for first, last in spans:
+        if found and first <= found[-1][1]:
+            first = found.pop()[0]  # noqa: PLW2901 - the one before goes on
+        found.append((first, last))
+    return found
+
+
+def _arrived_at(
+    connection: Connection, times: Collection[int], spans: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Return the ids within these spans of callbacks that arrived at one of these times."""
+    names = ("first", "last")
+    span = values(*(column(name, BigInteger) for name in names)).data(spans).cte("span")
+    rows = journal.c
+    # Times are compared here: a database would read the whole journal for them.
+    query = select(rows.id, rows.received_at).select_from(
+        span.join(journal, rows.id.between(span.c.first, span.c.last))
+    )
+    return sorted(id_ for id_, came in connection.execute(query) if came in times)
 
 
 def _first_since(connection: Connection, times: Sequence[int]) -> list[int]:
