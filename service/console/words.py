@@ -1,5 +1,6 @@
 """What states, reasons and events are called where people read them who are no engineers."""
 
+import re
 from collections.abc import Mapping
 
 from service.model.users import Link, State, User
@@ -134,6 +135,18 @@ def _why_undecided(user: User) -> str:
     if identity.after_hold:
         return "An earlier change was held, so every later one waits for you as well."
     return "New phone, WhatsApp installed again, or a new owner of the number."
+
+
+_BY_RULE = re.compile(r"policy (\w+): (manual|auto)")
+_LEAVES = {"manual": "leaves it to a person", "auto": "lets it through"}
+
+
+def grounds_of(reason: str | None) -> str:
+    """Return the reason of an entry of the audit trail in words for people."""
+    found = _BY_RULE.fullmatch(reason or "")
+    if found is not None:
+        return f"the rule {found[1]} {_LEAVES[found[2]]}"
+    return "" if reason in {None, "superseded"} else str(reason)
 
 
 BY = {"policy": "the rule", "key": "the key", "person": "", "client": "WhatsApp"}

@@ -193,7 +193,7 @@ class UnitOfWork:
                 known = User(id_, account, alias, self.now)
             self._created.add(id_)
             self._users[account, alias] = self._by_id[id_] = known
-        elif (account, alias) not in self._users:
+        elif (account, alias) not in self._users or not known.alias:
             self._name_again(account, alias, known)
         return known
 
@@ -361,6 +361,8 @@ class UnitOfWork:
         await transaction.add_journal(self._journal)
         await transaction.note_callbacks(self._called_back)
         changes = await transaction.save_users(self._by_id.values())
+        if self._erasing:
+            await transaction.run(self._erase)  # before who was erased is named again
         await transaction.save_aliases(self._owned)
         await transaction.merge_users(self._merged)
         await transaction.save_recipients(self._recipients)
@@ -369,8 +371,6 @@ class UnitOfWork:
         changes.event_id = await transaction.add_events(self._told)
         if self._blocks:
             await transaction.run(self._put_blocks)
-        if self._erasing:
-            await transaction.run(self._erase)
         changes.checks = self.checks
         changes.journal = self._journal
         changes.told = [event.type for event in self._told]

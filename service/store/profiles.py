@@ -5,19 +5,30 @@ journal is in the order of arrivals but for what was taken at the same time: so 
 found by halving.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import BigInteger, Connection, column, func, select, values
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    values,
+)
 
 from service.store.schema import journal
 
-NEAR_MS = 250
+NEAR_MS = 100
 """Callbacks that arrived so shortly one after the other may stand in either order."""
-_SIDES = (-NEAR_MS, NEAR_MS)
 MAX_ROWS = 20
-"""So many more callbacks than times are looked into, where several came at the same one."""
+"""Callbacks of the same millisecond that are looked into."""
 MAX_BYTES = 262_144
 MAX_DEPTH = 12
 
@@ -34,86 +45,58 @@ class Told(NamedTuple):
 def callbacks_at(
     connection: Connection, accounts: Collection[str], times: Collection[int]
 ) -> list[Told]:
-    """Return the callbacks under these names in the journal that arrived just then (Unix ms).
-
-    The statements are as few for many times as for one: a page of a list asks about hundreds, once
-    a second.
-    """
-    wanted = sorted(set(times))
-    if not wanted:
+    """Return the callbacks under these names in the journal that arrived just then (Unix ms)."""
+    if not times:
         return []
+    bounds = {at + side for at in times for side in (-NEAR_MS, NEAR_MS)}
+    first = _first_since(connection, bounds)
+    rows = journal.c
     # Whatever arrived within the tolerance may stand before or after.
-    bounds = iter(_first_since(connection, [at + side for at in wanted for side in _SIDES]))
-    ids = _arrived_at(connection, {*wanted}, _merged(zip(bounds, bounds, strict=True)))
-    rows = journal.c
+    near = [
+        and_(rows.id.between(first[at - NEAR_MS], first[at + NEAR_MS]), rows.received_at == at)
+        for at in sorted(set(times))
+    ]
+    # Not by account: SQLite would go through the index of all that an account has.
     query = (
-        select(rows.id, rows.received_at, rows.body)
-        .where(rows.id.in_(ids[: MAX_ROWS + len(wanted)]))
-        .where(rows.account.in_(accounts), func.length(rows.body) <= MAX_BYTES)
-        .order_by(rows.id)
+        select(rows.id, rows.account, rows.received_at, rows.body)
+        .where(or_(*near), func.length(rows.body) <= MAX_BYTES)
+        .limit(MAX_ROWS * len(near))
     )
-    return [Told(id_, came, dict(_names_in(body))) for id_, came, body in connection.execute(query)]
+    found = [row for row in connection.execute(query) if row.account in accounts]
+    return [Told(row.id, row.received_at, dict(_names_in(row.body))) for row in sorted(found)]
 
 
-def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the same ids as spans that don't overlap; they are in the order of their ends."""
-    found: list[tuple[int, int]] = []
-    for first, last in spans:
-        if found and first <= found[-1][1]:
-            first = found.pop()[0]  # noqa: PLW2901 - the one before goes on
-        found.append((first, last))
-    return found
+def _first_since(connection: Connection, times: Collection[int]) -> dict[int, int]:
+    """Return, for each time (Unix ms), about the first id that arrived then or later.
 
-
-def _arrived_at(
-    connection: Connection, times: Collection[int], spans: Sequence[tuple[int, int]]
-) -> list[int]:
-    """Return the ids within these spans of callbacks that arrived at one of these times."""
-    names = ("first", "last")
-    span = values(*(column(name, BigInteger) for name in names)).data(spans).cte("span")
-    rows = journal.c
-    # Times are compared here: a database would read the whole journal for them.
-    query = select(rows.id, rows.received_at).select_from(
-        span.join(journal, rows.id.between(span.c.first, span.c.last))
-    )
-    return sorted(id_ for id_, came in connection.execute(query) if came in times)
-
-
-def _first_since(connection: Connection, times: Sequence[int]) -> list[int]:
-    """Return for each time the first id in the journal that arrived then or later.
-
-    All are halved together, so it takes as many statements as for one.
+    It is halving, for all the times in one statement: each step looks at the row in the middle of
+    what is left, `came`, and goes on with the half in which the first one is.
     """
-    ids = select(func.min(journal.c.id), func.max(journal.c.id))
-    first, last = connection.execute(ids).one()
-    low = [first or 1] * len(times)
-    high = [(last or 0) + 1] * len(times)
-    while open_ := [at for at in range(len(times)) if low[at] < high[at]]:
-        middles = {(low[at] + high[at]) // 2 for at in open_}
-        found = _from(connection, sorted(middles))
-        for at in open_:
-            middle = (low[at] + high[at]) // 2
-            id_, came = found.get(middle, (None, None))
-            if id_ is None or came is None or came >= times[at]:
-                high[at] = middle
-            else:
-                low[at] = id_ + 1
-    return low
+    bounds = select(func.min(journal.c.id), func.max(journal.c.id))
+    least, most = connection.execute(bounds).one()
+    begin, end = least or 1, (most or 0) + 1
+    wanted = values(column("at", BigInteger)).data([(at,) for at in times]).cte("wanted")
 
+    def row_at(id_: ColumnElement[int]) -> ColumnElement[int]:
+        query = select(journal.c.received_at).where(journal.c.id >= id_)
+        return query.order_by(journal.c.id).limit(1).scalar_subquery()
 
-def _from(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Return for each id the callback that has it, or the next one: its id, and when it arrived."""
-    asked = values(column("id", BigInteger)).data([(one,) for one in ids]).cte("asked")
-    following = (
-        select(func.min(journal.c.id))
-        .where(journal.c.id >= asked.c.id)
-        .correlate(asked)
-        .scalar_subquery()
-    )
-    query = select(asked.c.id, journal.c.id, journal.c.received_at).select_from(
-        asked.join(journal, journal.c.id == following)
-    )
-    return {one: (id_, came) for one, id_, came in connection.execute(query)}
+    low, high = (literal(bound, BigInteger) for bound in (begin, end))
+    looked = select(
+        wanted.c.at,
+        low.label("low"),
+        high.label("high"),
+        row_at((low + high) // 2).label("came"),
+    ).cte("looked", recursive=True)
+    of = looked.c
+    middle = (of.low + of.high) // 2
+    is_before = of.came < of.at
+    next_low = case((is_before, middle + 1), else_=of.low)
+    next_high = case((is_before, of.high), else_=middle)
+    step = select(of.at, next_low, next_high, row_at((next_low + next_high) // 2))
+    looked = looked.union_all(step.where(of.low < of.high))
+    found = select(looked.c.at, looked.c.low).where(looked.c.low >= looked.c.high)
+    return {row.at: row.low for row in connection.execute(found)}
 
 
 def _names_in(body: bytes) -> Iterator[tuple[str, str]]:

@@ -92,14 +92,24 @@ def mark(connection: Connection, now: int) -> None:
     connection.execute(update(accounts).values(unverified_since=now))
     connection.execute(delete(unverified))
     connection.execute(delete(installation).where(installation.c.key == CREATED_KEY))
-    everybody = select(users.c.account, users.c.id).order_by(users.c.account, users.c.id)
+    # The client can be asked about a wa_id alone. Who has none by now was erased, or merged.
+    everybody = select(users.c.account, users.c.id).where(users.c.wa_id != "")
+    everybody = everybody.order_by(users.c.account, users.c.id)
     connection.execute(insert(unverified).from_select(["account", "user_id"], everybody))
+    _close_erased(connection)
     while unschedule(connection, now):
         pass
     puts = outbox.c.kind == Kind.ACKNOWLEDGE.value
     connection.execute(update(outbox).where(puts).values(begun=true()))
     for name in connection.execute(known.order_by(accounts.c.name)).scalars().all():
         _record(connection, name, AuditEntry(now, "restored", reason=RESTORED))
+
+
+def _close_erased(connection: Connection) -> None:
+    """Close the gate to who was erased, until an identity is known: nobody can be asked."""
+    if "erased_at" in {column["name"] for column in inspect(connection).get_columns("users")}:
+        erased = users.c.erased_at.is_not(None), users.c.state.is_(None)
+        connection.execute(update(users).where(*erased).values(after_hold=True))
 
 
 def forgo_asking(connection: Connection, account: str, now: int) -> None:

@@ -213,7 +213,7 @@ async def test_a_proxy_is_believed_from_its_addresses_alone(made: Installation) 
     proxy = {
         "addresses": ["127.0.0.0/8"],
         "role": "none",
-        "roles": {'"Ana@Shop.example"': "operator"},
+        "roles": {"Ana@Shop.example": "operator"},
     }
     await made.stop()
     await made.start(console={"proxy": proxy})

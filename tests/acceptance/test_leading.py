@@ -29,8 +29,8 @@ async def test_what_the_leader_does_ends_without_a_trace_and_is_begun_again(
             await resign(made)
             assert context.leading is None
             assert running() == OF_EACH
-            # Who waits for a user to change, and who follows the event log.
-            assert len(context.ledger.listeners) == 2
+            # Who waits for a user to change, who follows the event log, and who has a page open.
+            assert len(context.ledger.listeners) == 3
             await made.change(wa_id)
             assert await made.state(wa_id) == "acknowledging"
             await lead(made)

@@ -19,6 +19,7 @@ from service.observability.metrics import Metrics
 from service.store import erasing
 from service.store.database import Database, JournalRow, RecipientQuery
 from service.store.relays import DeliveryRow, save_deliveries
+from service.store.restore import count_unverified, mark
 from service.store.schema import aliases, deliveries, erasures, events, journal, message_recipients
 from service.store.trail import seal_next, verify
 from service.store.users import find_user
@@ -128,6 +129,17 @@ async def test_no_former_name_is_trusted_for_being_new(database: Database, ledge
             found = await database.read(partial(find_user, account="shop", alias=alias))
             assert found is not None
             assert (found.id, found.identity.state) == (known.id, State.PENDING)
+
+
+async def test_a_restore_opens_nothing_for_who_was_erased(
+    database: Database, ledger: Ledger
+) -> None:
+    await come(ledger, 0, GONE, seen="hash+A")
+    await Eraser(ledger, database).erase(whom(GONE), BY, None)
+    await database.write(partial(mark, now=AT))
+    data = await database.find_recipients(RecipientQuery("shop", None, [GONE]))
+    assert data.users[GONE].after_hold
+    assert await database.read(count_unverified) == {}
 
 
 async def test_what_a_relay_still_knows_of_a_name_is_not_written_again(

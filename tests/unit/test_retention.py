@@ -379,3 +379,5 @@ async def test_events_go_after_as_many_days_as_callbacks(
     assert (await database.read(span_of)).deleted == left[0].id - 1
     await Keeper(ledger, database, journal_days=0).look()
     assert await database.read(lambda c: read_events(c, 0, 10)) == left
+    await Keeper(ledger, database, journal_days=0, events_days=20).look()
+    assert await database.read(lambda c: read_events(c, 0, 10)) == left[1:]
