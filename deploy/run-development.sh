@@ -114,6 +114,7 @@ wait_for "the service" "$service" "its reason is above" is_ready
 
 say ""
 say "service    $service_url"
+say "console    $service_url/console/"
 say "health     $service_url/health/status"
 say "metrics    $service_url/metrics"
 say "simulator  https://127.0.0.1:$simulator_port (its log: var/simulator.log)"
