@@ -385,7 +385,7 @@ async def test_large_bodies_of_many_values_at_once_are_taken_one_after_another(
                     await asyncio.sleep(int(response.headers["Retry-After"]) / 5)
             return False
 
-        await asyncio.gather(*(until(taken, 60) for _ in range(16)))
+        await asyncio.gather(*(until(taken, 60) for _ in range(8)))
     await assert_over(child, DENSE_RSS_MIB)
 
 
