@@ -115,7 +115,7 @@ def span_of(connection: Connection) -> Span:
     return Span(epoch_of(connection), newest, deleted_up_to(connection))
 
 
-NOTHING_TOLD = "{}"
+NOTHING_TOLD = "null"
 """The data of an event of which nothing is left: it was about an erased user."""
 
 
