@@ -90,7 +90,7 @@ async def _tell(
     while await _goes_on(live, changed):
         is_news = changed.is_set()
         changed.clear()
-        if not is_still_signed_in(request):
+        if not await is_still_signed_in(request):
             # The page asks for its part once more, and is sent to sign in.
             await response.write(CHANGED)
             return

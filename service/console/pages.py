@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.api.context import app_context
@@ -124,8 +124,17 @@ def problem_page(request: web.Request, error: Exception) -> web.StreamResponse:
         "request_id": told.get("request_id", ""),
     }
     if wants_fragment(request) and SIGNED_IN in request:
-        return fragment(request, "_problem.html", **values)
-    return page(request, "problem.html", **values)
+        response = fragment(request, "_problem.html", **values)
+    else:
+        response = page(request, "problem.html", **values)
+    for name, value in answer.headers.items():
+        if name not in _OF_JSON:  # but Allow, Retry-After and others hold for the page as well
+            response.headers[name] = value
+    return response
+
+
+_OF_JSON = frozenset({hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH})
+"""Headers of a problem that say something of its body."""
 
 
 _TITLES = {
