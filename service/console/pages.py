@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.api.context import app_context
@@ -128,12 +128,12 @@ def problem_page(request: web.Request, error: Exception) -> web.StreamResponse:
     else:
         response = page(request, "problem.html", **values)
     for name, value in answer.headers.items():
-        if name not in _OF_JSON:  # but Allow, Retry-After and others hold for the page as well
+        if name.lower() not in _OF_JSON:  # Allow, Retry-After and others hold for the page
             response.headers[name] = value
     return response
 
 
-_OF_JSON = frozenset({hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH})
+_OF_JSON = frozenset({"content-type", "content-length"})
 """Headers of a problem that say something of its body."""
 
 

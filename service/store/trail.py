@@ -223,6 +223,8 @@ def verify(
     found.seal = str(previous) if first else None
     deleted_below = first if found.begins_after else 0
     found.not_verified += _compare_noted(faults, noted, there, deleted_below)
+    if not first:
+        found.not_verified.append("the whole trail: there is no seal")
     if found.begins_after:
         found.not_verified.append(f"the entries up to {found.begins_after}, which were deleted")
     if found.unsealed:
