@@ -76,29 +76,23 @@ def signed_in(role: Role, resource: Resource) -> Handler:
     """
 
     @functools.wraps(resource)
-    async def handler(request: web.Request) -> web.StreamResponse:
-        reservation = request[RESERVATION] = request.app[BODIES].reservation(verified=False)
-        try:
-            who = await who_is(request)
-            if who is None:
-                return with_headers(request, _to_sign_in(request))
-            _set_caller(request, who)
-            if request.method not in READING:
-                await _need_own_form(request, who)
-            _need_role(who, role)
-            response = await resource(request)
-            _renew(request, who, response)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown as a page
-            response = problem_page(request, error)
-        finally:
-            reservation.release()
-        return with_headers(request, response)
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        who = await who_is(request)
+        if who is None:
+            return _to_sign_in(request)
+        _set_caller(request, who)
+        if request.method not in READING:
+            await _need_own_form(request, who)
+        _need_role(who, role)
+        response = await resource(request)
+        _renew(request, who, response)
+        return response
 
-    return handler
+    return open_to_all(guarded)
 
 
 def open_to_all(resource: Resource) -> Handler:
-    """Return a handler of a page that is there before somebody is signed in."""
+    """Return a handler of a page whoever asks; what goes wrong is shown as a page as well."""
 
     @functools.wraps(resource)
     async def handler(request: web.Request) -> web.StreamResponse:
