@@ -51,6 +51,8 @@ _SEALED = (
     audit.c.user_id,
 )
 
+_WHOSE = func.coalesce(users.c.merged_into, audit.c.user_id)
+
 
 def append_entries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append entries, those that no batch of the ledger writes. Raises as `append` does.
@@ -280,10 +282,13 @@ def _compare_beginning(
 
 
 def _erased(connection: Connection) -> dict[int, tuple[int, int]]:
-    """Return of each user that was erased the time and id of the last entry that says so."""
+    """Return of each user that was erased the time and id of the last entry that says so.
+
+    Who turned out to be another, before or since, is that one.
+    """
     last = func.max(audit.c.at), func.max(audit.c.id)
-    query = select(audit.c.user_id, *last).where(audit.c.event == "erased")
-    query = query.where(audit.c.user_id.is_not(None)).group_by(audit.c.user_id)
+    query = select(_WHOSE, *last).outerjoin(users, users.c.id == audit.c.user_id)
+    query = query.where(audit.c.event == "erased", audit.c.user_id.is_not(None)).group_by(_WHOSE)
     return {user_id: (at, id_) for user_id, at, id_ in connection.execute(query)}
 
 
@@ -320,7 +325,7 @@ def _entries(
 ) -> Iterator[SealedEntry]:
     """Yield the entries after an id, up to another, and compare each with its digest."""
     query = (
-        select(*_SEALED, audit.c.digest, audit.c.salt, users.c.merged_into, *_PERSONAL)
+        select(*_SEALED, audit.c.digest, audit.c.salt, _WHOSE.label("whose"), *_PERSONAL)
         .outerjoin(users, users.c.id == audit.c.user_id)
         .order_by(audit.c.id)
     )
@@ -351,8 +356,8 @@ def _entries(
 
 def _is_erased(row: Row[Any], erased: Mapping[int, tuple[int, int]]) -> bool:
     """Return whether an entry that is later says that the user of this one was erased."""
-    later = (erased[of] for of in (row.user_id, row.merged_into) if of in erased)
-    return any(at >= row.at or id_ > row.id for at, id_ in later)
+    at, id_ = erased.get(row.whose, (-1, -1))
+    return bool(at >= row.at or id_ > row.id)
 
 
 # Deleting what is too old.

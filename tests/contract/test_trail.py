@@ -197,6 +197,16 @@ async def test_only_who_was_erased_later_has_entries_that_say_nothing(database: 
     await database.write(lambda c: append_entries(c, [told]))
     found = await database.read(verify)
     assert (found.erased, found.faults) == (1, [])
+    # Whoever turns out to be somebody else afterwards was erased all the same.
+    merged = [{**user, "id": 2}, {**user, "id": 3}]
+    into = update(users).where(users.c.id == 1).values(merged_into=2)
+    rows = [{"account": "main", **one, **zeros} for one in merged]
+    await database.write(lambda c: c.execute(insert(users), rows))
+    await database.write(lambda c: c.execute(into))
+    assert await faults(database) == []
+    of_another = update(audit).where(audit.c.event == "held").values(user_id=3)
+    await database.write(lambda c: c.execute(of_another))
+    assert len(await faults(database)) == 2
 
 
 async def test_what_is_erased_while_it_is_sealed_keeps_its_digest(postgres_url: str) -> None:
