@@ -85,6 +85,12 @@ class Gate:
         self._metrics.gate_seconds.observe(time.perf_counter() - started)
         return serializers.gate_answer(account, verdict, status.now, cloud=status.cloud)
 
+    async def shown(self, account: str, asked: str) -> bytes:
+        """Return what `one` does, for a person who looks: no metric counts it as a question."""
+        found = await self._look(account, asked)
+        cloud = account in self._cloud
+        return serializers.gate_answer(account, found.verdict, found.at, cloud=cloud)
+
     async def judge_send(self, account: str, asked: str) -> tuple[Verdict, tuple[str, ...]] | None:
         """Return the verdict about the recipient of a message, and the names of whom it may mean.
 

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ from service.cli.output import fail, print_json, print_pairs
 from service.cli.remote import pages, print_list, server_at, talk
 from service.store.database import StoreError
 from service.store.operating import operated
+from service.store.trail import Seal, read_seal
 from service.store.trail import verify as verify_trail
 
 app = typer.Typer(
@@ -94,8 +96,11 @@ def harmless(value: object) -> str:
 @app.command()
 def verify(
     seal: Annotated[
-        str | None,
-        typer.Option(metavar="SEAL", help="A seal that was noted: it has to be among those there."),
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBER:HEX",
+            help="A seal that was noted elsewhere: it has to be there. May be repeated.",
+        ),
     ] = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -105,26 +110,23 @@ def verify(
     The service may run meanwhile. Entries of whom was erased count by their digests. Exit 1:
     something was changed, removed or added; the range is named.
     """
-    url = loaded(config).database.full_url
+    noted: list[Seal] = []
+    for text in seal or ():
+        one = read_seal(text)
+        if one is None:
+            fail("--seal: must be NUMBER:HEX, as the log has it", status=2)
+        noted.append(one)
+    settings = loaded(config)
+    work = partial(verify_trail, noted=noted, deletes=bool(settings.retention.audit_days))
     try:
-        found = asyncio.run(operated(url).look(partial(verify_trail, noted=seal)))
+        found = asyncio.run(operated(settings.database.full_url).look(work))
     except StoreError as error:
         fail(str(error))
-    faults = [*(found.faults or ())]
-    if seal is not None and not found.knows_seal:
-        faults.append("the seal that was noted is not one of this trail")
-    document = {
-        "ranges": found.ranges,
-        "entries": found.entries,
-        "erased": found.erased,
-        "unsealed": found.unsealed,
-        "begins_after": found.begins_after,
-        "seal": found.seal,
-        "faults": faults,
-    }
+    document = asdict(found)
     if as_json:
         print_json(document)
     else:
-        print_pairs(document | {"faults": faults or "none"})
-    if faults:
-        fail(f"the audit trail is not as it was sealed: {faults[0]}")
+        lists = ("faults", "not_verified")
+        print_pairs(document | {name: document[name] or "none" for name in lists})
+    if found.faults:
+        fail(f"the audit trail is not as it was sealed: {found.faults[0]}")

@@ -17,7 +17,9 @@ def is_secure(request: web.Request) -> bool:
 
     Anybody can claim so in a header; it makes the cookie stricter, and never less strict.
     """
-    if request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https":
+    # Several proxies make a list; the first one of it is the one that the browser came to.
+    claimed = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+    if request.secure or claimed == "https":
         return True
     server = app_context(request).settings.server
     public = urlsplit(server.public_url or "")

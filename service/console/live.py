@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from service.console.signin import is_still_signed_in
-from service.store.database import ChangeSet
+from service.store.database import ChangeSet, UnavailableError
 from service.webhooks.request_ids import HEADER, REQUEST_ID
 
 PAUSE_SECONDS = 1.0
@@ -74,8 +74,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
         await response.write(b"retry: %d\n\n" % RETRY_MS + CHANGED)
         await _tell(request, response, live, changed)
         await response.write_eof()
-    except ConnectionError:
-        pass  # the page is closed
+    except (ConnectionError, UnavailableError):
+        pass  # the page is closed; or it asks again, and is told that the database is away
     except Exception:
         # The answer has begun, so none of ours can say it.
         log.exception("a stream of the console failed")
@@ -90,7 +90,7 @@ async def _tell(
     while await _goes_on(live, changed):
         is_news = changed.is_set()
         changed.clear()
-        if not is_still_signed_in(request):
+        if not await is_still_signed_in(request):
             # The page asks for its part once more, and is sent to sign in.
             await response.write(CHANGED)
             return

@@ -124,8 +124,17 @@ def problem_page(request: web.Request, error: Exception) -> web.StreamResponse:
         "request_id": told.get("request_id", ""),
     }
     if wants_fragment(request) and SIGNED_IN in request:
-        return fragment(request, "_problem.html", **values)
-    return page(request, "problem.html", **values)
+        response = fragment(request, "_problem.html", **values)
+    else:
+        response = page(request, "problem.html", **values)
+    for name, value in answer.headers.items():
+        if name.lower() not in _OF_JSON:  # Allow, Retry-After and others hold for the page
+            response.headers[name] = value
+    return response
+
+
+_OF_JSON = frozenset({"content-type", "content-length"})
+"""Headers of a problem that say something of its body."""
 
 
 _TITLES = {

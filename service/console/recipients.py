@@ -79,7 +79,7 @@ async def _ask(request: web.Request, account: str, number: str) -> Answer | None
         return None
     gate = request.app[GATE]
     try:
-        answer = orjson.loads(await gate.one(account, number))
+        answer = orjson.loads(await gate.shown(account, number))
     except ProblemError as error:
         if error.status == 422:  # noqa: PLR2004 - the status says it best
             return None

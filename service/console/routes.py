@@ -1,5 +1,7 @@
 """The table of pages, from which the router and the navigation are made."""
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -20,7 +22,7 @@ from service.console import (
 )
 from service.console.live import LIVE, Live
 from service.console.pages import NAVIGATION, NavItem, see_other
-from service.console.signin import HOME, SECRET, SIGN_IN, Resource, open_to_all, signed_in
+from service.console.signin import HOME, PAGES, SECRET, SIGN_IN, Resource, open_to_all, signed_in
 from service.settings import Role
 from service.webhooks.handler import expect
 
@@ -88,6 +90,13 @@ async def _nothing(request: web.Request) -> web.StreamResponse:
     raise ProblemError(404, "there is no such page")
 
 
+def paths_of_pages(routes: Sequence[Route]) -> re.Pattern[str]:
+    """Return what the paths of pages look like that people who are signed in open."""
+    pages = (r.path for r in routes if r.method == "GET" and r.role and r.resource != live.stream)
+    parts = (re.split(r"\{\w+\}", path) for path in pages)
+    return re.compile("|".join("[^/]+".join(map(re.escape, part)) for part in parts))
+
+
 ANYTHING = "/console/{tail}"
 
 
@@ -95,6 +104,7 @@ def add_console(app: web.Application, secret: bytes, woken: Live) -> None:
     """Add the pages to an application that has the API; `woken` hears of each commit."""
     app[SECRET] = secret
     app[LIVE] = woken
+    app[PAGES] = paths_of_pages(CONSOLE)
     app[NAVIGATION] = tuple(NavItem(r.title, r.path) for r in CONSOLE if r.title is not None)
     app.router.add_get("/console", open_to_all(_to_home))
     for route in CONSOLE:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -29,12 +30,18 @@ from service.console.pages import SIGNED_IN, Caller, page, problem_page, see_oth
 from service.console.session import COOKIE, SECURE_COOKIE, Lifetime, Session
 from service.model.users import By, by_key, by_person
 from service.settings import ApiKeySettings, Role, Settings
+from service.settings.console import MAX_HOURS
+from service.store.sign_outs import is_signed_out, note_sign_out
 
 HOME = "/console/"
 SIGN_IN = "/console/sign-in"
+LONGEST_MS = round(MAX_HOURS * 3.6e6)
+"""The longest that any configuration lets a session last: so long a sign-out is remembered."""
 PERSON = "person"
 """The caller's name in log lines where a proxy named a person, whose name is in the audit alone."""
 MAX_NAME = 256
+PAGES = web.AppKey("console_page_paths", re.Pattern[str])
+"""What a path of a page looks like, that somebody may be sent to after signing in."""
 _BELOW = re.compile(r"/console/[A-Za-z0-9._~%/?&=+:@,-]{0,2000}")
 _UPWARDS = re.compile(r"\.\.|%2e", re.IGNORECASE)
 
@@ -69,29 +76,23 @@ def signed_in(role: Role, resource: Resource) -> Handler:
     """
 
     @functools.wraps(resource)
-    async def handler(request: web.Request) -> web.StreamResponse:
-        reservation = request[RESERVATION] = request.app[BODIES].reservation(verified=False)
-        try:
-            who = who_is(request)
-            if who is None:
-                return with_headers(request, _to_sign_in(request))
-            _set_caller(request, who)
-            if request.method not in READING:
-                await _need_own_form(request, who)
-            _need_role(who, role)
-            response = await resource(request)
-            _renew(request, who, response)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown as a page
-            response = problem_page(request, error)
-        finally:
-            reservation.release()
-        return with_headers(request, response)
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        who = await who_is(request)
+        if who is None:
+            return _to_sign_in(request)
+        _set_caller(request, who)
+        if request.method not in READING:
+            await _need_own_form(request, who)
+        _need_role(who, role)
+        response = await resource(request)
+        _renew(request, who, response)
+        return response
 
-    return handler
+    return open_to_all(guarded)
 
 
 def open_to_all(resource: Resource) -> Handler:
-    """Return a handler of a page that is there before somebody is signed in."""
+    """Return a handler of a page whoever asks; what goes wrong is shown as a page as well."""
 
     @functools.wraps(resource)
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -108,8 +109,8 @@ def open_to_all(resource: Resource) -> Handler:
     return handler
 
 
-def who_is(request: web.Request) -> Signed | None:
-    """Return who is signed in, by the settings as they are now."""
+async def who_is(request: web.Request) -> Signed | None:
+    """Return who is signed in, by the settings as they are now. Raises UnavailableError."""
     settings, secret = app_context(request).settings, request.app[SECRET]
     person = _person(request, settings, secret)
     if person is not None:
@@ -117,7 +118,12 @@ def who_is(request: web.Request) -> Signed | None:
     if settings.open_to_loopback_only:
         key = sessions.key_of_session(secret, LOCAL)
         return Signed(LOCAL, "this machine", "admin", (), by_key(LOCAL), LOCAL, key)
-    return _of_cookie(request, settings, secret)
+    who = _of_cookie(request, settings, secret)
+    if who is not None and who.session is not None:
+        is_out = partial(is_signed_out, session_id=who.session.id)
+        if await app_context(request).database.read(is_out):
+            return None
+    return who
 
 
 def _person(request: web.Request, settings: Settings, secret: bytes) -> Signed | None:
@@ -163,9 +169,9 @@ def lifetime_of(settings: Settings) -> Lifetime:
     return Lifetime(round(console.session_minutes * 60_000), round(console.session_hours * 3.6e6))
 
 
-def is_still_signed_in(request: web.Request) -> bool:
+async def is_still_signed_in(request: web.Request) -> bool:
     """Return whether who opened a stream is still signed in, with the same rights."""
-    who = who_is(request)
+    who = await who_is(request)
     if who is None:
         return False
     same = (request[CALLER_BY], request[CALLER_ROLE], [*request[CALLER_ACCOUNTS]])
@@ -216,16 +222,17 @@ def _to_sign_in(request: web.Request) -> web.Response:
     return see_other(target)
 
 
-def _next(text: str) -> str:
+def _next(request: web.Request, text: str) -> str:
     """Return where to go after signing in: a page of the console alone."""
     is_below = _BELOW.fullmatch(text) and not _UPWARDS.search(text)
-    return text if is_below and not text.startswith(SIGN_IN) else HOME
+    is_page = request.app[PAGES].fullmatch(text.partition("?")[0])
+    return text if is_below and is_page else HOME
 
 
 async def show(request: web.Request) -> web.Response:
     """Show the sign-in page; who is signed in already goes on."""
-    to = _next(request.query.get("next", HOME))
-    if who_is(request) is not None:
+    to = _next(request, request.query.get("next", HOME))
+    if await who_is(request) is not None:
         return see_other(to)
     return _sign_in_page(request, to, has_ended="ended" in request.query)
 
@@ -249,7 +256,7 @@ async def sign_in(request: web.Request) -> web.Response:
     if not is_own_form(request):
         raise ProblemError(403, "only a page of the console itself may send this")
     form = await read_form(request)
-    to = _next(text_of(form, "next"))
+    to = _next(request, text_of(form, "next"))
     context = app_context(request)
     now = context.ledger.clock()
     found = _known_key(context.settings, text_of(form, "api_key").strip())
@@ -278,8 +285,16 @@ def _known_key(settings: Settings, presented: str) -> tuple[str, ApiKeySettings]
     return found
 
 
-async def sign_out(_: web.Request) -> web.Response:
-    """End the session in this browser."""
+async def sign_out(request: web.Request) -> web.Response:
+    """End the session: in this browser, and for whoever has a copy of its cookie."""
+    context = app_context(request)
+    who = _of_cookie(request, context.settings, request.app[SECRET])
+    if who is not None and who.session is not None:
+        ends_at = who.session.began_at + LONGEST_MS
+        note = partial(
+            note_sign_out, now=context.ledger.clock(), session_id=who.session.id, ends_at=ends_at
+        )
+        await context.database.write(note)
     response = see_other(SIGN_IN)
     for name, secure in ((COOKIE, False), (SECURE_COOKIE, True)):
         response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")

@@ -72,6 +72,7 @@ EVENTS: Mapping[str, str] = {
     "erased": "Erased",
     "exported": "Exported",
     "policy_changed": "The policy changed",
+    "audit_deleted": "Old entries of the audit trail were deleted",
     "replayed": "A callback was read again",
     "issue_dismissed": "An issue was dismissed",
     "relay_paused": "A relay was paused",

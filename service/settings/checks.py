@@ -69,6 +69,12 @@ def _public(settings: Settings) -> Iterator[Problem]:
                 "proxy in front lets nobody but the client through (mTLS or an address list)"
             )
             yield f"accounts.{name}.webhook_token", problem
+    if settings.console.proxy.addresses and settings.server.internal is None:
+        problem = (
+            "needs an address that no webhook's proxy leads to, else that one passes on a person's "
+            "name from anybody; set server.internal, or remove addresses"
+        )
+        yield "console.proxy.addresses", problem
 
 
 def _server(server: ServerSettings) -> Iterator[Problem]:

@@ -10,6 +10,9 @@ from service.settings.types import HeaderName, List, Table, Text
 ConsoleRole = Literal["none", "reader", "operator", "admin"]
 """What a person may do in the console; with "none" only those whom `roles` names may enter."""
 
+MAX_HOURS = 168
+"""What `session_hours` may be at most."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -22,6 +25,17 @@ def _network(value: str) -> str:
     return value
 
 
+def _without_twins(roles: dict[str, ConsoleRole]) -> dict[str, ConsoleRole]:
+    """Return the roles; raise ValueError where two names differ in the case of letters alone."""
+    names: dict[str, str] = {}
+    for name in roles:
+        other = names.setdefault(name.casefold(), name)
+        if other != name:
+            problem = f"{other} and {name} differ in the case of letters alone; remove one"
+            raise ValueError(problem)
+    return roles
+
+
 class ConsoleProxySettings(Table):
     """A proxy that signs people in, and names them in a header of each request.
 
@@ -31,7 +45,9 @@ class ConsoleProxySettings(Table):
     addresses: List[Annotated[str, AfterValidator(_network)]] = ()
     user_header: HeaderName = "X-Forwarded-Email"
     role: ConsoleRole = "none"
-    roles: dict[Text, ConsoleRole] = Field(default_factory=dict)
+    roles: Annotated[dict[Text, ConsoleRole], AfterValidator(_without_twins)] = Field(
+        default_factory=dict
+    )
     sign_out_url: Text | None = None
 
     @property
@@ -49,5 +65,5 @@ class ConsoleSettings(Table):
     """How long somebody stays signed in: without doing anything, and in all."""
 
     session_minutes: Annotated[float, Field(gt=0, le=1_440)] = 30.0
-    session_hours: Annotated[float, Field(gt=0, le=168)] = 12.0
+    session_hours: Annotated[float, Field(gt=0, le=MAX_HOURS)] = 12.0
     proxy: ConsoleProxySettings = ConsoleProxySettings()

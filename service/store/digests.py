@@ -5,7 +5,7 @@ goes too, nobody can find out by trying what the digest is of.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -38,9 +38,15 @@ class SealedEntry(NamedTuple):
     digest: bytes
 
 
-def seal_of(previous: bytes, entries: Iterable[SealedEntry]) -> bytes:
-    """Return SHA-256 of the seal before, and of a JSON list for each entry, its digest as hex."""
+def seal_of(number: int, previous: bytes, entries: Sequence[SealedEntry]) -> bytes:
+    """Return SHA-256 of the seal before, of what the range is, and of each entry of it.
+
+    The range is a JSON list of its number, the id of its last entry and how many there are; each
+    entry is a JSON list as well, with its digest as hex.
+    """
+    last_id = entries[-1].id if entries else 0
     chain = sha256(previous)
+    chain.update(orjson.dumps((number, last_id, len(entries))))
     for entry in entries:
         chain.update(orjson.dumps((*entry[:-1], entry.digest.hex())))
     return chain.digest()

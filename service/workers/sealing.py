@@ -43,4 +43,4 @@ class Sealer:
             newest = sealed or newest
             await asyncio.sleep(PAUSE_SECONDS)
         if newest is not None:
-            log.info("sealed the audit trail", seal=newest.hex())
+            log.info("sealed the audit trail", seal=newest)

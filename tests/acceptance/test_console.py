@@ -33,7 +33,18 @@ async def test_who_is_not_signed_in_is_sent_to_sign_in_and_back(browser: Browser
     assert page.headers["Location"] == "/console/"
 
 
-@pytest.mark.parametrize("next_", ["//evil.example/", "https://evil.example", "/console/../api"])
+@pytest.mark.parametrize(
+    "next_",
+    [
+        "//evil.example/",
+        "https://evil.example",
+        "/console/../api",
+        "/console/decide",
+        "/console/sign-out",
+        "/console/stream",
+        "/console/nothing",
+    ],
+)
 async def test_signing_in_leads_to_no_other_site(browser: Browser, next_: str) -> None:
     page = await browser.get("/console/sign-in")
     page = await browser.submit(page.form("/sign-in"), api_key="key-reader", next=next_)
@@ -105,7 +116,7 @@ async def test_a_cookie_is_as_strict_as_it_can_be(browser: Browser) -> None:
     assert plain.startswith("ackgate_session=")
     assert all(word in plain for word in ("HttpOnly", "SameSite=Strict", "Path=/"))
     form = encoded([("api_key", "key-reader")])
-    behind = {"X-Forwarded-Proto": "https"}
+    behind = {"X-Forwarded-Proto": "https, http"}
     page = await browser.send("POST", "/console/sign-in", form, behind, follow=False)
     secure = page.headers["Set-Cookie"]
     assert secure.startswith("__Host-ackgate_session=")
@@ -169,6 +180,56 @@ async def test_signing_out_ends_the_session_in_the_browser(browser: Browser) -> 
     assert not browser.cookies
 
 
+async def test_a_cookie_that_was_signed_out_is_refused_and_after_a_start_as_well(
+    made: Installation, browser: Browser
+) -> None:
+    page = await browser.sign_in("key-reader")
+    copied = dict(browser.cookies)
+    await browser.submit(page.form("/sign-out"))
+    other = Browser.of(made)
+    await other.sign_in("key-reader")
+    stays = dict(other.cookies)
+
+    async def leads_to(cookies: dict[str, str]) -> str:
+        browser = Browser.of(made)
+        browser.cookies = dict(cookies)
+        return (await browser.get("/console/")).url
+
+    assert (await leads_to(copied)).startswith("/console/sign-in")
+    assert await leads_to(stays) == "/console/"
+    await made.stop()
+    await made.start()
+    assert (await leads_to(copied)).startswith("/console/sign-in")
+    assert await leads_to(stays) == "/console/"
+
+
+async def test_a_problem_as_a_page_has_the_headers_of_the_problem(browser: Browser) -> None:
+    await browser.sign_in("key-reader")
+    page = await browser.send("DELETE", "/console/recipients")
+    assert page.status == 405
+    assert page.headers["Allow"] == "GET,HEAD"
+    assert page.headers["Content-Type"].startswith("text/html")
+
+
+async def test_what_a_person_looks_up_is_no_question_to_the_gate(
+    made: Installation, browser: Browser
+) -> None:
+    await browser.sign_in("key-reader")
+
+    async def counted() -> list[str]:
+        _, text = await made.api("GET", "/metrics")
+        names = "ackgate_gate_", "ackgate_answers"
+        return [line for line in text.splitlines() if line.startswith(names)]
+
+    before = await counted()
+    assert before
+    page = await browser.get(f"/console/recipients?number={WA_ID}")
+    assert f"open-{WA_ID}" in page.text or WA_ID in page.text
+    assert await counted() == before
+    await made.api("GET", f"/accounts/main/recipients/{WA_ID}")
+    assert await counted() != before
+
+
 async def test_a_reader_sees_and_does_not_decide(made: Installation, browser: Browser) -> None:
     page = await browser.sign_in("key-reader", IDENTITY)
     assert not page.has_form("/decide")
@@ -216,7 +277,7 @@ async def test_a_proxy_is_believed_from_its_addresses_alone(made: Installation) 
         "roles": {"Ana@Shop.example": "operator"},
     }
     await made.stop()
-    await made.start(console={"proxy": proxy})
+    await made.start(console={"proxy": proxy}, server={"internal": {"port": 0}})
     ana = Browser.of(made)
     ana.headers = {"X-Forwarded-Email": "ana@shop.example"}
     page = await ana.get(IDENTITY)

@@ -23,6 +23,7 @@ from service.model.timeline import Change, Moment
 from service.model.users import Identity, Link, State, User
 from service.store import maintenance, upgrades
 from service.store.database import StoreError
+from service.store.digests import seal_of
 from service.store.mapping import CHANGE_COLUMNS, USER_COLUMNS, change_row, user_row
 from service.store.sqlite_files import FileLock, connect
 from tests.unit.test_cli_maintenance import spoil_page_of
@@ -250,6 +251,24 @@ class TestDatabase:
         result = run("db", "check", expect=1)
         assert "refers to a row of users" in result.stdout
         assert result.stderr.startswith("ackgate: var/ackgate.db: damaged: ")
+
+    def test_the_audit_trail_is_compared_with_seals_that_were_noted(self, path: Path) -> None:
+        found = parsed(run("audit", "verify", "--json"))
+        assert (found["seal"], found["faults"]) == (None, [])
+        assert found["not_verified"] == ["the whole trail: there is no seal"]
+        digest = seal_of(1, b"", [])
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute("INSERT INTO audit_seals VALUES (1, 0, 0, 0, ?, NULL)", (digest,))
+        seal = f"1:{digest.hex()}"
+        found = parsed(run("audit", "verify", "--seal", seal, "--seal", seal, "--json"))
+        assert (found["seal"], found["faults"], found["not_verified"]) == (seal, [], [])
+        result = run("audit", "verify", "--seal", seal, "--seal", "2:00ff", expect=1)
+        assert "the seal of range 2 was noted, and is not there" in result.stderr
+        assert "NUMBER:HEX" in refused("audit", "verify", "--seal", digest.hex(), expect=2)
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute("UPDATE audit_seals SET deleted_at = 1")
+        # No retention is configured, and no entry tells of any.
+        assert len(parsed(run("audit", "verify", "--json", expect=1))["faults"]) == 2
 
     def test_a_backup_is_made_and_restored(self, path: Path) -> None:
         assert "copy: " in run("db", "backup", "copy").stdout

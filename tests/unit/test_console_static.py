@@ -34,3 +34,12 @@ def test_no_template_has_script_or_style_of_its_own() -> None:
     inline = re.compile(r"<style|\sstyle=|\son[a-z]+=|hx-on|js:|javascript:|<script(?![^>]* src=)")
     for template in TEMPLATES.rglob("*.html"):
         assert not inline.search(template.read_text(encoding="utf-8")), template.name
+
+
+def test_where_nobody_can_be_ticked_nothing_is_offered_to_be_decided() -> None:
+    """Of an empty list, and of one that empties while it is shown."""
+    style = (FOLDER / "console.css").read_text(encoding="utf-8")
+    assert "#selected:not(:has(td.tick)) > .panel { display: none; }" in style
+    pages = FOLDER.parent / "templates"
+    assert '<td class="tick">' in (pages / "_waiting.html").read_text(encoding="utf-8")
+    assert '<form id="selected"' in (pages / "waiting.html").read_text(encoding="utf-8")

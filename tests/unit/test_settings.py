@@ -1174,3 +1174,18 @@ class TestCloud:
         shown = f"{got!r} {got} {got.redacted()}"
         assert not [secret for secret in secrets.values() if secret in shown]
         assert got.redacted()["accounts"]["shop"]["access_token"] == "…"
+
+
+def test_a_proxy_that_names_people_needs_an_address_of_its_own(tmp_path: Path) -> None:
+    proxy = "[console.proxy]\naddresses = ['10.0.0.4']\n"
+    said = refusal(tmp_path, f"{WITH_TOKEN}{WITH_KEY}{proxy}")
+    assert "console.proxy.addresses" in said
+    assert "set server.internal" in said
+    settings(tmp_path, f"{WITH_TOKEN}{WITH_KEY}{proxy}[server.internal]\nport = 8081\n")
+
+
+def test_no_two_people_differ_in_the_case_of_letters_alone(tmp_path: Path) -> None:
+    roles = "[console.proxy.roles]\n'Ana@shop.example' = 'reader'\n'ana@shop.example' = 'admin'\n"
+    said = refusal(tmp_path, f"{WITH_TOKEN}{WITH_KEY}{roles}")
+    assert "console.proxy.roles" in said
+    assert "differ in the case of letters alone; remove one" in said
