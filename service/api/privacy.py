@@ -6,17 +6,22 @@ from aiohttp import web
 from service.api import schemas
 from service.api.asked import heed
 from service.api.auth import CALLER, CALLER_BY
-from service.api.context import AppContext, app_context
+from service.api.context import app_context
 from service.api.gate import GATE, alias_to_erase
 from service.api.params import need_account
+from service.api.problems import ProblemError
 from service.ledger.erasing import NoteExport
-from service.store.database import APP_MARK
+from service.webhooks.incoming import share_of
 from service.webhooks.request_ids import REQUEST_ID
-from service.workers.erasing import Eraser, Whom
+from service.workers.erasing import UnfinishedError, Whom
 from service.workers.exporting import Exporter
 
 log = structlog.get_logger(__name__)
 
+UNFINISHED = (
+    "the erasure has begun, and goes on in the background: a transaction of before it is still open"
+)
+RETRY_SECONDS = 60
 HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 
@@ -26,9 +31,11 @@ async def erase(request: web.Request) -> web.Response:
     context = app_context(request)
     alias = await alias_to_erase(request, account, text)
     closed = await request.app[GATE].is_closed(account, alias)
-    whom = Whom(account, alias, owners_of(context, account), closed)
-    eraser = Eraser(context.ledger, context.database)
-    found = await eraser.erase(whom, request[CALLER_BY], request[REQUEST_ID])
+    whom = Whom(alias, share_of(context.settings, account), closed)
+    try:
+        found = await context.eraser.erase(whom, request[CALLER_BY], request[REQUEST_ID])
+    except UnfinishedError:
+        raise ProblemError(503, UNFINISHED, retry_after=RETRY_SECONDS) from None
     await heed(context)
     log.info("decision", account=account, decision="erase", caller=request[CALLER])
     answer: schemas.Erased = {
@@ -47,7 +54,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     alias = await alias_to_erase(request, account, text)
     if request.method == "HEAD":
         return web.Response(headers=HEADERS)
-    whom = Whom(account, alias, owners_of(context, account), closed=False)
+    whom = Whom(alias, share_of(context.settings, account), closed=False)
     command = NoteExport(account, alias, request[CALLER_BY], request[REQUEST_ID])
     await context.ledger.submit(command)
     log.info("decision", account=account, decision="export", caller=request[CALLER])
@@ -58,9 +65,3 @@ async def export(request: web.Request) -> web.StreamResponse:
         await response.write(piece)
     await response.write_eof()
     return response
-
-
-def owners_of(context: AppContext, account: str) -> list[str]:
-    """Return what journal and event log call whoever a callback of an account may belong to."""
-    app = getattr(context.settings.accounts[account], "app", None)
-    return [account] if app is None else [account, f"{APP_MARK}{app}"]

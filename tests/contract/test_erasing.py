@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from service.dialects.shares import Share
 from service.ledger.callbacks import RecordCallback
 from service.ledger.erasing import EraseUser
 from service.ledger.ledger import Ledger
@@ -32,6 +33,7 @@ POLICIES = {
 }
 BY: By = {"kind": "key", "name": "crm"}
 GONE, USER_ID, OTHER = "16315550771", "US.77100000000000000001", "16315550662"
+SHARE = Share("shop", ("shop", "@meta"), "1", frozenset({"2"}))
 AT = 1_600_000_000_000
 
 
@@ -80,7 +82,7 @@ async def is_empty(database: Database, *tables: Any) -> bool:
 
 
 def whom(alias: str) -> Whom:
-    return Whom("shop", alias, ["shop", "@meta"], closed=False)
+    return Whom(alias, SHARE, closed=False)
 
 
 async def test_what_was_cut_short_is_done_again_by_another_name(
