@@ -213,7 +213,7 @@ def callbacks_by_id(connection: Connection, ids: Sequence[int]) -> Sequence[Row[
     """Return callbacks with their bodies, those that are there still."""
     rows = journal.c
     query = select(rows.id, rows.account, rows.received_at, rows.content_encoding, rows.body)
-    return connection.execute(query.where(rows.id.in_(ids)).order_by(rows.id)).all() if ids else ()
+    return [*connection.execute(query.where(rows.id.in_(ids)).order_by(rows.id))] if ids else []
 
 
 def look_at_events(connection: Connection, search: Search, after: int) -> Found:
@@ -320,15 +320,19 @@ def rename_in_deliveries(connection: Connection, search: Search) -> int:
     query = select(rows.relay, rows.id, rows.names).where(search.in_text(connection, rows.names))
     owners = f"{search.owners[0]}/", *OF_NO_ACCOUNT
     gone = {f"{owner}{name}": f"{owner}{ERASED_ALIAS}" for owner in owners for name in search.names}
-    count = 0
-    for relay, id_, text in connection.execute(query).all():
-        before = json.loads(text)
+    count, found = 0, [*connection.execute(query)]
+    while found:
+        row = found.pop()
+        before = json.loads(row.names)
         after = [gone.get(name, name) for name in before]
         if after != before:
-            mine = rows.relay == relay, rows.id == id_
+            mine = rows.relay == row.relay, rows.id == row.id
             values = {"names": json.dumps(sorted(set(after))), "answer": None}
-            connection.execute(update(deliveries).where(*mine).values(values))
-            count += 1
+            renamed = update(deliveries).where(*mine, rows.names == row.names).values(values)
+            is_written = connection.execute(renamed).rowcount
+            count += is_written
+            if not is_written:  # another one wrote it meanwhile
+                found += connection.execute(query.where(*mine)).all()
     return count
 
 
