@@ -135,7 +135,7 @@ class Leading:
         """
         owner, code, subject = key
         name = owner
-        if code == "identities_pending":
+        if code in {"identities_pending", "erasure_unfinished"}:
             name = f"pending:{owner}"
         elif code.startswith("relay_"):
             name = f"relay:{subject}"

@@ -1,8 +1,8 @@
 """What of a kept callback is about one user: to be taken out, or to be shown to that person.
 
-A user is named by a number that is one of the names, and by a text that holds one as a word, a phone
-number in any spelling with its country code. What is about the user are the innermost elements of
-arrays that hold a name outside of arrays of their own: a message, a status, a contact.
+A user is named by a number that is one of the names, and by a text that holds one as a word, a
+phone number in any spelling with its country code. What is about the user are the innermost
+elements of arrays that hold a name outside of arrays of their own: a message, a status, a contact.
 """
 
 import json
@@ -62,9 +62,7 @@ class Names:
         return self._word.search(body.decode(errors="replace")) is not None
 
 
-def erase(
-    body: bytes, encoding: str, names: Names, others: Collection[str] = ()
-) -> bytes | None:
+def erase(body: bytes, encoding: str, names: Names, others: Collection[str] = ()) -> bytes | None:
     """Return a body without what is about the user; None where it names nobody of these names.
 
     `others` are the phone numbers of other accounts, by their ids: what is of those stays. `ERASED`

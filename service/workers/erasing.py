@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import structlog
@@ -73,6 +73,13 @@ class Erased:
     linked: Sequence[str] = ()
 
 
+class Begun(NamedTuple):
+    """An erasure that has begun: of which user, and other numbers of the same person."""
+
+    user_id: int
+    linked: Sequence[str]
+
+
 class UnfinishedError(Exception):
     """An erasure has begun and can't be finished now; the leader does it later."""
 
@@ -86,15 +93,18 @@ class Eraser:
         self._finishing: list[int] = []
 
     async def erase(self, whom: Whom, by: By, request_id: str | None) -> Erased:
-        """Erase a user, and return once nothing is left.
+        """Erase a user, and return once nothing is left; raise as `begin` and `finish` do."""
+        begun = await self.begin(whom, by, request_id)
+        return await self.finish(begun.user_id, whom.share, begun.linked)
 
-        Raises UnfinishedError, or UnavailableError. Then it may have begun, and the leader goes on
-        with it. It may also be done again, by any of the names: the others are noted.
+    async def begin(self, whom: Whom, by: By, request_id: str | None) -> Begun:
+        """Erase the user's own row, and note what is left to be done; raise UnavailableError.
+
+        What is begun is finished by the leader, if by nobody else. It may also be begun again, by
+        any of the names: the others are noted.
         """
         command = EraseUser(whom.account, whom.alias, by, whom.closed, request_id)
-        user_id = await self._ledger.submit(command)
-        found = await self.finish(user_id, whom.share)
-        return replace(found, linked=command.linked)
+        return Begun(await self._ledger.submit(command), command.linked)
 
     async def run(self, share_of: Callable[[str], Share]) -> None:
         """Finish what was cut short, again and again; for the leader."""
@@ -118,19 +128,19 @@ class Eraser:
             try:
                 await self.finish(one.user_id, share_of(one.account))
             except UnfinishedError:
-                log.warning("an erasure is not finished: a transaction is open for long",
-                            account=one.account)  # fmt: skip
+                why = "an erasure is not finished: a transaction of before it is still open"
+                log.warning(why, account=one.account)
             else:
                 log.info("finished an erasure that was cut short", account=one.account)
 
-    async def finish(self, user_id: int, share: Share) -> Erased:
+    async def finish(self, user_id: int, share: Share, linked: Sequence[str] = ()) -> Erased:
         """Search the logs for a user whose own row is erased already.
 
         Raises UnfinishedError, or UnavailableError.
         """
         self._finishing.append(user_id)
         try:
-            return await self._finish(user_id, share)
+            return replace(await self._finish(user_id, share), linked=linked)
         finally:
             self._finishing.remove(user_id)
 

@@ -96,7 +96,8 @@ async def test_nothing_of_an_erased_user_is_left_anywhere(
     )
     await service.post(f"{GONE} is not JSON".encode())
     phones = [{"phone": "+1 (631) 555-0771"}]
-    vcard = "BEGIN:VCARD\nFN:A Vanishing Name\nTEL:\u202a+1\u00a0(631)\u00a0555\u20110771\u202c\nEND:VCARD"
+    number = "\u202a+1\u00a0(631)\u00a0555\u20110771\u202c"
+    vcard = f"BEGIN:VCARD\nFN:A Vanishing Name\nTEL:{number}\nEND:VCARD"
     card = {"from": OTHER_ID, "id": "card", "timestamp": "1749416383", "type": "contacts"}
     await service.deliver(
         {"messages": [card | {"contacts": [{"vcard": vcard, "phones": phones}]}]},

@@ -20,6 +20,7 @@ from service.model.timeline import Moment
 from service.model.users import By, State
 from service.observability.metrics import Metrics
 from service.store import erasing
+from service.store.contacts import keep_answer
 from service.store.database import Database, JournalRow, RecipientQuery
 from service.store.relays import DeliveryRow, save_deliveries
 from service.store.restore import count_unverified, mark
@@ -34,7 +35,6 @@ from service.store.schema import (
 )
 from service.store.trail import seal_next, verify
 from service.store.users import find_user
-from service.store.contacts import keep_answer
 from service.workers import erasing as workers
 from service.workers.erasing import Eraser, UnfinishedError, Whom
 from service.workers.exporting import Exporter

@@ -99,7 +99,8 @@ def test_a_number_is_found_however_it_is_written(spelled: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spelled", ["(631) 555-1001", "+1 (631) 555-10012", "16.315551001e0", "1a6315551001", "US.1 349"]
+    "spelled",
+    ["(631) 555-1001", "+1 (631) 555-10012", "16.315551001e0", "1a6315551001", "US.1 349"],
 )
 def test_what_only_looks_like_the_number_stays(spelled: str) -> None:
     assert erased(cloud({"from": OTHER, "text": {"body": spelled}})) is None
@@ -137,7 +138,11 @@ def test_what_is_of_another_account_stays_and_is_not_told() -> None:
 def test_what_stands_by_is_of_the_number_that_it_names() -> None:
     change = of_number("1", WROTE)
     change["value"]["standby"] = of_number("2", WROTE)["value"]
-    for others, value, stands_by in (({"2"}, [], [WROTE]), ({"1"}, [WROTE], []), ("12", None, None)):
+    for others, value, stands_by in (
+        ({"2"}, [], [WROTE]),
+        ({"1"}, [WROTE], []),
+        ("12", None, None),
+    ):
         left = erase(json.dumps(webhook(change)).encode(), "", MINE, {*others})
         if left is not None:
             (found,) = json.loads(left)["entry"][0]["changes"]
