@@ -67,6 +67,8 @@ async def ledger(database: Database) -> AsyncIterator[Ledger]:
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasing, "ROWS", 3)
     monkeypatch.setattr(erasing, "FOUND", 2)
+    monkeypatch.setattr(workers, "FOUND", 2)
+    monkeypatch.setattr(erasing, "BYTES", 100)
 
 
 async def come(ledger: Ledger, number: int, *names: str, seen: str | None = None) -> None:
