@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.store.schema import metadata
+from service.workers import erasing as workers
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
@@ -242,6 +243,28 @@ async def test_the_console_names_a_user_by_what_the_account_was_told(
         page = await browser.get(f"/console/{path}")
         assert "Known to shop" in page.html
         assert "outlet" not in page.html
+
+
+async def test_what_a_stop_cut_short_is_finished_after_the_start(
+    manual: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = manual
+    await service.deliver(said("vanishing text"), notice(GONE, GONE_HASH, hour_ago()))
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "SETTLED_WITHIN_SECONDS", 0)
+        patch.setattr(workers, "is_settled", lambda *_, **__: False)
+        status, _ = await service.api("POST", f"/accounts/main/users/{GONE}/erase")
+        assert status == 503
+        assert await service.rows("SELECT * FROM erasures")
+        await service.stop()
+    await service.start()
+
+    async def is_finished() -> bool:
+        return not await service.rows("SELECT * FROM erasures")
+
+    await until(is_finished)
+    await service.stop()
+    await assert_gone(service, *SENTINELS)
 
 
 async def test_two_who_are_erased_at_once_are_both_gone(open_shop: OpenShop) -> None:
