@@ -29,6 +29,7 @@ from service.whatsapp.cloud import Graph
 from service.whatsapp.onprem import Client
 from service.workers.alerts import Alerter, Channel
 from service.workers.contacts import Checker
+from service.workers.erasing import Eraser
 from service.workers.monitoring import Inspector
 from service.workers.relays import Relay
 from service.workers.restore import Verifier
@@ -134,7 +135,7 @@ class Leading:
         """
         owner, code, subject = key
         name = owner
-        if code == "identities_pending":
+        if code in {"identities_pending", "erasure_unfinished"}:
             name = f"pending:{owner}"
         elif code.startswith("relay_"):
             name = f"relay:{subject}"
@@ -185,6 +186,11 @@ class AppContext:
     heeding: asyncio.Lock = field(default_factory=asyncio.Lock)
     ready: bool = False
     stopping: bool = False
+    eraser: Eraser = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what knows of all erasures that run here."""
+        self.eraser = Eraser(self.ledger, self.database)
 
     def count_refused_key(self, *, is_given: bool) -> None:
         """Count a request without an API key, or with one that is not known."""

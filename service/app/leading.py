@@ -12,7 +12,7 @@ from service.store.alerts import forget_destinations
 from service.store.events import epoch_of
 from service.store.relays import Source
 from service.store.restore import unverified_accounts
-from service.webhooks.incoming import in_journal
+from service.webhooks.incoming import in_journal, share_of
 from service.whatsapp.onprem import Client
 from service.workers.alerts import Alerter
 from service.workers.contacts import Rechecks, Upkeep
@@ -161,6 +161,7 @@ class LeaderTasks:
         self._run(recorder.run())
         leading.alerter.start()
         self._run(Sealer(context.database).run())
+        self._run(context.eraser.run(lambda name: share_of(context.settings, name)))
         retention = Retention(
             context.settings.retention,
             context.ledger,

@@ -30,8 +30,8 @@ def erase(
 ) -> None:
     """Erase a user: names, hashes, what was written, and who decided what about the user.
 
-    The gate stays closed where it was, and blocks by hand stay in force. What was cut short is done
-    by running it again. Backups are not changed: their names are printed.
+    The gate stays closed where it was, and blocks by hand stay in force. What was cut short is
+    finished by the service. Backups are not changed: their names are printed.
     """
     server = server_at(url, key_file, ca_file)
     if not yes:

@@ -21,11 +21,12 @@ from service.console.decisions import DONE, Kept, grounds_of, kept_of, verb_of, 
 from service.console.forms import read_form, text_of
 from service.console.pages import fragment, page, see_other
 from service.console.words import decider, event_of
+from service.dialects.shares import Share
 from service.model.decisions import Block
 from service.model.timeline import Change
 from service.model.users import AuditEntry, State, User
 from service.settings import Settings
-from service.store.profiles import Told, callbacks_at
+from service.store.profiles import Told, callbacks_at, names_in
 from service.store.users import (
     IdentityFilter,
     audit_of,
@@ -35,7 +36,7 @@ from service.store.users import (
     history_of,
     list_identities,
 )
-from service.webhooks.incoming import in_journal
+from service.webhooks.incoming import share_of
 
 PAGE = 200
 MOST_COUNTED = 2_000
@@ -183,30 +184,29 @@ def names_of(
 ) -> dict[tuple[str, int], str]:
     """Return what users are called on WhatsApp, where the callback that told of them says so."""
     times = {user.identity.latest.received_at for user in users if user.identity.latest}
-    accounts = {name for user in users for name in journal_names(settings, user.account)}
-    told = callbacks_at(connection, accounts, times)
+    shares = {user.account: share_of(settings, user.account) for user in users}
+    owners = {owner for share in shares.values() for owner in share.owners}
+    told: dict[int, list[Told]] = {}
+    for one in callbacks_at(connection, owners, times):
+        told.setdefault(one.at, []).append(one)
     found = {}
     for user in users:
-        at = user.identity.latest.received_at if user.identity.latest else None
-        name = name_in([one for one in told if one.at == at], user)
+        at = user.identity.latest.received_at if user.identity.latest else 0
+        name = name_in(told.get(at, ()), user, shares[user.account])
         if name:
             found[user.account, user.id] = name
     return found
 
 
-def name_in(told: Sequence[Told], user: User) -> str:
-    """Return what callbacks call a user; the last one counts."""
+def name_in(told: Sequence[Told], user: User, share: Share) -> str:
+    """Return what callbacks call a user, in what is of the account; the last one counts."""
     for one in reversed(told):
-        for alias in (user.wa_id, user.user_id):
-            if alias is not None and alias in one.names:
-                return one.names[alias]
+        for part in share.parts_in(one.owner, one.value):
+            names = names_in(part)
+            for alias in (user.wa_id, user.user_id):
+                if alias is not None and alias in names:
+                    return names[alias]
     return ""
-
-
-def journal_names(settings: Settings, account: str) -> list[str]:
-    """Return under which names the journal may have the callbacks of an account."""
-    cloud = settings.cloud_accounts.get(account)
-    return [account] if cloud is None else [account, in_journal(cloud.app)]
 
 
 def _row(user: User, called: Mapping[tuple[str, int], str]) -> Row:
@@ -339,15 +339,16 @@ def _load_story(connection: Connection, context: AppContext, key: tuple[str, str
         return None
     history = history_of(connection, user.id, MAX_STORY)
     changes = [user.identity.latest, *history][:MAX_CALLBACKS]
-    accounts = journal_names(context.settings, user.account)
-    told = callbacks_at(connection, accounts, {change.received_at for change in changes})
+    share = share_of(context.settings, user.account)
+    came = callbacks_at(connection, share.owners, {change.received_at for change in changes})
+    told = [one for one in came if share.parts_in(one.owner, one.value)]
     return Story(
         user,
         history,
         audit_of(connection, user.id, MAX_STORY),
         find_block(connection, user.id),
         told,
-        name_in(told, user),
+        name_in(told, user, share),
     )
 
 

@@ -21,6 +21,7 @@ ISSUES: Mapping[str, str] = {
     "webhook_unsubscribed": "No callbacks are sent at all",
     "identity_check_off": "The identity change check seems to be off",
     "identities_pending": "Users have waited for a decision for long",
+    "erasure_unfinished": "A person is not erased yet",
     "database_created": "The database is new",
     "relay_paused": "A relay is paused",
     "relay_behind": "A relay is late",

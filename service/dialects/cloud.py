@@ -93,21 +93,21 @@ class _Post:
     def _read_change(self, place: Place, change: dict[str, Any], *, is_sample: bool) -> None:
         value, field = change.get("value"), change.get("field")
         if not _is_ours(field, value):
-            account = self._accounts.get(_number_id(value) or "")
+            account = self._accounts.get(number_id_of(value) or "")
             self._of(account or NO_ACCOUNT).others += 1
             return
         if not isinstance(value, dict):
             reason = "missing" if value is None else "not an object"
             self._refuse(str(place).removesuffix("."), reason)
             return
-        number, standby = _number_id(value), value.get("standby")
+        number, standby = number_id_of(value), value.get("standby")
         if standby is None:
             self._read_value(place, value, number, is_sample=is_sample)
             return
         if any(key in value for key in CONTENTS):
             self._read_value(place, value, number, is_sample=is_sample)
         if isinstance(standby, dict):
-            within, number = place._replace(within="standby."), _number_id(standby) or number
+            within, number = place._replace(within="standby."), number_id_of(standby) or number
             self._read_value(within, standby, number, is_sample=is_sample)
         else:
             self._refuse(f"{place}standby", "not an object")
@@ -138,7 +138,8 @@ def _is_ours(field: Any, value: Any) -> bool:
     return field in FIELDS
 
 
-def _number_id(value: Any) -> str | None:
+def number_id_of(value: Any) -> str | None:
+    """Return the `phone_number_id` that the value of a change names; None where it names none."""
     metadata = value.get("metadata") if isinstance(value, dict) else None
     number = metadata.get("phone_number_id") if isinstance(metadata, dict) else None
     if type(number) is int:

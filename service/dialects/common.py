@@ -72,14 +72,20 @@ def parse(body: bytes) -> Any:
         return _parse_liberally(body)
 
 
-def _parse_liberally(body: bytes) -> Any:
+def read_exactly(body: bytes, number: Callable[[str], Any]) -> Any:
+    """Read JSON of any kind, with each number made of its text; raise UnreadableError."""
+    return _parse_liberally(body, number)
+
+
+def _parse_liberally(body: bytes, number: Callable[[str], Any] | None = None) -> Any:
     """Read what the fast parser refuses: a lone surrogate must not cost its neighbours."""
     try:
         text = (body.removeprefix(BOM_UTF8)).decode()
     except UnicodeDecodeError:
         raise UnreadableError("the body is no valid UTF-8") from None
     try:
-        return json.loads(text, parse_int=_integer)
+        read = number or _integer
+        return json.loads(text, parse_int=read, parse_float=number, parse_constant=number)
     except RecursionError:
         raise UnreadableError(f"the body is nested deeper than {MAX_DEPTH}") from None
     except ValueError:

@@ -47,7 +47,7 @@ def route_onprem(account: str, content_type: str, encoding: str, body: bytes) ->
         callback = read_object(content_type, encoding, body)
     except UnreadableError:
         return Routing(accounts=(account,))
-    return _routing(_elements(callback, ""), (account,))
+    return _routing(_elements(callback, f"{account}/"), (account,))
 
 
 def route_cloud(

@@ -399,6 +399,9 @@ CURES: Mapping[str, str] = {
     "identities_pending": "'ackgate identities list --account ACCOUNT --state pending' shows them: "
     "recognise each user by another way, then run 'ackgate acknowledge' or 'ackgate identities "
     "hold'; or let policy decide (accounts.ACCOUNT.policy)",
+    "erasure_unfinished": "nothing, where the journal is very large; else the log tells why: on "
+    "PostgreSQL, is a transaction open for hours (pg_stat_activity)? End it: the service goes on "
+    "by itself",
     "database_created": "where there was a database before: stop, and put it back, or restore a "
     "backup with 'ackgate db restore'; else run 'ackgate issues dismiss database_created'",
     "relay_paused": "have the destination take deliveries again, or give the relay another url; "

@@ -61,12 +61,12 @@ def keep_erased(connection: Connection, account: str, names: Iterable[str], user
     upsert_all(connection, erased_aliases, rows, ["account", "digest"])
 
 
-def erased_among(connection: Connection, names: Collection[str]) -> dict[str, int]:
-    """Return the users who were called so, at whatever account, and were erased."""
+def erased_among(connection: Connection, names: Collection[str]) -> set[tuple[str, str]]:
+    """Return who was called so and was erased: the account, and the name."""
     secret = secret_of(connection) if names else None
     if secret is None:
-        return {}
+        return set()
     digests = {digest_of(secret, name): name for name in names}
-    query = select(erased_aliases.c.digest, erased_aliases.c.user_id)
+    query = select(erased_aliases.c.account, erased_aliases.c.digest)
     rows = connection.execute(query.where(erased_aliases.c.digest.in_([*digests])))
-    return {digests[bytes(digest)]: user_id for digest, user_id in rows}
+    return {(account, digests[bytes(digest)]) for account, digest in rows}

@@ -2,8 +2,9 @@
 
 The user's own row loses everything in one transaction (`EraseUser` of the ledger), in which it is
 noted by which names the logs are to be searched (`erasures`). They are searched by ranges of ids,
-in transactions that only read; what is found is written in small ones. Whoever is cut short begins
-again: what is done already is not found any more.
+in transactions that only read; what is found is written in small ones. Whatever was cut short
+begins again: what is done already is not found any more. Two may search at once, for one user or
+for two: a body is written only where it is still the one that was read.
 """
 
 import json
@@ -15,11 +16,9 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    LargeBinary,
     Row,
     Select,
     and_,
-    cast,
     delete,
     false,
     func,
@@ -54,16 +53,23 @@ ERASED_ROWS_KEY = "rows_erased"
 """Key of the table `installation`: when (Unix ms) rows of the logs were changed last."""
 ROWS = 2_000
 """Rows that one look goes through."""
+BYTES = 1_048_576
+"""Bytes of bodies that one look reads: it ends with the row that reaches them."""
 NOT_FORMED = 10_000
 """Contacts without a canonical form that are looked at, at most."""
 FOUND = 20
-"""Rows that one look returns, and one transaction then writes, at most."""
+"""Rows that one look finds, and one transaction then writes, at most; bodies are not counted."""
+
+
+def find_user_id(connection: Connection, account: str, alias: str) -> int | None:
+    """Return the id of the user with this alias."""
+    mine = aliases.c.account == account, aliases.c.alias == alias
+    return connection.execute(select(aliases.c.user_id).where(*mine)).scalar()
 
 
 def names_of(connection: Connection, account: str, alias: str) -> set[str]:
     """Return what the user with this alias is called, this alias included."""
-    mine = aliases.c.account == account, aliases.c.alias == alias
-    user_id = connection.execute(select(aliases.c.user_id).where(*mine)).scalar()
+    user_id = find_user_id(connection, account, alias)
     return {alias} if user_id is None else {alias, *aliases_of(connection, user_id)}
 
 
@@ -92,32 +98,52 @@ def about_contacts(account: str, names: Collection[str]) -> ColumnElement[bool]:
 def begin(
     connection: Connection, account: str, user_id: int, names: Collection[str], now: int
 ) -> None:
-    """Take the names away from a user, and note by which the logs are to be searched."""
-    known = names_left(connection, user_id)
+    """Take the names away from a user, and note by which the logs are to be searched.
+
+    Where they are searched for this user already, the note says so by a later time.
+    """
+    known = noted(connection, user_id) or Noted([], 0)
     connection.execute(delete(aliases).where(aliases.c.user_id == user_id))
     connection.execute(delete(unverified).where(unverified.c.user_id == user_id))
     connection.execute(
         update(users).where(users.c.merged_into == user_id).values(erased_at=now, **_NOTHING)
     )
     delete_contacts(connection, account, names)
-    row = {"names": json.dumps(sorted({*known, *names})), "asked_at": now}
+    asked_at = max(now, known.asked_at + 1)
+    row = {"names": json.dumps(sorted({*known.names, *names})), "asked_at": asked_at}
     upsert(connection, erasures, {"user_id": user_id, **row}, ["user_id"], row)
 
 
 _NOTHING: dict[str, Any] = {"wa_id": "", "user_id": None, "links": None, "blocked_ids": None}
 
 
-def names_left(connection: Connection, user_id: int) -> list[str]:
-    """Return by which names the logs are still to be searched for a user."""
-    query = select(erasures.c.names).where(erasures.c.user_id == user_id)
-    text = connection.execute(query).scalar()
-    return [] if text is None else json.loads(text)
+class Noted(NamedTuple):
+    """By which names the logs are still to be searched, and when (Unix ms) that was asked for."""
+
+    names: Sequence[str]
+    asked_at: int
 
 
-def asked_at(connection: Connection, user_id: int) -> int:
-    """Return when (Unix ms) the erasure of a user was asked for."""
-    query = select(erasures.c.asked_at).where(erasures.c.user_id == user_id)
-    return connection.execute(query).scalar() or 0
+def noted(connection: Connection, user_id: int) -> Noted | None:
+    """Return what is noted of a user's erasure; None where it has ended."""
+    query = select(erasures.c.names, erasures.c.asked_at).where(erasures.c.user_id == user_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Noted(json.loads(row.names), row.asked_at)
+
+
+class Unfinished(NamedTuple):
+    """An erasure that has not ended: whose, and when (Unix ms) it was asked for."""
+
+    user_id: int
+    account: str
+    asked_at: int
+
+
+def unfinished(connection: Connection) -> list[Unfinished]:
+    """Return the erasures that have not ended, the oldest first."""
+    query = select(users.c.id, users.c.account, erasures.c.asked_at)
+    query = query.join(erasures, erasures.c.user_id == users.c.id).order_by(erasures.c.asked_at)
+    return [Unfinished(*row) for row in connection.execute(query)]
 
 
 def delete_contacts(connection: Connection, account: str, names: Collection[str]) -> int:
@@ -127,9 +153,10 @@ def delete_contacts(connection: Connection, account: str, names: Collection[str]
     return connection.execute(delete(contacts).where(*mine)).rowcount
 
 
-def end(connection: Connection, user_id: int) -> None:
-    """Note that nothing is left to be searched for a user."""
-    connection.execute(delete(erasures).where(erasures.c.user_id == user_id))
+def end(connection: Connection, user_id: int, asked_at: int) -> None:
+    """Note that nothing is left to be searched for a user, unless that was asked for again."""
+    mine = erasures.c.user_id == user_id, erasures.c.asked_at == asked_at
+    connection.execute(delete(erasures).where(*mine))
 
 
 # What is searched.
@@ -145,7 +172,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Whom to look for: the names, and the accounts as the journal and the event log call them."""
+    """Whom to look for: the names, and what the table that is searched calls the account."""
 
     names: Sequence[str]
     owners: Sequence[str]
@@ -156,29 +183,41 @@ class Search:
         written = {form for name in self.names for form in (name, json.dumps(name)[1:-1])}
         return sorted(written | {form.replace("/", "\\/") for form in written})
 
-    def in_bytes(self, connection: Connection, column: Column[Any]) -> ColumnElement[bool]:
-        """Return the condition that bytes hold one of the names, perhaps within a longer one."""
-        found = func.instr if is_in_order(connection) else func.pg_catalog.position
-        needles = (cast(name.encode(), LargeBinary) for name in self.spelled)
-        return or_(false(), *(found(column, needle) > 0 for needle in needles))
-
     def in_text(self, connection: Connection, *columns: Column[Any]) -> ColumnElement[bool]:
-        """Return the same condition for texts."""
+        """Return the condition that a text holds one of the names, perhaps within a longer one."""
         found = func.instr if is_in_order(connection) else func.strpos
         pairs = ((column, name) for column in columns for name in self.spelled)
         return or_(false(), *(found(column, name) > 0 for column, name in pairs))
 
 
 def look_at_callbacks(connection: Connection, search: Search, after: int) -> Found:
-    """Look for callbacks in whose bodies somebody of these names is."""
+    """Look at callbacks of these accounts, whoever is in their bodies.
+
+    A name may be spelled there in any way, so the bodies are for their reader to search.
+    """
     rows = journal.c
-    found = select(rows.id, rows.received_at, rows.content_encoding, rows.body)
-    found = found.where(rows.account.in_(search.owners), search.in_bytes(connection, rows.body))
-    return _look(connection, rows.id, found, after, settled(connection, rows.id))
+    which = rows.id > after, settled(connection, rows.id)
+    query = select(rows.id, rows.account, func.length(rows.body).label("size")).where(*which)
+    last, more, size, ids = after, False, 0, []
+    for row in connection.execute(query.order_by(rows.id).limit(ROWS)).all():
+        last, more = row.id, True
+        if row.size and row.account in search.owners:
+            ids.append(row.id)
+            size += row.size
+            if size >= BYTES:
+                break
+    return Found(callbacks_by_id(connection, ids), last, more)
+
+
+def callbacks_by_id(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Return callbacks with their bodies, those that are there still."""
+    rows = journal.c
+    query = select(rows.id, rows.account, rows.received_at, rows.content_encoding, rows.body)
+    return [*connection.execute(query.where(rows.id.in_(ids)).order_by(rows.id))] if ids else []
 
 
 def look_at_events(connection: Connection, search: Search, after: int) -> Found:
-    """Look for events that name somebody of these names."""
+    """Look for events that hold one of these names, perhaps within a longer one."""
     rows = events.c
     found = select(rows.id, rows.at, rows.type, rows.names, rows.data)
     found = found.where(rows.account.in_(search.owners))
@@ -218,14 +257,28 @@ def _look(
     return Found(rows, rows[-1].id if len(rows) == FOUND else keys[-1], more=True)
 
 
-def replace_bodies(connection: Connection, bodies: Sequence[tuple[int, bytes]]) -> int:
-    """Write what is left of callbacks; one of which nothing is left is `erased`."""
-    for id_, body in bodies:
-        values: dict[str, Any] = {"body": body}
-        if not body:
+class Left(NamedTuple):
+    """A callback: its body as it was read, and what is left of it."""
+
+    id: int
+    read: bytes
+    left: bytes
+
+
+def replace_bodies(connection: Connection, bodies: Sequence[Left]) -> list[int]:
+    """Write what is left of callbacks; one of which nothing is left is `erased`.
+
+    Returns the ids of those that are gone, or have another body than the one that was read.
+    """
+    changed = []
+    for id_, read, left in bodies:
+        values: dict[str, Any] = {"body": left}
+        if not left:
             values |= {"state": ERASED, "reason": None}
-        connection.execute(update(journal).where(journal.c.id == id_).values(values))
-    return len(bodies)
+        mine = journal.c.id == id_, journal.c.body == read
+        if not connection.execute(update(journal).where(*mine).values(values)).rowcount:
+            changed.append(id_)
+    return changed
 
 
 def delete_events(connection: Connection, ids: Sequence[int]) -> int:
@@ -244,34 +297,43 @@ def forget_recipients_of(connection: Connection, account: str, ids: Sequence[str
     return connection.execute(delete(message_recipients).where(*mine)).rowcount
 
 
-def delete_answers(connection: Connection, search: Search) -> int:
-    """Delete what requests with an Idempotency-Key were answered about somebody of these names."""
+def delete_answers(connection: Connection, search: Search, asked_at: int) -> int:
+    """Delete what requests with an Idempotency-Key were answered about somebody of these names.
+
+    So are requests of before a time (Unix ms) that have no answer yet: theirs may be about that
+    one, and is not kept when it comes.
+    """
     rows = idempotency.c
-    about = search.in_text(connection, rows.answer)
+    is_open = and_(rows.answer.is_(None), rows.created_at <= asked_at)
+    about = or_(search.in_text(connection, rows.answer), is_open)
     mine = rows.account == search.owners[0]
     return connection.execute(delete(idempotency).where(mine, about)).rowcount
+
+
+OF_NO_ACCOUNT = ("/", "")
+"""What relays write before a name where the account is not known; the latter is of old rows."""
 
 
 def rename_in_deliveries(connection: Connection, search: Search) -> int:
     """Take somebody of these names out of the rows of relays; return in how many that one was."""
     rows = deliveries.c
     query = select(rows.relay, rows.id, rows.names).where(search.in_text(connection, rows.names))
-    count = 0
-    for relay, id_, text in connection.execute(query).all():
-        before = json.loads(text)
-        after = [_renamed(name, search.names) for name in before]
+    owners = f"{search.owners[0]}/", *OF_NO_ACCOUNT
+    gone = {f"{owner}{name}": f"{owner}{ERASED_ALIAS}" for owner in owners for name in search.names}
+    count, found = 0, [*connection.execute(query)]
+    while found:
+        row = found.pop()
+        before = json.loads(row.names)
+        after = [gone.get(name, name) for name in before]
         if after != before:
-            mine = rows.relay == relay, rows.id == id_
+            mine = rows.relay == row.relay, rows.id == row.id
             values = {"names": json.dumps(sorted(set(after))), "answer": None}
-            connection.execute(update(deliveries).where(*mine).values(values))
-            count += 1
+            renamed = update(deliveries).where(*mine, rows.names == row.names).values(values)
+            is_written = connection.execute(renamed).rowcount
+            count += is_written
+            if not is_written:  # another one wrote it meanwhile
+                found += connection.execute(query.where(*mine)).all()
     return count
-
-
-def _renamed(name: str, gone: Collection[str]) -> str:
-    """Return a name, which may follow that of an account, as it is written once it is erased."""
-    owner, slash, alias = name.rpartition("/")
-    return f"{owner}{slash}{ERASED_ALIAS}" if alias in gone else name
 
 
 def note_rows_erased(connection: Connection, now: int) -> None:

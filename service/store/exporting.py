@@ -7,9 +7,8 @@ import orjson
 from sqlalchemy import Column, Connection, Row, Table, select
 
 from service.model.shapes import rfc3339
-from service.store.erasing import aliases_of, inputs_of
+from service.store.erasing import find_user_id, inputs_of, names_of
 from service.store.schema import (
-    aliases,
     audit,
     blocks,
     changes,
@@ -30,16 +29,10 @@ MAX_ROWS = 10_000
 """Rows of a kind that are told, at most: the newest."""
 
 
-def find_user_id(connection: Connection, account: str, alias: str) -> int | None:
-    """Return the id of the user with this alias."""
-    mine = aliases.c.account == account, aliases.c.alias == alias
-    return connection.execute(select(aliases.c.user_id).where(*mine)).scalar()
-
-
 def whole_user(connection: Connection, account: str, alias: str) -> dict[str, Any]:
     """Return what the tables hold of a user, but for the logs; of an unknown one the contacts."""
     user_id = find_user_id(connection, account, alias)
-    names = [alias] if user_id is None else aliases_of(connection, user_id)
+    names = names_of(connection, account, alias)
     found = [] if user_id is None else _rows(connection, users, users.c.id, user_id)
     mine = (
         contacts.c.account == account,

@@ -5,7 +5,7 @@ journal is in the order of arrivals but for what was taken at the same time: so 
 found by halving.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -34,12 +34,15 @@ MAX_DEPTH = 12
 
 
 class Told(NamedTuple):
-    """A callback that is kept: its id in the journal, and when it arrived (Unix ms)."""
+    """A callback that is kept: its id, when it arrived (Unix ms), and what the journal calls it.
+
+    `value` is its body, parsed; None where it can't be.
+    """
 
     journal_id: int
     at: int
-    names: Mapping[str, str]
-    """What those in it are called, by wa_id and by user id."""
+    owner: str
+    value: Any
 
 
 def callbacks_at(
@@ -63,7 +66,10 @@ def callbacks_at(
         .limit(MAX_ROWS * len(near))
     )
     found = [row for row in connection.execute(query) if row.account in accounts]
-    return [Told(row.id, row.received_at, dict(_names_in(row.body))) for row in sorted(found)]
+    return [
+        Told(row.id, row.received_at, row.account, _parsed(row.body))
+        for row in sorted(found, key=lambda row: row.id)
+    ]
 
 
 def _first_since(connection: Connection, times: Collection[int]) -> dict[int, int]:
@@ -99,13 +105,16 @@ def _first_since(connection: Connection, times: Collection[int]) -> dict[int, in
     return {row.at: row.low for row in connection.execute(found)}
 
 
-def _names_in(body: bytes) -> Iterator[tuple[str, str]]:
-    """Yield each name in a callback with whom it is of; nothing where it is not to be read."""
+def _parsed(body: bytes) -> Any:
     try:
-        value = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
-        return
-    yield from _below(value, MAX_DEPTH)
+        return None
+
+
+def names_in(value: Any) -> dict[str, str]:
+    """Return what those in a part of a callback are called, by wa_id and by user id."""
+    return dict(_below(value, MAX_DEPTH))
 
 
 def _below(value: Any, depth: int) -> Iterator[tuple[str, str]]:

@@ -244,17 +244,26 @@ def save_deliveries(connection: Connection, rows: Sequence[DeliveryRow]) -> None
 
 def without_erased(connection: Connection, rows: Sequence[DeliveryRow]) -> Iterator[DeliveryRow]:
     """Yield rows without the names of who was erased since the relay has them in memory."""
-    called = {name: name.rpartition("/")[2] for row in rows for name in row.names}
-    erased = erased_among(connection, {*called.values()})
+    called = {name: _split(name) for row in rows for name in row.names}
+    erased = erased_among(connection, {alias for _, alias in called.values()})
+    anywhere = {("", alias) for _, alias in erased}  # where the account is not known
+    gone = {
+        name: f"{name.removesuffix(alias)}{ERASED_ALIAS}"
+        for name, (account, alias) in called.items()
+        if (account, alias) in erased | anywhere
+    }
     for row in rows:
-        if erased.keys().isdisjoint(called[name] for name in row.names):
+        if gone.keys().isdisjoint(row.names):
             yield row
             continue
-        names = {
-            f"{name.removesuffix(called[name])}{ERASED_ALIAS}" if called[name] in erased else name
-            for name in row.names
-        }
+        names = {gone.get(name, name) for name in row.names}
         yield row._replace(names=sorted(names), answer=None)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the account and the alias that a relay's name is made of; old ones have no account."""
+    account, slash, alias = name.partition("/")
+    return (account, alias) if slash else ("", name)
 
 
 def delete_deliveries(connection: Connection, relay: str, ids: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from service.dialects import cloud, onprem
+from service.dialects.shares import Share
 from service.ledger.callbacks import (
     MAX_SLICE,
     QUARANTINED,
@@ -45,6 +46,15 @@ Under the empty name: what concerns no account.
 def in_journal(app: str) -> str:
     """Return what the journal calls an app."""
     return f"{APP_MARK}{app}"
+
+
+def share_of(settings: Settings, account: str) -> Share:
+    """Return what the journal has of an account, also of one that is configured no more."""
+    cloud = settings.cloud_accounts
+    if (own := cloud.get(account)) is None:
+        return Share(account, (account,))
+    others = frozenset(one.phone_number_id for one in cloud.values()) - {own.phone_number_id}
+    return Share(account, (account, in_journal(own.app)), own.phone_number_id, others)
 
 
 def reader_of(settings: Settings, name: str) -> Dialect:

@@ -1,7 +1,7 @@
 """Tells all that is kept of a user, piece by piece: the logs are searched as for an erasure."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from service.dialects import erasing as dialect
 from service.dialects.erasing import Names
+from service.dialects.shares import Share
 from service.model.shapes import rfc3339
 from service.store import erasing as store
 from service.store import exporting
@@ -34,18 +35,19 @@ class Exporter:
             partial(exporting.whole_user, account=account, alias=whom.alias)
         )
         user_id = await self._database.read(
-            partial(exporting.find_user_id, account=account, alias=whom.alias)
+            partial(store.find_user_id, account=account, alias=whom.alias)
         )
         inputs = await self._database.read(
             partial(store.inputs_of, account=account, names=whole["names"])
         )
         names = sorted({*whole["names"], *inputs})
-        logs, own = Search(names, whom.owners), Search(names, [account])
+        logs, own = Search(names, whom.share.owners), Search(names, [account])
+        known = Names(names)
         yield orjson.dumps({"account": account, **whole})[:-1]
         lists = (
             ("audit", self._audit(user_id)),
-            ("callbacks", self._callbacks(logs)),
-            ("events", self._found(store.look_at_events, logs, 0)),
+            ("callbacks", self._callbacks(known, whom.share, logs)),
+            ("events", self._events(known, own)),
             ("messages", self._found(store.look_at_recipients, own, "")),
         )
         for key, items in lists:
@@ -67,30 +69,42 @@ class Exporter:
                 after = row.id
             rows = [row.id for row in found]
 
-    async def _callbacks(self, search: Search) -> AsyncIterator[Any]:
-        names = Names(search.names)
-        async for row in self._rows(store.look_at_callbacks, search, 0):
-            said = await asyncio.to_thread(
-                dialect.about, bytes(row.body), row.content_encoding, names
-            )
-            if said is not None:
+    async def _callbacks(self, names: Names, share: Share, search: Search) -> AsyncIterator[Any]:
+        async for rows in self._pages(store.look_at_callbacks, search, 0):
+            for row, said in await asyncio.to_thread(_said_in, names, share, rows):
                 yield {"id": row.id, "received_at": rfc3339(row.received_at), "elements": said}
+
+    async def _events(self, names: Names, search: Search) -> AsyncIterator[Any]:
+        async for one in self._found(store.look_at_events, search, 0):
+            if names.are_within(one["names"]) or names.are_within(one["data"]):
+                yield one
 
     async def _found(
         self, look: Callable[[Connection, Search, Any], Found], search: Search, after: Any
     ) -> AsyncIterator[Any]:
-        async for row in self._rows(look, search, after):
-            yield {"id": row.id, **shown(row)}
+        async for rows in self._pages(look, search, after):
+            for row in rows:
+                yield {"id": row.id, **shown(row)}
 
-    async def _rows(
+    async def _pages(
         self, look: Callable[[Connection, Search, Any], Found], search: Search, after: Any
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[Sequence[Any]]:
         more = True
         while more:
             found = await self._database.read(
                 lambda connection, after=after: look(connection, search, after)  # type: ignore[misc] # mypy infers no lambda with a default
             )
-            for row in found.rows:
-                yield row
+            yield found.rows
             after, more = found.last, found.more
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _said_in(names: Names, share: Share, rows: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
+    """Return callbacks with what they say of the user, those that say something."""
+    found = []
+    for row in rows:
+        others = share.others_in(row.account)
+        said = dialect.about(bytes(row.body), row.content_encoding, names, others)
+        if said is not None:
+            found.append((row, said))
+    return found

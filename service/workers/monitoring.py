@@ -22,6 +22,7 @@ from service.model.gate import Reason, catching_up, catching_up_from
 from service.settings import ApiKeySettings, Settings
 from service.store.accounts import alive_at, downtime, note_alive, note_downtime
 from service.store.database import APP_MARK, Database, UnavailableError
+from service.store.erasing import unfinished
 from service.store.journal import unknown_numbers
 from service.store.users import count_pending_since
 from service.whatsapp.cloud import Graph
@@ -286,8 +287,14 @@ class AppSubject(Subject):
         return [issue for issue in self._noticed() if (issue.account, issue.subject) == of_app]
 
 
+ERASED_WITHIN_MS = 3_600_000
+
+
 class PendingSubject(Subject):
-    """The identities of an account that wait for a person for longer than so many minutes."""
+    """What of an account has waited for too long: identities, for a person, and erasures.
+
+    Identities may wait for so many minutes.
+    """
 
     every_seconds = 30.0
 
@@ -299,16 +306,21 @@ class PendingSubject(Subject):
 
     async def look(self) -> list[Finding]:
         """Count them."""
-        before = self._database.clock() - round(60_000 * self._minutes)
-        count = await self._database.read(
-            lambda c: count_pending_since(c, self.account or "", before, MANY)
-        )
-        if not count:
-            return []
-        shown = f"{count:,} identities" if count > 1 else "1 identity"
-        many = f"{shown} or more" if count == MANY else shown
-        detail = f"{many} pending for more than {self._minutes:g} minutes"
-        return [Finding("identities_pending", detail)]
+        now, account = self._database.clock(), self.account or ""
+        before = now - round(60_000 * self._minutes)
+        count = await self._database.read(lambda c: count_pending_since(c, account, before, MANY))
+        open_ = await self._database.read(unfinished)
+        findings = []
+        if count:
+            shown = f"{count:,} identities" if count > 1 else "1 identity"
+            many = f"{shown} or more" if count == MANY else shown
+            detail = f"{many} pending for more than {self._minutes:g} minutes"
+            findings.append(Finding("identities_pending", detail))
+        late = [e for e in open_ if e.account == account and e.asked_at < now - ERASED_WITHIN_MS]
+        if late:
+            what = f"{len(late):,} erasures have" if len(late) > 1 else "1 erasure has"
+            findings.append(Finding("erasure_unfinished", f"{what} not ended for over an hour"))
+        return findings
 
 
 class KeysSubject(Subject):

@@ -1,5 +1,6 @@
 """Who is erased is nowhere any more, and is not let in by that."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -7,27 +8,34 @@ from typing import Any
 import pytest
 
 from service.store.schema import metadata
+from service.workers import erasing as workers
 from tests.acceptance.conftest import (
     HASH_A,
     HASH_B,
     HASH_C,
     NUMBER,
     OTHER_ID,
+    OTHER_NUMBER,
     WA_ID,
     CloudInstallation,
     Installation,
     Json,
+    OpenShop,
+    digest_of,
     hour_ago,
     notice,
     until,
     wrote,
 )
+from tests.acceptance.consoling import Browser
 from tests.acceptance.sinks import sink
 
 GONE = "16315550771"
 MOVED = "16315550662"
 GONE_HASH = "U2VudGluZWw="
 SENTINELS = (GONE, GONE_HASH, "A Vanishing", "vanishing text", "vanishing note", "555-0771")
+SPELLED = ("555.0771", "BEGIN:VCARD")
+"""What callbacks alone have: other spellings of the number, and a card with one."""
 
 
 def said(text: str, wa_id: str = GONE, name: str = "A Vanishing Name") -> Json:
@@ -88,6 +96,14 @@ async def test_nothing_of_an_erased_user_is_left_anywhere(
         together(said("vanishing text 2"), said("a neighbour's", OTHER_ID, "A Neighbour")),
     )
     await service.post(f"{GONE} is not JSON".encode())
+    phones = [{"phone": "+1 (631) 555-0771"}]
+    number = "\u202a+1\u00a0(631)\u00a0555\u20110771\u202c"
+    vcard = f"BEGIN:VCARD\nFN:A Vanishing Name\nTEL:{number}\nEND:VCARD"
+    card = {"from": OTHER_ID, "id": "card", "timestamp": "1749416383", "type": "contacts"}
+    await service.deliver(
+        {"messages": [card | {"contacts": [{"vcard": vcard, "phones": phones}]}]},
+        {"messages": [card | {"id": "told", "text": {"body": "vanishing text: 001 631.555.0771"}}]},
+    )
     status, _ = await service.hold(
         f"{GONE_HASH}2",
         GONE,
@@ -106,7 +122,7 @@ async def test_nothing_of_an_erased_user_is_left_anywhere(
     answer = await erase(service)
     assert answer["erased"]["callbacks"] >= 5
     assert answer["linked"] == [MOVED]
-    await assert_gone(service, *SENTINELS)
+    await assert_gone(service, *SENTINELS, *SPELLED)
     out = capfd.readouterr()
     assert not [one for one in SENTINELS if one in out.out + out.err]
     neighbour = next(e for e in await service.journal() if e["state"] == "applied")
@@ -146,6 +162,122 @@ async def test_the_next_identity_of_an_erased_user_waits_for_a_person(auto: Inst
     assert (await service.acknowledge(HASH_B, GONE))[0] == 202
     await service.becomes("acknowledged", GONE)
     assert await service.reasons(GONE) == []
+
+
+def at_number(number: str, *messages: Json, **contact: Any) -> Json:
+    value = {
+        "messaging_product": "whatsapp",
+        "metadata": {"display_phone_number": "1", "phone_number_id": number},
+        "contacts": [contact],
+        "messages": [{"timestamp": "1749416383", "type": "text"} | one for one in messages],
+    }
+    return {"field": "messages", "value": value}
+
+
+def whole(*changes: Json) -> Json:
+    return {"object": "whatsapp_business_account", "entry": [{"id": "0", "changes": [*changes]}]}
+
+
+def at_both(hash_: str = GONE_HASH) -> Json:
+    """One callback for two accounts: the same person has written to both."""
+    return whole(
+        *(
+            at_number(
+                number,
+                {"from": GONE, "id": f"wamid.{at}", "text": {"body": f"said to {at}"}},
+                wa_id=GONE,
+                identity_key_hash=hash_,
+                profile={"name": f"Known to {at}"},
+            )
+            for number, at in ((NUMBER, "shop"), (OTHER_NUMBER, "outlet"))
+        )
+    )
+
+
+async def open_for_one(open_shop: OpenShop) -> CloudInstallation:
+    """Open a shop with an outlet of the same app, and a key for the shop alone."""
+    mine = {"role": "admin", "sha256": digest_of("key-of-the-shop"), "accounts": ["shop"]}
+    all_ = {"role": "admin", "sha256": digest_of("key-of-all")}
+    shop = await open_shop(api={"keys": {"mine": mine, "all": all_}})
+    shop.key = "key-of-all"
+    return shop
+
+
+async def test_what_another_account_of_the_app_has_stays_and_is_not_told(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_for_one(open_shop)
+    await shop.come(at_both())
+    await shop.settled()
+    status, told = await shop.api(
+        "GET", f"/accounts/shop/users/{GONE}/export", key="key-of-the-shop"
+    )
+    assert status == 200
+    written = json.dumps(told)
+    assert "said to shop" in written
+    assert "Known to shop" in written
+    assert "outlet" not in written
+    path = f"/accounts/shop/users/{GONE}/erase"
+    status, answer = await shop.api("POST", path, key="key-of-the-shop")
+    assert (status, answer["erased"]["callbacks"]) == (200, 1)
+    await assert_gone(shop, "said to shop", "Known to shop")
+    [entry] = await shop.journal()
+    _, kept = await shop.api("GET", f"/journal/{entry['id']}")
+    left = at_both()
+    shops = left["entry"][0]["changes"][0]["value"]
+    shops["contacts"] = shops["messages"] = []
+    assert json.loads(kept["body"]) == left
+    assert (await shop.of("outlet").identity(GONE))["hash"] == GONE_HASH
+    await erase(shop.of("outlet"))
+    await assert_gone(shop, GONE, GONE_HASH, "said to", "Known to")
+
+
+async def test_the_console_names_a_user_by_what_the_account_was_told(
+    open_shop: OpenShop,
+) -> None:
+    shop = await open_for_one(open_shop)
+    await shop.come(at_both(), at_both(HASH_B))
+    browser = Browser.of(shop)
+    await browser.sign_in("key-of-the-shop")
+    for path in ("", f"accounts/shop/identities/{GONE}"):
+        page = await browser.get(f"/console/{path}")
+        assert "Known to shop" in page.html
+        assert "outlet" not in page.html
+
+
+async def test_what_a_stop_cut_short_is_finished_after_the_start(
+    manual: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = manual
+    await service.deliver(said("vanishing text"), notice(GONE, GONE_HASH, hour_ago()))
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "SETTLED_WITHIN_SECONDS", 0)
+        patch.setattr(workers, "is_settled", lambda *_, **__: False)
+        status, _ = await service.api("POST", f"/accounts/main/users/{GONE}/erase")
+        assert status == 503
+        assert await service.rows("SELECT * FROM erasures")
+        await service.stop()
+    await service.start()
+
+    async def is_finished() -> bool:
+        return not await service.rows("SELECT * FROM erasures")
+
+    await until(is_finished)
+    await service.stop()
+    await assert_gone(service, *SENTINELS)
+
+
+async def test_two_who_are_erased_at_once_are_both_gone(open_shop: OpenShop) -> None:
+    shop = await open_for_one(open_shop)
+    people = [f"1631555{number:04}" for number in range(1000, 1012)]
+    messages = [{"from": one, "id": f"wamid.{one}"} for one in [*people, OTHER_ID]]
+    await shop.come(*(whole(at_number(NUMBER, *messages, wa_id=OTHER_ID)) for _ in range(3)))
+    await asyncio.gather(*(erase(shop, one) for one in people))
+    await assert_gone(shop, *people)
+    for entry in await shop.journal():
+        _, kept = await shop.api("GET", f"/journal/{entry['id']}")
+        (change,) = json.loads(kept["body"])["entry"][0]["changes"]
+        assert [one["from"] for one in change["value"]["messages"]] == [OTHER_ID]
 
 
 async def test_a_user_of_the_cloud_api_is_known_by_every_former_name(

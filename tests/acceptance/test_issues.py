@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.workers import monitoring
+from service.workers import erasing, monitoring
 from tests.acceptance.conftest import (
     HASH_A,
     TOKEN,
@@ -261,6 +261,27 @@ async def test_identities_that_wait_for_too_long_are_an_issue_until_somebody_dec
     assert health["checks"]["pending:main"]["status"] == "warn"
     path = f"/accounts/main/identities/{WA_ID}/hold"
     assert (await made.api("POST", path, {"hash": HASH_A}))[0] == 200
+    assert await look(made, "pending:main") == []
+
+
+async def test_an_erasure_that_does_not_end_is_an_issue(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await install(**UNASKED)
+    monkeypatch.setattr(erasing, "SETTLED_WITHIN_SECONDS", 0)
+    monkeypatch.setattr(erasing, "is_settled", lambda *_, **__: False)
+    path = f"/accounts/main/users/{WA_ID}/erase"
+    status, answer, head = await made.call("POST", path)
+    assert (status, head["Retry-After"]) == (503, "60")
+    assert "the erasure has begun, and the leader finishes it" in answer["detail"]
+    assert await look(made, "pending:main") == []
+    made.pass_time(3601)
+    [issue] = await look(made, "pending:main")
+    assert (issue["code"], issue["account"]) == ("erasure_unfinished", "main")
+    assert issue["detail"] == "1 erasure has not ended for over an hour"
+    assert WA_ID not in str(issue)
+    monkeypatch.undo()
+    assert (await made.api("POST", path))[0] == 200
     assert await look(made, "pending:main") == []
 
 

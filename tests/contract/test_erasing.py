@@ -1,13 +1,16 @@
 """Erasing is done in slices, can be done again, and leaves what others rely on."""
 
+import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select, text
 
+from service.dialects.shares import Share
 from service.ledger.callbacks import RecordCallback
 from service.ledger.erasing import EraseUser
 from service.ledger.ledger import Ledger
@@ -17,21 +20,33 @@ from service.model.timeline import Moment
 from service.model.users import By, State
 from service.observability.metrics import Metrics
 from service.store import erasing
+from service.store.contacts import keep_answer
 from service.store.database import Database, JournalRow, RecipientQuery
 from service.store.relays import DeliveryRow, save_deliveries
 from service.store.restore import count_unverified, mark
-from service.store.schema import aliases, deliveries, erasures, events, journal, message_recipients
+from service.store.schema import (
+    aliases,
+    deliveries,
+    erasures,
+    events,
+    idempotency,
+    journal,
+    message_recipients,
+)
 from service.store.trail import seal_next, verify
 from service.store.users import find_user
-from service.workers.erasing import Eraser, Whom
+from service.workers import erasing as workers
+from service.workers.erasing import Eraser, UnfinishedError, Whom
+from service.workers.exporting import Exporter
 from tests.querying import BOTH, database_of
-from tests.storing import settled
+from tests.storing import database_at, opening, settled
 
 POLICIES = {
     "shop": Policies((), Policy("default", mode="auto"), first_use=Policy("first"), local=True)
 }
 BY: By = {"kind": "key", "name": "crm"}
 GONE, USER_ID, OTHER = "16315550771", "US.77100000000000000001", "16315550662"
+SHARE = Share("shop", ("shop", "@meta"), "1", frozenset({"2"}))
 AT = 1_600_000_000_000
 
 
@@ -52,6 +67,8 @@ async def ledger(database: Database) -> AsyncIterator[Ledger]:
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasing, "ROWS", 3)
     monkeypatch.setattr(erasing, "FOUND", 2)
+    monkeypatch.setattr(workers, "FOUND", 2)
+    monkeypatch.setattr(erasing, "BYTES", 100)
 
 
 async def come(ledger: Ledger, number: int, *names: str, seen: str | None = None) -> None:
@@ -80,7 +97,7 @@ async def is_empty(database: Database, *tables: Any) -> bool:
 
 
 def whom(alias: str) -> Whom:
-    return Whom("shop", alias, ["shop", "@meta"], closed=False)
+    return Whom(alias, SHARE, closed=False)
 
 
 async def test_what_was_cut_short_is_done_again_by_another_name(
@@ -156,3 +173,212 @@ async def test_what_a_relay_still_knows_of_a_name_is_not_written_again(
     ((text, answer),) = await database.read(lambda c: c.execute(query).all())
     assert json.loads(text) == sorted(["shop/erased", f"shop/{OTHER}"])
     assert answer is None
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two erasures read a body before either writes what is left of it."""
+    left_of, both, waits = workers._left_of, threading.Barrier(2), threading.Semaphore(2)
+
+    def after_both(*given: Any) -> Any:
+        left = left_of(*given)
+        if waits.acquire(blocking=False):
+            both.wait(30)
+        return left
+
+    monkeypatch.setattr(workers, "_left_of", after_both)
+
+
+async def erase_both(ledger: Ledger, database: Database, other: Database) -> None:
+    await come(ledger, 0, GONE, OTHER, "16315550553", seen="hash+A")
+    await settled(database)
+    erasers = Eraser(ledger, database), Eraser(ledger, other)
+    calls = (e.erase(whom(n), BY, None) for e, n in zip(erasers, (GONE, OTHER), strict=True))
+    await asyncio.gather(*calls)
+    (body,) = await bodies(database)
+    assert [one["from"] for one in json.loads(body)["messages"]] == ["16315550553"]
+    assert await is_empty(database, erasures)
+
+
+@pytest.mark.usefixtures("together")
+async def test_two_erasures_at_once_bring_nothing_back(database: Database, ledger: Ledger) -> None:
+    await erase_both(ledger, database, database)
+
+
+@pytest.mark.postgres
+@pytest.mark.usefixtures("together")
+async def test_nor_do_two_replicas(postgres_url: str) -> None:
+    async with (
+        opening(database_at(postgres_url)) as one,
+        opening(database_at(postgres_url)) as other,
+    ):
+        ledger = Ledger(one, POLICIES, Metrics(), max_waiting=1000)
+        await erase_both(ledger, one, other)
+        await ledger.close()
+
+
+async def test_an_erasure_that_is_asked_for_again_meanwhile_is_not_forgotten(
+    database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await come(ledger, 0, GONE, seen="hash+A")
+    await settled(database)
+    first = Eraser(ledger, database)
+    end, is_first = erasing.end, iter([True])
+
+    def after_another(connection: Any, **given: Any) -> None:
+        if next(is_first, False):
+            erasing.begin(connection, "shop", given["user_id"], ["16315550553"], now=AT)
+        end(connection, **given)
+
+    monkeypatch.setattr(erasing, "end", after_another)
+    await first.erase(whom(GONE), BY, None)
+    (left,) = await database.read(erasing.unfinished)
+    noted = await database.read(partial(erasing.noted, user_id=left.user_id))
+    assert noted is not None
+    assert {GONE, "16315550553"} <= {*noted.names}
+    await first.resume(lambda _: SHARE)
+    assert await is_empty(database, erasures)
+
+
+async def test_the_leader_finishes_what_was_cut_short(database: Database, ledger: Ledger) -> None:
+    await come(ledger, 0, GONE, seen="hash+A")
+    await settled(database)
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=False))
+    assert GONE.encode() in (await bodies(database))[0]
+    erasers = [Eraser(ledger, database) for _ in range(2)]
+    running = [asyncio.create_task(eraser.run(lambda _: SHARE)) for eraser in erasers]
+    while not await is_empty(database, erasures):
+        await asyncio.sleep(0.01)
+    assert await bodies(database) == [b""]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_one_that_runs_here_is_not_run_twice(
+    database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_id = await ledger.submit(EraseUser("shop", GONE, BY, closed=False))
+    eraser = Eraser(ledger, database)
+    settles, goes_on = [], asyncio.Event()
+
+    async def settle(_: Eraser) -> None:
+        settles.append(1)
+        await goes_on.wait()
+
+    monkeypatch.setattr(Eraser, "_settle", settle)
+    running = asyncio.create_task(eraser.finish(user_id, SHARE))
+    while not settles:
+        await asyncio.sleep(0)
+    await eraser.resume(lambda _: SHARE)
+    goes_on.set()
+    await running
+    assert settles == [1]
+
+
+@pytest.mark.postgres
+async def test_an_open_transaction_does_not_hold_an_erasure_for_ever(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "SETTLED_WITHIN_SECONDS", 0.3)
+    async with (
+        opening(database_at(postgres_url)) as database,
+        opening(database_at(postgres_url)) as other,
+    ):
+        ledger = Ledger(database, POLICIES, Metrics(), max_waiting=1000)
+        await come(ledger, 0, GONE, seen="hash+A")
+        eraser = Eraser(ledger, database)
+        async with other.transaction() as transaction:
+            take = text("SELECT pg_current_xact_id()")
+            await transaction.run(lambda connection: connection.execute(take))
+            with pytest.raises(UnfinishedError):
+                await eraser.erase(whom(GONE), BY, None)
+            await eraser.resume(lambda _: SHARE)
+            assert not await is_empty(database, erasures)
+        await eraser.resume(lambda _: SHARE)
+        assert await bodies(database) == [b""]
+        assert await is_empty(database, erasures)
+        await ledger.close()
+
+
+async def test_the_same_number_at_another_account_keeps_its_name(
+    database: Database, ledger: Ledger
+) -> None:
+    row = DeliveryRow(
+        "crm", 1, 1, 0, "retrying", 1, AT, None, ["messages"], [], False, 500, "500", "answer"
+    )
+    rows = [
+        row._replace(id=1, names=[f"outlet/{GONE}"]),
+        row._replace(id=2, names=[f"shop/{GONE}"]),
+        row._replace(id=3, names=[GONE]),
+    ]
+    await database.write(partial(save_deliveries, rows=rows))
+    found = await Eraser(ledger, database).erase(whom(GONE), BY, None)
+    assert found.counts["deliveries"] == 2
+    query = select(deliveries.c.names, deliveries.c.answer).order_by(deliveries.c.id)
+    for _ in range(2):
+        kept = await database.read(lambda c: c.execute(query).all())
+        assert [json.loads(one.names) for one in kept] == [
+            [f"outlet/{GONE}"],
+            ["shop/erased"],
+            ["erased"],
+        ]
+        assert [one.answer for one in kept] == ["answer", None, None]
+        await database.write(partial(save_deliveries, rows=rows))
+
+
+async def test_an_answer_that_comes_while_erasing_is_not_kept(
+    database: Database, ledger: Ledger
+) -> None:
+    about = json.dumps({"contacts": [{"input": GONE}]})
+    row = {"account": "shop", "caller": "crm", "digest": "d", "created_at": AT}
+    keys = {"open": None, "about": about, "other": "{}", "later": None}
+    rows = [row | {"key": key, "answer": answer} for key, answer in keys.items()]
+    rows[3]["created_at"] = AT * 2
+    rows.append(row | {"account": "outlet", "key": "outlet", "answer": about})
+    await database.write(lambda c: c.execute(insert(idempotency), rows))
+    found = await Eraser(ledger, database).erase(whom(GONE), BY, None)
+    assert found.counts["answers"] == 2
+    late = partial(keep_answer, account="shop", caller="crm", key="open", answer=about)
+    await database.write(late)
+    left = select(idempotency.c.key).order_by(idempotency.c.key)
+    kept = await database.read(lambda c: [*c.execute(left).scalars()])
+    assert kept == ["later", "other", "outlet"]
+
+
+async def test_an_event_about_a_longer_number_stays(database: Database, ledger: Ledger) -> None:
+    await come(ledger, 0, f"{GONE}9")
+    event = {"account": "shop", "at": AT, "type": "identity.pending", "data": "{}"}
+    rows = [event | {"id": 1, "names": f'["{GONE}9"]'}, event | {"id": 2, "names": f'["{GONE}"]'}]
+    rows.append(event | {"id": 3, "names": "[]"})
+    await database.write(lambda c: c.execute(insert(events), rows))
+    await Eraser(ledger, database).erase(whom(GONE), BY, None)
+    query = select(events.c.names).order_by(events.c.id)
+    assert await database.read(lambda c: [*c.execute(query).scalars()]) == [f'["{GONE}9"]', "[]"]
+
+
+def change(number: str, name: str) -> dict[str, Any]:
+    value = {"metadata": {"phone_number_id": number}, "messages": [{"from": name}]}
+    return {"field": "messages", "value": value}
+
+
+async def test_what_is_of_another_account_of_the_app_stays(
+    database: Database, ledger: Ledger
+) -> None:
+    body = {"entry": [{"changes": [change("1", GONE), change("2", GONE), change("1", OTHER)]}]}
+    theirs = {"entry": [{"changes": [change("2", GONE)]}]}
+    for value in (body, theirs):
+        raw = json.dumps(value).encode()
+        row = JournalRow("@meta", AT, "applied", "application/json", "", "[]", raw)
+        await ledger.submit(RecordCallback("shop", AT, raw, (), row))
+    await settled(database)
+    told = b"".join([piece async for piece in Exporter(database).export(whom(GONE))])
+    assert [one["elements"] for one in json.loads(told)["callbacks"]] == [[{"from": GONE}]]
+    found = await Eraser(ledger, database).erase(whom(GONE), BY, None)
+    assert found.counts["callbacks"] == 1
+    left, whole = await bodies(database)
+    emptied = change("1", GONE)
+    emptied["value"]["messages"] = []
+    kept = [emptied, change("2", GONE), change("1", OTHER)]
+    assert json.loads(left)["entry"] == [{"changes": kept}]
+    assert json.loads(whole) == theirs
