@@ -120,7 +120,8 @@ class Eraser:
     async def resume(self, share_of: Callable[[str], Share]) -> None:
         """Finish what was cut short, one after the other. Raises UnavailableError.
 
-        Another replica may be doing the same.
+        Another replica may be doing the same. What holds one up would hold up all; what fails does
+        not stop the others.
         """
         for one in await self._database.read(store.unfinished):
             if one.user_id in self._finishing:
@@ -130,6 +131,11 @@ class Eraser:
             except UnfinishedError:
                 why = "an erasure is not finished: a transaction of before it is still open"
                 log.warning(why, account=one.account)
+                return
+            except UnavailableError:
+                raise
+            except Exception:
+                log.exception("finishing an erasure failed", account=one.account)
             else:
                 log.info("finished an erasure that was cut short", account=one.account)
 

@@ -255,6 +255,23 @@ async def test_the_leader_finishes_what_was_cut_short(database: Database, ledger
     await asyncio.gather(*running, return_exceptions=True)
 
 
+async def test_one_that_fails_does_not_stop_the_others(
+    database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (GONE, OTHER):
+        await ledger.submit(EraseUser("shop", name, BY, closed=False))
+    finish, is_first = Eraser.finish, iter([True])
+
+    async def fails_once(*given: Any) -> Any:
+        if next(is_first, False):
+            raise ValueError("a fault of the first one's")
+        return await finish(*given)
+
+    monkeypatch.setattr(Eraser, "finish", fails_once)
+    await Eraser(ledger, database).resume(lambda _: SHARE)
+    assert len(await database.read(erasing.unfinished)) == 1
+
+
 async def test_one_that_runs_here_is_not_run_twice(
     database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +281,8 @@ async def test_one_that_runs_here_is_not_run_twice(
 
     async def settle(_: Eraser) -> None:
         settles.append(1)
-        await goes_on.wait()
+        if len(settles) == 1:
+            await goes_on.wait()
 
     monkeypatch.setattr(Eraser, "_settle", settle)
     running = asyncio.create_task(eraser.finish(user_id, SHARE))
