@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from service.model.users import Link, State, User
+from service.model.users import Link, State, User, shown
 
 STATES: Mapping[State, str] = {
     State.PENDING: "Waits for you",
@@ -114,6 +114,11 @@ def linked(link: Link) -> str:
     return LINKS[link.relation]
 
 
+def linked_name(link: Link) -> str:
+    """Return what the other user is called."""
+    return shown(link.alias)
+
+
 def why(user: User) -> str:
     """Return in a sentence why somebody is where they are, as far as the latest identity tells."""
     identity = user.identity
@@ -133,6 +138,8 @@ def _why_undecided(user: User) -> str:
         return "Two identities were seen at about the same time, and which is newer is unclear."
     if user.hash is None:
         return "WhatsApp refused a message because the identity changed. The new one is not known."
+    if identity.after_hold and user.erased_at is not None:
+        return "What was known of this person was erased, so nobody can say if anything changed."
     if identity.after_hold:
         return "An earlier change was held, so every later one waits for you as well."
     return "New phone, WhatsApp installed again, or a new owner of the number."

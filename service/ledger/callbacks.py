@@ -179,14 +179,14 @@ class RecordCallback(Command[None]):
         """Have the client asked. The Cloud API has none: there it counts for a known user alone."""
         if not context.policies.local:
             ask_about_unreadable_hash(uow.find_or_create(self.account, event.user), event, context)
-        elif (user := uow.find(self.account, event.user)) is not None:
+        elif (user := uow.find_or_begin_anew(self.account, event.user)) is not None:
             place_unreadable_hash(user, event, context)
 
     def _record_refusal(self, uow: UnitOfWork, refused: HashRefused, context: Context) -> None:
         """Record it for the user whom the refused message was for, if that user is known."""
         key = self.account, refused.message_id or ""
         candidates = refused.user, uow.recipient_of(*key), self.recipients.get(key)
-        known = (uow.find(self.account, alias) for alias in candidates if alias)
+        known = (uow.find_or_begin_anew(self.account, alias) for alias in candidates if alias)
         user = next((user for user in known if user is not None), None)
         if user is not None and refused.hash is not None:
             uow.unite_by(refused.hash, user, context)

@@ -1,20 +1,22 @@
 """Erasing a user, as commands: the user's own row, and who is linked with the user."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from sqlalchemy import Connection
 
 from service.ledger.identities import OneUserCommand
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
-from service.model.erasure import ERASED_ALIAS, erase_links, erase_user
+from service.model.contacts import INVALID, Contact
+from service.model.erasure import erase_links, erase_user
 from service.model.merges import MOVES
-from service.model.users import By
+from service.model.numbers import own_digits
+from service.model.users import ERASED_ALIAS, By, id_of_mark
 from service.store.accounts import ERASURE_MIGRATION, need_release
 from service.store.database import Transaction
 from service.store.erased import keep_erased
-from service.store.erasing import aliases_of, begin, inputs_of, names_of
+from service.store.erasing import aliases_of, begin, inputs_of, names_of, spellings_of
 
 
 @dataclass(slots=True)
@@ -30,14 +32,13 @@ class EraseUser(Command[int]):
     by: By
     closed: bool
     request_id: str | None = None
-    names: set[str] = field(default_factory=set)
     linked: Sequence[str] = ()
 
     async def required(self, transaction: Transaction, /) -> Required:
         """Require the user by all names, and the contacts about the user."""
-        self.names, inputs = await transaction.run(self._named)
+        names, inputs = await transaction.run(self._named)
         account = self.account
-        return Required([(account, n) for n in self.names], (), [(account, i) for i in inputs])
+        return Required([(account, n) for n in names], (), [(account, i) for i in inputs])
 
     def _named(self, connection: Connection) -> tuple[set[str], Sequence[str]]:
         names = names_of(connection, self.account, self.alias)
@@ -47,32 +48,47 @@ class EraseUser(Command[int]):
         """Take everything from the user, and note what the logs are to be searched for."""
         connection, account = uow.connection, self.account
         context = uow.context(account, request_id=self.request_id)
-        user = uow.find(account, self.alias) or uow.add_nameless(account)
-        called = {*self.names, *aliases_of(connection, user.id)}
+        known = uow.find(account, self.alias) or uow.find_erased(account, self.alias)
+        user = known or uow.add_nameless(account)
+        # Some of the names may have gone to somebody else in this very batch.
+        kept = {self.alias, *aliases_of(connection, user.id)}
+        called = {name for name in kept if uow.find(account, name) is None} | uow.names_of(user)
+        contacts = uow.take_contacts(account, called)
+        closed = self.closed or any(_closes(contact, called) for contact in contacts)
+        forms = (form for one in contacts for form in (own_digits(one.input), one.canonical))
+        spelled = {form for form in forms if form}
         if (block := uow.block_of(user)) is not None:
             uow.put_block(user, replace(block, reason=ERASED_ALIAS))
         moves = (link.alias for link in user.links if link.relation in MOVES)
-        self.linked = sorted({alias for alias in moves if alias != ERASED_ALIAS})
-        erase_user(user, self.by, context, closed=self.closed)
-        uow.erase(user, partial(self._erase_names, called))
+        self.linked = sorted({alias for alias in moves if id_of_mark(alias) is None})
+        erase_user(user, self.by, context, closed=closed)
+        uow.erase(user, called | spelled, partial(self._erase_names, called, spelled))
         return user.id
 
     def _erase_names(
-        self, called: set[str], connection: Connection, user_id: int, now: int
+        self, called: set[str], spelled: set[str], connection: Connection, user_id: int, now: int
     ) -> None:
-        """Run once the user has a row: what leads to it is written then."""
-        names = {*called, *inputs_of(connection, self.account, sorted(called))}
-        begin(connection, self.account, user_id, sorted(names), now)
-        keep_erased(connection, self.account, called, user_id)
+        """Run once all names are written: also of those who were merged with the user by then."""
+        called = {*called, *aliases_of(connection, user_id)}
+        inputs = inputs_of(connection, self.account, sorted(called))
+        forms = {*spelled, *spellings_of(connection, self.account, inputs)}
+        begin(connection, self.account, user_id, sorted({*called, *inputs}), now)
+        keep_erased(connection, self.account, called | forms, user_id)
         need_release(connection, ERASURE_MIGRATION)
+
+
+def _closes(contact: Contact, called: set[str]) -> bool:
+    """Return whether a check of a number closes the gate for who spells it so, or may do so."""
+    return contact.status == INVALID or (contact.wa_id is not None and contact.wa_id not in called)
 
 
 @dataclass(frozen=True, slots=True)
 class EraseLinks(Command[None]):
-    """Has the links of users call somebody who was erased by no name."""
+    """Has the links of users call somebody who was erased by no name, but by a mark."""
 
     user_ids: Sequence[int]
     names: frozenset[str]
+    erased_id: int
 
     async def required(self, _: Transaction, /) -> Required:
         """Require those users."""
@@ -82,7 +98,7 @@ class EraseLinks(Command[None]):
         """Rename them."""
         for user_id in self.user_ids:
             if (user := uow.find_by_id(user_id)) is not None:
-                erase_links(user, self.names)
+                erase_links(user, self.names, self.erased_id)
 
 
 @dataclass(frozen=True)

@@ -143,10 +143,11 @@ class UnblockUser(OneUserCommand[bool]):
 
     def apply(self, uow: UnitOfWork) -> bool:
         """Let the rules decide whether there is one to end."""
-        user = uow.find(self.account, self.alias)
+        account = self.account
+        user = uow.find(account, self.alias) or uow.find_erased(account, self.alias)
         if user is None:
             return False
-        context = uow.context(self.account, request_id=self.request_id)
+        context = uow.context(account, request_id=self.request_id)
         ended = unblock_user(user, uow.block_of(user), self.by, context)
         if ended:
             uow.put_block(user, None)

@@ -1,21 +1,22 @@
 """What a batch works on: the users and contacts that its commands concern, loaded once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
 from service.model.aliases import AliasOwners, AliasResolver, inherit_moves
-from service.model.contacts import Contact
+from service.model.contacts import Contact, is_about
 from service.model.decisions import Block, copy_block, stricter, tell_blocked
+from service.model.erasure import begin_anew, take_name
 from service.model.event_log import LoggedEvent
 from service.model.events import AliasesSeen, NumberChanged
 from service.model.merges import OWNERS, are_linked, has_hash, link_users, merge_users
 from service.model.policy import Policies, Policy
 from service.model.telling import contact_event
 from service.model.timeline import date_event
-from service.model.users import AuditEntry, Context, User, is_user_id
+from service.model.users import AuditEntry, Context, User, id_of_mark, is_user_id
 from service.store.database import Alias, ChangeSet, JournalRow, Transaction
 from service.store.users import delete_history, find_block, put_block
 
@@ -159,32 +160,49 @@ class UnitOfWork:
         return Context(self.now, policies, came, self._chance, request_id, self._told)
 
     def find(self, account: str, alias: str) -> User | None:
-        """Return a user that is known, and loaded; also who was called so and was erased."""
-        key = account, alias
-        user = self._users.get(key) or self._erased.get(key)
+        """Return a user that is known, and loaded."""
+        user = self._users.get((account, alias))
         while user is not None and user.merged_into is not None:
             user = self._by_id.get(user.merged_into)
         return user
 
+    def find_erased(self, account: str, alias: str) -> User | None:
+        """Return what is left of a user who was called so and was erased, if nobody is since."""
+        key = account, alias
+        return None if key in self._users else self._erased.get(key)
+
     def find_or_load(self, account: str, alias: str) -> User | None:
-        """Return a user that is known, and load it if need be: for what is rarely needed."""
+        """Return a user that is known, and load it if need be: for what is rarely needed.
+
+        Links call somebody who was erased by a mark.
+        """
+        erased_id = id_of_mark(alias)
+        if erased_id is not None:
+            return self._find_or_load_erased(erased_id)
         key = account, alias
         if key not in self._users:
             self._missed.add(key)
-            found = self._transaction.load_users_through(self.connection, [key]).get(key)
+            found = self._transaction.load_users_through(self.connection, [key], ()).get(key)
             if found is None:
                 return None
             self._users[key] = self._by_id[found.id] = found
         return self.find(account, alias)
+
+    def _find_or_load_erased(self, user_id: int) -> User | None:
+        if user_id not in self._by_id:
+            loaded = self._transaction.load_users_through(self.connection, (), [user_id])
+            self._by_id |= {user.id: user for user in loaded.values()}
+        return self._by_id.get(user_id)
 
     def find_by_id(self, user_id: int) -> User | None:
         """Return a user that was loaded by its id."""
         return self._by_id.get(user_id)
 
     def find_or_create(self, account: str, alias: str) -> User:
-        """Return a user, a new one if need be."""
+        """Return a user, a new one if need be: also where who was called so was erased."""
         known = self.find(account, alias)
         if known is None:
+            erased = self.find_erased(account, alias)
             id_ = self._transaction.new_user_id()
             if is_user_id(alias):
                 known = User(id_, account, None, self.now, user_id=alias)
@@ -193,18 +211,22 @@ class UnitOfWork:
                 known = User(id_, account, alias, self.now)
             self._created.add(id_)
             self._users[account, alias] = self._by_id[id_] = known
-        elif (account, alias) not in self._users or not known.alias:
-            self._name_again(account, alias, known)
+            if erased is not None:
+                begin_anew(known, erased)
+                self._inherit_block(known, erased)
         return known
 
-    def _name_again(self, account: str, alias: str, user: User) -> None:
-        """Let an alias lead again to who had it before being erased: it is in use."""
-        if is_user_id(alias):
-            user.user_id = user.user_id or alias
-        else:
-            user.wa_id = user.wa_id or alias
-        self._users[account, alias] = user
-        self._owned[account, alias] = user.id
+    def find_or_begin_anew(self, account: str, alias: str) -> User | None:
+        """Return a user that is known; a new one only where who was called so was erased."""
+        if self.find_erased(account, alias) is not None:
+            return self.find_or_create(account, alias)
+        return self.find(account, alias)
+
+    def _inherit_block(self, user: User, erased: User) -> None:
+        """Let the block of somebody who was erased hold for whoever has a name of that one's."""
+        kept = stricter(self.block_of(user), self.block_of(erased), self.now)
+        if kept is not None:
+            self.put_block(user, kept)
 
     def add_nameless(self, account: str) -> User:
         """Return a new user without any name, who leaves a tombstone."""
@@ -213,18 +235,43 @@ class UnitOfWork:
         self._by_id[user.id] = user
         return user
 
-    def erase(self, user: User, names: Callable[[Connection, int, int], None]) -> None:
-        """Have all of a user's history deleted, and the names, once the user has a row.
+    def erase(
+        self, user: User, names: Collection[str], then: Callable[[Connection, int, int], None]
+    ) -> None:
+        """Have all of a user's history deleted, and the names, once all names are written.
 
-        `names` is called with a connection, the user's id and the time (Unix ms).
+        Whoever comes under one of the names from now on is somebody new. `then` is called with a
+        connection, the user's id and the time (Unix ms).
         """
-        self._erasing[user.id] = names
-        self._owned = {key: id_ for key, id_ in self._owned.items() if id_ != user.id}
+        self._erasing[user.id] = then
+        for alias in names:
+            key = user.account, alias
+            if self.find(*key) in (None, user):
+                self._users.pop(key, None)
+                self._erased[key] = user
+
+    def names_of(self, user: User) -> set[str]:
+        """Return by which names, of those that are loaded or came since, a user is found."""
+        keys = (key for key in self._users if key[0] == user.account)
+        return {key[1] for key in keys if self.find(*key) is user}
 
     def resolve_aliases(
         self, account: str, seen: AliasesSeen, hash_: str | None, context: Context
     ) -> None:
-        """Decide who has these aliases; `hash_` is what is said of the identity beside them."""
+        """Decide who has these aliases; `hash_` is what is said of the identity beside them.
+
+        A name of somebody who was erased is known: what is said of it counts.
+        """
+        names = [name for name in (seen.user_id, seen.wa_id, seen.parent) if name is not None]
+        led = {name: self.find_erased(account, name) for name in names}
+        erased = {one.id: one for one in led.values() if one is not None}
+        # Who has a name that was not that one's as well may be somebody else.
+        is_held = {
+            id_: one.identity.after_hold or any(led_to is not one for led_to in led.values())
+            for id_, one in erased.items()
+        }
+        if erased and not seen.creates:
+            seen = seen._replace(creates=True)
         owners = AliasOwners(
             self.find(account, seen.user_id),
             self.find(account, seen.wa_id) if seen.wa_id else None,
@@ -239,6 +286,9 @@ class UnitOfWork:
             if self._users.get((account, alias)) is not user or user.id in self._created:
                 self._users[account, alias] = user
                 self._owned[account, alias] = user.id
+        for one in erased.values():
+            take_name(user, one, context, closed=is_held[one.id])
+            self._inherit_block(user, one)
         for other in resolution.merged:
             self._keep_merged(user, other, context)
         for former, owner, since in resolution.handovers:
@@ -319,6 +369,18 @@ class UnitOfWork:
         """Return a contact that is known."""
         return self._contacts.get((account, input_))
 
+    def take_contacts(self, account: str, names: Collection[str]) -> list[Contact]:
+        """Forget the contacts about somebody of these names, as far as they are loaded."""
+        found = [
+            contact
+            for contact in self._contacts.values()
+            if contact.account == account and is_about(contact, names)
+        ]
+        for contact in found:
+            del self._contacts[account, contact.input]
+            self._changed_contacts.pop((account, contact.input), None)
+        return found
+
     def put_contact(self, contact: Contact) -> None:
         """Keep a contact, and tell where a check of it was resolved."""
         key = contact.account, contact.input
@@ -361,10 +423,10 @@ class UnitOfWork:
         await transaction.add_journal(self._journal)
         await transaction.note_callbacks(self._called_back)
         changes = await transaction.save_users(self._by_id.values())
-        if self._erasing:
-            await transaction.run(self._erase)  # before who was erased is named again
         await transaction.save_aliases(self._owned)
         await transaction.merge_users(self._merged)
+        if self._erasing:
+            await transaction.run(self._erase)  # there are all names by now
         await transaction.save_recipients(self._recipients)
         await transaction.save_contacts(self._changed_contacts.values())
         await transaction.add_audit(self._audit)

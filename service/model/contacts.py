@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from service.model.events import ContactChecked, UserWrote
+from service.model.numbers import own_digits
 from service.model.timeline import date_event
 from service.model.users import Context, User
 
@@ -159,6 +160,12 @@ def record_user_message(user: User, wrote: UserWrote, context: Context) -> None:
     hour = at - at % HOUR_MS
     if user.wrote_at is None or hour > user.wrote_at:
         user.wrote_at = hour
+
+
+def is_about(contact: Contact, names: Collection[str]) -> bool:
+    """Return whether a contact is about somebody of these names."""
+    called = (contact.input, contact.wa_id, contact.canonical, own_digits(contact.input))
+    return any(name in names for name in called if name)
 
 
 # Checks that are asked for.

@@ -43,7 +43,11 @@ def install(user: User, change: Change, context: Context) -> None:
     What becomes of the new identity is for the caller to say: it has no state yet.
     """
     before = user.identity
-    user.identity = Identity(change, version=before.version + 1, checked_at=context.now)
+    # Nobody decided about what was erased: whatever is the first to come waits for a person.
+    held = before.latest is None and user.erased_at is not None
+    user.identity = Identity(
+        change, version=before.version + 1, checked_at=context.now, after_hold=held
+    )
     user.touch(context.now)
     if before.blocked_since is not None:
         tell_sends_blocked(user, before.blocked_since, context, ended=True)
@@ -56,8 +60,7 @@ def install_first(user: User, change: Change, context: Context) -> None:
     is who was erased: what was known of the user before is not known any more.
     """
     install(user, change, context)
-    if user.erased_at is not None:
-        user.identity.after_hold = True
+    if user.identity.after_hold:
         wait_for_person(user, change, context)
         record_change(user, change, context, ERASED)
         return

@@ -7,6 +7,7 @@ what waits for a person. Trust that was to be had if all had come in time is not
 
 from collections.abc import Callable
 
+from service.model.erasure import leave_erased_to_person
 from service.model.events import NumberChanged
 from service.model.identity import apply_policy, leave_to_person, start_acknowledging, stop
 from service.model.send_blocks import MAX_BLOCKED_IDS
@@ -113,6 +114,7 @@ def merge_users(user: User, other: User, find: Find, context: Context) -> None:
         _forget_handover(user)
         _forget_handover(other)
     _take_names(user, other, find)
+    is_closed = any(one.identity.after_hold for one in (user, other))
     before = [(one.hash, one.identity.state) for one in (user, other)]
     _take_latest(user, other, context)
     told = len(context.told or ())
@@ -123,6 +125,11 @@ def merge_users(user: User, other: User, find: Find, context: Context) -> None:
     if latest is not None and earlier is not None:
         held_until = max(holds, default=None)
         _decide_again(user, latest, earlier, state, context, held_until=held_until)
+    user.erased_at = max(filter(None, (user.erased_at, other.erased_at)), default=None)
+    if latest is None:
+        user.identity.after_hold = is_closed
+    elif user.erased_at is not None:
+        leave_erased_to_person(user, latest, user.erased_at, context)
     user.blocked_ids = [*other.blocked_ids, *user.blocked_ids][-MAX_BLOCKED_IDS:]
     user.wrote_at = max(filter(None, (user.wrote_at, other.wrote_at)), default=None)
     user.owner_since = max(filter(None, (user.owner_since, other.owner_since)), default=None)

@@ -5,6 +5,7 @@ the client is asked. On the Cloud API a refusal (137000) says that the user has 
 the one that is known; where it does not say which, there is a change whose hash is None.
 """
 
+from service.model.erasure import close_erased
 from service.model.events import HashRefused, HashUnreadable, IdentitySeen, SendBlocked
 from service.model.identity import (
     ask_client_anew,
@@ -65,7 +66,10 @@ def record_refusal(user: User, refused: HashRefused, context: Context) -> None:
     One that is older than the trust says nothing new, and one that took effect says nothing twice.
     """
     latest = user.identity.latest
-    if latest is None or _is_repeat(user, refused.message_id):
+    if latest is None:
+        close_erased(user)
+        return
+    if _is_repeat(user, refused.message_id):
         return
     dating = date_event(refused.at, context.arrived)
     moment = dating.moment
@@ -91,7 +95,10 @@ def place_unreadable_hash(user: User, unreadable: HashUnreadable, context: Conte
     hash is known it says nothing.
     """
     latest, state = user.identity.latest, user.identity.state
-    if latest is None or _is_repeat(user, unreadable.message_id):
+    if latest is None:
+        close_erased(user)
+        return
+    if _is_repeat(user, unreadable.message_id):
         return
     dating = date_event(unreadable.at, context.arrived)
     moment = dating.moment

@@ -11,7 +11,7 @@ from typing import Any
 from service.model.account_checks import Issue
 from service.model.contacts import Contact
 from service.model.gate import Reason
-from service.model.users import OPEN_STATES, Link, User, is_user_id
+from service.model.users import OPEN_STATES, Link, User, is_user_id, shown
 
 Shape = dict[str, Any]
 
@@ -58,7 +58,7 @@ def identity(user: User) -> Shape:
 def _linked(link: Link) -> Shape:
     is_id = is_user_id(link.alias)
     return {
-        "wa_id": None if is_id else link.alias,
+        "wa_id": None if is_id else shown(link.alias),
         "user_id": link.alias if is_id else None,
         "relation": link.relation,
         "since": time_of(link.since.at),
@@ -102,7 +102,7 @@ def reason(why: Reason) -> Shape:
         "clears_when": why.clears_when,
     }
     if why.alias is not None:
-        shape["user_id" if is_user_id(why.alias) else "wa_id"] = why.alias
+        shape["user_id" if is_user_id(why.alias) else "wa_id"] = shown(why.alias)
     if why.until is not None:
         shape["until"] = time_of(why.until)
     if why.detail is not None:

@@ -46,6 +46,29 @@ def storable(text: str) -> bool:
     return "\0" not in text
 
 
+# What a link calls somebody who was erased.
+
+ERASED_ALIAS = "erased"
+"""How whoever was erased is shown where a name was: the move that a link stands for stays."""
+_MARK = f"{ERASED_ALIAS}:"
+"""Begins what a link calls somebody who was erased; no alias has a colon."""
+
+
+def mark_of(user_id: int) -> str:
+    """Return what a link calls the user of this id once that one was erased."""
+    return f"{_MARK}{user_id}"
+
+
+def id_of_mark(alias: str) -> int | None:
+    """Return the id of the erased user whom a link calls so; None where it has an alias."""
+    return int(alias.removeprefix(_MARK)) if alias.startswith(_MARK) else None
+
+
+def shown(alias: str) -> str:
+    """Return how what a link calls a user is shown."""
+    return alias if id_of_mark(alias) is None else ERASED_ALIAS
+
+
 class State(StrEnum):
     """What is to become of the latest identity; see `docs/architecture.md` for the table."""
 
@@ -247,9 +270,9 @@ class User:
     down. `blocked_ids` are the failed messages (480, 137000) that have taken effect, `audit` the
     entries to be added to the audit trail. On the Cloud API there may be a `user_id`, or that
     alone; `named_at` is when both were last used together, `merged_into` the user that this one
-    turned out to be. Since `owner_since` it is known who has the number, see `moved_to`. Who was
-    erased at `erased_at` has lost all names, and may be given them anew. Times are Unix
-    milliseconds.
+    turned out to be. Since `owner_since` it is known who has the number, see `moved_to`. At
+    `erased_at` the user was erased, and has no names since, or somebody was who had a name of this
+    user's before. Times are Unix milliseconds.
     """
 
     id: int

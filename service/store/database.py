@@ -164,7 +164,7 @@ class Transaction(Protocol):
         """Load who was called so, and was erased: by the digests of these names."""
 
     def load_users_through(
-        self, connection: Connection, aliases: Iterable[Alias]
+        self, connection: Connection, aliases: Iterable[Alias], ids: Iterable[int]
     ) -> dict[Alias, User]:
         """Load users as `load_users` does, from within what `run` runs."""
 

@@ -28,8 +28,8 @@ from sqlalchemy import (
     update,
 )
 
-from service.model.erasure import ERASED_ALIAS
 from service.model.numbers import own_digits
+from service.model.users import ERASED_ALIAS
 from service.store.contacts import not_formed
 from service.store.database import ERASED
 from service.store.events import NOTHING_TOLD
@@ -86,6 +86,14 @@ def inputs_of(connection: Connection, account: str, names: Collection[str]) -> l
     # Those whose one form nobody has looked for yet, for a moment after they came.
     new = not_formed(connection, account, NOT_FORMED)
     return sorted(found | {input_ for input_ in new if own_digits(input_) in names})
+
+
+def spellings_of(connection: Connection, account: str, inputs: Collection[str]) -> set[str]:
+    """Return the digits by which the numbers of these inputs of contacts may be asked about."""
+    ours = contacts.c
+    query = select(ours.canonical).where(ours.account == account, ours.input.in_(inputs))
+    forms = [*connection.execute(query).scalars(), *map(own_digits, inputs)]
+    return {form for form in forms if form}
 
 
 def about_contacts(account: str, names: Collection[str]) -> ColumnElement[bool]:

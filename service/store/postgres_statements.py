@@ -318,11 +318,11 @@ class PostgresTransaction:
             raise ConflictError(LOCKED) from None
 
     def load_users_through(
-        self, connection: Connection, aliases: Iterable[Alias]
+        self, connection: Connection, aliases: Iterable[Alias], ids: Iterable[int]
     ) -> dict[Alias, User]:
         """Load users from within what `run` runs."""
         adapted = cast(AdaptedConnection, connection.connection.dbapi_connection)
-        return adapted.run_async(lambda _: self.load_users(aliases, ()))
+        return adapted.run_async(lambda _: self.load_users(aliases, ids))
 
     async def _load_history(self, ids: Collection[int]) -> None:
         """Load the newest entries of each history, the oldest of them first."""

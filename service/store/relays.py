@@ -21,8 +21,8 @@ from sqlalchemy import (
     update,
 )
 
-from service.model.erasure import ERASED_ALIAS
 from service.model.relays import RowState
+from service.model.users import ERASED_ALIAS
 from service.store.database import ERASED
 from service.store.erased import erased_among
 from service.store.events import NOTHING_TOLD, EventRow, deleted_up_to, epoch_of, event_json

@@ -187,11 +187,11 @@ class SQLiteTransaction:
         return rows[0][0] if rows else None
 
     def load_users_through(
-        self, connection: Connection, aliases: Iterable[Alias]
+        self, connection: Connection, aliases: Iterable[Alias], ids: Iterable[int]
     ) -> dict[Alias, User]:
         """Load users from within what `run` runs."""
         adapted = cast(AdaptedConnection, connection.connection.dbapi_connection)
-        return adapted.run_async(lambda _: self.load_users(aliases, ()))
+        return adapted.run_async(lambda _: self.load_users(aliases, ids))
 
     def _user_of(self, row: Row, new: dict[int, User]) -> User:
         """Return the user of a row; one that was not loaded before is added to the new ones."""

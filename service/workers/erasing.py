@@ -166,7 +166,7 @@ class Eraser:
         counts["callbacks"] = await self._walk(store.look_at_callbacks, logs, 0, bodies)
         told = partial(self._erase_events, known)
         counts["events"] = await self._walk(store.look_at_events, own, 0, told)
-        renamed = partial(self._erase_links, frozenset(names))
+        renamed = partial(self._erase_links, frozenset(names), user_id)
         counts["links"] = await self._walk(store.look_at_links, own, 0, renamed)
         forget = partial(self._erase_recipients, share.account)
         counts["messages"] = await self._walk(store.look_at_recipients, own, "", forget)
@@ -235,8 +235,8 @@ class Eraser:
         ]
         return await self._write(partial(store.delete_events, ids=ids)) if ids else 0
 
-    async def _erase_links(self, names: frozenset[str], rows: Sequence[Any]) -> int:
-        await self._ledger.submit(EraseLinks([row.id for row in rows], names))
+    async def _erase_links(self, names: frozenset[str], erased_id: int, rows: Sequence[Any]) -> int:
+        await self._ledger.submit(EraseLinks([row.id for row in rows], names, erased_id))
         return len(rows)
 
     async def _erase_recipients(self, account: str, rows: Sequence[Any]) -> int:

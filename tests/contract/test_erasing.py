@@ -13,11 +13,24 @@ from sqlalchemy import insert, select, text
 from service.dialects.shares import Share
 from service.ledger.callbacks import RecordCallback
 from service.ledger.erasing import EraseUser
+from service.ledger.identities import BlockUser, TakeDecision, UnblockUser
 from service.ledger.ledger import Ledger
-from service.model.events import AliasesSeen, IdentitySeen, MessageSent
+from service.model import shapes
+from service.model.decisions import Decision, Verb
+from service.model.events import (
+    AliasesSeen,
+    ContactChecked,
+    Event,
+    HashRefused,
+    HashUnreadable,
+    IdentitySeen,
+    MessageSent,
+    NumberChanged,
+)
+from service.model.gate import AccountStatus, judge
 from service.model.policy import Policies, Policy
 from service.model.timeline import Moment
-from service.model.users import By, State
+from service.model.users import By, State, User, usable_alias
 from service.observability.metrics import Metrics
 from service.store import erasing
 from service.store.contacts import keep_answer
@@ -26,6 +39,7 @@ from service.store.relays import DeliveryRow, save_deliveries
 from service.store.restore import count_unverified, mark
 from service.store.schema import (
     aliases,
+    contacts,
     deliveries,
     erasures,
     events,
@@ -132,20 +146,141 @@ async def test_what_was_cut_short_is_done_again_by_another_name(
     assert again == user_id
 
 
+async def take(ledger: Ledger, *events: Event, at: int = AT) -> None:
+    await ledger.submit(RecordCallback("shop", at, b"{}", events))
+
+
+async def known(database: Database, alias: str) -> User:
+    found = await database.read(partial(find_user, account="shop", alias=alias))
+    assert found is not None
+    return found
+
+
+async def why_not(database: Database, text: str) -> set[str]:
+    """Return why the one whom a text means may not be written to."""
+    data = await database.find_recipients(RecipientQuery("shop", "+16315550000", [text]))
+    verdict = judge(text, data, AccountStatus(database.clock()))
+    assert verdict is not None
+    return {reason.code for reason in verdict.reasons}
+
+
+def seen(number: int, alias: str, wa_id: str | None, hash_: str | None) -> list[Event]:
+    """Return what a message says: two names of its sender, and the hash."""
+    moment = Moment(AT + number)
+    found: list[Event] = [AliasesSeen(alias, wa_id, None, moment)]
+    return found if hash_ is None else [*found, IdentitySeen(alias, hash_, moment, moment)]
+
+
 async def test_no_former_name_is_trusted_for_being_new(database: Database, ledger: Ledger) -> None:
     await come(ledger, 0, GONE, seen="hash+A")
-    known = await database.read(partial(find_user, account="shop", alias=GONE))
-    assert known is not None
-    assert known.identity.state is State.ACKNOWLEDGED
+    before = await known(database, GONE)
+    assert before.identity.state is State.ACKNOWLEDGED
     await Eraser(ledger, database).erase(whom(GONE), BY, None)
     data = await database.find_recipients(RecipientQuery("shop", None, [USER_ID, GONE]))
-    assert {user.id for user in data.users.values()} == {known.id}
-    for number, seen in enumerate(("hash+A", "hash+B"), 1):
-        await come(ledger, number, GONE, seen=seen)
-        for alias in (GONE, USER_ID):
-            found = await database.read(partial(find_user, account="shop", alias=alias))
-            assert found is not None
-            assert (found.id, found.identity.state) == (known.id, State.PENDING)
+    assert {user.id for user in data.users.values()} == {before.id}
+    for number, hash_ in enumerate(("hash+A", "hash+B"), 1):
+        await come(ledger, number, GONE, seen=hash_)
+        found = [await known(database, alias) for alias in (GONE, USER_ID)]
+        assert {user.id for user in found} == {before.id + 1}, "it is somebody new"
+        assert [user.identity.state for user in found] == [State.PENDING, State.PENDING]
+
+
+async def test_a_name_that_is_learned_together_with_the_erasure_is_kept_closed(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, *seen(0, USER_ID, None, "hash+A"))
+    batch = [
+        RecordCallback("shop", AT, b"{}", seen(1, USER_ID, GONE, "hash+A")),
+        EraseUser("shop", USER_ID, BY, closed=True),
+        RecordCallback("shop", AT, b"{}", seen(2, USER_ID, OTHER, None)),
+    ]
+    await asyncio.gather(*map(ledger.submit, batch))
+    assert await why_not(database, GONE) == {"erased"}
+    await take(ledger, IdentitySeen(GONE, "hash+B", Moment(AT + 3)))
+    assert await why_not(database, GONE) == {"identity_pending"}
+
+
+async def test_a_number_that_comes_back_with_another_user_id_is_somebody_new(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, *seen(0, USER_ID, GONE, "hash+A"))
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=False))
+    assert await why_not(database, GONE) == set(), "it was sendable"
+    await take(ledger, *seen(1, "US.2", GONE, None))
+    assert await why_not(database, "US.2") == {"erased"}
+    assert await why_not(database, GONE) == {"erased"}
+    assert (await known(database, GONE)).user_id == "US.2"
+    await take(ledger, *seen(2, USER_ID, None, None))
+    assert (await known(database, USER_ID)).id != (await known(database, GONE)).id
+    assert await why_not(database, USER_ID) == {"erased"}
+
+
+async def test_who_turns_out_to_be_somebody_erased_waits_for_a_person(
+    database: Database, ledger: Ledger
+) -> None:
+    parent, other = "US.ENT.9", "US.2"
+    await take(ledger, AliasesSeen(USER_ID, GONE, parent, Moment(AT)))
+    await take(ledger, *seen(1, other, None, "hash+A"))
+    decision = Decision(Verb.ACKNOWLEDGE, "hash+A", BY)
+    await ledger.submit(TakeDecision("shop", other, decision))
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=True))
+    await take(ledger, AliasesSeen(USER_ID, None, parent, Moment(AT + 2)))
+    assert await why_not(database, USER_ID) == {"erased"}
+    assert await why_not(database, other) == set()
+    await take(ledger, AliasesSeen(other, None, parent, Moment(AT + 3)))
+    assert (await known(database, USER_ID)).id == (await known(database, other)).id
+    assert await why_not(database, USER_ID) == await why_not(database, other)
+    assert await why_not(database, other) == {"identity_pending"}
+    await ledger.submit(TakeDecision("shop", other, decision))
+    assert await why_not(database, USER_ID) == set()
+    assert await why_not(database, GONE) == {"erased"}, "nobody has shown to have this one"
+
+
+async def test_what_was_said_of_a_spelling_keeps_it_closed(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, ContactChecked("631 555 0771", "valid", GONE))
+    await take(ledger, ContactChecked(f"+{GONE}", "invalid", None))
+    assert "contact_invalid" in await why_not(database, f"+{GONE}")
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=False))
+    assert await is_empty(database, contacts)
+    for text_ in (GONE, f"+{GONE}", "631 555 0771"):
+        assert await why_not(database, text_) == {"erased"}
+
+
+@pytest.mark.parametrize("event", [HashRefused(GONE, None, "m1"), HashUnreadable(GONE, None, "m1")])
+async def test_a_sign_of_another_identity_closes_the_gate_to_who_was_erased(
+    database: Database, ledger: Ledger, event: Event
+) -> None:
+    await take(ledger, *seen(0, USER_ID, GONE, "hash+A"))
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=False))
+    assert await why_not(database, GONE) == set()
+    await take(ledger, event)
+    assert await why_not(database, GONE) == {"erased"}
+
+
+async def test_a_block_reaches_the_number_that_somebody_took_and_was_erased_by(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, NumberChanged(OTHER, GONE, Moment(AT)))
+    await Eraser(ledger, database).erase(whom(GONE), BY, None)
+    (link,) = (await known(database, OTHER)).links
+    assert shapes.identity(await known(database, OTHER))["linked"][0]["wa_id"] == "erased"
+    assert not usable_alias(link.alias)
+    await ledger.submit(BlockUser("shop", OTHER, "asked us to stop", BY))
+    assert await why_not(database, GONE) == {"blocked"}
+    await take(ledger, *seen(1, USER_ID, GONE, None))
+    assert await why_not(database, GONE) == {"blocked", "erased"}
+    await ledger.submit(UnblockUser("shop", USER_ID, BY))
+    assert await why_not(database, GONE) == {"erased"}
+
+
+async def test_a_block_of_somebody_erased_can_be_ended(database: Database, ledger: Ledger) -> None:
+    await ledger.submit(BlockUser("shop", GONE, "asked us to stop", BY))
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=False))
+    assert await why_not(database, GONE) == {"blocked"}
+    assert await ledger.submit(UnblockUser("shop", GONE, BY))
+    assert await why_not(database, GONE) == set()
 
 
 async def test_a_restore_opens_nothing_for_who_was_erased(
