@@ -48,7 +48,7 @@ test-postgres: install tools ## each test of a database once more, on PostgreSQL
 
 # Says at its head which PostgreSQL it has for the tests that need one.
 test-all: install tools ## every test, on SQLite where it doesn't say; fails where a program is missing
-	$(BIN)/pytest -n 6 --dist worksteal --hypothesis-profile=deep
+	$(BIN)/pytest -n 4 --dist worksteal --hypothesis-profile=deep
 
 # The generators want other versions of some libraries than the service, so they are by themselves.
 tools: $(TOOLS) $(CLIENTS) ## what some tests need besides: client generators, axe-core (both need npm), schemathesis
