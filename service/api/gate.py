@@ -51,8 +51,8 @@ CLEARED_BY_CHANGE = ("identity_", "send_blocked", "number_changed", "blocked", "
 """Beginnings of the codes that only a change of the user clears: its commit wakes the request."""
 
 
-ABOUT_ACCOUNTS = frozenset({"account_unverified", "account_unreachable", "catching_up"})
-"""Codes of what closes the gate of an account for everybody."""
+ABOUT_ACCOUNTS = frozenset({"account_unreachable", "catching_up"})
+"""Codes of what closes the gate of an account for everybody, and ends by itself."""
 
 ANSWERS = SENDABLE, NOT_SENDABLE, NO_RECIPIENT, UNAVAILABLE = (
     "sendable", "not_sendable", "no_recipient", "unavailable",

@@ -8,14 +8,13 @@ from sqlalchemy import Connection
 
 from service.ledger.identities import OneUserCommand
 from service.ledger.unit_of_work import Command, Required, UnitOfWork
-from service.model.contacts import INVALID, Contact
+from service.model.contacts import INVALID, Contact, full_number
 from service.model.erasure import erase_links, erase_user
 from service.model.merges import MOVES
-from service.model.numbers import own_digits
 from service.model.users import ERASED_ALIAS, By, id_of_mark
 from service.store.accounts import ERASURE_MIGRATION, need_release
 from service.store.database import Transaction
-from service.store.erased import keep_erased
+from service.store.erased import keep_erased, keep_spelled
 from service.store.erasing import aliases_of, begin, inputs_of, names_of, spellings_of
 
 
@@ -55,25 +54,37 @@ class EraseUser(Command[int]):
         called = {name for name in kept if uow.find(account, name) is None} | uow.names_of(user)
         contacts = uow.take_contacts(account, called)
         closed = self.closed or any(_closes(contact, called) for contact in contacts)
-        forms = (form for one in contacts for form in (own_digits(one.input), one.canonical))
-        spelled = {form for form in forms if form}
+        forms = (full_number(contact.input, contact.canonical) for contact in contacts)
+        spelled = {form for form in forms if form is not None}
         if (block := uow.block_of(user)) is not None:
             uow.put_block(user, replace(block, reason=ERASED_ALIAS))
         moves = (link.alias for link in user.links if link.relation in MOVES)
         self.linked = sorted({alias for alias in moves if id_of_mark(alias) is None})
         erase_user(user, self.by, context, closed=closed)
-        uow.erase(user, called | spelled, partial(self._erase_names, called, spelled))
+        is_closed = user.identity.after_hold or block is not None
+        erase_names = partial(self._erase_names, called, spelled, closed=is_closed)
+        uow.erase(user, called | spelled, erase_names)
+        for form in sorted(spelled - called):
+            uow.pass_on(user, form, context)
         return user.id
 
     def _erase_names(
-        self, called: set[str], spelled: set[str], connection: Connection, user_id: int, now: int
+        self,
+        called: set[str],
+        spelled: set[str],
+        connection: Connection,
+        user_id: int,
+        now: int,
+        *,
+        closed: bool,
     ) -> None:
         """Run once all names are written: also of those who were merged with the user by then."""
         called = {*called, *aliases_of(connection, user_id)}
         inputs = inputs_of(connection, self.account, sorted(called))
         forms = {*spelled, *spellings_of(connection, self.account, inputs)}
         begin(connection, self.account, user_id, sorted({*called, *inputs}), now)
-        keep_erased(connection, self.account, called | forms, user_id)
+        keep_erased(connection, self.account, called, user_id)
+        keep_spelled(connection, self.account, forms - called, user_id, closed=closed)
         need_release(connection, ERASURE_MIGRATION)
 
 

@@ -18,6 +18,7 @@ from service.model.telling import contact_event
 from service.model.timeline import date_event
 from service.model.users import AuditEntry, Context, User, id_of_mark, is_user_id
 from service.store.database import Alias, ChangeSet, JournalRow, Transaction
+from service.store.erasing import forget_names
 from service.store.users import delete_history, find_block, put_block
 
 T = TypeVar("T")
@@ -222,6 +223,17 @@ class UnitOfWork:
             return self.find_or_create(account, alias)
         return self.find(account, alias)
 
+    def pass_on(self, erased: User, name: str, context: Context) -> None:
+        """Close the gate to who has a name by which somebody who is erased was found, if need be.
+
+        A check of that number had found the erased one, who could not be written to.
+        """
+        user = self.find_or_load(erased.account, name)
+        if user is None or not (erased.identity.after_hold or self.block_of(erased) is not None):
+            return
+        take_name(user, erased, context)
+        self._inherit_block(user, erased)
+
     def _inherit_block(self, user: User, erased: User) -> None:
         """Let the block of somebody who was erased hold for whoever has a name of that one's."""
         kept = stricter(self.block_of(user), self.block_of(erased), self.now)
@@ -253,7 +265,7 @@ class UnitOfWork:
     def names_of(self, user: User) -> set[str]:
         """Return by which names, of those that are loaded or came since, a user is found."""
         keys = (key for key in self._users if key[0] == user.account)
-        return {key[1] for key in keys if self.find(*key) is user}
+        return {key[1] for key in keys if id_of_mark(key[1]) is None and self.find(*key) is user}
 
     def resolve_aliases(
         self, account: str, seen: AliasesSeen, hash_: str | None, context: Context
@@ -265,11 +277,8 @@ class UnitOfWork:
         names = [name for name in (seen.user_id, seen.wa_id, seen.parent) if name is not None]
         led = {name: self.find_erased(account, name) for name in names}
         erased = {one.id: one for one in led.values() if one is not None}
-        # Who has a name that was not that one's as well may be somebody else.
-        is_held = {
-            id_: one.identity.after_hold or any(led_to is not one for led_to in led.values())
-            for id_, one in erased.items()
-        }
+        # Who has these names alone, and nobody else's, may be the same person.
+        is_new = len(erased) == 1 and None not in led.values()
         if erased and not seen.creates:
             seen = seen._replace(creates=True)
         owners = AliasOwners(
@@ -287,7 +296,8 @@ class UnitOfWork:
                 self._users[account, alias] = user
                 self._owned[account, alias] = user.id
         for one in erased.values():
-            take_name(user, one, context, closed=is_held[one.id])
+            if not (is_new and user.id in self._created):
+                take_name(user, one, context)
             self._inherit_block(user, one)
         for other in resolution.merged:
             self._keep_merged(user, other, context)
@@ -420,6 +430,9 @@ class UnitOfWork:
     async def save(self) -> ChangeSet:
         """Write everything; return what changed."""
         transaction = self._transaction
+        if self._erasing:
+            # First, for somebody new may have one of the names already.
+            await transaction.run(partial(forget_names, user_ids=[*self._erasing]))
         await transaction.add_journal(self._journal)
         await transaction.note_callbacks(self._called_back)
         changes = await transaction.save_users(self._by_id.values())

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from service.model.events import ContactChecked, UserWrote
-from service.model.numbers import own_digits
+from service.model.numbers import has_country, own_digits
 from service.model.timeline import date_event
 from service.model.users import Context, User
 
@@ -160,6 +160,14 @@ def record_user_message(user: User, wrote: UserWrote, context: Context) -> None:
     hour = at - at % HOUR_MS
     if user.wrote_at is None or hour > user.wrote_at:
         user.wrote_at = hour
+
+
+def full_number(input_: str, canonical: str | None) -> str | None:
+    """Return the digits of an input, with the country's code; None where it has none, or unknown.
+
+    Without one, digits are another number elsewhere.
+    """
+    return canonical or (own_digits(input_) if has_country(input_) else None)
 
 
 def is_about(contact: Contact, names: Collection[str]) -> bool:

@@ -48,27 +48,28 @@ def begin_anew(user: User, erased: User) -> None:
     erased.identity.after_hold = True
 
 
-def take_name(user: User, erased: User, context: Context, *, closed: bool) -> None:
+def take_name(user: User, erased: User, context: Context) -> None:
     """Let a user have a name of somebody who was erased: it may be the same person, or another.
 
-    What is known of the user's identity waits for a person, unless one has decided about it since;
-    where none is known, `closed` closes the gate. So does it to what else that one was called.
+    Whatever is known of the user's identity waits for a person; where none is known, the gate is
+    closed. So it is to what else that one was called.
     """
     user.erased_at = max(user.erased_at or 0, erased.erased_at or 0)
-    if user.identity.latest is None:
-        user.identity.after_hold = user.identity.after_hold or closed
-    else:
-        leave_erased_to_person(user, user.identity.latest, user.erased_at, context)
-    erased.identity.after_hold = True
+    if user.identity.latest is not None:
+        _leave_to_person(user, user.identity.latest, context)
+    user.identity.after_hold = erased.identity.after_hold = True
 
 
 def leave_erased_to_person(user: User, latest: Change, erased_at: int, context: Context) -> None:
     """Let a person decide about an identity, unless that was done since the user was erased."""
-    if latest.is_decided_by_somebody and (latest.decided_at or 0) > erased_at:
-        return
+    if not latest.is_decided_by_somebody or (latest.decided_at or 0) <= erased_at:
+        _leave_to_person(user, latest, context)
+        user.identity.after_hold = True
+
+
+def _leave_to_person(user: User, latest: Change, context: Context) -> None:
     if user.identity.state not in (State.PENDING, State.HELD):
         stop(user, latest, NAMED_AGAIN, context)
-    user.identity.after_hold = True
 
 
 def close_erased(user: User) -> None:

@@ -170,7 +170,7 @@ def _forget_handover(user: User) -> None:
         return
     if identity.state is State.PENDING and len(latest.seen) == 1 and not user.blocked_ids:
         identity.latest = identity.state = None
-        identity.after_hold = False
+        identity.after_hold = user.erased_at is not None
 
 
 def _take_names(user: User, other: User, find: Find) -> None:

@@ -156,6 +156,8 @@ class Transaction(Protocol):
     async def load_users(self, aliases: Iterable[Alias], ids: Iterable[int]) -> dict[Alias, User]:
         """Load users with their history and work, under each alias asked for and their own.
 
+        One without a name is found by the mark that links call it by.
+
         Nobody else changes them until the transaction ends. Raises ConflictError where one of them
         was not to be had.
         """

@@ -7,10 +7,11 @@ before somebody was erased; until then nothing more is looked up than whether th
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
-from service.store.schema import erased_aliases, installation
+from service.store.schema import erased_aliases, installation, users
 from service.store.upserting import upsert, upsert_all
 
 SECRET_KEY = "alias_secret"  # noqa: S105  the name of a row
@@ -50,15 +51,39 @@ def secret_of(connection: Connection) -> bytes | None:
 
 def keep_erased(connection: Connection, account: str, names: Iterable[str], user_id: int) -> None:
     """Let the digests of these names lead to whom they were the names of."""
+    rows = _rows(connection, account, names, user_id)
+    upsert_all(connection, erased_aliases, rows, ["account", "digest"])
+
+
+def keep_spelled(
+    connection: Connection, account: str, forms: Iterable[str], user_id: int, *, closed: bool
+) -> None:
+    """Let numbers by which an erased user was found lead there too, unless they lead elsewhere.
+
+    Then they stay, and `closed` closes the gate to whom they lead.
+    """
+    rows = {row["digest"]: row for row in _rows(connection, account, forms, user_id)}
+    there = erased_aliases.c
+    query = select(there.digest, there.user_id).where(there.account == account)
+    others = connection.execute(query.where(there.digest.in_([*rows]))).all()
+    new = [row for digest, row in rows.items() if digest not in {digest for digest, _ in others}]
+    upsert_all(connection, erased_aliases, new, ["account", "digest"])
+    ids = [other for _, other in others if other != user_id]
+    if closed and ids:
+        connection.execute(update(users).where(users.c.id.in_(ids)).values(after_hold=True))
+
+
+def _rows(
+    connection: Connection, account: str, names: Iterable[str], user_id: int
+) -> list[dict[str, Any]]:
     fresh = secrets.token_hex(SECRET_BYTES)
     key = {"key": SECRET_KEY}
     upsert(connection, installation, {**key, "value": fresh}, ["key"], key)  # the first one stays
     secret = secret_of(connection) or b""
-    rows = [
+    return [
         {"account": account, "digest": digest_of(secret, name), "user_id": user_id}
         for name in sorted(names)
     ]
-    upsert_all(connection, erased_aliases, rows, ["account", "digest"])
 
 
 def erased_among(connection: Connection, names: Collection[str]) -> set[tuple[str, str]]:

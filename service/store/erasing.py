@@ -28,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 
+from service.model.contacts import full_number
 from service.model.numbers import own_digits
 from service.model.users import ERASED_ALIAS
 from service.store.contacts import not_formed
@@ -79,6 +80,11 @@ def aliases_of(connection: Connection, user_id: int) -> list[str]:
     return [*connection.execute(query).scalars()]
 
 
+def forget_names(connection: Connection, user_ids: Collection[int]) -> None:
+    """Let no name lead to these users any more."""
+    connection.execute(delete(aliases).where(aliases.c.user_id.in_(user_ids)))
+
+
 def inputs_of(connection: Connection, account: str, names: Collection[str]) -> list[str]:
     """Return the inputs of contacts that are about somebody of these names."""
     query = select(contacts.c.input).where(about_contacts(account, names))
@@ -91,9 +97,10 @@ def inputs_of(connection: Connection, account: str, names: Collection[str]) -> l
 def spellings_of(connection: Connection, account: str, inputs: Collection[str]) -> set[str]:
     """Return the digits by which the numbers of these inputs of contacts may be asked about."""
     ours = contacts.c
-    query = select(ours.canonical).where(ours.account == account, ours.input.in_(inputs))
-    forms = [*connection.execute(query).scalars(), *map(own_digits, inputs)]
-    return {form for form in forms if form}
+    query = select(ours.input, ours.canonical)
+    query = query.where(ours.account == account, ours.input.in_(inputs))
+    forms = (full_number(*row) for row in connection.execute(query))
+    return {form for form in forms if form is not None}
 
 
 def about_contacts(account: str, names: Collection[str]) -> ColumnElement[bool]:
@@ -111,7 +118,7 @@ def begin(
     Where they are searched for this user already, the note says so by a later time.
     """
     known = noted(connection, user_id) or Noted([], 0)
-    connection.execute(delete(aliases).where(aliases.c.user_id == user_id))
+    forget_names(connection, [user_id])
     connection.execute(delete(unverified).where(unverified.c.user_id == user_id))
     connection.execute(
         update(users).where(users.c.merged_into == user_id).values(erased_at=now, **_NOTHING)

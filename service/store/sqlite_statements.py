@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.model.contacts import Contact
 from service.model.event_log import LoggedEvent
 from service.model.recipients import LatestCheck, Recipient
-from service.model.users import AuditEntry, Kind, User
+from service.model.users import AuditEntry, Kind, User, mark_of
 from service.store.database import APP_MARK, SYNTHETIC, Alias, ChangeSet, JournalRow
 from service.store.erased import ErasedNames
 from service.store.loaded import LoadedUsers, Row
@@ -160,7 +160,7 @@ class SQLiteTransaction:
         await self._load_history(new)
         await self._load_work(new)
         for user in by_id.values():
-            found[user.account, user.alias] = user
+            found[user.account, user.alias or mark_of(user.id)] = user
         return found
 
     async def load_erased(self, aliases: Iterable[Alias]) -> dict[Alias, User]:

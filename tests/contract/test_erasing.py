@@ -12,7 +12,7 @@ from sqlalchemy import insert, select, text
 
 from service.dialects.shares import Share
 from service.ledger.callbacks import RecordCallback
-from service.ledger.erasing import EraseUser
+from service.ledger.erasing import EraseLinks, EraseUser
 from service.ledger.identities import BlockUser, TakeDecision, UnblockUser
 from service.ledger.ledger import Ledger
 from service.model import shapes
@@ -33,7 +33,7 @@ from service.model.timeline import Moment
 from service.model.users import By, State, User, usable_alias
 from service.observability.metrics import Metrics
 from service.store import erasing
-from service.store.contacts import keep_answer
+from service.store.contacts import form, keep_answer
 from service.store.database import Database, JournalRow, RecipientQuery
 from service.store.relays import DeliveryRow, save_deliveries
 from service.store.restore import count_unverified, mark
@@ -281,6 +281,82 @@ async def test_a_block_of_somebody_erased_can_be_ended(database: Database, ledge
     assert await why_not(database, GONE) == {"blocked"}
     assert await ledger.submit(UnblockUser("shop", GONE, BY))
     assert await why_not(database, GONE) == set()
+
+
+async def acknowledge(ledger: Ledger, alias: str, hash_: str) -> None:
+    await ledger.submit(TakeDecision("shop", alias, Decision(Verb.ACKNOWLEDGE, hash_, BY)))
+
+
+async def test_an_erasure_that_is_repeated_takes_nothing_of_others(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, ContactChecked("7777", "valid", None))
+    await database.write(partial(form, account="shop", forms=[("7777", "")]))
+    await take(ledger, IdentitySeen(GONE, "hash+A", Moment(AT)))
+    user_id = await ledger.submit(EraseUser("shop", GONE, BY, closed=True))
+    # Somebody else has loaded what is left of the user, which has no name.
+    links = EraseLinks([user_id], frozenset(), user_id)
+    await asyncio.gather(
+        ledger.submit(links), ledger.submit(EraseUser("shop", GONE, BY, closed=True))
+    )
+    note = await database.read(partial(erasing.noted, user_id=user_id))
+    assert note is not None
+    assert note.names == [GONE]
+    assert not await is_empty(database, contacts)
+
+
+async def test_a_number_that_changed_hands_and_did_not_stays_closed(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, *seen(0, USER_ID, None, "hash+A"))
+    await ledger.submit(EraseUser("shop", USER_ID, BY, closed=True))
+    await take(ledger, *seen(1, "US.2", OTHER, None))
+    await take(ledger, *seen(2, USER_ID, OTHER, None))
+    await take(ledger, NumberChanged("US.2", USER_ID, Moment(AT + 3)))
+    assert await why_not(database, USER_ID) == {"erased"}
+
+
+async def test_a_held_number_stays_closed_with_who_was_acknowledged_by_another_name(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, *seen(0, USER_ID, GONE, "hash+A"))
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=True))
+    await take(ledger, *seen(1, "US.2", None, "hash+B"))
+    await acknowledge(ledger, "US.2", "hash+B")
+    await take(ledger, *seen(2, "US.2", GONE, "hash+B"))
+    assert await why_not(database, GONE) == {"identity_pending"}
+
+
+DIALLED, ANSWERED = "2250701234567", "22501234567"
+"""One number of Ivory Coast as it is dialled, and as WhatsApp may still call it."""
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_number_by_which_somebody_erased_was_found_stays_closed(
+    database: Database, ledger: Ledger, *, is_known: bool
+) -> None:
+    """Whether somebody else is known by the digits of the number, or was erased as well."""
+    await take(ledger, IdentitySeen(DIALLED, "hash+A", Moment(AT)))
+    await take(ledger, IdentitySeen(ANSWERED, "hash+B", Moment(AT)))
+    await ledger.submit(BlockUser("shop", ANSWERED, "asked us to stop", BY))
+    await take(ledger, ContactChecked(f"+{DIALLED}", "valid", ANSWERED), at=database.clock())
+    if not is_known:
+        await ledger.submit(BlockUser("shop", DIALLED, "asked us to stop", BY))
+        await ledger.submit(EraseUser("shop", DIALLED, BY, closed=False))
+    assert await why_not(database, f"+{DIALLED}")
+    await ledger.submit(EraseUser("shop", ANSWERED, BY, closed=False))
+    for text_ in (DIALLED, f"+{DIALLED}", ANSWERED):
+        assert await why_not(database, text_), text_
+
+
+async def test_a_spelling_without_a_country_names_nobody_who_was_erased(
+    database: Database, ledger: Ledger
+) -> None:
+    await take(ledger, ContactChecked("06315550771", "valid", GONE))
+    await ledger.submit(EraseUser("shop", GONE, BY, closed=True))
+    data = await database.find_recipients(RecipientQuery("shop", None, ["06315550771"]))
+    assert data.users == {}
+    assert await why_not(database, "06315550771") == {"erased"}, "by the country of the account"
 
 
 async def test_a_restore_opens_nothing_for_who_was_erased(
