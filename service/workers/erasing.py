@@ -35,6 +35,8 @@ SETTLING_SECONDS = 0.2
 SETTLED_WITHIN_SECONDS = 30.0
 """For so long an erasure waits for transactions that have begun before it."""
 EVERY_SECONDS = 60.0
+CLEAN_WALKS = 2
+"""Walks that find no link any more, one after the other, before there is none."""
 ENTRIES = 200
 """Entries of the audit trail that one transaction erases."""
 
@@ -158,16 +160,16 @@ class Eraser:
             return found
         names, asked_at = noted
         known = Names(names)
-        # Callbacks that were being written while the user was erased may name the user.
-        await self._settle()
         counts = found.counts
         logs, own = Search(names, share.owners), Search(names, [share.account])
+        # First the links: events tell them.
+        counts["links"] = await self._erase_links(own, user_id)
+        # What was being written until now may name the user: callbacks, and events by those links.
+        await self._settle()
         bodies = partial(self._erase_bodies, known, share)
         counts["callbacks"] = await self._walk(store.look_at_callbacks, logs, 0, bodies)
         told = partial(self._erase_events, known)
         counts["events"] = await self._walk(store.look_at_events, own, 0, told)
-        renamed = partial(self._erase_links, frozenset(names), user_id)
-        counts["links"] = await self._walk(store.look_at_links, own, 0, renamed)
         forget = partial(self._erase_recipients, share.account)
         counts["messages"] = await self._walk(store.look_at_recipients, own, "", forget)
         counts["audit"] = await self._erase_audit(user_id, asked_at)
@@ -235,7 +237,23 @@ class Eraser:
         ]
         return await self._write(partial(store.delete_events, ids=ids)) if ids else 0
 
-    async def _erase_links(self, names: frozenset[str], erased_id: int, rows: Sequence[Any]) -> int:
+    async def _erase_links(self, search: Search, erased_id: int) -> int:
+        """Rename the user in the links of others, until two walks in a row find none.
+
+        Links are copied meanwhile, also to users whom a walk has passed; and where two users turn
+        out to be one the link goes with them, so that a walk may miss it, though not the next one.
+        """
+        rename = partial(self._rename, frozenset(search.names), erased_id)
+        # A link's JSON begins with the name. A longer one is somebody else's, and is not renamed.
+        whole = Search([f'["{name}"' for name in search.names], search.owners)
+        count = clean = 0
+        while clean < CLEAN_WALKS:
+            renamed = await self._walk(store.look_at_links, whole, 0, rename)
+            count += renamed
+            clean = 0 if renamed else clean + 1
+        return count
+
+    async def _rename(self, names: frozenset[str], erased_id: int, rows: Sequence[Any]) -> int:
         await self._ledger.submit(EraseLinks([row.id for row in rows], names, erased_id))
         return len(rows)
 
